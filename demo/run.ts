@@ -1,0 +1,227 @@
+/** `npm run demo`: real flight records through a real broker that is killed in the middle, and a check of every one of them. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { parseArgs } from 'node:util';
+import { bar, terminalProgress } from '../perf/lib/progress.ts';
+import { type BrokerProcess, startBroker } from '../test/support/broker.ts';
+import { History, type ReadResult, type Verdict } from '../test/support/checker.ts';
+import { BrokerClient, CallError } from '../test/support/client.ts';
+import { Follower, produce, seen, Tally } from './feed.ts';
+import { flightLines, type Line } from './flights.ts';
+
+const HELP = `usage: npm run demo -- [options]
+
+Publishes flight records line by line from concurrent producers to many subjects on a broker of its own (free ports, a temporary folder),
+with live subscribers; kills the broker with SIGKILL in the middle, starts it again, and checks that every acknowledged record is there
+once, in order, byte for byte.
+
+  --records N     how many of the 220,000 records (100000)
+  --producers N   how many at one time, each with its own producer id (64)
+  -o json         the result as JSON
+  -h, --help      this text
+
+Exit code: 0 everything is there, 1 something is not, 2 wrong usage.
+`;
+
+/** Subscribers follow the subjects with the most records. */
+const FOLLOWERS = 24;
+const CONNECTIONS = 4;
+/** Of the records that were read back from a stream, so many are fetched one by one as well. */
+const FETCHED_TOO = 2_000;
+const READ_TIMEOUT_MS = 20_000;
+const PROGRESS_MS = 200;
+
+interface Outcome {
+  readonly records: number;
+  readonly subjects: number;
+  readonly producers: number;
+  readonly followers: number;
+  readonly ackedBeforeKill: number;
+  readonly unanswered: number;
+  readonly refused: number;
+  readonly delivered: number;
+  readonly publishSeconds: number;
+  readonly readyAgainMs: number;
+  readonly fetched: number;
+  readonly verdict: Verdict;
+}
+
+async function demo(lines: readonly Line[], producers: number, say: (text: string) => void): Promise<Outcome> {
+  say('starting a broker');
+  await using broker = await startBroker();
+  const history = new History();
+  const tally = new Tally();
+  const clients = Array.from({ length: CONNECTIONS }, () => new BrokerClient(broker.address, { timeoutMs: 30_000 }));
+  const clientOf = (index: number): BrokerClient => clients[index % CONNECTIONS] as BrokerClient;
+  try {
+    const followers = busiest(lines).map(
+      (subject, index) => new Follower(subject, { client: clientOf(index), history, tally }),
+    );
+    const timer = setInterval(
+      () =>
+        say(
+          `${bar(tally.acked, lines.length)} ${tally.acked}/${lines.length} acknowledged, ${tally.delivered} delivered live`,
+        ),
+      PROGRESS_MS,
+    );
+    const began = performance.now();
+    const work = Array.from({ length: producers }, (_, index) => {
+      const own = lines.filter((line) => line.number % producers === index);
+      return produce(`demo-producer-${index}`, own, { client: clientOf(index), history, tally });
+    });
+    const [killed] = await Promise.all([killInTheMiddle(broker, tally, lines.length), ...work]).finally(() =>
+      clearInterval(timer),
+    );
+    const publishSeconds = (performance.now() - began) / 1_000;
+    say('reading everything back');
+    const fetched = await readEverything(clientOf(0), history);
+    await Promise.all(
+      followers.map((follower) => follower.finish(history.highestMessage(follower.subject), READ_TIMEOUT_MS)),
+    );
+    say('checking');
+    return {
+      records: lines.length,
+      subjects: history.subjects().length,
+      producers,
+      followers: followers.length,
+      ...killed,
+      unanswered: tally.unanswered,
+      refused: tally.refused,
+      delivered: tally.delivered,
+      publishSeconds,
+      fetched,
+      verdict: history.judge(),
+    };
+  } finally {
+    for (const client of clients) client.close();
+    await broker.stop().catch(() => broker.kill());
+  }
+}
+
+function busiest(lines: readonly Line[]): string[] {
+  const counts = new Map<string, number>();
+  for (const { subject } of lines) counts.set(subject, (counts.get(subject) ?? 0) + 1);
+  const sorted = [...counts].sort(([, a], [, b]) => b - a);
+  return sorted.slice(0, FOLLOWERS).map(([subject]) => subject);
+}
+
+async function killInTheMiddle(broker: BrokerProcess, tally: Tally, records: number) {
+  while (tally.acked < records / 2) await sleep(5);
+  const ackedBeforeKill = tally.acked;
+  const readyAgainMs = await broker.restart();
+  return { ackedBeforeKill, readyAgainMs };
+}
+
+/** By a stream from the beginning of each subject; ids that are not on it, and a sample of those that are, by Fetch. */
+async function readEverything(client: BrokerClient, history: History): Promise<number> {
+  const stored = new Map<string, ReadResult>();
+  const subjects = history.subjects();
+  await Promise.all(subjects.map((subject) => readStream(client, subject, history.highestId(subject), stored)));
+  const every = Math.max(1, Math.floor(stored.size / FETCHED_TOO));
+  let fetched = 0;
+  let count = 0;
+  await history.readBack(
+    async (subject, id) => {
+      const found = stored.get(`${subject}/${id}`);
+      count += 1;
+      if (found !== undefined && count % every !== 0) return found;
+      fetched += 1;
+      return fetchOne(client, subject, id);
+    },
+    { from: 'start', concurrency: 32 },
+  );
+  return fetched;
+}
+
+async function readStream(
+  client: BrokerClient,
+  subject: string,
+  until: number,
+  into: Map<string, ReadResult>,
+): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const timer = setTimeout(resolve, READ_TIMEOUT_MS);
+  const subscription = client.subscribe(
+    subject,
+    { at: 'earliest' },
+    {
+      onMessage: (message) => {
+        into.set(`${subject}/${message.id}`, { kind: 'message', ...seen(message) });
+        if (message.id >= until) resolve();
+      },
+      onEnd: () => resolve(),
+    },
+  );
+  await promise;
+  clearTimeout(timer);
+  subscription.cancel();
+}
+
+async function fetchOne(client: BrokerClient, subject: string, id: number): Promise<ReadResult> {
+  try {
+    return { kind: 'message', ...seen(await client.fetch(subject, id)) };
+  } catch (error) {
+    if (!(error instanceof CallError)) throw error;
+    if (error.reason === 'ID_VOID') return { kind: 'void' };
+    return error.reason === 'ID_NOT_FOUND' ? { kind: 'absent' } : { kind: 'failed', detail: error.message };
+  }
+}
+
+function print(outcome: Outcome): void {
+  const { verdict, publishSeconds } = outcome;
+  const { violations, counts } = verdict;
+  const rows: [string, string][] = [
+    ['records published', `${outcome.records} by ${outcome.producers} producers to ${outcome.subjects} subjects`],
+    [
+      'time',
+      `${publishSeconds.toFixed(1)} s (${Math.round(outcome.records / publishSeconds)} records/s, the outage included)`,
+    ],
+    [
+      'kill -9',
+      `after ${outcome.ackedBeforeKill} acknowledgements; ${outcome.unanswered} calls were left without an answer and sent again`,
+    ],
+    ['ready again', `${Math.round(outcome.readyAgainMs)} ms after the kill`],
+    ['delivered live', `${outcome.delivered} to ${outcome.followers} subscribers, which went on where they stood`],
+    ['acknowledged', `${counts.acked}, each of them read back; ${outcome.fetched} of the reads by Fetch`],
+    ['stored', `${counts.messages} messages, ${counts.voids} voids`],
+    ['lost, doubled, changed, out of order', String(violations.length)],
+  ];
+  const width = Math.max(...rows.map(([name]) => name.length));
+  for (const [name, value] of rows) process.stdout.write(`${name.padEnd(width)}  ${value}\n`);
+  for (const { rule, subject, id, detail } of violations)
+    process.stdout.write(`VIOLATION ${rule}: ${subject} id ${id}: ${detail}\n`);
+  process.stdout.write(
+    violations.length === 0 ? 'OK: every acknowledged record is there once, in order, byte for byte\n' : 'FAILED\n',
+  );
+}
+
+async function main(): Promise<number> {
+  const { values } = parseArgs({
+    options: {
+      records: { type: 'string', default: '100000' },
+      producers: { type: 'string', default: '64' },
+      output: { type: 'string', short: 'o', default: 'table' },
+      help: { type: 'boolean', short: 'h', default: false },
+    },
+  });
+  if (values.help) {
+    process.stdout.write(HELP);
+    return 0;
+  }
+  if (!/^[1-9]\d*$/.test(values.records) || !/^[1-9]\d*$/.test(values.producers)) {
+    process.stderr.write('demo: --records and --producers take whole numbers from 1\n');
+    return 2;
+  }
+  const progress = terminalProgress();
+  const lines = flightLines(Number(values.records));
+  const outcome = await demo(lines, Number(values.producers), (text) => progress.say(text));
+  progress.clear();
+  if (values.output === 'json') process.stdout.write(`${JSON.stringify(outcome, null, 2)}\n`);
+  else print(outcome);
+  const complete = outcome.verdict.counts.acked === lines.length;
+  return outcome.verdict.violations.length === 0 && complete ? 0 : 1;
+}
+
+process.exitCode = await main().catch((error: unknown) => {
+  process.stderr.write(`demo: ${error instanceof Error ? error.stack : String(error)}\n`);
+  return 1;
+});

@@ -1,0 +1,57 @@
+/** Runs a fan-out load in a generator thread and measures what it costs the server meanwhile. */
+import type { Frames } from './frames.ts';
+import { runThread } from './load.ts';
+import { costBetween, type ServerCost, sampleProcess } from './process.ts';
+import type { ClientKind } from './transport.ts';
+
+export interface FanoutTask {
+  readonly address: string;
+  readonly client: ClientKind;
+  readonly connections: number;
+  readonly streams: number;
+  readonly subscribe: { readonly path: string; readonly request: Uint8Array };
+  readonly publish: {
+    readonly path: string;
+    readonly frames: Frames;
+    readonly inFlight: number;
+    /** Most messages between the newest published and the slowest stream. */
+    readonly window: number;
+  } | null;
+  readonly warmupMs: number;
+  readonly durationMs: number;
+}
+
+export interface FanoutCounts {
+  readonly seconds: number;
+  /** Messages on all streams together. */
+  readonly delivered: number;
+  /** Messages on the stream with the fewest, and on the one with the most. */
+  readonly slowest: number;
+  readonly fastest: number;
+  readonly published: number;
+  readonly errors: Readonly<Record<string, number>>;
+}
+
+export type FromFanout =
+  | { readonly kind: 'measuring' }
+  | { readonly kind: 'measured'; readonly result: FanoutCounts }
+  | { readonly kind: 'drained' }
+  | { readonly kind: 'failed'; readonly why: string };
+
+export interface FanoutResult extends FanoutCounts {
+  readonly deliveriesPerSecond: number;
+  /** For each delivery. */
+  readonly cost: ServerCost;
+}
+
+export async function runFanout(pid: number, task: FanoutTask): Promise<FanoutResult> {
+  let before = sampleProcess(pid);
+  let after = before;
+  const entry = new URL('./fanout-generator.ts', import.meta.url);
+  const counts = await runThread<FromFanout, FanoutCounts>(entry, task, (message) => {
+    if (message.kind === 'measuring') before = sampleProcess(pid);
+    if (message.kind === 'measured') after = sampleProcess(pid);
+  });
+  const cost = costBetween(before, after, counts.delivered);
+  return { ...counts, deliveriesPerSecond: counts.delivered / counts.seconds, cost };
+}

@@ -1,0 +1,337 @@
+/**
+ * A gRPC client cut down to what a load generator needs, straight on a TCP socket: requests are built from a template, answers are
+ * scanned, many of both share one system call. It costs a fraction of what any server spends on a call, so that on a small machine the
+ * server is what is measured. `--client grpc-js` runs the same load through @grpc/grpc-js instead.
+ *
+ * Protocol: RFC 9113 (frames, windows) and RFC 7541 (header blocks). The client announces a header table of size 0, so that answers need
+ * no dynamic table to be read.
+ */
+import { connect, type Socket } from 'node:net';
+import type { CallListener, Transport } from './transport.ts';
+
+const FRAME_HEADER = 9;
+const Frame = { DATA: 0, HEADERS: 1, RST_STREAM: 3, SETTINGS: 4, PING: 6, GOAWAY: 7, WINDOW_UPDATE: 8 } as const;
+const Flag = { END_STREAM: 1, ACK: 1, END_HEADERS: 4, PADDED: 8 } as const;
+const Setting = { HEADER_TABLE_SIZE: 1, ENABLE_PUSH: 2, INITIAL_WINDOW_SIZE: 4 } as const;
+const PREFACE = 'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n';
+/** Largest DATA frame that every peer takes. */
+const DATA_MAX = 16_384;
+const DEFAULT_WINDOW = 65_535;
+/** What a server may send ahead of us, per stream and per connection. Given back at half. */
+const STREAM_WINDOW = 4 << 20;
+const CONNECTION_WINDOW = 16 << 20;
+/** gRPC's message prefix: a flag for compression, and the length. */
+const MESSAGE_PREFIX = 5;
+/** Requests are gathered up to this many bytes before they are written. */
+const OUT_BYTES = 64 << 10;
+const GRPC_UNAVAILABLE = 14;
+/** First index of HPACK's dynamic table; the newest entry has it. */
+const DYNAMIC_FIRST = 62;
+
+/** `grpc-status` as a literal name: as it is, and in HPACK's Huffman code. */
+const STATUS_NAMES = [Buffer.from('grpc-status', 'latin1'), Buffer.from('9acac8b21234da8f', 'hex')];
+
+interface Waiting {
+  readonly slot: number;
+  readonly path: string;
+  readonly payload: Buffer;
+}
+
+/** What is known of the stream that a slot has open. */
+interface SlotState {
+  /** Beginning of a message whose end is still to come. */
+  rest: Buffer | null;
+  received: number;
+}
+
+export class Http2Connection implements Transport {
+  readonly #socket: Socket;
+  readonly #listener: CallListener;
+  readonly #authority: string;
+  readonly #slotOf = new Map<number, number>();
+  readonly #states: SlotState[] = [];
+  readonly #indexed: string[] = [];
+  readonly #blocks = new Map<string, Buffer>();
+  readonly #waiting: Waiting[] = [];
+  #out: Buffer = Buffer.allocUnsafe(OUT_BYTES);
+  #outLength = 0;
+  #leftover: Buffer | null = null;
+  #nextStream = 1;
+  #sendWindow = DEFAULT_WINDOW;
+  #received = 0;
+  #closed = false;
+
+  private constructor(socket: Socket, authority: string, listener: CallListener) {
+    this.#socket = socket;
+    this.#authority = authority;
+    this.#listener = listener;
+    socket.on('data', (chunk: Buffer) => this.#read(chunk));
+    socket.on('error', (error) => this.#fail(error.message));
+    socket.on('close', () => this.#fail('connection closed'));
+    this.#write(Buffer.from(PREFACE, 'latin1'));
+    this.#write(settingsFrame());
+    this.#write(windowFrame(0, CONNECTION_WINDOW - DEFAULT_WINDOW));
+    this.flush();
+  }
+
+  static connect(address: string, listener: CallListener): Promise<Http2Connection> {
+    const at = address.lastIndexOf(':');
+    const socket = connect({ host: address.slice(0, at), port: Number(address.slice(at + 1)), noDelay: true });
+    return new Promise((resolve, reject) => {
+      socket.once('error', reject);
+      socket.once('connect', () => {
+        socket.off('error', reject);
+        resolve(new Http2Connection(socket, address, listener));
+      });
+    });
+  }
+
+  call(slot: number, path: string, payload: Buffer, length: number): void {
+    if (this.#waiting.length > 0 || this.#sendWindow < length + MESSAGE_PREFIX) {
+      this.#waiting.push({ slot, path, payload: Buffer.from(payload.subarray(0, length)) });
+      return;
+    }
+    this.#send(slot, path, payload, length);
+  }
+
+  #send(slot: number, path: string, payload: Buffer, length: number): void {
+    this.#sendWindow -= length + MESSAGE_PREFIX;
+    const stream = this.#nextStream;
+    this.#nextStream += 2;
+    this.#slotOf.set(stream, slot);
+    this.#states[slot] = { rest: null, received: 0 };
+    const block = this.#headerBlock(path);
+    this.#room(FRAME_HEADER + block.length);
+    this.#frameHeader(block.length, Frame.HEADERS, Flag.END_HEADERS, stream);
+    this.#write(block);
+    this.#writeMessage(stream, payload, length);
+  }
+
+  #writeMessage(stream: number, payload: Buffer, length: number): void {
+    const total = length + MESSAGE_PREFIX;
+    for (let sent = 0; sent < total; ) {
+      const size = Math.min(DATA_MAX, total - sent);
+      const last = sent + size === total;
+      this.#room(FRAME_HEADER + size);
+      this.#frameHeader(size, Frame.DATA, last ? Flag.END_STREAM : 0, stream);
+      let from = sent - MESSAGE_PREFIX;
+      if (sent === 0) {
+        this.#out[this.#outLength] = 0;
+        this.#out.writeUInt32BE(length, this.#outLength + 1);
+        this.#outLength += MESSAGE_PREFIX;
+        from = 0;
+      }
+      this.#outLength += payload.copy(this.#out, this.#outLength, from, sent + size - MESSAGE_PREFIX);
+      sent += size;
+    }
+  }
+
+  #frameHeader(length: number, type: number, flags: number, stream: number): void {
+    const at = this.#outLength;
+    this.#out.writeUIntBE(length, at, 3);
+    this.#out[at + 3] = type;
+    this.#out[at + 4] = flags;
+    this.#out.writeUInt32BE(stream, at + 5);
+    this.#outLength = at + FRAME_HEADER;
+  }
+
+  #write(bytes: Buffer): void {
+    this.#room(bytes.length);
+    this.#outLength += bytes.copy(this.#out, this.#outLength);
+  }
+
+  #room(bytes: number): void {
+    if (this.#outLength + bytes > this.#out.length) this.flush();
+  }
+
+  /** Hands what was gathered to the socket. Also done by itself after each piece of input. */
+  flush(): void {
+    if (this.#outLength === 0 || this.#closed) return;
+    // The socket keeps the buffer until the kernel has taken it, so the next requests go into another one.
+    this.#socket.write(this.#out.subarray(0, this.#outLength));
+    this.#out =
+      this.#out.length - this.#outLength > DATA_MAX + 1_024
+        ? this.#out.subarray(this.#outLength)
+        : Buffer.allocUnsafe(OUT_BYTES);
+    this.#outLength = 0;
+  }
+
+  /** Headers that repeat go into the server's dynamic table once and are one byte each from then on, as with any real client. */
+  #headerBlock(path: string): Buffer {
+    const cached = this.#blocks.get(path);
+    if (cached !== undefined) return cached;
+    const known = this.#indexed.length;
+    const parts = [Buffer.from([0x83, 0x86])];
+    const fields = [
+      [`:path ${path}`, 0x44, path],
+      [':authority', 0x41, this.#authority],
+      ['te', 0x40, 'trailers'],
+      ['content-type', 0x5f, 'application/grpc'],
+    ] as const;
+    for (const [key, prefix, value] of fields) {
+      const position = this.#indexed.indexOf(key);
+      if (position >= 0) {
+        parts.push(Buffer.from([0x80 | (DYNAMIC_FIRST + this.#indexed.length - 1 - position)]));
+        continue;
+      }
+      this.#indexed.push(key);
+      const name = prefix === 0x40 ? [key.length, ...Buffer.from(key, 'latin1')] : [];
+      parts.push(Buffer.from([prefix, ...name, value.length]), Buffer.from(value, 'latin1'));
+    }
+    const block = Buffer.concat(parts);
+    // A block that added entries moves the indexes of all others; it is right for this one time only.
+    if (this.#indexed.length > known) this.#blocks.clear();
+    else this.#blocks.set(path, block);
+    return block;
+  }
+
+  #read(chunk: Buffer): void {
+    const input = this.#leftover === null ? chunk : Buffer.concat([this.#leftover, chunk]);
+    let at = 0;
+    while (input.length - at >= FRAME_HEADER) {
+      const length = input.readUIntBE(at, 3);
+      if (input.length - at < FRAME_HEADER + length) break;
+      const stream = input.readUInt32BE(at + 5) & 0x7fffffff;
+      const start = at + FRAME_HEADER;
+      at = start + length;
+      this.#frame(input[start - 6] as number, input[start - 5] as number, stream, input.subarray(start, at));
+    }
+    this.#leftover = at === input.length ? null : input.subarray(at);
+    this.flush();
+  }
+
+  #frame(type: number, flags: number, stream: number, payload: Buffer): void {
+    switch (type) {
+      case Frame.DATA:
+        this.#data(flags, stream, payload);
+        return;
+      case Frame.HEADERS:
+        this.#headers(flags, stream, payload);
+        return;
+      case Frame.RST_STREAM:
+        this.#end(stream, GRPC_UNAVAILABLE);
+        return;
+      case Frame.SETTINGS:
+        if ((flags & Flag.ACK) !== 0) return;
+        this.#room(FRAME_HEADER);
+        this.#frameHeader(0, Frame.SETTINGS, Flag.ACK, 0);
+        return;
+      case Frame.PING:
+        if ((flags & Flag.ACK) !== 0) return;
+        this.#room(FRAME_HEADER + payload.length);
+        this.#frameHeader(payload.length, Frame.PING, Flag.ACK, 0);
+        this.#write(payload);
+        return;
+      case Frame.GOAWAY:
+        this.#fail(`server says GOAWAY ${payload.readUInt32BE(4)} ${payload.toString('latin1', 8)}`);
+        return;
+      case Frame.WINDOW_UPDATE:
+        if (stream === 0) this.#widen(payload.readUInt32BE(0));
+        return;
+      default:
+        return;
+    }
+  }
+
+  #widen(bytes: number): void {
+    this.#sendWindow += bytes;
+    for (;;) {
+      const next = this.#waiting[0];
+      if (next === undefined || next.payload.length + MESSAGE_PREFIX > this.#sendWindow) return;
+      this.#waiting.shift();
+      this.#send(next.slot, next.path, next.payload, next.payload.length);
+    }
+  }
+
+  #data(flags: number, stream: number, payload: Buffer): void {
+    this.#received += payload.length;
+    if (this.#received > CONNECTION_WINDOW / 2) {
+      this.#write(windowFrame(0, this.#received));
+      this.#received = 0;
+    }
+    const slot = this.#slotOf.get(stream);
+    if (slot === undefined) return;
+    if ((flags & Flag.PADDED) !== 0) throw new Error('perf: padded DATA frames are not handled');
+    const state = this.#states[slot] as SlotState;
+    state.received += payload.length;
+    if (state.received > STREAM_WINDOW / 2) {
+      this.#write(windowFrame(stream, state.received));
+      state.received = 0;
+    }
+    const input = state.rest === null ? payload : Buffer.concat([state.rest, payload]);
+    let at = 0;
+    while (input.length - at >= MESSAGE_PREFIX) {
+      const end = at + MESSAGE_PREFIX + input.readUInt32BE(at + 1);
+      if (end > input.length) break;
+      this.#listener.onMessage(slot, input, at + MESSAGE_PREFIX, end);
+      at = end;
+    }
+    state.rest = at === input.length ? null : input.subarray(at);
+  }
+
+  #headers(flags: number, stream: number, block: Buffer): void {
+    if ((flags & Flag.END_HEADERS) === 0) throw new Error('perf: CONTINUATION frames are not handled');
+    if ((flags & Flag.END_STREAM) !== 0) {
+      this.#end(stream, readStatus(block));
+      return;
+    }
+    const slot = this.#slotOf.get(stream);
+    if (slot !== undefined) this.#listener.onHeaders(slot);
+  }
+
+  #end(stream: number, status: number): void {
+    const slot = this.#slotOf.get(stream);
+    if (slot === undefined) return;
+    this.#slotOf.delete(stream);
+    this.#listener.onEnd(slot, status);
+  }
+
+  #fail(why: string): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#socket.destroy();
+    this.#listener.onLost(why);
+  }
+
+  close(): void {
+    this.#closed = true;
+    this.#socket.destroy();
+  }
+}
+
+/** Number of the gRPC status in a header block that was written without dynamic table. */
+function readStatus(block: Buffer): number {
+  for (const name of STATUS_NAMES) {
+    const at = block.indexOf(name);
+    if (at < 0) continue;
+    const length = block[at + name.length] as number;
+    // Both digits of a status cost as much in Huffman code as without, and then it is not used.
+    if (length <= 2) return Number(block.toString('latin1', at + name.length + 1, at + name.length + 1 + length));
+  }
+  throw new Error(`perf: no grpc-status in ${block.toString('hex')}`);
+}
+
+function settingsFrame(): Buffer {
+  const values = [
+    [Setting.HEADER_TABLE_SIZE, 0],
+    [Setting.ENABLE_PUSH, 0],
+    [Setting.INITIAL_WINDOW_SIZE, STREAM_WINDOW],
+  ] as const;
+  const frame = Buffer.alloc(FRAME_HEADER + values.length * 6);
+  frame.writeUIntBE(values.length * 6, 0, 3);
+  frame[3] = Frame.SETTINGS;
+  values.forEach(([id, value], index) => {
+    frame.writeUInt16BE(id, FRAME_HEADER + index * 6);
+    frame.writeUInt32BE(value, FRAME_HEADER + index * 6 + 2);
+  });
+  return frame;
+}
+
+function windowFrame(stream: number, bytes: number): Buffer {
+  const frame = Buffer.alloc(FRAME_HEADER + 4);
+  frame.writeUIntBE(4, 0, 3);
+  frame[3] = Frame.WINDOW_UPDATE;
+  frame.writeUInt32BE(stream, 5);
+  frame.writeUInt32BE(bytes, FRAME_HEADER);
+  return frame;
+}

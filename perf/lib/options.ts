@@ -1,0 +1,132 @@
+/** Flags that all scenarios share, read once. */
+import { parseArgs } from 'node:util';
+import type { ClientKind } from './transport.ts';
+
+export interface Options {
+  readonly rounds: number;
+  readonly durationMs: number;
+  readonly warmupMs: number;
+  readonly inFlight: number;
+  readonly connections: number;
+  readonly subjects: number;
+  readonly bodyBytes: number;
+  /** Messages to store first (`fetch`), or subjects to make (`subjects`). */
+  readonly messages: number;
+  readonly streams: number;
+  readonly callsPerSecond: number;
+  readonly fillBytes: number;
+  /** null: the broker's own default. */
+  readonly shards: number | null;
+  readonly threads: number;
+  readonly client: ClientKind;
+  readonly cpuProfileDir: string | null;
+  readonly json: string | null;
+  /** What follows `--`: flags for `broker serve`. */
+  readonly serveFlags: readonly string[];
+}
+
+export class UsageError extends Error {
+  override name = 'UsageError';
+}
+
+const FLAGS = {
+  duration: { type: 'string', about: 'seconds that a round is measured' },
+  warmup: { type: 'string', about: 'seconds before that' },
+  rounds: { type: 'string', about: 'rounds of broker and baseline in turn' },
+  'in-flight': { type: 'string', about: 'calls at one time' },
+  connections: { type: 'string', about: 'client connections' },
+  subjects: { type: 'string', about: 'subjects that the load uses' },
+  body: { type: 'string', about: 'bytes of a message body' },
+  messages: { type: 'string', about: 'messages stored first' },
+  streams: { type: 'string', about: 'subscribers of fanout' },
+  rate: { type: 'string', about: 'calls a second of latency' },
+  'fill-mib': { type: 'string', about: 'MiB of bodies that recover writes' },
+  shards: { type: 'string', about: 'shard threads of the broker (its default: cores - 1)' },
+  threads: { type: 'string', about: 'generator threads' },
+  client: { type: 'string', about: 'raw (default) or grpc-js' },
+  'cpu-prof': { type: 'string', about: 'folder for CPU profiles of the servers' },
+  json: { type: 'string', about: 'file for the results (default: perf/results/)' },
+} as const;
+
+export function flagsHelp(): string {
+  return Object.entries(FLAGS)
+    .map(([name, { about }]) => `  --${name.padEnd(13)} ${about}`)
+    .join('\n');
+}
+
+export const DEFAULTS: Options = {
+  rounds: 5,
+  durationMs: 5_000,
+  warmupMs: 2_000,
+  inFlight: 256,
+  connections: 4,
+  subjects: 16,
+  bodyBytes: 256,
+  messages: 1_000_000,
+  streams: 20,
+  callsPerSecond: 1_000,
+  fillBytes: 1 << 30,
+  shards: null,
+  threads: 1,
+  client: 'raw',
+  cpuProfileDir: null,
+  json: null,
+  serveFlags: [],
+};
+
+export interface CommandLine {
+  readonly names: readonly string[];
+  options(scenarioDefaults: Partial<Options>): Options;
+}
+
+export function readCommandLine(argv: readonly string[]): CommandLine {
+  const dashes = argv.indexOf('--');
+  const own = dashes < 0 ? argv : argv.slice(0, dashes);
+  const serveFlags = dashes < 0 ? [] : argv.slice(dashes + 1);
+  let parsed: ReturnType<typeof parse>;
+  try {
+    parsed = parse(own);
+  } catch (error) {
+    throw new UsageError((error as Error).message);
+  }
+  const given = parsed.values as Record<string, string | undefined>;
+  const number = (flag: string, scale = 1): number | undefined => {
+    const text = given[flag];
+    if (text === undefined) return undefined;
+    const value = Number(text) * scale;
+    if (!Number.isFinite(value) || value < 0) throw new UsageError(`--${flag} ${text}: must be a number from 0`);
+    return value;
+  };
+  const { client } = given;
+  if (client !== undefined && client !== 'raw' && client !== 'grpc-js') {
+    throw new UsageError(`--client ${client}: must be raw or grpc-js`);
+  }
+  const fromFlags: { [K in keyof Options]?: Options[K] | undefined } = {
+    rounds: number('rounds'),
+    durationMs: number('duration', 1_000),
+    warmupMs: number('warmup', 1_000),
+    inFlight: number('in-flight'),
+    connections: number('connections'),
+    subjects: number('subjects'),
+    bodyBytes: number('body'),
+    messages: number('messages'),
+    streams: number('streams'),
+    callsPerSecond: number('rate'),
+    fillBytes: number('fill-mib', 1 << 20),
+    shards: number('shards'),
+    threads: number('threads'),
+    client,
+    cpuProfileDir: given['cpu-prof'],
+    json: given.json,
+  };
+  const set = Object.fromEntries(Object.entries(fromFlags).filter(([, value]) => value !== undefined));
+  return {
+    names: parsed.positionals,
+    options: (scenarioDefaults) => ({ ...DEFAULTS, ...scenarioDefaults, ...(set as Partial<Options>), serveFlags }),
+  };
+}
+
+function parse(argv: readonly string[]) {
+  const options = Object.fromEntries(Object.entries(FLAGS).map(([name, { type }]) => [name, { type }]));
+  return parseArgs({ args: [...argv], options, allowPositionals: true });
+}

@@ -1,0 +1,575 @@
+import { assert } from '../base/assert.ts';
+import { readSafeUint } from '../base/bytes.ts';
+import { crc32 } from '../base/checksum.ts';
+import { REASON_CODE } from '../base/errors.ts';
+import { SLOT_COUNT, subjectHash } from '../base/subject.ts';
+import { type AllotLimits, AllotState, rowOfSubject, slotOfSubject, subjectNumber } from './allot-state.ts';
+import {
+  CLOSE_HEADER,
+  FLOOR_BYTES,
+  Kind,
+  NODE_STARTED_BYTES,
+  OPEN_HEADER,
+  OpenFlag,
+  ORIGIN_HEADER,
+  REVOKE_NODE_HEADER,
+} from './commands.ts';
+import { PartsOpener } from './parts-opener.ts';
+import { BUCKET_COUNT } from './producers.ts';
+import { type AllotmentInfo, allotmentInfo, listSubjects, type SubjectVisitor, unresolvedOf } from './queries.ts';
+import { type SlotSubjects, SubjectFlag } from './slot-subjects.ts';
+import { restoreState } from './snapshot-reader.ts';
+import { SnapshotWriter } from './snapshot-writer.ts';
+import { AllotmentOwner, type AllotSink, AllotVerdict } from './verdicts.ts';
+
+export interface AllotCounts {
+  readonly subjects: number;
+  readonly producers: number;
+  readonly nodes: number;
+  readonly open: number;
+  readonly revoked: number;
+  /** Memory of the columns, in bytes (an estimate without the few objects). */
+  readonly bytes: number;
+}
+
+/** What a refusal adds to the chain of hashes: not its reason code, whose number is the process's own. */
+const REFUSED = 0;
+
+/**
+ * The replicated state machine (design section 7). Its state changes only inside `apply`, in the order of the log, so that every replica
+ * that has applied the same entries is in the same state and has given the same answers. Commands come from our own log: a malformed
+ * one is an AssertionError. What a client may cause (a full table, a used sequence) is an answer.
+ */
+export class AllotMachine {
+  readonly #state: AllotState;
+  readonly #parts: PartsOpener;
+  readonly #owner = new AllotmentOwner();
+  /** The entry being applied. */
+  #payload: Uint8Array = new Uint8Array(0);
+  #view: DataView = new DataView(new ArrayBuffer(0));
+  #at = 0;
+  /** The process that the last ORIGIN of this payload named; node -1 = unknown or none. */
+  #node = -1;
+  #nodeStart = 0;
+  #nodeEnd = 0;
+  #incarnationLow = 0;
+  #incarnationHigh = 0;
+  #hasOrigin = false;
+  /** Whether it is its node's latest, so that it may open. */
+  #latest = false;
+
+  constructor(limits: AllotLimits, state = new AllotState(limits)) {
+    this.#state = state;
+    this.#parts = new PartsOpener(state);
+  }
+
+  /** Rebuilds a machine from all chunks of one snapshot, in order. Damage, a missing or a doubled chunk is an AssertionError. */
+  static restore(chunks: Iterable<Uint8Array>, limits: AllotLimits): AllotMachine {
+    const state = new AllotState(limits);
+    restoreState(state, chunks);
+    return new AllotMachine(limits, state);
+  }
+
+  /** Raft index of the last entry applied. */
+  get index(): number {
+    return this.#state.index;
+  }
+
+  /** Log time of the last entry applied, ms since 1970. */
+  get time(): number {
+    return this.#state.time;
+  }
+
+  /**
+   * Applies one committed entry. `index` rises, `time` (log time, ms) never falls; both asserted. `payload`: a run of commands, see
+   * commands.ts; it is not kept. Answers go to `sink` during the call.
+   */
+  apply(index: number, time: number, payload: Uint8Array, sink: AllotSink): void {
+    const state = this.#state;
+    assert(index > state.index && Number.isSafeInteger(index), () => `index ${index} is not above ${state.index}`);
+    assert(time >= state.time && Number.isSafeInteger(time), () => `log time ${time} is below ${state.time}`);
+    state.index = index;
+    state.time = time;
+    state.chain = crc32(payload, state.chain >>> 0);
+    this.#mix(index);
+    this.#mix(time);
+    state.producers.expire(index % BUCKET_COUNT, time);
+    this.#payload = payload;
+    this.#view = new DataView(payload.buffer, payload.byteOffset, payload.byteLength);
+    this.#hasOrigin = false;
+    this.#at = 0;
+    while (this.#at < payload.length) this.#command(sink);
+    assert(this.#at === payload.length, 'the last command runs past the end of its entry');
+  }
+
+  /** A number for a subject that stays the same for ever, or -1 if nothing was ever published to it. `hash`: its subjectHash. */
+  find(bytes: Uint8Array, start: number, end: number, hash: number): number {
+    const slot = this.#state.slots[hash & (SLOT_COUNT - 1)] ?? null;
+    if (slot === null) return -1;
+    const row = slot.names.find(bytes, start, end, hash);
+    return row < 0 ? -1 : subjectNumber(hash & (SLOT_COUNT - 1), row);
+  }
+
+  /** Last allotted id. `subject`: from `find`. */
+  head(subject: number): number {
+    return this.#state.slotOf(subject).head(rowOfSubject(subject));
+  }
+
+  /** Highest id such that every allotment up to it is stored or void. */
+  settled(subject: number): number {
+    return this.#state.slotOf(subject).settled(rowOfSubject(subject));
+  }
+
+  /** Lowest id that may still be there. */
+  first(subject: number): number {
+    return this.#state.slotOf(subject).first(rowOfSubject(subject));
+  }
+
+  /** Whether any batch ever opened may expire as a whole; where false, a missing row is DATA_LOSS (section 7, rule 7). */
+  everExpires(subject: number): boolean {
+    return (this.#state.slotOf(subject).flags(rowOfSubject(subject)) & SubjectFlag.EVER_EXPIRES) !== 0;
+  }
+
+  /** An AllotVerdict. */
+  verdictOf(subject: number, id: number): number {
+    return this.#state.verdictOf(this.#state.slotOf(subject), rowOfSubject(subject), id);
+  }
+
+  /** The allotment above `settled` that holds an id, or null (settled, or above the head). Neighbours that are both stored or both void are one. */
+  allotmentOf(subject: number, id: number): AllotmentInfo | null {
+    const holder = this.#state.holderOf(this.#state.slotOf(subject), rowOfSubject(subject), id);
+    return holder === 0 ? null : allotmentInfo(this.#state, holder);
+  }
+
+  /** The subject's name: a view, valid until the next `apply`. */
+  nameOf(subject: number): Uint8Array {
+    return this.#state.slotOf(subject).names.nameAt(rowOfSubject(subject));
+  }
+
+  /** Number of a node by its name, or -1 if it never started. */
+  nodeNumber(name: Uint8Array): number {
+    return this.#state.nodes.find(name, 0, name.length);
+  }
+
+  nodeName(node: number): Uint8Array {
+    return this.#state.nodes.get(node).name;
+  }
+
+  /** Whether this incarnation is the node's latest. */
+  isLatest(node: number, incarnationLow: number, incarnationHigh: number): boolean {
+    const row = this.#state.nodes.get(node);
+    return row.incarnationLow === incarnationLow && row.incarnationHigh === incarnationHigh;
+  }
+
+  /** Calls `visit` for each open allotment of a node, in the order of opening; false from `visit` stops. For start-up and supervision. */
+  openAllotmentsOf(node: Uint8Array, visit: (allotment: AllotmentInfo) => boolean | undefined): void {
+    unresolvedOf(this.#state, this.nodeNumber(node), AllotVerdict.OPEN, visit);
+  }
+
+  /** The same for revoked allotments, which wait for a void mark. */
+  revokedAllotmentsOf(node: Uint8Array, visit: (allotment: AllotmentInfo) => boolean | undefined): void {
+    unresolvedOf(this.#state, this.nodeNumber(node), AllotVerdict.REVOKED, visit);
+  }
+
+  /** Names of the nodes that have started, by number. */
+  nodeNames(): Uint8Array[] {
+    return this.#state.nodes.rows.map((row) => row.name);
+  }
+
+  /**
+   * Visits subjects whose name begins with `prefix`, up to `limit` of them, and looks at no more than `limit` + 4,096 rows. `cursor`: 0 to
+   * begin, then what the call before returned; -1 = that was all. Order: by slot, then by first publish. A subject that is added
+   * meanwhile may be missed; none is visited twice.
+   */
+  listSubjects(cursor: number, prefix: Uint8Array, limit: number, visit: SubjectVisitor): number {
+    return listSubjects(this.#state, cursor, prefix, limit, visit);
+  }
+
+  counts(): AllotCounts {
+    const state = this.#state;
+    return {
+      subjects: state.subjects,
+      producers: state.producers.size,
+      nodes: state.nodes.rows.length,
+      open: state.open,
+      revoked: state.revoked,
+      bytes: state.byteLength(),
+    };
+  }
+
+  /**
+   * A snapshot of the state as it is now; the machine may go on applying while chunks are taken. One at a time: the writer must be
+   * drained or abandoned before the next begins.
+   */
+  beginSnapshot(): SnapshotWriter {
+    return new SnapshotWriter(this.#state);
+  }
+
+  /** Chain over every entry applied and every answer given: equal on all replicas at the same index [R28]. Survives snapshots. */
+  hash(): number {
+    return this.#state.chain >>> 0;
+  }
+
+  /** CRC of the whole state, by way of a snapshot: slow, for tests and `verify`. Must not be called while a snapshot is in progress. */
+  stateHash(): number {
+    const writer = this.beginSnapshot();
+    let hash = 0;
+    for (let chunk = writer.nextChunk(1 << 20); chunk !== null; chunk = writer.nextChunk(1 << 20)) {
+      hash = crc32(chunk, hash);
+    }
+    return hash;
+  }
+
+  #command(sink: AllotSink): void {
+    const kind = this.#payload[this.#at] as number;
+    assert(kind === Kind.ORIGIN || this.#hasOrigin, 'a run of commands does not begin with its origin');
+    switch (kind) {
+      case Kind.ORIGIN:
+        this.#applyOrigin(sink);
+        return;
+      case Kind.OPEN:
+        this.#applyOpen(sink);
+        return;
+      case Kind.CLOSE:
+      case Kind.REVOKE:
+        this.#applyClose(sink, kind);
+        return;
+      case Kind.TRIM:
+        this.#applyTrim(sink);
+        return;
+      case Kind.NODE_STARTED:
+        this.#applyNodeStarted(sink);
+        return;
+      case Kind.REVOKE_NODE:
+        this.#applyRevokeNode(sink);
+        return;
+      case Kind.RECOVERED:
+        this.#applyRecovered();
+        return;
+      case Kind.FLOOR:
+        this.#applyFloor();
+        return;
+      default:
+        assert(false, () => `unknown command ${kind} at ${this.#at}: written by a newer version, or damaged`);
+    }
+  }
+
+  /** Moves behind `length` bytes, which must be there; returns where they start. */
+  #take(length: number): number {
+    const start = this.#at;
+    assert(length <= this.#payload.length - start, 'a command runs past the end of its entry');
+    this.#at = start + length;
+    return start;
+  }
+
+  #applyOrigin(sink: AllotSink): void {
+    const at = this.#take(ORIGIN_HEADER);
+    const length = this.#payload[at + 1] as number;
+    assert(length > 0, 'an origin has no node id');
+    this.#nodeStart = this.#take(length);
+    this.#nodeEnd = this.#at;
+    this.#incarnationLow = this.#view.getUint32(at + 2, true);
+    this.#incarnationHigh = this.#view.getUint32(at + 6, true);
+    this.#hasOrigin = true;
+    this.#node = this.#state.nodes.find(this.#payload, this.#nodeStart, this.#nodeEnd);
+    this.#latest = this.#node >= 0 && this.isLatest(this.#node, this.#incarnationLow, this.#incarnationHigh);
+    sink.origin(this.#payload, this.#nodeStart, this.#nodeEnd, this.#incarnationLow, this.#incarnationHigh);
+  }
+
+  #applyOpen(sink: AllotSink): void {
+    const view = this.#view;
+    const at = this.#take(OPEN_HEADER);
+    const length = this.#payload[at + 1] as number;
+    const flags = this.#payload[at + 2] as number;
+    assert(length > 0 && flags <= 3 && this.#payload[at + 3] === 0, 'an open has no subject or unknown flags');
+    const subjectStart = this.#take(length);
+    const subjectEnd = this.#at;
+    const expectedHead = (flags & OpenFlag.EXPECTED_HEAD) === 0 ? -1 : readSafeUint(view, this.#take(8));
+    const hash = view.getUint32(at + 4, true);
+    const shard = view.getUint32(at + 8, true);
+    const counter = view.getUint32(at + 12, true);
+    const count = view.getUint32(at + 16, true);
+    assert(count > 0, 'an open of no ids');
+    const number = hash & (SLOT_COUNT - 1);
+    const slot = this.#state.slots[number] ?? null;
+    let row = slot === null ? -1 : slot.names.find(this.#payload, subjectStart, subjectEnd, hash);
+    const refusal = this.#refusalOf(slot, row, expectedHead);
+    if ((flags & OpenFlag.PARTS) !== 0) {
+      this.#applyOpenParts(sink, at, row, refusal);
+      return;
+    }
+    const head = row < 0 ? this.#state.floor : (slot as SlotSubjects).head(row);
+    if (refusal >= 0 || count > Number.MAX_SAFE_INTEGER - head) {
+      const reason = refusal >= 0 ? refusal : REASON_CODE.IDS_EXHAUSTED;
+      this.#mix(REFUSED);
+      sink.openRefused(shard, counter, reason);
+      return;
+    }
+    if (row < 0) row = this.#insertSubject(subjectStart, subjectEnd, hash);
+    this.#allot(at, number, row, head + count);
+    this.#mix(head + 1);
+    sink.opened(shard, counter, head + 1, count, this.#state.time);
+  }
+
+  /** Why the open as a whole cannot get ids, or -1. */
+  #refusalOf(slot: SlotSubjects | null, row: number, expectedHead: number): number {
+    const state = this.#state;
+    if (!this.#latest) return REASON_CODE.NOT_READY;
+    if (expectedHead >= 0) {
+      const head = row < 0 || slot === null ? 0 : slot.head(row);
+      if (head !== expectedHead) return REASON_CODE.HEAD_MISMATCH;
+    }
+    if (row < 0 && state.subjects >= state.limits.subjectsMax) return REASON_CODE.SUBJECTS_FULL;
+    if (state.nodes.get(this.#node).unresolved >= state.limits.openPerNodeMax) return REASON_CODE.ALLOTMENTS_FULL;
+    return -1;
+  }
+
+  #insertSubject(start: number, end: number, hash: number): number {
+    // A wrong hash would give the subject a second row, and its ids twice.
+    assert(subjectHash(this.#payload, start, end) === hash, 'the hash of an open is not that of its subject');
+    return this.#state.insertSubject(this.#payload, start, end, hash);
+  }
+
+  /** Allots (head, end] to the origin; `at`: the OPEN command. */
+  #allot(at: number, number: number, row: number, end: number): number {
+    const state = this.#state;
+    const slot = state.slots[number] as SlotSubjects;
+    const view = this.#view;
+    state.beforeSubjectChange(number, row);
+    const taken = state.append(slot, number, row, end, AllotVerdict.OPEN);
+    const expiresMax = view.getUint32(at + 24, true);
+    state.pool.describe(
+      taken,
+      state.time,
+      this.#incarnationLow,
+      this.#incarnationHigh,
+      view.getUint32(at + 8, true),
+      view.getUint32(at + 12, true),
+      expiresMax,
+      view.getUint32(at + 20, true),
+    );
+    state.nodes.link(state.pool, taken, this.#node);
+    state.open += 1;
+    if (expiresMax > 0) slot.addFlags(row, SubjectFlag.EVER_EXPIRES);
+    return taken;
+  }
+
+  #applyOpenParts(sink: AllotSink, at: number, knownRow: number, refusal: number): void {
+    const state = this.#state;
+    const view = this.#view;
+    const subjectStart = at + OPEN_HEADER;
+    const subjectEnd = subjectStart + (this.#payload[at + 1] as number);
+    const hash = view.getUint32(at + 4, true);
+    const number = hash & (SLOT_COUNT - 1);
+    const parts = this.#parts;
+    const partCount = view.getUint16(this.#take(2), true);
+    parts.read(this.#payload, view, this.#at, partCount, view.getUint32(at + 16, true));
+    this.#at = parts.endOffset;
+    const shard = view.getUint32(at + 8, true);
+    const counter = view.getUint32(at + 12, true);
+    if (!this.#latest) {
+      this.#mix(REFUSED);
+      sink.openRefused(shard, counter, refusal);
+      return;
+    }
+    const head = knownRow < 0 ? state.floor : (state.slots[number] as SlotSubjects).head(knownRow);
+    const subject = knownRow < 0 ? this.#nextSubjectNumber(number) : subjectNumber(number, knownRow);
+    const count = parts.decide(subject, knownRow >= 0, head, refusal);
+    if (count > 0) {
+      const row = knownRow < 0 ? this.#insertSubject(subjectStart, subjectEnd, hash) : knownRow;
+      parts.remember(this.#allot(at, number, row, head + count));
+    }
+    const base = count === 0 ? 0 : head + 1;
+    this.#mix(base);
+    this.#mix(parts.answersHash());
+    sink.partsOpened(shard, counter, base, count, state.time, parts.answers);
+  }
+
+  /** The number that the next new subject of a slot will have. */
+  #nextSubjectNumber(number: number): number {
+    return subjectNumber(number, this.#state.slots[number]?.size ?? 0);
+  }
+
+  #applyClose(sink: AllotSink, kind: number): void {
+    const at = this.#take(CLOSE_HEADER);
+    const length = this.#payload[at + 1] as number;
+    const wanted = this.#payload[at + 2] as number;
+    const isClose = kind === Kind.CLOSE && (wanted === AllotVerdict.STORED || wanted === AllotVerdict.VOID);
+    assert(
+      length > 0 && (isClose || (kind === Kind.REVOKE && wanted === AllotVerdict.REVOKED)),
+      'a close is malformed',
+    );
+    const start = this.#take(length);
+    const hash = this.#view.getUint32(at + 4, true);
+    const base = readSafeUint(this.#view, at + 8);
+    const number = hash & (SLOT_COUNT - 1);
+    const slot = this.#state.slots[number] ?? null;
+    const row = slot === null ? -1 : slot.names.find(this.#payload, start, this.#at, hash);
+    const owner = this.#owner;
+    owner.node = -1;
+    let verdict: number = AllotVerdict.UNKNOWN;
+    let count = 0;
+    let applied = false;
+    if (slot !== null && row >= 0) {
+      const holder = this.#state.holderOf(slot, row, base);
+      verdict = this.#state.verdictOf(slot, row, base);
+      if (holder !== 0 && this.#state.pool.isUnresolved(holder)) {
+        // Inside an unresolved allotment only its base names it.
+        if (this.#state.pool.base(holder) !== base) verdict = AllotVerdict.UNKNOWN;
+        else {
+          count = this.#state.pool.end(holder) - base + 1;
+          this.#describeOwner(holder);
+          this.#state.beforeSubjectChange(number, row);
+          verdict = this.#move(slot, row, holder, verdict, wanted);
+        }
+      }
+      applied = verdict === wanted;
+    }
+    this.#mix(verdict);
+    sink.verdict(this.#payload, start, this.#at, hash, base, count, verdict, applied, owner);
+  }
+
+  /** Moves an unresolved allotment from `verdict` to `wanted` if that is a legal step; returns where it stands then. */
+  #move(slot: SlotSubjects, row: number, holder: number, verdict: number, wanted: number): number {
+    if (verdict === AllotVerdict.OPEN && wanted === AllotVerdict.STORED) this.#state.becomeStored(slot, row, holder);
+    else if (verdict === AllotVerdict.OPEN && wanted === AllotVerdict.REVOKED) this.#state.becomeRevoked(holder);
+    else if (verdict === AllotVerdict.REVOKED && wanted === AllotVerdict.VOID)
+      this.#state.becomeVoid(slot, row, holder);
+    else return verdict;
+    return wanted;
+  }
+
+  #describeOwner(holder: number): void {
+    const pool = this.#state.pool;
+    const owner = this.#owner;
+    owner.node = pool.node(holder);
+    owner.incarnationLow = pool.incarnationLow(holder);
+    owner.incarnationHigh = pool.incarnationHigh(holder);
+    owner.shard = pool.shard(holder);
+    owner.counter = pool.counter(holder);
+  }
+
+  #applyTrim(sink: AllotSink): void {
+    const at = this.#take(CLOSE_HEADER);
+    const length = this.#payload[at + 1] as number;
+    assert(length > 0 && this.#payload[at + 2] === 0, 'a trim is malformed');
+    const start = this.#take(length);
+    const hash = this.#view.getUint32(at + 4, true);
+    const wanted = readSafeUint(this.#view, at + 8);
+    const number = hash & (SLOT_COUNT - 1);
+    const slot = this.#state.slots[number] ?? null;
+    const row = slot === null ? -1 : slot.names.find(this.#payload, start, this.#at, hash);
+    let first = 0;
+    if (slot !== null && row >= 0) {
+      // first never goes back, and never past settled + 1: what has no verdict yet is not trimmed away (section 2).
+      first = Math.max(slot.first(row), Math.min(wanted, slot.settled(row) + 1));
+      if (first !== slot.first(row)) {
+        this.#state.beforeSubjectChange(number, row);
+        slot.setFirst(row, first);
+      }
+    }
+    this.#mix(first);
+    sink.trimmed(this.#payload, start, this.#at, hash, first);
+  }
+
+  #applyNodeStarted(sink: AllotSink): void {
+    const state = this.#state;
+    const keepOpen = this.#payload[this.#take(NODE_STARTED_BYTES) + 1] as number;
+    assert(keepOpen <= 1, 'a node-started is malformed');
+    if (this.#node < 0)
+      this.#node = state.nodes.tryAdd(Uint8Array.from(this.#payload.subarray(this.#nodeStart, this.#nodeEnd)));
+    // Too many nodes with unresolved allotments: the node's opens are refused until it has said again that it started.
+    if (this.#node < 0) return;
+    const row = state.nodes.get(this.#node);
+    row.incarnationLow = this.#incarnationLow;
+    row.incarnationHigh = this.#incarnationHigh;
+    row.startedIndex = state.index;
+    this.#latest = true;
+    const revoked = keepOpen === 1 ? 0 : this.#revokeList(sink, this.#node, -1, true);
+    this.#mix(revoked);
+    sink.nodeStarted(this.#node, this.#incarnationLow, this.#incarnationHigh, revoked);
+  }
+
+  #applyRevokeNode(sink: AllotSink): void {
+    const at = this.#take(REVOKE_NODE_HEADER);
+    const length = this.#payload[at + 1] as number;
+    const hasShard = this.#payload[at + 2] as number;
+    assert(length > 0 && hasShard <= 1, 'a revoke of a node is malformed');
+    const start = this.#take(length);
+    const node = this.#state.nodes.find(this.#payload, start, this.#at);
+    if (node < 0) return;
+    const shard = hasShard === 1 ? this.#view.getUint32(at + 4, true) : -1;
+    this.#mix(this.#revokeList(sink, node, shard, false));
+  }
+
+  /** Revokes the open allotments of a node: of one shard if `shard` >= 0, and not those of its latest incarnation if `keepLatest`. */
+  #revokeList(sink: AllotSink, node: number, shard: number, keepLatest: boolean): number {
+    const { pool, nodes } = this.#state;
+    let revoked = 0;
+    for (let holder = nodes.get(node).listFirst; holder !== 0; holder = pool.nodeNext(holder)) {
+      if (pool.state(holder) !== AllotVerdict.OPEN || (shard >= 0 && pool.shard(holder) !== shard)) continue;
+      if (keepLatest && this.isLatest(node, pool.incarnationLow(holder), pool.incarnationHigh(holder))) continue;
+      const subject = pool.subject(holder);
+      this.#state.beforeSubjectChange(slotOfSubject(subject), rowOfSubject(subject));
+      this.#state.becomeRevoked(holder);
+      revoked += 1;
+      this.#describeOwner(holder);
+      const names = this.#state.slotOf(subject).names;
+      const row = rowOfSubject(subject);
+      const start = names.nameStart(row);
+      const base = pool.base(holder);
+      const count = pool.end(holder) - base + 1;
+      sink.verdict(
+        names.names,
+        start,
+        start + names.nameLength(row),
+        names.hashAt(row),
+        base,
+        count,
+        AllotVerdict.REVOKED,
+        true,
+        this.#owner,
+      );
+    }
+    return revoked;
+  }
+
+  /** Section 10: ids above the store's highest are void up to the new head. Only for a subject with nothing unsettled. */
+  #applyRecovered(): void {
+    const state = this.#state;
+    const at = this.#take(CLOSE_HEADER);
+    const length = this.#payload[at + 1] as number;
+    assert(length > 0 && this.#payload[at + 2] === 0, 'a recovered is malformed');
+    const start = this.#take(length);
+    const end = this.#at;
+    const hash = this.#view.getUint32(at + 4, true);
+    const storeHighest = readSafeUint(this.#view, at + 8);
+    const head = readSafeUint(this.#view, this.#take(8));
+    assert(head > storeHighest, 'a recovered head is not above the store');
+    const number = hash & (SLOT_COUNT - 1);
+    let row = state.slots[number]?.names.find(this.#payload, start, end, hash) ?? -1;
+    if (row < 0) row = this.#insertSubject(start, end, hash);
+    const slot = state.slots[number] as SlotSubjects;
+    if (slot.head(row) >= head) return;
+    state.beforeSubjectChange(number, row);
+    assert(slot.tail(row) === 0, 'a recovered subject has unsettled allotments');
+    slot.voidRanges ??= new Map();
+    slot.voidRanges.set(row, { from: storeHighest + 1, to: head });
+    // The messages that the store kept may have expired: nobody remembers.
+    slot.addFlags(row, SubjectFlag.VOID_RANGE | SubjectFlag.EVER_EXPIRES);
+    slot.setHead(row, head);
+    slot.setSettled(row, head);
+  }
+
+  #applyFloor(): void {
+    const floor = readSafeUint(this.#view, this.#take(FLOOR_BYTES) + 2);
+    this.#state.floor = Math.max(this.#state.floor, floor);
+  }
+
+  #mix(value: number): void {
+    const low = value | 0;
+    const high = (value / 0x1_0000_0000) | 0;
+    const chain = Math.imul(this.#state.chain ^ low, 0x9e3779b1);
+    this.#state.chain = Math.imul((chain ^ (chain >>> 15)) + high, 0x85ebca6b) | 0;
+  }
+}

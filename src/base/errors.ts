@@ -1,0 +1,222 @@
+/**
+ * The one catalogue of refusals. A reason's name is the `ErrorInfo.reason` on the wire (domain `broker`), so names are
+ * append-only. `outcome` says what may be assumed of the request: `none` means it had no effect and never will.
+ * docs/errors.md is made from this table; a test keeps the two equal.
+ */
+export type Outcome = 'none' | 'unknown';
+
+/** Names of google.rpc.Code that the broker uses. */
+export type StatusName =
+  | 'CANCELLED'
+  | 'UNKNOWN'
+  | 'INVALID_ARGUMENT'
+  | 'DEADLINE_EXCEEDED'
+  | 'RESOURCE_EXHAUSTED'
+  | 'FAILED_PRECONDITION'
+  | 'ABORTED'
+  | 'UNIMPLEMENTED'
+  | 'INTERNAL'
+  | 'UNAVAILABLE'
+  | 'DATA_LOSS';
+
+export interface ReasonRow {
+  readonly status: StatusName;
+  readonly outcome: Outcome;
+  /** Milliseconds to wait before a retry; absent where retrying the same request cannot help. */
+  readonly retryAfterMs?: number;
+  /** When it happens: one sentence, shown to the caller in front of the details. */
+  readonly when: string;
+  /** What the caller should do next. */
+  readonly next: string;
+}
+
+function row(status: StatusName, when: string, next: string, retryAfterMs?: number): ReasonRow {
+  const outcome: Outcome = status === 'UNKNOWN' || status === 'INTERNAL' ? 'unknown' : 'none';
+  return retryAfterMs === undefined ? { status, outcome, when, next } : { status, outcome, when, next, retryAfterMs };
+}
+
+export const REASONS = {
+  MALFORMED_MESSAGE: row(
+    'INVALID_ARGUMENT',
+    'the bytes are not a valid protobuf message of this method',
+    'encode the request with the published proto files',
+  ),
+  SUBJECT_EMPTY: row('INVALID_ARGUMENT', 'the subject is empty', 'name a subject of 1 to 255 bytes'),
+  SUBJECT_TOO_LONG: row('INVALID_ARGUMENT', 'the subject is longer than 255 bytes of UTF-8', 'shorten the subject'),
+  SUBJECT_NOT_UTF8: row('INVALID_ARGUMENT', 'the subject is not valid UTF-8', 'encode the subject as UTF-8'),
+  SUBJECT_CONTROL_CHARACTER: row(
+    'INVALID_ARGUMENT',
+    'the subject contains a control character',
+    'remove U+0000-U+001F and U+007F-U+009F',
+  ),
+  SUBJECT_WHITE_SPACE: row('INVALID_ARGUMENT', 'the subject begins or ends with white space', 'trim the subject'),
+  SUBJECT_EMPTY_TOKEN: row(
+    'INVALID_ARGUMENT',
+    'the subject has an empty token',
+    'remove the leading, trailing or doubled dot',
+  ),
+  SUBJECT_WILDCARD_TOKEN: row(
+    'INVALID_ARGUMENT',
+    'a token of the subject is exactly "*" or ">", which are kept for patterns',
+    'choose another token',
+  ),
+  BODY_TOO_LARGE: row(
+    'INVALID_ARGUMENT',
+    'the body is larger than limits.body_bytes',
+    'send a smaller body or raise limits.body_bytes',
+  ),
+  HEADERS_TOO_LARGE: row(
+    'INVALID_ARGUMENT',
+    'the headers are larger than limits.headers_bytes',
+    'send fewer or shorter headers',
+  ),
+  EXPIRATION_NEGATIVE: row(
+    'INVALID_ARGUMENT',
+    'expirationSeconds is negative',
+    'use 0 for "never", or a positive number of seconds',
+  ),
+  ID_INVALID: row('INVALID_ARGUMENT', 'an id is below 1 or above 2^53-1', 'use an id that a publish answered'),
+  START_INVALID: row(
+    'INVALID_ARGUMENT',
+    'the start position is not valid: new and earliest take true, id takes 1 to 2^53-1, time takes milliseconds since 1970',
+    'name one valid start, or none for new',
+  ),
+  PRODUCER_INVALID: row(
+    'INVALID_ARGUMENT',
+    'producer_id must be 1 to 64 bytes, together with a sequence from 1 to 2^53-1',
+    'send both fields, or neither',
+  ),
+  SEQUENCE_UNKNOWN: row(
+    'FAILED_PRECONDITION',
+    'the producer is not known and its sequence is not 1, or the sequence is older than its last 1,024',
+    'begin again with sequence 1 under a new producer id',
+  ),
+  SEQUENCE_REUSED: row(
+    'INVALID_ARGUMENT',
+    'this producer has used this sequence for another subject, count or content',
+    'use each sequence for one request only',
+  ),
+  HEAD_MISMATCH: row(
+    'ABORTED',
+    'the last id of the subject is not the expected one',
+    'read the subject and decide again',
+  ),
+  ID_NOT_FOUND: row(
+    'INVALID_ARGUMENT',
+    'the id has not been given to a message yet',
+    'publish first, or ask for an id up to the head',
+  ),
+  ID_VOID: row('INVALID_ARGUMENT', 'the id was allotted and will never have a message', 'skip it'),
+  ID_EXPIRED: row('INVALID_ARGUMENT', 'the message with this id has expired', 'skip it'),
+  ID_TRIMMED: row(
+    'INVALID_ARGUMENT',
+    'the id is below the first id that the subject still keeps',
+    'start from the first id that is kept',
+  ),
+  DATA_LOSS: row(
+    'DATA_LOSS',
+    'a stored message is missing or damaged',
+    'restore the store from a backup; the other messages are served',
+  ),
+  OUTCOME_UNKNOWN: row(
+    'UNKNOWN',
+    'the broker cannot tell whether the request took effect',
+    'retry with the same producer id and sequence, or read the subject',
+  ),
+  INTERNAL_ERROR: row('INTERNAL', 'a defect in the broker', 'report it with the log lines of this moment'),
+  IN_FLIGHT_FULL: row(
+    'RESOURCE_EXHAUSTED',
+    'the requests being worked on fill limits.in_flight_bytes',
+    'wait and retry, or send fewer at a time',
+    50,
+  ),
+  QUEUE_FULL: row('RESOURCE_EXHAUSTED', 'the queue of the shard that owns the subject is full', 'wait and retry', 50),
+  OVERLOADED: row(
+    'RESOURCE_EXHAUSTED',
+    'requests have been waiting longer than the broker can make up for',
+    'wait and retry with backoff',
+    200,
+  ),
+  SUBJECTS_FULL: row(
+    'RESOURCE_EXHAUSTED',
+    'subjects.max subjects exist and this one is new',
+    'reuse subjects or raise subjects.max',
+    5_000,
+  ),
+  PRODUCERS_FULL: row(
+    'RESOURCE_EXHAUSTED',
+    'producers.max producers are known and this one is new',
+    'reuse producer ids or raise producers.max',
+    5_000,
+  ),
+  SUBSCRIPTIONS_FULL: row(
+    'RESOURCE_EXHAUSTED',
+    'limits.subscriptions subscriptions are open',
+    'close some or raise limits.subscriptions',
+    1_000,
+  ),
+  SUBSCRIBER_STALLED: row(
+    'RESOURCE_EXHAUSTED',
+    'the subscriber read nothing for subscribe.stall_timeout',
+    'subscribe again from the last id received',
+    1_000,
+  ),
+  STORE_FULL: row(
+    'RESOURCE_EXHAUSTED',
+    'the disk has reached the low-space mark; reads go on',
+    'free space or shorten the retention',
+    5_000,
+  ),
+  STORE_UNAVAILABLE: row('UNAVAILABLE', 'the store did not take the write', 'wait and retry', 500),
+  NOT_READY: row('UNAVAILABLE', 'the broker is starting or has no Raft quorum', 'wait and retry', 500),
+  SHUTTING_DOWN: row('UNAVAILABLE', 'the broker is shutting down', 'retry on another node, or when it is back', 500),
+  DEADLINE_PASSED: row(
+    'DEADLINE_EXCEEDED',
+    'the deadline of the call passed before any work was done for it',
+    'allow more time, or send fewer requests at a time',
+  ),
+  SUBJECT_NOT_FOUND: row(
+    'INVALID_ARGUMENT',
+    'nothing was ever published to the subject',
+    'check its name with `broker subjects list`',
+  ),
+  HEADER_INVALID: row('INVALID_ARGUMENT', 'a header has no key of 1 to 255 bytes of UTF-8', 'name every header'),
+  IDS_EXHAUSTED: row(
+    'FAILED_PRECONDITION',
+    'the ids of the subject would go beyond 2^53-1',
+    'publish to another subject',
+  ),
+  ALLOTMENTS_FULL: row(
+    'RESOURCE_EXHAUSTED',
+    'this node has as many batches without a verdict as it may have',
+    'wait and retry; if it lasts, look at the store',
+    200,
+  ),
+  BATCH_TOO_LARGE: row(
+    'INVALID_ARGUMENT',
+    'a batch has more messages or bytes than limits allow',
+    'send smaller batches',
+  ),
+} as const satisfies Record<string, ReasonRow>;
+
+export type Reason = keyof typeof REASONS;
+
+/** Reasons as small numbers for rings and tables: the position in the catalogue. Valid inside one process only. */
+export const REASON_NAMES = Object.keys(REASONS) as Reason[];
+export const REASON_CODE = Object.fromEntries(REASON_NAMES.map((name, code) => [name, code])) as Record<Reason, number>;
+
+/** An operating error: expected, explained, answered. Programmer errors are assertions instead. */
+export class BrokerError extends Error {
+  override name = 'BrokerError';
+  readonly reason: Reason;
+
+  constructor(reason: Reason, details = '', options?: ErrorOptions) {
+    const row: ReasonRow = REASONS[reason];
+    super(details === '' ? `${row.when}; ${row.next}` : `${row.when} (${details}); ${row.next}`, options);
+    this.reason = reason;
+  }
+
+  get row(): ReasonRow {
+    return REASONS[this.reason];
+  }
+}

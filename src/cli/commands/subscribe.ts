@@ -1,0 +1,33 @@
+import { Command } from 'commander';
+import type { Context } from '../context.ts';
+import { messageToJson } from '../message.ts';
+import { type ClientOptions, example, withClient, withConnection } from '../options.ts';
+import { parsePositive, parseStart } from '../parse.ts';
+
+interface SubscribeOptions extends ClientOptions {
+  readonly from: string;
+  readonly count?: number;
+}
+
+export function subscribeCommand(context: Context): Command {
+  const command = withClient(new Command('subscribe'))
+    .description('Print the messages of a subject as they come, one body a line, until Ctrl-C.')
+    .argument('<subject>', 'such as orders.eu')
+    .option('--from <start>', 'new, earliest, an id, a time (2026-05-01T12:00:00Z) or how long ago (15m)', 'new')
+    .option('--count <n>', 'stop after this many messages', (text: string) => parsePositive(text, '--count'))
+    .action(async (subject: string, options: SubscribeOptions) => {
+      const start = parseStart(options.from, context.now());
+      await withConnection(context, options, async (connection) => {
+        let count = 0;
+        for await (const message of connection.subscribe(subject, start)) {
+          if (options.output === 'json') await context.out.json(messageToJson(message));
+          else await context.out.write(Buffer.concat([message.body, NEWLINE]));
+          count += 1;
+          if (count === options.count) break;
+        }
+      });
+    });
+  return example(command, 'broker subscribe orders.eu --from earliest --count 10 -o json');
+}
+
+const NEWLINE = Buffer.from('\n');

@@ -1,0 +1,30 @@
+/** What a command may use of the world around it. Tests hand in their own. */
+import type { Readable } from 'node:stream';
+import type { Environment } from '../config/environment.ts';
+import type { Config } from '../config/schema.ts';
+import type { Connection } from './connection.ts';
+import type { Output } from './output.ts';
+
+export interface Context {
+  readonly environment: Environment;
+  readonly stdin: Readable & { readonly isTTY?: boolean };
+  readonly out: Output;
+  /** Progress and remarks; never results. */
+  readonly notes: Output;
+  /** Aborted at Ctrl-C or SIGTERM. */
+  readonly interrupt: AbortSignal;
+  /** Runs the server until it has stopped; resolves with the exit code. */
+  readonly serve: (config: Config) => Promise<number>;
+  readonly connect: (options: ConnectOptions) => Connection;
+  /** ms since 1970 */
+  readonly now: () => number;
+}
+
+export interface ConnectOptions {
+  /** HOST:PORT */
+  readonly address: string;
+  /** Deadline of each call, in ms. Streams have none. */
+  readonly timeoutMs: number;
+  /** Cancels the calls that are open. */
+  readonly interrupt: AbortSignal;
+}

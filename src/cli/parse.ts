@@ -1,0 +1,73 @@
+/** What people type on the command line, to values. Every function throws a usage error that names the rule. */
+import { type Endpoint, parseEndpoint } from '../config/endpoint.ts';
+import { parseDuration } from '../config/units.ts';
+import { usageError } from './failure.ts';
+import type { Format } from './output.ts';
+
+/** Where a subscription starts. */
+export type Start =
+  | { readonly kind: 'new' }
+  | { readonly kind: 'earliest' }
+  | { readonly kind: 'id'; readonly id: number }
+  | { readonly kind: 'time'; readonly ms: number };
+
+export interface Header {
+  readonly key: string;
+  readonly value: Uint8Array;
+}
+
+export function parseFormat(text: string): Format {
+  if (text === 'table' || text === 'json') return text;
+  throw usageError(`-o ${text}: must be table or json`);
+}
+
+export function parseAddress(text: string): Endpoint {
+  const endpoint = parseEndpoint(text);
+  if (endpoint !== null && endpoint.port > 0) return endpoint;
+  throw usageError(`--address ${text}: must be HOST:PORT, such as 127.0.0.1:8081 or [::1]:8081`);
+}
+
+/** A whole number from 1 to 2^53-1; `name` is the option or argument. */
+export function parsePositive(text: string, name: string): number {
+  const value = /^\d{1,16}$/.test(text) ? Number(text) : 0;
+  if (value >= 1 && Number.isSafeInteger(value)) return value;
+  throw usageError(`${name} ${text}: must be a whole number from 1 to 9007199254740991`);
+}
+
+export function parseTimeout(text: string): number {
+  const value = parseDuration(text);
+  if (value !== null && value > 0) return value;
+  throw usageError(`--timeout ${text}: must be a duration with its unit, such as 500ms or 10s`);
+}
+
+const EXPIRE_SECONDS_MAX = 2 ** 31 - 1;
+
+/** `10s` -> 10. The wire counts whole seconds, so anything between is refused rather than rounded. */
+export function parseExpire(text: string): number {
+  const ms = parseDuration(text);
+  const seconds = ms === null ? -1 : ms / 1_000;
+  if (Number.isInteger(seconds) && seconds >= 1 && seconds <= EXPIRE_SECONDS_MAX) return seconds;
+  throw usageError(`--expire ${text}: must be a duration of whole seconds, such as 10s, 5m or 24h (at most 24855d)`);
+}
+
+/** `key=value`, split at the first `=`. */
+export function parseHeader(text: string): Header {
+  const split = text.indexOf('=');
+  if (split < 1) throw usageError(`--header ${text}: must be KEY=VALUE, such as content-type=text/plain`);
+  return { key: text.slice(0, split), value: Buffer.from(text.slice(split + 1)) };
+}
+
+const ISO_TIME = /^\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d{1,9})?)?(Z|[+-]\d{2}:?\d{2})?)?$/;
+
+/** `new`, `earliest`, an id, a time such as 2026-05-01T12:00:00Z, or how long ago, such as 15m. `now` in ms since 1970. */
+export function parseStart(text: string, now: number): Start {
+  if (text === 'new' || text === 'earliest') return { kind: text };
+  if (/^\d+$/.test(text)) return { kind: 'id', id: parsePositive(text, '--from') };
+  const ago = parseDuration(text);
+  if (ago !== null) return { kind: 'time', ms: Math.max(0, now - ago) };
+  const ms = ISO_TIME.test(text) ? Date.parse(text) : Number.NaN;
+  if (Number.isFinite(ms) && ms >= 0) return { kind: 'time', ms };
+  throw usageError(
+    `--from ${text}: must be new, earliest, an id (42), a time (2026-05-01T12:00:00Z) or how long ago (15m)`,
+  );
+}

@@ -1,0 +1,278 @@
+/**
+ * The kinds of values that a configuration key can have. Each kind reads what a flag, a variable (always text) or the YAML file (text,
+ * number or boolean) says, checks its range, and gives the value that the program works with.
+ */
+import { z } from 'zod';
+import { type Endpoint, formatEndpoint, parseEndpoint } from './endpoint.ts';
+import { nearest } from './names.ts';
+import {
+  BYTES_PATTERN,
+  DURATION_PATTERN,
+  formatBytes,
+  formatDuration,
+  guessBytes,
+  guessDuration,
+  parseBytes,
+  parseDuration,
+} from './units.ts';
+
+export type Scalar = string | number | boolean;
+
+/** What the defaults may depend on. */
+export interface Machine {
+  /** CPU cores that this process may use. */
+  readonly cores: number;
+}
+
+export type FieldType = 'text' | 'integer' | 'bytes' | 'duration' | 'boolean' | 'choice' | 'endpoint';
+
+/** `Suffix` is added to the property name in `Config`: durations end in `Ms`, as their unit. */
+export interface Field<T, Suffix extends string = ''> {
+  readonly kind: 'field';
+  readonly type: FieldType;
+  /** Input to value. Its own messages are not shown: `rule` says what is wrong. */
+  readonly schema: z.ZodType<T, Scalar>;
+  /** The rule that a refused value broke, worded to follow the value. */
+  readonly rule: string;
+  /** What was probably meant by a refused text, such as 10MiB for 10MB; null if there is no good guess. */
+  readonly guess: (text: string) => string | null;
+  readonly default: T | ((machine: Machine) => T);
+  /** How the default reads in the documentation. */
+  readonly defaultText: string;
+  /** Range or choices, in words. */
+  readonly range: string;
+  /** Meaning; then formula or which way to turn it. Full sentences. */
+  readonly doc: string;
+  /** The way the value is written in files and tables. A method, so that a list may hold fields of all types. */
+  format(value: T): string;
+  readonly suffix: Suffix;
+  /** Takes the place of the whole key in flag, variable and file. */
+  readonly shortName: string | null;
+}
+
+interface Common {
+  readonly doc: string;
+  readonly shortName?: string;
+}
+
+/** Limits of a quantity, with units. `zero` allows 0 beside them and says what it means. */
+interface Range {
+  readonly min: string;
+  readonly max: string;
+  readonly zero?: string;
+}
+
+type TextOptions = Common & { readonly pattern: RegExp; readonly rule: string };
+
+function textField(options: TextOptions) {
+  return {
+    kind: 'field' as const,
+    type: 'text' as const,
+    schema: z
+      .union([z.string(), z.number()])
+      .transform(String)
+      .pipe(z.string().regex(options.pattern)) as ScalarTo<string>,
+    rule: `must be ${options.rule}`,
+    guess: () => null,
+    range: options.rule,
+    doc: options.doc,
+    suffix: '' as const,
+    shortName: options.shortName ?? null,
+  };
+}
+
+export function text(options: TextOptions & { readonly default: string }): Field<string> {
+  return { ...textField(options), default: options.default, defaultText: options.default, format: (value) => value };
+}
+
+/** Text that may stay unset; `unset` says what happens then. */
+export function optionalText(options: TextOptions & { readonly unset: string }): Field<string | null> {
+  return {
+    ...textField(options),
+    schema: textField(options).schema as unknown as ScalarTo<string | null>,
+    default: null,
+    defaultText: options.unset,
+    format: (value) => value ?? `(${options.unset})`,
+  };
+}
+
+export function integer(
+  options: Common & {
+    readonly min: number;
+    readonly max: number;
+    readonly default: number | ((machine: Machine) => number);
+    readonly defaultText?: string;
+  },
+): Field<number> {
+  const { min, max } = options;
+  const range = `${formatInteger(min)} to ${formatInteger(max)}`;
+  const input = z.union([z.int().min(min).max(max), z.string().regex(/^\d+$/)]);
+  return {
+    kind: 'field',
+    type: 'integer',
+    schema: input.transform(Number).pipe(z.int().min(min).max(max)) as unknown as ScalarTo<number>,
+    rule: `must be a whole number from ${range}`,
+    guess: (given) => (/^\d[\d_,]*$/.test(given) ? given.replace(/[_,]/g, '') : null),
+    default: options.default,
+    defaultText: options.defaultText ?? formatInteger(Number(options.default)),
+    range,
+    doc: options.doc,
+    format: String,
+    suffix: '',
+    shortName: options.shortName ?? null,
+  };
+}
+
+export function bytes(
+  options: Common & Range & { readonly default: string; readonly powerOfTwo?: boolean },
+): Field<number> {
+  const range = rangeInWords(options, options.powerOfTwo === true ? 'a power of two from ' : '');
+  const input = z.union([z.int().min(0), z.string().regex(new RegExp(BYTES_PATTERN))]);
+  const isPower = (value: number): boolean => options.powerOfTwo !== true || Number.isInteger(Math.log2(value));
+  return {
+    kind: 'field',
+    type: 'bytes',
+    schema: quantity(input, parseBytes, options).refine(isPower),
+    rule: `must be ${options.powerOfTwo === true ? '' : 'a size from '}${range}; write it such as 64KiB or 1MiB`,
+    guess: guessBytes,
+    default: read(parseBytes, options.default),
+    defaultText: defaultInWords(options),
+    range,
+    doc: options.doc,
+    format: formatBytes,
+    suffix: '',
+    shortName: options.shortName ?? null,
+  };
+}
+
+/** The value is in ms. */
+export function duration(options: Common & Range & { readonly default: string }): Field<number, 'Ms'> {
+  const range = rangeInWords(options, '');
+  const input = z.union([z.literal(0), z.string().regex(new RegExp(DURATION_PATTERN))]);
+  return {
+    kind: 'field',
+    type: 'duration',
+    schema: quantity(input, parseDuration, options),
+    rule: `must be a duration from ${range}; write it with its unit, such as 250ms, 10s or 24h`,
+    guess: guessDuration,
+    default: read(parseDuration, options.default),
+    defaultText: defaultInWords(options),
+    range,
+    doc: options.doc,
+    format: formatDuration,
+    suffix: 'Ms',
+    shortName: options.shortName ?? null,
+  };
+}
+
+const BOOLEAN_WORDS: Readonly<Record<string, string>> = {
+  '1': 'true',
+  yes: 'true',
+  on: 'true',
+  true: 'true',
+  '0': 'false',
+  no: 'false',
+  off: 'false',
+  false: 'false',
+};
+
+export function boolean(options: Common & { readonly default: boolean }): Field<boolean> {
+  const input = z.union([z.boolean(), z.enum(['true', 'false'])]);
+  return {
+    kind: 'field',
+    type: 'boolean',
+    schema: input.transform((given) => given === true || given === 'true') as unknown as ScalarTo<boolean>,
+    rule: 'must be true or false',
+    guess: (given) => BOOLEAN_WORDS[given.toLowerCase()] ?? null,
+    default: options.default,
+    defaultText: String(options.default),
+    range: 'true or false',
+    doc: options.doc,
+    format: String,
+    suffix: '',
+    shortName: options.shortName ?? null,
+  };
+}
+
+export function choice<const T extends string>(
+  options: Common & { readonly values: readonly [T, ...T[]]; readonly default: NoInfer<T>; readonly rule?: string },
+): Field<T> {
+  const range = options.values.join(', ');
+  return {
+    kind: 'field',
+    type: 'choice',
+    schema: z.enum(options.values) as unknown as ScalarTo<T>,
+    rule: options.rule ?? `must be one of ${range}`,
+    guess: (given) => nearest(given.toLowerCase(), options.values),
+    default: options.default,
+    defaultText: options.default,
+    range,
+    doc: options.doc,
+    format: (value) => value,
+    suffix: '',
+    shortName: options.shortName ?? null,
+  };
+}
+
+export function endpoint(options: Common & { readonly default: string }): Field<Endpoint> {
+  const schema = z.string().transform((input, context): Endpoint => {
+    const parsed = parseEndpoint(input);
+    if (parsed !== null) return Object.freeze(parsed);
+    context.issues.push({ code: 'custom', input });
+    return z.NEVER;
+  });
+  return {
+    kind: 'field',
+    type: 'endpoint',
+    schema: schema as unknown as ScalarTo<Endpoint>,
+    rule: 'must be HOST:PORT, with IPv6 addresses in brackets, such as 127.0.0.1:8081 or [::1]:8081',
+    guess: (given) => (/^:?\d{1,5}$/.test(given) ? `127.0.0.1:${given.replace(':', '')}` : null),
+    default: Object.freeze(read(parseEndpoint, options.default)),
+    defaultText: options.default,
+    range: 'HOST:PORT; port 0 lets the system choose one',
+    doc: options.doc,
+    format: formatEndpoint,
+    suffix: '',
+    shortName: options.shortName ?? null,
+  };
+}
+
+/** A schema that may be handed any scalar: zod types it by the scalars it accepts, but tells the others by itself. */
+type ScalarTo<T> = z.ZodType<T, Scalar>;
+
+function quantity(
+  input: z.ZodType<string | number>,
+  parse: (text: string) => number | null,
+  range: Range,
+): z.ZodType<number, Scalar> {
+  const min = read(parse, range.min);
+  const max = read(parse, range.max);
+  const schema = input.transform((given, context): number => {
+    const value = parse(String(given));
+    const isInRange = value !== null && value >= min && value <= max;
+    if (value !== null && (isInRange || (value === 0 && range.zero !== undefined))) return value;
+    context.issues.push({ code: 'custom', input: given });
+    return z.NEVER;
+  });
+  return schema as unknown as ScalarTo<number>;
+}
+
+function rangeInWords(range: Range, prefix: string): string {
+  return `${prefix}${range.min} to ${range.max}${range.zero === undefined ? '' : `, or 0 (${range.zero})`}`;
+}
+
+function defaultInWords(options: Range & { readonly default: string }): string {
+  return options.default === '0' && options.zero !== undefined ? `0 (${options.zero})` : options.default;
+}
+
+/** Thousands with commas, as documentation writes them. */
+export function formatInteger(value: number): string {
+  return value.toLocaleString('en-US');
+}
+
+/** Reads a literal of the schema itself. */
+function read<T>(parse: (text: string) => T | null, literal: string): T {
+  const value = parse(literal);
+  if (value === null) throw new Error(`config schema: cannot read ${literal}`);
+  return value;
+}

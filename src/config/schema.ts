@@ -1,0 +1,340 @@
+/**
+ * Every key of the configuration: the only list. Flags, variables, the YAML file, `broker config print`, docs/configuration.md and its
+ * JSON schema, and the type `Config` are all made from it.
+ */
+import { boolean, bytes, choice, duration, endpoint, type Field, integer, optionalText, text } from './field.ts';
+
+export const SCHEMA = {
+  data_dir: text({
+    pattern: /^[^\0]+$/,
+    rule: 'the path of a folder',
+    default: './data',
+    doc: 'Folder of everything that this node keeps: Raft log, segments, node id. It is created if absent, and locked while a broker runs on it. A relative path starts at the working directory.',
+  }),
+  node_id: optionalText({
+    pattern: /^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$/,
+    rule: '1 to 63 letters, digits, ".", "_" or "-", with a letter or digit at both ends',
+    unset: 'random, kept in the data directory',
+    doc: 'Name of this node in its cluster. A data directory keeps the name it was made with; another one is refused.',
+  }),
+  cluster: text({
+    pattern: /^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$/,
+    rule: '1 to 63 letters, digits, ".", "_" or "-", with a letter or digit at both ends',
+    default: 'broker',
+    doc: 'Name of the cluster. Nodes of different names never join each other.',
+  }),
+  accept_clock: boolean({
+    default: false,
+    doc: 'Start although the clock is more than 24 h ahead of the last log time. Log time never falls, so after a start with a wrong clock messages carry wrong times until the clock has caught up.',
+  }),
+  shards: {
+    count: integer({
+      shortName: 'shards',
+      min: 1,
+      max: 64,
+      default: (machine) => Math.min(64, Math.max(1, machine.cores - 1)),
+      defaultText: 'cores - 1, at least 1',
+      doc: 'Shard threads. Each owns a part of the subjects; nothing stored depends on the number. Turn it up while shards are busy and cores are idle; each costs about 20 MiB beside its caches and rings.',
+    }),
+  },
+  grpc: {
+    listen: endpoint({
+      default: '127.0.0.1:8081',
+      doc: 'Where clients connect. There is no encryption on this port yet, so it listens on loopback unless told otherwise.',
+    }),
+    max_connection_age: duration({
+      min: '1s',
+      max: '365d',
+      zero: 'off',
+      default: '0',
+      doc: 'A connection that is older is asked to reconnect, which spreads clients over nodes again after one was added. Streams on it end with UNAVAILABLE; 10m to 1h suits most.',
+    }),
+  },
+  admin: {
+    listen: endpoint({
+      default: '127.0.0.1:8000',
+      doc: 'Address of the HTTP server for /metrics, /healthz and /readyz. It tells names of subjects to whoever can reach it.',
+    }),
+  },
+  store: {
+    kind: choice({
+      shortName: 'store',
+      values: ['embedded'],
+      default: 'embedded',
+      rule: 'must be embedded, the only store of this version',
+      doc: 'Where messages are durable. `embedded` is the log of this node itself, in its data directory.',
+    }),
+    timeout: duration({
+      min: '100ms',
+      max: '1h',
+      default: '10s',
+      doc: 'A write to the store that takes longer counts as failed: its ids are given up and its callers are told. Keep it above the longest stall of the disk.',
+    }),
+    low_space_bytes: bytes({
+      min: '16MiB',
+      max: '1TiB',
+      default: '256MiB',
+      doc: 'With less free space than this on the disk of the data directory new messages are refused (STORE_FULL) and reads go on. It must be enough for one snapshot and the closing of what is in flight.',
+    }),
+    cache_bytes: bytes({
+      min: '1MiB',
+      max: '64GiB',
+      default: '32MiB',
+      doc: 'Recently written batches kept in memory, all shards together. Turn it up if `Fetch` and subscribers a little behind often read from disk.',
+    }),
+  },
+  segment: {
+    bytes: bytes({
+      min: '1MiB',
+      max: '2GiB',
+      default: '128MiB',
+      doc: 'A segment file is closed at this size. Retention drops whole segments: smaller ones give space back sooner and make more files.',
+    }),
+  },
+  retention: {
+    max_age: duration({
+      min: '1s',
+      max: '36500d',
+      zero: 'off',
+      default: '0',
+      doc: 'A segment whose newest message is older is dropped. Deletion is by log time and wall clock, whichever is later.',
+    }),
+    max_bytes: bytes({
+      min: '16MiB',
+      max: '1024TiB',
+      zero: 'off',
+      default: '0',
+      doc: 'The oldest segments are dropped while all together are larger.',
+    }),
+  },
+  limits: {
+    body_bytes: bytes({
+      min: '1KiB',
+      max: '64MiB',
+      default: '1MiB',
+      doc: 'Largest body of a message. At most half of `limits.message_bytes` and a quarter of `ring.bytes`.',
+    }),
+    headers_bytes: bytes({
+      min: '0B',
+      max: '1MiB',
+      default: '64KiB',
+      doc: 'Largest sum of the keys and values of the headers of a message.',
+    }),
+    headers_count: integer({ min: 0, max: 1_000, default: 64, doc: 'Most headers of a message.' }),
+    message_bytes: bytes({
+      min: '64KiB',
+      max: '256MiB',
+      default: '4MiB',
+      doc: 'Largest gRPC message, received or sent. gRPC clients have their own limit, of 4 MiB unless set, so turn both up together.',
+    }),
+    in_flight_bytes: bytes({
+      min: '1MiB',
+      max: '16GiB',
+      default: '64MiB',
+      doc: 'Requests that were taken in and not answered yet, all together. Beyond it new ones get RESOURCE_EXHAUSTED. It bounds memory: the process uses up to about three times as much at the limit.',
+    }),
+    in_flight_calls: integer({
+      min: 1,
+      max: 1_000_000,
+      default: 20_000,
+      doc: 'Calls that were taken in and not answered yet, subscriptions aside. About the calls per second that you expect times the latency that you accept.',
+    }),
+    streams_per_connection: integer({
+      min: 1,
+      max: 100_000,
+      default: 1_000,
+      doc: 'Concurrent calls and streams of one HTTP/2 connection; clients wait with more, floods are cut off.',
+    }),
+    connections: integer({
+      min: 1,
+      max: 1_000_000,
+      default: 10_000,
+      doc: 'Open client connections. Beyond it new ones are closed at once. Needs as many file descriptors.',
+    }),
+    subscriptions: integer({
+      min: 1,
+      max: 10_000_000,
+      default: 100_000,
+      doc: 'Open subscriptions. Each costs a few KiB, and up to `subscribe.buffer_bytes` while its client reads too slowly.',
+    }),
+  },
+  subjects: {
+    max: integer({
+      min: 1,
+      max: 100_000_000,
+      default: 1_000_000,
+      doc: 'Subjects that may ever exist: a subject is never forgotten, since its ids must not begin again. Each costs under 400 bytes of memory.',
+    }),
+  },
+  producers: {
+    max: integer({
+      min: 1,
+      max: 10_000_000,
+      default: 100_000,
+      doc: 'Producer ids that are remembered at one time, each for 24 h after its last publish. Each costs up to 20 KiB if it uses its whole window of 1,024 sequences.',
+    }),
+  },
+  batch: {
+    linger: duration({
+      min: '1ms',
+      max: '1s',
+      zero: 'never wait',
+      default: '1ms',
+      doc: 'Longest wait of a message for others to share its write. Only waited while earlier groups are on their way. Turn it up for fewer, larger writes; down for latency.',
+    }),
+    bytes: bytes({
+      min: '4KiB',
+      max: '16MiB',
+      default: '1MiB',
+      doc: 'A group of batches that has reached this size is written without waiting. At most a quarter of `ring.bytes`.',
+    }),
+  },
+  groups: {
+    in_flight: integer({
+      min: 1,
+      max: 16,
+      default: 2,
+      doc: 'Groups of one shard that may be on their way to the store: one being written, the others being given ids. More than 2 only helps a store with a long round trip.',
+    }),
+  },
+  ring: {
+    bytes: bytes({
+      min: '64KiB',
+      max: '256MiB',
+      powerOfTwo: true,
+      default: '4MiB',
+      doc: 'Size of the payload ring between two threads. At least 4 times `limits.body_bytes`. Turn it up if `broker_ring_full_total` rises in bursts that the shards then work off.',
+    }),
+  },
+  overload: {
+    target: duration({
+      min: '1ms',
+      max: '1m',
+      default: '500ms',
+      doc: 'Wait in a queue that is acceptable for ever. If even the shortest wait of an interval was longer, new requests are refused (OVERLOADED) until the queue has drained. Set it below the deadlines of the clients.',
+    }),
+    interval: duration({
+      min: '10ms',
+      max: '10m',
+      default: '1s',
+      doc: 'How long a burst may last before it counts as overload. At least `overload.target`.',
+    }),
+  },
+  raft: {
+    heartbeat: duration({
+      min: '10ms',
+      max: '10s',
+      default: '100ms',
+      doc: 'Time between two heartbeats of the leader. About the round trip between nodes, or more.',
+    }),
+    election_timeout: duration({
+      min: '100ms',
+      max: '1m',
+      default: '1s',
+      doc: 'A follower that hears nothing for between one and two times this calls an election. At least 5 heartbeats. Down: faster failover; up: fewer false elections on busy machines.',
+    }),
+    snapshot_entries: integer({
+      min: 100,
+      max: 100_000_000,
+      default: 100_000,
+      doc: 'A snapshot is taken, and the log before it dropped, after this many entries or `raft.snapshot_bytes`, whichever comes first. Down: faster start, less disk; up: fewer snapshots.',
+    }),
+    snapshot_bytes: bytes({
+      min: '1MiB',
+      max: '16GiB',
+      default: '64MiB',
+      doc: 'A snapshot is taken after this much log or `raft.snapshot_entries`, whichever comes first.',
+    }),
+  },
+  subscribe: {
+    buffer_bytes: bytes({
+      min: '16KiB',
+      max: '256MiB',
+      default: '1MiB',
+      doc: 'What may wait to be sent on one subscription. A subscriber that has more waiting is taken off the live tail and fed from the store until it has caught up; it loses nothing.',
+    }),
+    stall_timeout: duration({
+      min: '1s',
+      max: '24h',
+      default: '60s',
+      doc: 'A subscription whose client takes nothing for this long, although messages wait, is ended with SUBSCRIBER_STALLED.',
+    }),
+  },
+  shutdown: {
+    drain: duration({
+      min: '1s',
+      max: '1h',
+      zero: 'do not wait',
+      default: '20s',
+      doc: 'After SIGTERM: longest wait for calls in flight to be answered. Keep it below what the supervisor waits before it kills (30 s in Kubernetes, 90 s in systemd).',
+    }),
+  },
+  log: {
+    level: choice({
+      values: ['debug', 'info', 'warn', 'error'],
+      default: 'info',
+      doc: 'Least severe log lines that are written.',
+    }),
+    format: choice({
+      values: ['auto', 'json', 'pretty'],
+      default: 'auto',
+      doc: 'One JSON object a line, or coloured text for people. `auto` is pretty on a terminal and JSON elsewhere.',
+    }),
+  },
+} as const satisfies SchemaTree;
+
+export interface SchemaTree {
+  readonly [name: string]: AnyField | SchemaTree;
+}
+
+export type AnyField = Field<unknown, string>;
+
+/** `body_bytes` -> `bodyBytes`. */
+type Camel<Name> = Name extends `${infer Head}_${infer Tail}` ? `${Head}${Capitalize<Camel<Tail>>}` : Name;
+
+type Property<Name, Node> =
+  Node extends Field<infer _, infer Suffix> ? `${Camel<Name> & string}${Suffix}` : Camel<Name> & string;
+
+type Compiled<Tree> = {
+  readonly [Name in keyof Tree as Property<Name, Tree[Name]>]: Tree[Name] extends Field<infer Value, infer _>
+    ? Value
+    : Compiled<Tree[Name]>;
+};
+
+/** The whole configuration, checked and frozen. Sizes are numbers of bytes, durations numbers of ms (and end in `Ms`). */
+export type Config = Compiled<typeof SCHEMA>;
+
+export interface Key {
+  /** Such as `limits.body_bytes`. */
+  readonly key: string;
+  /** What flag, variable and short form in the file are made from: the short name, else the key. */
+  readonly name: string;
+  /** Where the value is in `Config`, such as ['limits', 'bodyBytes']. */
+  readonly path: readonly string[];
+  readonly field: AnyField;
+}
+
+/** All keys in the order of the schema. */
+export function allKeys(): readonly Key[] {
+  return [...keysOf(SCHEMA, [])];
+}
+
+function* keysOf(tree: SchemaTree, above: readonly string[]): Generator<Key> {
+  for (const [name, node] of Object.entries(tree)) {
+    if (isField(node)) {
+      const key = [...above, name].join('.');
+      const path = [...above, `${name}${node.suffix}`].map(camel);
+      yield { key, name: node.shortName ?? key, path, field: node };
+    } else {
+      yield* keysOf(node, [...above, name]);
+    }
+  }
+}
+
+export function isField(node: AnyField | SchemaTree): node is AnyField {
+  return node.kind === 'field';
+}
+
+function camel(name: string): string {
+  return name.replace(/_([a-z])/g, (_, letter: string) => letter.toUpperCase());
+}

@@ -1,0 +1,27 @@
+import { fileURLToPath } from 'node:url';
+import type { Server } from '@grpc/grpc-js';
+import { loadSync } from '@grpc/proto-loader';
+import { ReflectionService } from '@grpc/reflection';
+import { HealthImplementation } from 'grpc-health-check';
+
+const PROTO_FOLDER = fileURLToPath(new URL('../../proto', import.meta.url));
+const HEALTH_FOLDER = fileURLToPath(new URL('./proto', import.meta.resolve('grpc-health-check/package.json')));
+
+/** Server reflection, v1 and v1alpha, of everything that is served: it lists only what it is given. */
+export function addReflection(server: Server): void {
+  const definition = loadSync(['broker.proto', 'broker/v1/admin.proto', 'health/v1/health.proto'], {
+    includeDirs: [PROTO_FOLDER, HEALTH_FOLDER],
+    keepCase: true,
+    longs: Number,
+  });
+  new ReflectionService(definition).addToServer(server);
+}
+
+export const SERVICES = ['', 'broker.Broker', 'broker.v1.Admin'] as const;
+
+/** grpc.health.v1: the whole server ('') and each of its services. */
+export function addHealth(server: Server): HealthImplementation {
+  const health = new HealthImplementation(Object.fromEntries(SERVICES.map((name) => [name, 'NOT_SERVING' as const])));
+  health.addToServer(server);
+  return health;
+}

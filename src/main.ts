@@ -1,0 +1,339 @@
+/** Composition root of the server: opens what is needed in order, and closes it in the opposite order. */
+import { randomUUID } from 'node:crypto';
+import { join } from 'node:path';
+import { armFailpoints } from './base/failpoint.ts';
+import { formatEndpoint } from './config/endpoint.ts';
+import { failpointSpec } from './config/environment.ts';
+import type { Config } from './config/schema.ts';
+import { createGrpcServer, type GrpcServer } from './grpc/server.ts';
+import { createDoorbell, Doorbell } from './shm/doorbell.ts';
+import {
+  type DataDirectory,
+  type NodeIdentity,
+  openDataDirectory,
+  readNodeIdentity,
+} from './storage/data-directory.ts';
+import { NodeDisk } from './storage/disk.ts';
+import { sealLanes } from './storage/embedded/seal-lanes.ts';
+import { StartError } from './storage/start-error.ts';
+import { AdminServer, type Health } from './telemetry/admin-http.ts';
+import { createLogger, type Logger } from './telemetry/log.ts';
+import { AdminService } from './workers/front/admin-service.ts';
+import { OverloadGuard } from './workers/front/admission.ts';
+import { Dispatcher } from './workers/front/dispatcher.ts';
+import { frontMetrics } from './workers/front/front-metrics.ts';
+import type { LogLine, RaftThreadData } from './workers/messages.ts';
+import { RaftCounters } from './workers/raft/raft-counters.ts';
+import { RaftHandle } from './workers/raft/raft-handle.ts';
+import { ShardCounters } from './workers/shard/shard-counters.ts';
+import { ShardPool } from './workers/shard-pool.ts';
+
+/** Exit codes of the server (docs/operations.md). */
+const EXIT = { ok: 0, startFailed: 1, died: 70 } as const;
+/** Ctrl-C reaches a process that npm started twice, from the terminal and from npm: within this time it is one signal. */
+const ECHO_MS = 300;
+const OBSERVE_MS = 100;
+const SWEEP_MS = 1_000;
+/** Allotments that may be open or unmarked at a time; far above what the rings can hold. */
+const OPEN_ALLOTMENTS_MAX = 1_000_000;
+
+/** Runs a broker until it is told to stop; resolves with the exit code. */
+export async function serve(config: Config): Promise<number> {
+  const logger = createLogger({ level: config.log.level, format: config.log.format, destination: 'stdout' });
+  const broker = new Broker(config, logger);
+  const signals = watchSignals(logger);
+  try {
+    await broker.start();
+  } catch (error) {
+    if (!(error instanceof StartError)) throw error;
+    logger.error(error.message, { reason: error.code });
+    await broker.stop();
+    logger.flush();
+    return EXIT.startFailed;
+  }
+  await signals.first;
+  await broker.drain();
+  await broker.stop();
+  logger.info('stopped');
+  logger.flush();
+  return EXIT.ok;
+}
+
+/** The first SIGTERM or SIGINT resolves; the second one ends the process at once, which is as safe as a crash. */
+function watchSignals(logger: Logger): { readonly first: Promise<void> } {
+  let firstAt = 0;
+  const first = new Promise<void>((resolve) => {
+    const onSignal = (signal: NodeJS.Signals): void => {
+      const now = performance.now();
+      if (firstAt > 0 && now - firstAt < ECHO_MS) return;
+      logger.info(firstAt === 0 ? 'stopping' : 'stopping at once', { signal });
+      if (firstAt > 0) process.exit(EXIT.ok);
+      firstAt = now;
+      resolve();
+    };
+    process.on('SIGTERM', onSignal);
+    process.on('SIGINT', onSignal);
+  });
+  return { first };
+}
+
+/** What has been started, for stopping it in the opposite order; null = not yet. */
+class Broker {
+  readonly #config: Config;
+  readonly #logger: Logger;
+  readonly #dispatcher: Dispatcher;
+  readonly #counters: readonly ShardCounters[];
+  readonly #loop = { stopped: false };
+  readonly #timers: NodeJS.Timeout[] = [];
+  #bell: Doorbell | null = null;
+  #directory: DataDirectory | null = null;
+  #raft: RaftHandle | null = null;
+  #shards: ShardPool | null = null;
+  #admin: AdminServer | null = null;
+  readonly #raftCounters = new RaftCounters();
+  #grpc: GrpcServer | null = null;
+  /** Why the node is not ready; empty when it is. */
+  #notReady: string[] = ['starting'];
+
+  constructor(config: Config, logger: Logger) {
+    this.#config = config;
+    this.#logger = logger;
+    const { limits, subscribe, overload, shards } = config;
+    this.#counters = Array.from({ length: shards.count }, () => new ShardCounters());
+    this.#dispatcher = new Dispatcher(
+      {
+        shards: shards.count,
+        callsMax: limits.inFlightCalls,
+        bytesMax: limits.inFlightBytes,
+        subscriptionsMax: limits.subscriptions,
+        bufferBytes: subscribe.bufferBytes,
+        stallTimeoutMs: subscribe.stallTimeoutMs,
+        scan: { bodyBytes: limits.bodyBytes, headersBytes: limits.headersBytes, headersCount: limits.headersCount },
+      },
+      new OverloadGuard({ targetMs: overload.targetMs, intervalMs: overload.intervalMs }),
+    );
+  }
+
+  /** Ports are opened last, the gRPC port only when everything behind it works. */
+  async start(): Promise<void> {
+    const config = this.#config;
+    const startedAt = performance.now();
+    const failpoints = failpointSpec();
+    armFailpoints(failpoints);
+    const disk = new NodeDisk();
+    const nodeId = config.nodeId ?? readNodeIdentity(disk, config.dataDir)?.nodeId ?? randomUUID().slice(0, 8);
+    this.#directory = openDataDirectory(disk, config.dataDir, { clusterName: config.cluster, nodeId, now: Date.now() });
+    const { path, node } = this.#directory;
+    await this.#openAdmin();
+    const { torn, damages, ...sealed } = sealLanes(disk, join(path, 'segments'));
+    for (const cut of torn) this.#logger.warn('cut a torn end off a segment', { ...cut });
+    for (const { path: segment, damage } of damages) {
+      this.#logger.error('a segment is damaged; what is readable in it is served', {
+        segment,
+        damage: JSON.stringify(damage),
+      });
+    }
+    this.#logger.info('segments are whole', { ...sealed });
+
+    const mainDoorbell = createDoorbell();
+    const raftDoorbell = createDoorbell();
+    this.#raft = this.#startRaft(path, node, raftDoorbell, mainDoorbell, failpoints);
+    const status = await this.#raft.ready;
+    this.#logger.info('the log is recovered', { ...status });
+    this.#bell = new Doorbell(mainDoorbell);
+    this.#bell
+      .run(() => this.#dispatcher.doWork(), this.#loop)
+      .catch((error: unknown) => this.#die('main_loop_failed', String(error)));
+    this.#shards = this.#makeShards(path, this.#raft, raftDoorbell, mainDoorbell, failpoints);
+    await this.#shards.start(await this.#raft.openAllotments());
+    this.#watch();
+
+    await this.#openGrpc(this.#raft, node.nodeId);
+    this.#notReady = [];
+    this.#dispatcher.admit();
+    this.#grpc?.setServing(true);
+    const ms = Math.round(performance.now() - startedAt);
+    const grpc = formatEndpoint(config.grpc.listen);
+    const admin = formatEndpoint(config.admin.listen);
+    this.#logger.info('ready', { node: node.nodeId, grpc, admin, shards: config.shards.count, ms });
+  }
+
+  /** No new work, then the work in flight is answered, at most for shutdown.drain. */
+  async drain(): Promise<void> {
+    this.#notReady = ['shutting down'];
+    this.#grpc?.setServing(false);
+    this.#dispatcher.refuseNew('SHUTTING_DOWN');
+    const deadline = performance.now() + this.#config.shutdown.drainMs;
+    while (this.#dispatcher.callsInFlight > 0 && performance.now() < deadline) {
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
+    this.#dispatcher.subscriptions.endAll('SHUTTING_DOWN');
+    await this.#grpc?.drain(Math.max(0, deadline - performance.now()));
+  }
+
+  async stop(): Promise<void> {
+    await this.#shards?.stop();
+    await this.#raft?.stop();
+    this.#loop.stopped = true;
+    this.#bell?.poke();
+    for (const timer of this.#timers) clearInterval(timer);
+    await this.#admin?.close();
+    this.#directory?.close();
+  }
+
+  #startRaft(
+    path: string,
+    node: NodeIdentity,
+    doorbell: SharedArrayBuffer,
+    mainDoorbell: SharedArrayBuffer,
+    failpoints: string,
+  ): RaftHandle {
+    const { subjects, producers, raft, shards, acceptClock } = this.#config;
+    const data: RaftThreadData = {
+      dataDirectory: path,
+      nodeName: node.nodeId,
+      instanceId: node.instanceId,
+      subjectsMax: subjects.max,
+      producersMax: producers.max,
+      openPerNodeMax: OPEN_ALLOTMENTS_MAX,
+      snapshotEntries: raft.snapshotEntries,
+      snapshotBytes: raft.snapshotBytes,
+      acceptClock,
+      heartbeatMs: raft.heartbeatMs,
+      counters: this.#raftCounters.buffer,
+      electionMs: raft.electionTimeoutMs,
+      shards: shards.count,
+      doorbell,
+      mainDoorbell,
+      failpoints,
+    };
+    return new RaftHandle(data, {
+      onLog: (line) => this.#log('raft', line),
+      onDeath: (reason, message) => this.#die(reason, message),
+    });
+  }
+
+  #makeShards(
+    path: string,
+    raft: RaftHandle,
+    raftDoorbell: SharedArrayBuffer,
+    mainDoorbell: SharedArrayBuffer,
+    failpoints: string,
+  ): ShardPool {
+    const { shards, ring, limits, batch, groups, store, segment, retention } = this.#config;
+    return new ShardPool(
+      {
+        shards: shards.count,
+        dataDirectory: path,
+        ringBytes: ring.bytes,
+        limits: {
+          bodyBytes: limits.bodyBytes,
+          headersBytes: limits.headersBytes,
+          headersCount: limits.headersCount,
+          batchBytes: batch.bytes,
+          lingerMs: batch.lingerMs,
+          groupsInFlight: groups.inFlight,
+          storeTimeoutMs: store.timeoutMs,
+        },
+        store: {
+          segmentBytes: segment.bytes,
+          lowSpaceBytes: store.lowSpaceBytes,
+          cacheBytes: Math.floor(store.cacheBytes / shards.count),
+          retentionMaxAgeMs: retention.maxAgeMs,
+          retentionMaxBytes: Math.floor(retention.maxBytes / shards.count),
+        },
+        mainDoorbell,
+        raftDoorbell,
+        counters: this.#counters.map(({ buffer }) => buffer),
+        failpoints,
+      },
+      raft,
+      {
+        onLog: (line) => this.#log('shard', line),
+        onShardDied: (shard, message) => {
+          this.#logger.error('a shard thread died; its calls are answered OUTCOME_UNKNOWN and it is replaced', {
+            shard,
+            error: message,
+          });
+          this.#dispatcher.detach(shard);
+        },
+        onShardReady: (connection) => this.#dispatcher.attach(connection),
+        onFatal: (reason, message) => this.#die(reason, message),
+      },
+    );
+  }
+
+  async #openAdmin(): Promise<void> {
+    const metrics = frontMetrics(this.#dispatcher, this.#counters, this.#raftCounters);
+    this.#admin = new AdminServer({
+      metrics: () => metrics.text(),
+      metricsContentType: metrics.contentType,
+      ready: () => ({ ready: this.#notReady.length === 0, reasons: this.#notReady }),
+      alive: () => this.#alive(),
+      onError: (error) => this.#logger.error('an admin page failed', { error: String(error) }),
+    });
+    const { host, port } = this.#config.admin.listen;
+    await listening('admin.listen', this.#admin.listen(host, port));
+  }
+
+  /** A shard that is being replaced is alive: that takes a moment and needs nobody's help. */
+  #alive(): Health {
+    const isAlive = this.#raft?.alive ?? true;
+    return { ready: isAlive, reasons: isAlive ? [] : ['the Raft thread is gone'] };
+  }
+
+  async #openGrpc(raft: RaftHandle, nodeId: string): Promise<void> {
+    const { limits, grpc } = this.#config;
+    const admin = new AdminService(this.#dispatcher, raft, this.#counters, this.#config, nodeId);
+    this.#grpc = createGrpcServer({
+      engine: this.#dispatcher,
+      admin,
+      limits,
+      maxConnectionAgeMs: grpc.maxConnectionAgeMs,
+    });
+    await listening('grpc.listen', this.#grpc.listen(grpc.listen));
+  }
+
+  /** Overload and stalled subscribers are judged by time, not by traffic. */
+  #watch(): void {
+    let taken = 0;
+    const observe = (): void => {
+      let wait: number | null = null;
+      let queued = 0;
+      let now = 0;
+      for (const counters of this.#counters) {
+        queued += counters.get('queue_bytes');
+        now += counters.get('queue_wait_count');
+        wait = Math.max(wait ?? 0, counters.get('queue_wait_ms'));
+      }
+      this.#dispatcher.observe(now === taken ? null : wait, queued > 0, performance.now());
+      taken = now;
+    };
+    this.#timers.push(setInterval(observe, OBSERVE_MS));
+    this.#timers.push(setInterval(() => this.#dispatcher.subscriptions.sweep(performance.now()), SWEEP_MS));
+  }
+
+  #log(thread: string, line: LogLine): void {
+    this.#logger.forward(thread, line);
+  }
+
+  /** What cannot be worked around ends the process: its clients reconnect to what is restarted, and nothing acknowledged is lost. */
+  #die(reason: string, message: string): void {
+    this.#logger.error('the broker cannot go on', { reason, error: message });
+    this.#logger.flush();
+    process.exitCode = EXIT.died;
+    setTimeout(() => process.exit(EXIT.died), 0);
+  }
+}
+
+/** A port that cannot be opened is a clear end of the start, naming the key. */
+async function listening(key: string, opened: Promise<unknown>): Promise<void> {
+  try {
+    await opened;
+  } catch (cause) {
+    const message = cause instanceof Error ? cause.message : String(cause);
+    throw new StartError('PORT_UNAVAILABLE', `${key}: ${message}; choose another address, or stop what uses it`, {
+      cause,
+    });
+  }
+}

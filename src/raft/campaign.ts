@@ -1,0 +1,71 @@
+import { ENTRY_CONFIG, INDEX_MAX, makeMessage, type NodeId, TERM_MAX } from './messages.ts';
+import type { RaftState } from './state.ts';
+import { becomeCandidate, becomeFollower, becomeLeader, becomePreCandidate } from './transitions.ts';
+
+/** What stands against a campaign now, or null. */
+export type CampaignRefusal = 'leader' | 'not-promotable' | 'unapplied-config' | 'exhausted';
+
+export function whyNotCampaign(state: RaftState): CampaignRefusal | null {
+  if (state.role === 'leader') {
+    return 'leader';
+  }
+  if (!state.isPromotable) {
+    return 'not-promotable';
+  }
+  if (state.term >= TERM_MAX || state.log.lastIndex() >= INDEX_MAX) {
+    return 'exhausted';
+  }
+  // Rule 2 of config-change.ts: this node's idea of who the voters are is known to be old (R13).
+  return hasUnappliedConfig(state) ? 'unapplied-config' : null;
+}
+
+export function hasUnappliedConfig(state: RaftState): boolean {
+  const { applied, committed } = state.log;
+  return state.log.some(applied + 1, committed + 1, state.limits.applyBytesMax, (entry) => entry.type === ENTRY_CONFIG);
+}
+
+/** The usual way to an election: first ask whether it could be won. */
+export function startPreElection(state: RaftState): void {
+  becomePreCandidate(state);
+  // Asking promises nothing, so the own answer counts without a write.
+  if (state.tracker.recordVote(state.id, true) === 'won') {
+    startElection(state, false);
+    return;
+  }
+  const { log, tracker, id, term } = state;
+  const last = { index: log.lastIndex(), logTerm: log.lastTerm() };
+  for (const to of tracker.config.voters) {
+    if (to !== id) {
+      state.send(makeMessage({ type: 'pre-vote', from: id, to, term: term + 1, ...last }));
+    }
+  }
+}
+
+/**
+ * The requests wait for the write as the vote does: they speak of a term and of a log end. A candidate that crashed
+ * before the write could come back with less, campaign in the same term again, and win with grants for what it lost.
+ */
+export function startElection(state: RaftState, force: boolean): void {
+  becomeCandidate(state);
+  const { log, tracker, id, term } = state;
+  const last = { index: log.lastIndex(), logTerm: log.lastTerm() };
+  for (const to of tracker.config.voters) {
+    if (to !== id) {
+      state.sendAfterPersist(makeMessage({ type: 'vote', from: id, to, term, force, ...last }));
+    }
+  }
+}
+
+/** A vote for this node's campaign came in; its own one after it was written. */
+export function onVote(state: RaftState, from: NodeId, isGranted: boolean): void {
+  const result = state.tracker.recordVote(from, isGranted);
+  if (result === 'lost') {
+    becomeFollower(state, state.term, '');
+  } else if (result === 'won') {
+    if (state.role === 'pre-candidate') {
+      startElection(state, false);
+    } else {
+      becomeLeader(state);
+    }
+  }
+}

@@ -1,0 +1,59 @@
+import { hasUnappliedConfig } from './campaign.ts';
+import { type Message, makeMessage, NOBODY } from './messages.ts';
+import type { RaftState } from './state.ts';
+import { becomeFollower } from './transitions.ts';
+
+/**
+ * A leader was heard within the shortest election timeout: then nobody needs a new one, and the request comes from a
+ * node that was cut off or removed (Raft thesis 4.2.3). A transfer is the leader's own wish.
+ */
+export function isVoteUnwelcome(state: RaftState, message: Message): boolean {
+  const hasLiveLeader = state.leader !== NOBODY && state.electionElapsed < state.limits.electionTicks;
+  return hasLiveLeader && !message.force;
+}
+
+/**
+ * Answers a vote or pre-vote request; its term is not behind. A node answers also when it believes to be a learner, or
+ * no member: the newest members, which it may not know yet, may need its vote (R17).
+ */
+export function handleVoteRequest(state: RaftState, message: Message): void {
+  const isPreVote = message.type === 'pre-vote';
+  const isFree = state.vote === NOBODY && state.leader === NOBODY;
+  const canVote = state.vote === message.from || isFree || (isPreVote && message.term > state.term);
+  const isGranted = canVote && state.log.isUpToDate(message.index, message.logTerm);
+  if (isGranted && !isPreVote) {
+    state.electionElapsed = 0;
+    state.vote = message.from;
+  }
+  const answer = { type: isPreVote ? 'pre-vote-response' : 'vote-response', from: state.id, to: message.from } as const;
+  if (isGranted) {
+    // A granted pre-vote is for the term asked about, which nobody is in yet.
+    state.sendAfterPersist(makeMessage({ ...answer, term: message.term }));
+  } else {
+    refuseVote(state, answer);
+  }
+}
+
+/**
+ * A refusal tells the term this node is in and what it knows to be committed. Without the latter the group can lock up:
+ * a leader that applied its own removal and stepped down has the longer log, and the rest, which does not know yet that
+ * the removal is committed, needs its vote (seen by the simulator; raft-rs passes the commit index on for this, too).
+ */
+export function refuseVote(state: RaftState, answer: Pick<Message, 'type' | 'from' | 'to'>): void {
+  const { log, term } = state;
+  const index = log.committed;
+  state.sendAfterPersist(makeMessage({ ...answer, term, reject: true, index, logTerm: Math.max(log.term(index), 0) }));
+}
+
+/**
+ * A refusal names an entry that is committed: if it is in this log too, it is committed here, and all before it. Should
+ * a membership change be among that, the campaign was for the wrong voters and ends (rule 2 of config-change.ts).
+ */
+export function learnCommit(state: RaftState, message: Message): void {
+  if (!message.reject || message.logTerm === 0 || !state.log.matches(message.index, message.logTerm)) {
+    return;
+  }
+  if (state.log.commitTo(message.index) && state.role !== 'follower' && hasUnappliedConfig(state)) {
+    becomeFollower(state, state.term, NOBODY);
+  }
+}

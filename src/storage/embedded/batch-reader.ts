@@ -1,0 +1,264 @@
+import { BatchKind } from '../../batch/batch-format.ts';
+import { BatchView } from '../../batch/batch-view.ts';
+import { DiskError } from '../disk.ts';
+import type { ReadResult, StoredItem, SubjectRef } from '../store.ts';
+import type { SegmentFiles } from './segment-files.ts';
+import { type EntryCursor, EntryKind } from './slot-index.ts';
+import type { TailCache } from './tail-cache.ts';
+
+/** A read of at most this many bytes from disk is done at once: it costs less than the way through the thread pool. */
+const SYNC_READ_BYTES_MAX = 256 * 1024;
+/** One read from disk covers at most this much, so that a reader far behind costs bounded memory. */
+const RANGE_BYTES_MAX = 1024 * 1024;
+/** Batches of one subject in one segment are read together if no more than this lies between them. */
+const GAP_BYTES_MAX = 16 * 1024;
+/** Share of the cache that holds batches read one by one from disk; the rest is the tail of the lane. */
+const READ_CACHE_SHARE = 8;
+
+const KEY_SCALE = 2 ** 33;
+
+/** Ids [from, to) of a subject whose stored batch cannot be read. */
+export interface BatchDamage {
+  readonly subject: SubjectRef;
+  readonly from: number;
+  readonly to: number;
+  readonly segment: number;
+  readonly position: number;
+  /** What is wrong, in a word or two. */
+  readonly what: string;
+}
+
+/** One batch that an answer will contain. */
+interface Wanted {
+  readonly base: number;
+  readonly count: number;
+  readonly kind: number;
+  readonly segment: number;
+  readonly position: number;
+  readonly length: number;
+  bytes: Buffer | null;
+  isVerified: boolean;
+}
+
+export interface ReaderOptions {
+  readonly files: SegmentFiles;
+  readonly tail: TailCache;
+  readonly cacheBytes: number;
+  readonly onDamage: (damage: BatchDamage) => void;
+}
+
+/** Reads batches where the index says they are, and believes none of them before it has checked all of it. */
+export class BatchReader {
+  readonly #files: SegmentFiles;
+  readonly #tail: TailCache;
+  readonly #onDamage: (damage: BatchDamage) => void;
+  readonly #recent: RecentBatches;
+  readonly #view = new BatchView();
+  #damaged = 0;
+
+  constructor(options: ReaderOptions) {
+    this.#files = options.files;
+    this.#tail = options.tail;
+    this.#onDamage = options.onDamage;
+    this.#recent = new RecentBatches(options.cacheBytes / READ_CACHE_SHARE);
+  }
+
+  /** Damaged batches met so far. */
+  get damaged(): number {
+    return this.#damaged;
+  }
+
+  /** See MessageStore.read. `entries`: the subject's. */
+  read(
+    subject: SubjectRef,
+    entries: EntryCursor,
+    from: number,
+    until: number,
+    maxBytes: number,
+  ): ReadResult | Promise<ReadResult> {
+    const wanted: Wanted[] = [];
+    let bytes = 0;
+    let fromDisk = 0;
+    let next = until + 1;
+    for (let i = entries.holding(from); i < entries.length && entries.base(i) <= until; i++) {
+      if (wanted.length > 0 && bytes >= maxBytes) {
+        next = entries.base(i);
+        break;
+      }
+      const item = this.#want(entries, i);
+      wanted.push(item);
+      bytes += item.length;
+      if (item.bytes === null && item.kind === EntryKind.DATA) fromDisk += item.length;
+    }
+    if (fromDisk > SYNC_READ_BYTES_MAX) return this.#readLater(subject, wanted, next);
+    for (const item of wanted) {
+      if (item.bytes === null && item.kind === EntryKind.DATA) this.#readNow(item);
+    }
+    return this.#answer(subject, wanted, next);
+  }
+
+  /** Forgets what was cached of segments that will be deleted. */
+  dropSegments(segments: ReadonlySet<number>): void {
+    this.#recent.dropSegments(segments);
+    for (const segment of segments) this.#files.drop(segment);
+  }
+
+  #want(entries: EntryCursor, i: number): Wanted {
+    const kind = entries.kind(i);
+    const segment = entries.segment(i);
+    const position = entries.offset(i);
+    const length = entries.bytes(i);
+    let bytes: Buffer | null = null;
+    if (kind === EntryKind.DATA) {
+      const at = this.#tail.find(segment, position);
+      bytes = at >= 0 ? this.#tail.bytes.subarray(at, at + length) : this.#recent.get(segment, position);
+    }
+    const isVerified = bytes !== null;
+    return { base: entries.base(i), count: entries.count(i), kind, segment, position, length, bytes, isVerified };
+  }
+
+  #readNow(item: Wanted): void {
+    const bytes = Buffer.allocUnsafeSlow(item.length);
+    try {
+      const read = this.#files.readSync(item.segment, bytes, item.position);
+      if (read === item.length) item.bytes = bytes;
+    } catch (error) {
+      if (!(error instanceof DiskError)) throw error;
+    }
+  }
+
+  async #readLater(subject: SubjectRef, wanted: Wanted[], next: number): Promise<ReadResult> {
+    // The ring's memory will be written over before the answer is used: what is served from it is copied while it is there.
+    for (const item of wanted) {
+      if (item.bytes !== null) item.bytes = Buffer.from(item.bytes);
+    }
+    for (let i = 0; i < wanted.length; ) {
+      const end = rangeEnd(wanted, i);
+      if (needsRead(wanted[i] as Wanted)) await this.#readRange(wanted.slice(i, end));
+      i = end;
+    }
+    return this.#answer(subject, wanted, next);
+  }
+
+  /** Reads batches that lie close to each other with one read. */
+  async #readRange(items: readonly Wanted[]): Promise<void> {
+    const first = items[0] as Wanted;
+    const last = items[items.length - 1] as Wanted;
+    const bytes = Buffer.allocUnsafeSlow(last.position + last.length - first.position);
+    try {
+      const read = await this.#files.read(first.segment, bytes, first.position);
+      for (const item of items) {
+        const start = item.position - first.position;
+        if (start + item.length <= read) item.bytes = bytes.subarray(start, start + item.length);
+      }
+    } catch (error) {
+      if (!(error instanceof DiskError)) throw error;
+    }
+  }
+
+  #answer(subject: SubjectRef, wanted: readonly Wanted[], next: number): ReadResult {
+    const items: StoredItem[] = [];
+    for (const item of wanted) items.push(this.#judge(subject, item));
+    return { items, next };
+  }
+
+  #judge(subject: SubjectRef, item: Wanted): StoredItem {
+    const { base, count } = item;
+    const to = base + count;
+    if (item.kind === EntryKind.VOID) return { kind: 'void', from: base, to };
+    const { bytes } = item;
+    if (bytes !== null && item.isVerified) return { kind: 'data', from: base, to, base, bytes };
+    const fault = this.#fault(subject, item, bytes);
+    if (fault === null && bytes !== null) {
+      if (bytes.buffer.byteLength === bytes.length) this.#recent.put(item.segment, item.position, bytes);
+      return { kind: 'data', from: base, to, base, bytes };
+    }
+    this.#damaged += 1;
+    this.#onDamage({
+      subject,
+      from: base,
+      to,
+      segment: item.segment,
+      position: item.position,
+      what: fault ?? 'unreadable',
+    });
+    return { kind: 'damaged', from: base, to };
+  }
+
+  /** A batch is what the index says it is, with good checksums, or it is damaged: old or foreign bytes may be whole in themselves (traps S6). */
+  #fault(subject: SubjectRef, item: Wanted, bytes: Buffer | null): string | null {
+    if (item.kind === EntryKind.DAMAGED) return 'found damaged by a scan';
+    if (bytes === null) return 'unreadable';
+    const view = this.#view;
+    const fault = view.wrap(bytes, 0);
+    if (fault !== null) return fault;
+    const isIt =
+      view.kind === BatchKind.DATA &&
+      view.base === item.base &&
+      view.count === item.count &&
+      view.totalLength === item.length &&
+      view.subjectIs(subject.bytes);
+    if (!isIt) return 'another batch';
+    return view.verifyBody() ? null : 'body-checksum';
+  }
+}
+
+function needsRead(item: Wanted): boolean {
+  return item.kind === EntryKind.DATA && item.bytes === null;
+}
+
+/** End of the run of batches from `start` on that one read brings. */
+function rangeEnd(wanted: readonly Wanted[], start: number): number {
+  const first = wanted[start] as Wanted;
+  let end = start + 1;
+  if (!needsRead(first)) return end;
+  let reached = first.position + first.length;
+  for (; end < wanted.length; end++) {
+    const item = wanted[end] as Wanted;
+    const isNear = item.position >= reached && item.position - reached <= GAP_BYTES_MAX;
+    if (!needsRead(item) || item.segment !== first.segment || !isNear) break;
+    if (item.position + item.length - first.position > RANGE_BYTES_MAX) break;
+    reached = item.position + item.length;
+  }
+  return end;
+}
+
+/** Batches read and verified lately, by place; a bound on their bytes. */
+class RecentBatches {
+  readonly #bytesMax: number;
+  #bytes = 0;
+  /** In order of use. */
+  readonly #batches = new Map<number, Buffer>();
+
+  constructor(bytesMax: number) {
+    this.#bytesMax = bytesMax;
+  }
+
+  get(segment: number, position: number): Buffer | null {
+    const key = segment * KEY_SCALE + position;
+    const found = this.#batches.get(key);
+    if (found === undefined) return null;
+    this.#batches.delete(key);
+    this.#batches.set(key, found);
+    return found;
+  }
+
+  put(segment: number, position: number, bytes: Buffer): void {
+    if (bytes.length > this.#bytesMax / 4) return;
+    this.#batches.set(segment * KEY_SCALE + position, bytes);
+    this.#bytes += bytes.length;
+    for (const [key, oldest] of this.#batches) {
+      if (this.#bytes <= this.#bytesMax) return;
+      this.#batches.delete(key);
+      this.#bytes -= oldest.length;
+    }
+  }
+
+  dropSegments(segments: ReadonlySet<number>): void {
+    for (const [key, batch] of this.#batches) {
+      if (!segments.has(Math.floor(key / KEY_SCALE))) continue;
+      this.#batches.delete(key);
+      this.#bytes -= batch.length;
+    }
+  }
+}

@@ -1,0 +1,327 @@
+import { join } from 'node:path';
+import { assert } from '../../base/assert.ts';
+import { BrokerError } from '../../base/errors.ts';
+import { slotOfHash } from '../../base/subject.ts';
+import { type Disk, NodeDisk } from '../disk.ts';
+import {
+  type MessageStore,
+  type ReadResult,
+  type SealedBatch,
+  type Stored,
+  StoreFailure,
+  type StoreStats,
+  type SubjectRef,
+  type SubjectStats,
+} from '../store.ts';
+import { type BatchDamage, BatchReader } from './batch-reader.ts';
+import { FreeSpace } from './free-space.ts';
+import { groupBytes } from './group-encoder.ts';
+import { LaneWriter } from './lane-writer.ts';
+import { SegmentFiles } from './segment-files.ts';
+import { laneName, laneOf, segmentId, segmentName } from './segment-format.ts';
+import { loadSidecar, loadSubjects, type SegmentSummary } from './sidecar.ts';
+import { encodeScanned, type LaneFiles, listLane, listLanes, readSidecar, scanFile } from './sidecar-files.ts';
+import { EntryKind, type IndexEntry } from './slot-index.ts';
+import { encodeSlot } from './slot-transfer.ts';
+import { SubjectIndex } from './subject-index.ts';
+import { TailCache } from './tail-cache.ts';
+
+const OPEN_FILES_MAX = 64;
+
+export interface EmbeddedOptions {
+  /** Folder of the lanes (`DATA/segments`). */
+  readonly directory: string;
+  /** The lane that this store writes; nobody else may. */
+  readonly lane: number;
+  /** True for the slots whose batches this store serves. */
+  readonly ownsSlot: (slot: number) => boolean;
+  /** True for the lanes whose segments this store counts and offers to retention: its own, and its share of those that nobody writes. */
+  readonly countsLane?: (lane: number) => boolean;
+  /** segment.bytes */
+  readonly segmentBytes: number;
+  /** store.low_space_bytes */
+  readonly lowSpaceBytes: number;
+  /** This store's share of store.cache_bytes. */
+  readonly cacheBytes: number;
+  /** Called once, with what `append` rejects with from then on: the process has to end within a second. */
+  readonly onFatal: (error: unknown) => void;
+  readonly onDamage?: (damage: BatchDamage) => void;
+  readonly onNotice?: (message: string, error: unknown) => void;
+  /** After each durable write: its duration, and what it wrote. */
+  readonly onWritten?: (microseconds: number, bytes: number) => void;
+  readonly disk?: Disk;
+  /** Epoch ms; for a date in segment headers only. */
+  readonly now?: () => number;
+  /** Monotonic ms. */
+  readonly clock?: () => number;
+}
+
+interface QueuedGroup {
+  readonly group: readonly SealedBatch[];
+  readonly resolve: () => void;
+  readonly reject: (error: unknown) => void;
+}
+
+const nothing = (): void => undefined;
+
+/**
+ * The node's own store: append-only segments, one lane of them for each shard thread, and an index in memory. Opened after `sealLanes`, which
+ * has cut torn tails and made everything durable that is found here.
+ */
+export class EmbeddedStore implements MessageStore {
+  readonly #options: EmbeddedOptions;
+  readonly #index = new SubjectIndex();
+  readonly #writer: LaneWriter;
+  readonly #reader: BatchReader;
+  readonly #files: SegmentFiles;
+  readonly #space: FreeSpace;
+  readonly #clock: () => number;
+  /** Sealed segments of the lanes that are counted here. */
+  readonly #segments = new Map<number, SegmentSummary>();
+  #sealedBytes = 0;
+  readonly #queue: QueuedGroup[] = [];
+  #isDraining = false;
+  #drained: Promise<void> = Promise.resolve();
+  #isClosed = false;
+  /** Why nothing can be written any more. */
+  #failure: unknown = null;
+  readonly #entry: IndexEntry = { base: 0, publishedAt: 0, count: 0, segment: 0, kind: 0, offset: 0, length: 0 };
+
+  constructor(options: EmbeddedOptions) {
+    this.#options = options;
+    const disk = options.disk ?? new NodeDisk();
+    const lanePath = join(options.directory, laneName(options.lane));
+    this.#clock = options.clock ?? (() => performance.now());
+    this.#files = new SegmentFiles(disk, options.directory, OPEN_FILES_MAX);
+    disk.mkdir(options.directory);
+    disk.mkdir(lanePath);
+    let highest = 0;
+    for (const lane of listLanes(disk, options.directory)) {
+      const files = listLane(disk, options.directory, lane);
+      if (lane === options.lane) highest = files.highest;
+      this.#load(disk, files);
+    }
+    const cache = new TailCache(options.cacheBytes);
+    const onDamage = options.onDamage ?? nothing;
+    this.#reader = new BatchReader({ files: this.#files, tail: cache, cacheBytes: options.cacheBytes, onDamage });
+    this.#space = new FreeSpace(disk, options.directory, options.lowSpaceBytes, this.#clock);
+    this.#writer = new LaneWriter({
+      disk,
+      path: lanePath,
+      lane: options.lane,
+      nextNumber: highest + 1,
+      segmentBytes: options.segmentBytes,
+      cache,
+      now: options.now ?? Date.now,
+      onSealed: (summary) => this.#count(summary),
+      onNotice: options.onNotice ?? nothing,
+      onFatal: (error) => this.#fail(error),
+    });
+  }
+
+  append(group: readonly SealedBatch[]): Promise<void> {
+    if (this.#isClosed) return Promise.reject(new BrokerError('SHUTTING_DOWN'));
+    return new Promise((resolve, reject) => {
+      this.#queue.push({ group, resolve, reject });
+      if (!this.#isDraining) this.#drained = this.#drain();
+    });
+  }
+
+  read(subject: SubjectRef, from: number, until: number, maxBytes: number): ReadResult | Promise<ReadResult> {
+    return this.#reader.read(subject, this.#entriesOf(subject), from, until, maxBytes);
+  }
+
+  findTime(subject: SubjectRef, ms: number): number | null {
+    const entries = this.#entriesOf(subject);
+    const at = entries.atOrAfter(ms);
+    return at < entries.length ? entries.base(at) : null;
+  }
+
+  lastId(subject: SubjectRef): number {
+    const entries = this.#entriesOf(subject);
+    return entries.length === 0 ? 0 : entries.end(entries.length - 1) - 1;
+  }
+
+  /** A batch that is there but damaged is `data`: it may have been acknowledged, so it must not become void. */
+  lookup(subject: SubjectRef, base: number): Stored {
+    const entries = this.#entriesOf(subject);
+    const at = entries.lowerBound(base);
+    if (at >= entries.length || entries.base(at) !== base) return 'absent';
+    return entries.kind(at) === EntryKind.VOID ? 'void' : 'data';
+  }
+
+  trim(subject: SubjectRef, first: number): void {
+    this.#index.trim(subject, first);
+  }
+
+  subjectStats(subject: SubjectRef): SubjectStats {
+    const entries = this.#entriesOf(subject);
+    let bytes = 0;
+    for (let i = 0; i < entries.length; i++) bytes += entries.bytes(i);
+    return { batches: entries.length, bytes };
+  }
+
+  stats(): StoreStats {
+    return {
+      bytes: this.#sealedBytes + this.#writer.openBytes,
+      segments: this.#segments.size + (this.#writer.openSegment < 0 ? 0 : 1),
+      batches: this.#index.batches,
+      subjects: this.#index.subjects,
+      damaged: this.#reader.damaged,
+    };
+  }
+
+  /** Memory of the index in bytes. */
+  indexBytes(): number {
+    return this.#index.byteLength();
+  }
+
+  /** The newest id of every subject that has batches here; `name` is valid during the call. */
+  heads(visit: (name: Uint8Array, hash: number, lastId: number) => void): void {
+    this.#index.forEach((name, hash, entries) => {
+      visit(name, hash, entries.end(entries.length - 1) - 1);
+    });
+  }
+
+  /** Sealed segments of the counted lanes: what retention chooses from. The one being written is never among them. */
+  sealedSegments(): SegmentSummary[] {
+    return [...this.#segments.values()];
+  }
+
+  /**
+   * For each subject with batches in `segments`: the first id behind them. The log has to trim these subjects before the segments go, so that
+   * their missing ids are not taken for lost.
+   */
+  trimsFor(segments: ReadonlySet<number>, visit: (name: Uint8Array, hash: number, first: number) => void): void {
+    this.#index.forEach((name, hash, entries) => {
+      for (let i = entries.length - 1; i >= 0; i--) {
+        if (!segments.has(entries.segment(i))) continue;
+        visit(name, hash, entries.end(i));
+        return;
+      }
+    });
+  }
+
+  /** Lets go of segments: nothing of them is found or open here afterwards. When every store has, they may be deleted (`deleteSegments`). */
+  releaseSegments(segments: ReadonlySet<number>): void {
+    assert(!segments.has(this.#writer.openSegment), 'the segment being written cannot be dropped');
+    this.#index.dropSegments(segments);
+    this.#reader.dropSegments(segments);
+    for (const segment of segments) {
+      const summary = this.#segments.get(segment);
+      if (summary === undefined) continue;
+      this.#segments.delete(segment);
+      this.#sealedBytes -= summary.length;
+    }
+  }
+
+  /** The index of one slot as bytes that another store can import: for a slot that moves to another shard. */
+  exportSlot(slot: number): Buffer {
+    return encodeSlot(this.#index, slot);
+  }
+
+  importSlot(slot: number, bytes: Uint8Array): void {
+    loadSubjects(bytes, 0, this.#index, (found) => found === slot);
+  }
+
+  /** Forgets a slot that was exported. */
+  dropSlot(slot: number): void {
+    this.#index.dropSlot(slot);
+  }
+
+  /** Finishes what was queued, seals the segment, and closes every file. */
+  async close(): Promise<void> {
+    if (this.#isClosed) return this.#drained;
+    this.#isClosed = true;
+    await this.#drained;
+    if (this.#failure === null) await this.#writer.seal();
+    this.#files.close();
+  }
+
+  #entriesOf(subject: SubjectRef): ReturnType<SubjectIndex['find']> {
+    return this.#index.find(subject);
+  }
+
+  async #drain(): Promise<void> {
+    this.#isDraining = true;
+    for (let next = this.#queue.shift(); next !== undefined; next = this.#queue.shift()) {
+      try {
+        await this.#write(next.group);
+        next.resolve();
+      } catch (error) {
+        if (!(error instanceof BrokerError)) this.#fail(error);
+        next.reject(error);
+      }
+    }
+    this.#isDraining = false;
+  }
+
+  async #write(group: readonly SealedBatch[]): Promise<void> {
+    if (this.#failure !== null) throw this.#failure;
+    const fresh = this.#withoutKnown(group);
+    if (fresh.length === 0) return;
+    const bytes = groupBytes(fresh);
+    // Marks are let through: they are small, and without them ids that were refused would stay open.
+    if (fresh.some(({ kind }) => kind === 'data') && this.#space.isShortOf(bytes)) throw new BrokerError('STORE_FULL');
+    const started = this.#clock();
+    const { segment, offsets } = await this.#writer.write(fresh);
+    this.#space.used(bytes);
+    for (let i = 0; i < fresh.length; i++) this.#insert(fresh[i] as SealedBatch, segment, offsets[i] as number);
+    this.#options.onWritten?.((this.#clock() - started) * 1000, bytes);
+  }
+
+  /** What the store has already is not written again. Groups are judged one after another, so nothing is on its way meanwhile. */
+  #withoutKnown(group: readonly SealedBatch[]): readonly SealedBatch[] {
+    const isFresh = (batch: SealedBatch): boolean => {
+      assert(this.#options.ownsSlot(slotOfHash(batch.subject.hash)), 'a batch of a slot that this store does not own');
+      const found = this.lookup(batch.subject, batch.base);
+      return found === 'absent' || (found === 'data' && batch.kind === 'void');
+    };
+    return group.every(isFresh) ? group : group.filter(isFresh);
+  }
+
+  #insert(batch: SealedBatch, segment: number, offset: number): void {
+    const entry = this.#entry;
+    entry.base = batch.base;
+    entry.publishedAt = batch.publishedAt;
+    entry.count = batch.count;
+    entry.segment = segment;
+    entry.kind = batch.kind === 'void' ? EntryKind.VOID : EntryKind.DATA;
+    entry.offset = offset;
+    entry.length = batch.bytes.length;
+    this.#index.put(batch.subject, entry);
+    this.#writer.note(batch, entry);
+  }
+
+  #fail(error: unknown): void {
+    if (this.#failure !== null) return;
+    this.#failure = error ?? new StoreFailure('the store failed');
+    this.#options.onFatal(this.#failure);
+  }
+
+  #load(disk: Disk, files: LaneFiles): void {
+    for (const number of files.numbers) {
+      const id = segmentId(files.lane, number);
+      const size = disk.size(join(files.path, segmentName(number)));
+      const found = readSidecar(disk, files.path, id, size);
+      // Another lane's segment that is being written, or one whose sidecar did not fit on the disk.
+      const isUsable = found !== null && found !== 'stale' && found !== 'damaged';
+      const sidecar = isUsable ? found : encodeScanned(files.lane, number, scanFile(disk, files, number, size));
+      loadSidecar(sidecar.bytes, this.#index, this.#options.ownsSlot);
+      this.#count(sidecar.summary);
+    }
+  }
+
+  #count(summary: SegmentSummary): void {
+    const lane = laneOf(summary.segment);
+    const counts = this.#options.countsLane ?? ((other: number) => other === this.#options.lane);
+    if (!counts(lane)) return;
+    this.#segments.set(summary.segment, summary);
+    this.#sealedBytes += summary.length;
+  }
+}
+
+/** Opens the store; its own files and index are read before this returns. DiskError or StartError if they cannot be. */
+export function openEmbeddedStore(options: EmbeddedOptions): EmbeddedStore {
+  return new EmbeddedStore(options);
+}

@@ -1,0 +1,114 @@
+import { join } from 'node:path';
+import type { Disk } from '../disk.ts';
+import { segmentId, segmentName, sidecarName } from './segment-format.ts';
+import type { Damage } from './segment-scan.ts';
+import {
+  encodeScanned,
+  type LaneFiles,
+  listLane,
+  listLanes,
+  readSidecar,
+  scanFile,
+  tryWriteSidecarSync,
+} from './sidecar-files.ts';
+
+/** What the first phase of a start found and did. Every number is a count, sizes are bytes. */
+export interface SealReport {
+  lanes: number;
+  segments: number;
+  /** Segments without a usable sidecar, which were read from end to end. */
+  scanned: number;
+  /** Torn tails cut off, with the bytes that went. */
+  torn: { readonly path: string; readonly bytes: number }[];
+  /** What cannot be read any more. Nothing of it was deleted. */
+  damages: { readonly path: string; readonly damage: Damage }[];
+  /** Damaged sidecars that were put aside under these names. */
+  quarantined: string[];
+  /** Files that are not ours; they were left alone. */
+  unknown: string[];
+  /** Sidecars that could not be written because the disk is full. */
+  unwritten: string[];
+}
+
+/**
+ * First phase of a start: afterwards everything that is in a segment is durable, no lane has a torn tail, and every segment has a sidecar.
+ * One caller, before any shard opens its store; nothing else may use the lanes. Makes the directory if it is not there.
+ */
+export function sealLanes(disk: Disk, directory: string): SealReport {
+  const report = emptyReport();
+  disk.mkdir(directory);
+  for (const lane of listLanes(disk, directory)) sealInto(disk, directory, lane, report);
+  return report;
+}
+
+/** The same for one lane, whose shard thread has ended. */
+export function sealLane(disk: Disk, directory: string, lane: number): SealReport {
+  const report = emptyReport();
+  sealInto(disk, directory, lane, report);
+  return report;
+}
+
+function emptyReport(): SealReport {
+  return {
+    lanes: 0,
+    segments: 0,
+    scanned: 0,
+    torn: [],
+    damages: [],
+    quarantined: [],
+    unknown: [],
+    unwritten: [],
+  };
+}
+
+function sealInto(disk: Disk, directory: string, lane: number, report: SealReport): void {
+  const files = listLane(disk, directory, lane);
+  report.lanes += 1;
+  report.unknown.push(...files.unknown.map((name) => join(files.path, name)));
+  for (const number of files.numbers) {
+    report.segments += 1;
+    sealSegment(disk, files, number, report);
+  }
+}
+
+function sealSegment(disk: Disk, files: LaneFiles, number: number, report: SealReport): void {
+  const path = join(files.path, segmentName(number));
+  const size = disk.size(path);
+  const sidecar = readSidecar(disk, files.path, segmentId(files.lane, number), size);
+  if (sidecar === 'damaged') report.quarantined.push(quarantine(disk, join(files.path, sidecarName(number))));
+  else if (sidecar !== null && sidecar !== 'stale') return;
+  report.scanned += 1;
+  const result = scanFile(disk, files, number, size);
+  for (const damage of result.damages) report.damages.push({ path, damage });
+  if (result.length < size) report.torn.push({ path, bytes: size - result.length });
+  if (result.groups === 0 && result.damages.length === 0) {
+    // Made for a group that never became durable: nothing of it was acknowledged, and nothing else is in it.
+    disk.unlink(path);
+    if (sidecar === 'stale') disk.unlink(join(files.path, sidecarName(number)));
+    report.segments -= 1;
+    return;
+  }
+  makeDurable(disk, path, result.length, size);
+  const { bytes } = encodeScanned(files.lane, number, result);
+  if (!tryWriteSidecarSync(disk, files.path, number, bytes))
+    report.unwritten.push(join(files.path, sidecarName(number)));
+}
+
+/** After a kill what was read may be in the page cache only; it must not be called stored before it is on the disk. */
+function makeDurable(disk: Disk, path: string, length: number, size: number): void {
+  const file = disk.open(path, 'write', 'segment-seal');
+  try {
+    if (length < size) file.truncate(length);
+    file.fdatasyncSync();
+  } finally {
+    file.close();
+  }
+}
+
+/** Puts a damaged file aside under a name that is free. It is never deleted (traps S9). */
+function quarantine(disk: Disk, path: string): string {
+  let name = '';
+  for (let i = 1; name === '' || disk.size(name) >= 0; i++) name = `${path}.damaged-${i}`;
+  disk.rename(path, name);
+  return name;
+}

@@ -1,0 +1,323 @@
+import { assert } from '../../base/assert.ts';
+import { tryReadSafeUint, writeSafeUint } from '../../base/bytes.ts';
+import { crc32 } from '../../base/checksum.ts';
+import { slotOfHash } from '../../base/subject.ts';
+import { SubjectTable } from '../../base/subject-table.ts';
+import { alignedTo } from './segment-format.ts';
+import { ENTRY_BYTES, EntryKind, type IndexEntry } from './slot-index.ts';
+import type { SubjectIndex } from './subject-index.ts';
+
+/**
+ * Layout of a sidecar, the index of one sealed segment (docs/record-format.md). It is derived: when it is missing, damaged or does not fit its
+ * segment, the segment is scanned and it is made again.
+ *
+ *   header (128 B) · for each subject: u32 hash · u32 entries · u8 name length · name · zeros to 8 · entries (slot-index.ts), in base order
+ */
+export const SIDECAR_HEADER_BYTES = 128;
+const SIDECAR_MAGIC = 0x31495242; // "BRI1"
+const SIDECAR_VERSION = 1;
+export const SUBJECT_HEADER_BYTES = 9;
+
+const Offset = {
+  MAGIC: 0,
+  CRC: 4,
+  VERSION: 8,
+  SEGMENT: 12,
+  NONCE: 16,
+  SEGMENT_LENGTH: 24,
+  NEWEST: 32,
+  OLDEST: 40,
+  EXPIRES_AT: 48,
+  BATCH_BYTES: 56,
+  BODY_LENGTH: 64,
+  BODY_CRC: 72,
+  SUBJECTS: 76,
+  BATCHES: 80,
+  CHAIN: 84,
+  DAMAGED: 88,
+} as const;
+
+/** What is known of a segment without looking into it. */
+export interface SegmentSummary {
+  /** segmentId. */
+  readonly segment: number;
+  readonly nonce: number;
+  /** Bytes of the file. */
+  readonly length: number;
+  /** Largest and smallest time of its batches, epoch ms; 0 if there are none. */
+  readonly newest: number;
+  readonly oldest: number;
+  /** When its last message expires, epoch ms; 0 if one never does, or if it holds void marks (they say something for ever). */
+  readonly expiresAt: number;
+  readonly batchBytes: number;
+  readonly subjects: number;
+  readonly batches: number;
+  /** CRC of the last group's header. */
+  readonly chain: number;
+  /** Places where the last scan found damage. */
+  readonly damaged: number;
+}
+
+export interface SidecarHeader extends SegmentSummary {
+  readonly bodyLength: number;
+  readonly bodyCrc: number;
+}
+
+/** Gathers what a segment holds while it is written or scanned. Forty bytes a batch and the names. */
+export class SidecarBuilder {
+  readonly #table = new SubjectTable(64);
+  #rows = new Uint32Array(256);
+  #doubles = new Float64Array(256 * 2);
+  #words = new Uint32Array(256 * 4);
+  #batches = 0;
+  #batchBytes = 0;
+  #newest = 0;
+  #oldest = 0;
+  #expiresAt = 0;
+  #hasEndless = false;
+
+  get batches(): number {
+    return this.#batches;
+  }
+
+  get newest(): number {
+    return this.#newest;
+  }
+
+  get expiresAt(): number {
+    return this.#hasEndless ? 0 : this.#expiresAt;
+  }
+
+  add(name: Uint8Array, start: number, end: number, hash: number, entry: IndexEntry, expiresMax: number): void {
+    let row = this.#table.find(name, start, end, hash);
+    if (row < 0) row = this.#table.insert(name, start, end, hash);
+    const at = this.#batches;
+    if (at === this.#rows.length) this.#grow();
+    this.#rows[at] = row;
+    this.#doubles[at * 2] = entry.base;
+    this.#doubles[at * 2 + 1] = entry.publishedAt;
+    this.#words[at * 4] = entry.count;
+    this.#words[at * 4 + 1] = entry.kind;
+    this.#words[at * 4 + 2] = entry.offset / 8;
+    this.#words[at * 4 + 3] = entry.length;
+    this.#batches = at + 1;
+    this.#batchBytes += entry.length;
+    this.#note(entry, expiresMax);
+  }
+
+  #note(entry: IndexEntry, expiresMax: number): void {
+    if (entry.publishedAt > 0) {
+      this.#newest = Math.max(this.#newest, entry.publishedAt);
+      this.#oldest = this.#oldest === 0 ? entry.publishedAt : Math.min(this.#oldest, entry.publishedAt);
+    }
+    if (entry.kind === EntryKind.VOID || expiresMax === 0) this.#hasEndless = true;
+    else this.#expiresAt = Math.max(this.#expiresAt, entry.publishedAt + expiresMax * 1000);
+  }
+
+  summary(of: {
+    readonly segment: number;
+    readonly nonce: number;
+    readonly length: number;
+    readonly chain: number;
+    readonly damaged: number;
+  }): SegmentSummary {
+    return {
+      ...of,
+      newest: this.#newest,
+      oldest: this.#oldest,
+      expiresAt: this.expiresAt,
+      batchBytes: this.#batchBytes,
+      subjects: this.#table.size,
+      batches: this.#batches,
+    };
+  }
+
+  /** The whole sidecar. */
+  encode(summary: SegmentSummary): Buffer {
+    const order = this.#orderBySubject();
+    let bodyLength = 0;
+    for (let row = 0; row < this.#table.size; row++) bodyLength += subjectBytes(this.#table.nameLength(row));
+    bodyLength += this.#batches * ENTRY_BYTES;
+    const bytes = Buffer.alloc(SIDECAR_HEADER_BYTES + bodyLength);
+    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+    let at = SIDECAR_HEADER_BYTES;
+    let next = 0;
+    for (let row = 0; row < this.#table.size; row++) {
+      let last = next;
+      while (last < order.length && this.#rows[order[last] as number] === row) last += 1;
+      at = writeSubjectHeader(bytes, view, at, this.#table.nameAt(row), this.#table.hashAt(row), last - next);
+      for (; next < last; next++) at = writeEntry(view, at, this.#entryAt(order[next] as number, summary.segment));
+    }
+    assert(at === bytes.length && next === this.#batches, 'a sidecar has another length than was computed');
+    writeHeader(bytes, view, summary, bodyLength);
+    return bytes;
+  }
+
+  #entryAt(index: number, segment: number): IndexEntry {
+    return {
+      base: this.#doubles[index * 2] as number,
+      publishedAt: this.#doubles[index * 2 + 1] as number,
+      count: this.#words[index * 4] as number,
+      segment,
+      kind: this.#words[index * 4 + 1] as number,
+      offset: (this.#words[index * 4 + 2] as number) * 8,
+      length: this.#words[index * 4 + 3] as number,
+    };
+  }
+
+  /** Indexes of the batches, by subject, in the order they were added (counting sort). */
+  #orderBySubject(): Uint32Array {
+    const starts = new Uint32Array(this.#table.size + 1);
+    for (let i = 0; i < this.#batches; i++) {
+      const row = this.#rows[i] as number;
+      starts[row + 1] = (starts[row + 1] as number) + 1;
+    }
+    for (let row = 0; row < this.#table.size; row++)
+      starts[row + 1] = (starts[row + 1] as number) + (starts[row] as number);
+    const order = new Uint32Array(this.#batches);
+    for (let i = 0; i < this.#batches; i++) {
+      const row = this.#rows[i] as number;
+      const at = starts[row] as number;
+      order[at] = i;
+      starts[row] = at + 1;
+    }
+    return order;
+  }
+
+  #grow(): void {
+    const size = this.#rows.length * 2;
+    const rows = new Uint32Array(size);
+    const doubles = new Float64Array(size * 2);
+    const words = new Uint32Array(size * 4);
+    rows.set(this.#rows);
+    doubles.set(this.#doubles);
+    words.set(this.#words);
+    this.#rows = rows;
+    this.#doubles = doubles;
+    this.#words = words;
+  }
+}
+
+function subjectBytes(nameLength: number): number {
+  return alignedTo(SUBJECT_HEADER_BYTES + nameLength, 8);
+}
+
+/** Returns the offset behind it, where the subject's entries go. */
+export function writeSubjectHeader(
+  bytes: Buffer,
+  view: DataView,
+  offset: number,
+  name: Uint8Array,
+  hash: number,
+  entries: number,
+): number {
+  view.setUint32(offset, hash, true);
+  view.setUint32(offset + 4, entries, true);
+  view.setUint8(offset + 8, name.length);
+  bytes.set(name, offset + SUBJECT_HEADER_BYTES);
+  return offset + subjectBytes(name.length);
+}
+
+export function writeEntry(view: DataView, offset: number, entry: IndexEntry): number {
+  view.setFloat64(offset, entry.base, true);
+  view.setFloat64(offset + 8, entry.publishedAt, true);
+  view.setUint32(offset + 16, entry.count, true);
+  view.setUint32(offset + 20, entry.segment + entry.kind * 2 ** 30, true);
+  view.setUint32(offset + 24, entry.offset / 8, true);
+  view.setUint32(offset + 28, entry.length, true);
+  return offset + ENTRY_BYTES;
+}
+
+function writeHeader(bytes: Buffer, view: DataView, summary: SegmentSummary, bodyLength: number): void {
+  view.setUint32(Offset.MAGIC, SIDECAR_MAGIC, true);
+  view.setUint32(Offset.VERSION, SIDECAR_VERSION, true);
+  view.setUint32(Offset.SEGMENT, summary.segment, true);
+  writeSafeUint(view, Offset.NONCE, summary.nonce);
+  writeSafeUint(view, Offset.SEGMENT_LENGTH, summary.length);
+  writeSafeUint(view, Offset.NEWEST, summary.newest);
+  writeSafeUint(view, Offset.OLDEST, summary.oldest);
+  writeSafeUint(view, Offset.EXPIRES_AT, summary.expiresAt);
+  writeSafeUint(view, Offset.BATCH_BYTES, summary.batchBytes);
+  writeSafeUint(view, Offset.BODY_LENGTH, bodyLength);
+  view.setUint32(Offset.BODY_CRC, crc32(bytes.subarray(SIDECAR_HEADER_BYTES)), true);
+  view.setUint32(Offset.SUBJECTS, summary.subjects, true);
+  view.setUint32(Offset.BATCHES, summary.batches, true);
+  view.setUint32(Offset.CHAIN, summary.chain, true);
+  view.setUint32(Offset.DAMAGED, summary.damaged, true);
+  view.setUint32(Offset.CRC, crc32(bytes.subarray(Offset.VERSION, SIDECAR_HEADER_BYTES)), true);
+}
+
+/** The header of a sidecar, or null if the bytes are none that this program can use. Checks the header's CRC, not the body's. */
+export function decodeSidecarHeader(bytes: Uint8Array): SidecarHeader | null {
+  if (bytes.length < SIDECAR_HEADER_BYTES) return null;
+  const view = new DataView(bytes.buffer, bytes.byteOffset, SIDECAR_HEADER_BYTES);
+  if (view.getUint32(Offset.MAGIC, true) !== SIDECAR_MAGIC) return null;
+  const crc = crc32(bytes.subarray(Offset.VERSION, SIDECAR_HEADER_BYTES));
+  if (view.getUint32(Offset.CRC, true) !== crc || view.getUint32(Offset.VERSION, true) !== SIDECAR_VERSION) return null;
+  return {
+    segment: view.getUint32(Offset.SEGMENT, true),
+    nonce: tryReadSafeUint(view, Offset.NONCE),
+    length: tryReadSafeUint(view, Offset.SEGMENT_LENGTH),
+    newest: tryReadSafeUint(view, Offset.NEWEST),
+    oldest: tryReadSafeUint(view, Offset.OLDEST),
+    expiresAt: tryReadSafeUint(view, Offset.EXPIRES_AT),
+    batchBytes: tryReadSafeUint(view, Offset.BATCH_BYTES),
+    bodyLength: tryReadSafeUint(view, Offset.BODY_LENGTH),
+    bodyCrc: view.getUint32(Offset.BODY_CRC, true),
+    subjects: view.getUint32(Offset.SUBJECTS, true),
+    batches: view.getUint32(Offset.BATCHES, true),
+    chain: view.getUint32(Offset.CHAIN, true),
+    damaged: view.getUint32(Offset.DAMAGED, true),
+  };
+}
+
+export function sidecarBodyIsGood(header: SidecarHeader, bytes: Uint8Array): boolean {
+  const body = bytes.subarray(SIDECAR_HEADER_BYTES);
+  return body.length === header.bodyLength && crc32(body) === header.bodyCrc;
+}
+
+/** Puts the entries of a good sidecar whose slots `ownsSlot` accepts into the index. Returns the number of entries put. */
+export function loadSidecar(bytes: Uint8Array, index: SubjectIndex, ownsSlot: (slot: number) => boolean): number {
+  return loadSubjects(bytes, SIDECAR_HEADER_BYTES, index, ownsSlot);
+}
+
+/** Reads subjects with their entries from `offset` to the end of `bytes`: a sidecar's body, or an exported slot. */
+export function loadSubjects(
+  bytes: Uint8Array,
+  offset: number,
+  index: SubjectIndex,
+  ownsSlot: (slot: number) => boolean,
+): number {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+  const entry: IndexEntry = { base: 0, publishedAt: 0, count: 0, segment: 0, kind: 0, offset: 0, length: 0 };
+  let put = 0;
+  let at = offset;
+  while (at < bytes.length) {
+    const hash = view.getUint32(at, true);
+    const entries = view.getUint32(at + 4, true);
+    const nameLength = view.getUint8(at + 8);
+    const name = at + SUBJECT_HEADER_BYTES;
+    at += subjectBytes(nameLength);
+    if (ownsSlot(slotOfHash(hash)) && entries > 0) {
+      const place = index.rowFor(bytes, name, name + nameLength, hash);
+      for (let i = 0; i < entries; i++) {
+        readEntry(view, at + i * ENTRY_BYTES, entry);
+        index.putAt(place, entry);
+      }
+      put += entries;
+    }
+    at += entries * ENTRY_BYTES;
+  }
+  return put;
+}
+
+function readEntry(view: DataView, offset: number, entry: IndexEntry): void {
+  const place = view.getUint32(offset + 20, true);
+  entry.base = view.getFloat64(offset, true);
+  entry.publishedAt = view.getFloat64(offset + 8, true);
+  entry.count = view.getUint32(offset + 16, true);
+  entry.segment = place & 0x3fff_ffff;
+  entry.kind = place >>> 30;
+  entry.offset = view.getUint32(offset + 24, true) * 8;
+  entry.length = view.getUint32(offset + 28, true);
+}

@@ -1,0 +1,399 @@
+import { assert } from '../../base/assert.ts';
+import { grownSize, SubjectTable } from '../../base/subject-table.ts';
+
+/** What an entry stands for. Numbers are in sidecars: append only. */
+export const EntryKind = { DATA: 0, VOID: 1, DAMAGED: 2 } as const;
+
+/**
+ * One entry, 32 bytes, the same in memory and in a sidecar:
+ *
+ *   f64 base · f64 published_at (ms) · u32 count · u32 segment (bits 0-29) and kind (bits 30-31) · u32 offset / 8 · u32 length (bytes)
+ */
+export const ENTRY_BYTES = 32;
+const DOUBLES = ENTRY_BYTES / 8;
+const WORDS = ENTRY_BYTES / 4;
+const BASE = 0;
+const TIME = 1;
+const COUNT = 4;
+const PLACE = 5;
+const OFFSET = 6;
+const LENGTH = 7;
+const SEGMENT_BITS = 30;
+const SEGMENT_MASK = 2 ** SEGMENT_BITS - 1;
+const OFFSET_UNIT = 8;
+
+/** Entries in memory, as doubles and as words. */
+class EntryMemory {
+  readonly doubles: Float64Array;
+  readonly words: Uint32Array;
+
+  constructor(entries: number) {
+    const memory = new ArrayBuffer(entries * ENTRY_BYTES);
+    this.doubles = new Float64Array(memory);
+    this.words = new Uint32Array(memory);
+  }
+
+  get capacity(): number {
+    return this.words.length / WORDS;
+  }
+
+  copyFrom(source: EntryMemory, from: number, count: number, at: number): void {
+    this.words.set(source.words.subarray(from * WORDS, (from + count) * WORDS), at * WORDS);
+  }
+
+  move(from: number, count: number, at: number): void {
+    this.words.copyWithin(at * WORDS, from * WORDS, (from + count) * WORDS);
+  }
+}
+
+/** A batch to be put into the index. */
+export interface IndexEntry {
+  base: number;
+  /** Epoch ms. */
+  publishedAt: number;
+  count: number;
+  segment: number;
+  /** EntryKind. */
+  kind: number;
+  /** Where the batch starts in its segment, bytes, a multiple of 8. */
+  offset: number;
+  /** Encoded bytes. */
+  length: number;
+}
+
+/** The entries of one subject, in base order: a window on the index, valid until it changes. Reused by its owner. */
+export class EntryCursor {
+  /** Number of entries; 0 if the subject is not known. */
+  length = 0;
+  #memory: EntryMemory = NO_MEMORY;
+  #first = 0;
+
+  point(memory: EntryMemory, first: number, length: number): void {
+    this.#memory = memory;
+    this.#first = first;
+    this.length = length;
+  }
+
+  clear(): void {
+    this.length = 0;
+  }
+
+  base(i: number): number {
+    return this.#memory.doubles[(this.#first + i) * DOUBLES + BASE] as number;
+  }
+
+  publishedAt(i: number): number {
+    return this.#memory.doubles[(this.#first + i) * DOUBLES + TIME] as number;
+  }
+
+  count(i: number): number {
+    return this.#memory.words[(this.#first + i) * WORDS + COUNT] as number;
+  }
+
+  /** First id behind entry i. */
+  end(i: number): number {
+    return this.base(i) + this.count(i);
+  }
+
+  segment(i: number): number {
+    return (this.#memory.words[(this.#first + i) * WORDS + PLACE] as number) & SEGMENT_MASK;
+  }
+
+  kind(i: number): number {
+    return (this.#memory.words[(this.#first + i) * WORDS + PLACE] as number) >>> SEGMENT_BITS;
+  }
+
+  offset(i: number): number {
+    return (this.#memory.words[(this.#first + i) * WORDS + OFFSET] as number) * OFFSET_UNIT;
+  }
+
+  bytes(i: number): number {
+    return this.#memory.words[(this.#first + i) * WORDS + LENGTH] as number;
+  }
+
+  /** First entry whose base is at least `base`; `length` if there is none. */
+  lowerBound(base: number): number {
+    const last = this.length - 1;
+    // Nearly every search is for the newest batches.
+    if (last < 0 || this.base(last) < base) return this.length;
+    let low = 0;
+    let high = last;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if (this.base(middle) < base) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  }
+
+  /** First entry that holds `id` or lies above it. */
+  holding(id: number): number {
+    const above = this.lowerBound(id + 1);
+    return above > 0 && this.end(above - 1) > id ? above - 1 : above;
+  }
+
+  /** First entry of data published at or after `ms`; `length` if there is none. Times of data never fall with rising base; marks may have none. */
+  atOrAfter(ms: number): number {
+    let low = 0;
+    let high = this.length;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      const probe = this.#nextData(middle, high);
+      if (probe < high && this.publishedAt(probe) < ms) low = probe + 1;
+      else high = middle;
+    }
+    return this.#nextData(low, this.length);
+  }
+
+  /** First entry from `from` on that is not a mark; `until` if there is none before. */
+  #nextData(from: number, until: number): number {
+    let at = from;
+    while (at < until && this.kind(at) === EntryKind.VOID) at += 1;
+    return at;
+  }
+}
+
+const NO_MEMORY = new EntryMemory(0);
+
+/** Blocks of 1, 2, 4 … 32 entries share the slot's slab; a subject with more has memory of its own. */
+const CLASSES = 6;
+const BLOCK_MAX = 1 << (CLASSES - 1);
+const NO_BLOCK = 255;
+const LARGE = 254;
+
+/** Entries of a subject with many of them; `first` moves up as it is trimmed. */
+interface LargeList {
+  memory: EntryMemory;
+  first: number;
+}
+
+/**
+ * The batches of one slot's subjects. A subject costs 9 bytes here, its share of the table, its name, and 32 bytes for each batch (from the
+ * third batch on up to twice that, because its block grows by doubling).
+ */
+export class SlotIndex {
+  readonly table: SubjectTable;
+  #slab: EntryMemory;
+  #slabUsed = 0;
+  /** Head of the list of free blocks of each class, as entry + 1; the next one is in the block's first word. */
+  readonly #free = new Uint32Array(CLASSES);
+  /** By row: where the block is in the slab, or which large list. */
+  #place: Uint32Array;
+  #length: Uint32Array;
+  /** By row: class of its block, LARGE, or NO_BLOCK. */
+  #class: Uint8Array;
+  readonly #large: (LargeList | null)[] = [];
+  #batches = 0;
+
+  constructor(rowsExpected = 2) {
+    this.table = new SubjectTable(rowsExpected, rowsExpected * 16);
+    this.#slab = new EntryMemory(rowsExpected);
+    this.#place = new Uint32Array(rowsExpected);
+    this.#length = new Uint32Array(rowsExpected);
+    this.#class = new Uint8Array(rowsExpected).fill(NO_BLOCK);
+  }
+
+  get batches(): number {
+    return this.#batches;
+  }
+
+  rowOf(bytes: Uint8Array, start: number, end: number, hash: number): number {
+    const row = this.table.find(bytes, start, end, hash);
+    return row >= 0 ? row : this.#addRow(this.table.insert(bytes, start, end, hash));
+  }
+
+  /** Points the cursor at the entries of a row. */
+  open(row: number, cursor: EntryCursor): void {
+    const place = this.#place[row] as number;
+    if (this.#class[row] === LARGE) {
+      const list = this.#large[place] as LargeList;
+      cursor.point(list.memory, list.first, this.#length[row] as number);
+    } else {
+      cursor.point(this.#slab, place, this.#length[row] as number);
+    }
+  }
+
+  /**
+   * Adds a batch. Of two with one base the mark beats the data, a whole copy beats a damaged one, and else the first stays. Returns false if nothing changed. `cursor` is
+   * scratch and afterwards points at the row.
+   */
+  put(row: number, entry: IndexEntry, cursor: EntryCursor): boolean {
+    this.open(row, cursor);
+    const at = cursor.lowerBound(entry.base);
+    if (at < cursor.length && cursor.base(at) === entry.base) {
+      if (!beats(entry.kind, cursor.kind(at))) return false;
+      this.#write(row, at, entry);
+      return true;
+    }
+    const length = cursor.length;
+    this.#ensure(row, length + 1);
+    const { memory, first } = this.#where(row);
+    if (at < length) memory.move(first + at, length - at, first + at + 1);
+    this.#length[row] = length + 1;
+    this.#batches += 1;
+    this.#write(row, at, entry);
+    this.open(row, cursor);
+    return true;
+  }
+
+  /** Removes the first `count` entries of a row. */
+  dropFirst(row: number, count: number): void {
+    const length = this.#length[row] as number;
+    assert(count >= 0 && count <= length, () => `${count} of ${length} entries`);
+    if (count === 0) return;
+    this.#batches -= count;
+    this.#length[row] = length - count;
+    if (count === length) {
+      this.#giveBlock(row);
+      this.#class[row] = NO_BLOCK;
+    } else if (this.#class[row] === LARGE) {
+      (this.#large[this.#place[row] as number] as LargeList).first += count;
+    } else {
+      const { memory, first } = this.#where(row);
+      memory.move(first + count, length - count, first);
+    }
+  }
+
+  /** Removes every entry of a row whose segment is in `segments`. Returns how many. */
+  dropSegments(row: number, segments: ReadonlySet<number>, cursor: EntryCursor): number {
+    this.open(row, cursor);
+    const { memory, first } = this.#where(row);
+    let kept = 0;
+    for (let i = 0; i < cursor.length; i++) {
+      if (segments.has(cursor.segment(i))) continue;
+      if (kept < i) memory.move(first + i, 1, first + kept);
+      kept += 1;
+    }
+    const dropped = cursor.length - kept;
+    if (dropped === 0) return 0;
+    this.#batches -= dropped;
+    this.#length[row] = kept;
+    if (kept === 0) {
+      this.#giveBlock(row);
+      this.#class[row] = NO_BLOCK;
+    }
+    return dropped;
+  }
+
+  /** Memory held, in bytes, without the few objects themselves. */
+  byteLength(): number {
+    let bytes = this.table.byteLength() + this.#slab.words.byteLength;
+    bytes += this.#place.byteLength + this.#length.byteLength + this.#class.byteLength;
+    for (const list of this.#large) bytes += list?.memory.words.byteLength ?? 0;
+    return bytes;
+  }
+
+  #addRow(row: number): number {
+    if (row >= this.#place.length) {
+      const size = grownSize(row + 1);
+      this.#place = grown(this.#place, new Uint32Array(size));
+      this.#length = grown(this.#length, new Uint32Array(size));
+      this.#class = grown(this.#class, new Uint8Array(size).fill(NO_BLOCK));
+    }
+    this.#class[row] = NO_BLOCK;
+    return row;
+  }
+
+  #where(row: number): { memory: EntryMemory; first: number } {
+    const place = this.#place[row] as number;
+    if (this.#class[row] !== LARGE) return { memory: this.#slab, first: place };
+    return this.#large[place] as LargeList;
+  }
+
+  #write(row: number, at: number, entry: IndexEntry): void {
+    const { memory, first } = this.#where(row);
+    const index = first + at;
+    assert(entry.offset % OFFSET_UNIT === 0, 'a batch is not aligned to 8 bytes');
+    memory.doubles[index * DOUBLES + BASE] = entry.base;
+    memory.doubles[index * DOUBLES + TIME] = entry.publishedAt;
+    memory.words[index * WORDS + COUNT] = entry.count;
+    memory.words[index * WORDS + PLACE] = entry.segment + entry.kind * 2 ** SEGMENT_BITS;
+    memory.words[index * WORDS + OFFSET] = entry.offset / OFFSET_UNIT;
+    memory.words[index * WORDS + LENGTH] = entry.length;
+  }
+
+  /** Room for `entries` entries of a row; moves them where needed. */
+  #ensure(row: number, entries: number): void {
+    const kind = this.#class[row] as number;
+    if (kind === LARGE) {
+      this.#ensureLarge(this.#large[this.#place[row] as number] as LargeList, entries);
+      return;
+    }
+    if (kind !== NO_BLOCK && entries <= 1 << kind) return;
+    const length = this.#length[row] as number;
+    const place = this.#place[row] as number;
+    if (entries > BLOCK_MAX) {
+      const memory = new EntryMemory(BLOCK_MAX * 2);
+      memory.copyFrom(this.#slab, place, length, 0);
+      this.#giveBlock(row);
+      this.#place[row] = this.#takeLarge({ memory, first: 0 });
+      this.#class[row] = LARGE;
+      return;
+    }
+    const wanted = kind === NO_BLOCK ? 0 : kind + 1;
+    const block = this.#takeBlock(wanted);
+    this.#slab.move(place, length, block);
+    this.#giveBlock(row);
+    this.#place[row] = block;
+    this.#class[row] = wanted;
+  }
+
+  #ensureLarge(list: LargeList, entries: number): void {
+    if (list.first + entries <= list.memory.capacity) return;
+    const length = entries - 1;
+    if (list.first > list.memory.capacity / 4) {
+      list.memory.move(list.first, length, 0);
+    } else {
+      const memory = new EntryMemory(entries + (entries >>> 1));
+      memory.copyFrom(list.memory, list.first, length, 0);
+      list.memory = memory;
+    }
+    list.first = 0;
+  }
+
+  #takeLarge(list: LargeList): number {
+    const free = this.#large.indexOf(null);
+    const at = free < 0 ? this.#large.length : free;
+    this.#large[at] = list;
+    return at;
+  }
+
+  #takeBlock(kind: number): number {
+    const head = this.#free[kind] as number;
+    if (head > 0) {
+      this.#free[kind] = this.#slab.words[(head - 1) * WORDS] as number;
+      return head - 1;
+    }
+    const block = this.#slabUsed;
+    this.#slabUsed += 1 << kind;
+    if (this.#slabUsed > this.#slab.capacity) {
+      const slab = new EntryMemory(this.#slabUsed + (this.#slabUsed >>> 2) + 2);
+      slab.copyFrom(this.#slab, 0, block, 0);
+      this.#slab = slab;
+    }
+    return block;
+  }
+
+  /** Gives back what a row has; its class must be set afterwards. */
+  #giveBlock(row: number): void {
+    const kind = this.#class[row] as number;
+    if (kind === NO_BLOCK) return;
+    const place = this.#place[row] as number;
+    if (kind === LARGE) {
+      this.#large[place] = null;
+      return;
+    }
+    this.#slab.words[place * WORDS] = this.#free[kind] as number;
+    this.#free[kind] = place + 1;
+  }
+}
+
+function beats(challenger: number, holder: number): boolean {
+  if (challenger === holder) return false;
+  return challenger === EntryKind.VOID || holder === EntryKind.DAMAGED;
+}
+
+function grown<T extends Uint32Array | Uint8Array>(old: T, larger: T): T {
+  larger.set(old);
+  return larger;
+}

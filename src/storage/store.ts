@@ -1,0 +1,87 @@
+/**
+ * Where batches are durable. One contract suite (test/contract/message-store.ts) runs against every implementation.
+ *
+ * Keys are (subject, base). An append is idempotent under its key, and a void mark beats data whichever comes first: whoever revoked an
+ * allotment may write its mark while a late write of its batch is still on the way (design section 7, rule 2). The ranges of two
+ * keys of one subject never overlap: the log allots them.
+ */
+export interface MessageStore {
+  /**
+   * One durable write for the whole group. Resolves when everything in it is durable *and* visible to `read`. Rejects with BrokerError
+   * STORE_FULL or STORE_UNAVAILABLE: nothing of it is or will be readable, and later appends may succeed. Rejects with anything else: what is
+   * durable is not known, and the process has to end (StoreFailure, or what the disk port calls fatal).
+   * The group's memory has to stay unchanged until then.
+   */
+  append(group: readonly SealedBatch[]): Promise<void>;
+  /**
+   * Batches in base order that intersect [from, until], up to about `maxBytes` of encoded bytes but at least one. May answer at once.
+   * Expiry is for the reader to judge. Bytes of an answer that came at once are valid until the caller's turn of the event loop ends (they may
+   * be the store's own memory); those of a promise are the caller's.
+   */
+  read(subject: SubjectRef, from: number, until: number, maxBytes: number): ReadResult | Promise<ReadResult>;
+  /** Smallest stored id of a message that was published at or after `ms` (epoch ms), or null. */
+  findTime(subject: SubjectRef, ms: number): number | null | Promise<number | null>;
+  /** Highest id with a stored batch or void mark; 0 if none. */
+  lastId(subject: SubjectRef): number | Promise<number>;
+  /** What is stored under the key (subject, base). */
+  lookup(subject: SubjectRef, base: number): Stored | Promise<Stored>;
+  /** Forgets batches whose ids are all below `first`. */
+  trim(subject: SubjectRef, first: number): void | Promise<void>;
+  subjectStats(subject: SubjectRef): SubjectStats | Promise<SubjectStats>;
+  stats(): StoreStats;
+  /** Finishes the writes that have begun, refuses further ones. Closing twice is allowed. */
+  close(): Promise<void>;
+}
+
+export type Stored = 'data' | 'void' | 'absent';
+
+/** `bytes` is the caller's own copy of the subject's UTF-8, `hash` its subjectHash. */
+export interface SubjectRef {
+  readonly bytes: Uint8Array;
+  readonly hash: number;
+}
+
+export interface SealedBatch {
+  readonly subject: SubjectRef;
+  /** Encoded and stamped (src/batch). */
+  readonly bytes: Buffer;
+  readonly base: number;
+  readonly count: number;
+  /** Log time of the allotment, epoch ms. */
+  readonly publishedAt: number;
+  /** Largest `expirationSeconds`; 0 if any message never expires. */
+  readonly expiresMax: number;
+  readonly kind: 'data' | 'void';
+}
+
+/** Ids [from, to) of the item; `to` is exclusive. Items come in order and do not overlap. */
+export type StoredItem =
+  | { readonly kind: 'data'; readonly from: number; readonly to: number; readonly base: number; readonly bytes: Buffer }
+  | { readonly kind: 'void'; readonly from: number; readonly to: number }
+  | { readonly kind: 'damaged'; readonly from: number; readonly to: number };
+
+export interface ReadResult {
+  readonly items: readonly StoredItem[];
+  /** First id that this answer says nothing about. Ids below it that no item covers are not stored. */
+  readonly next: number;
+}
+
+export interface SubjectStats {
+  readonly batches: number;
+  /** Encoded bytes of them. */
+  readonly bytes: number;
+}
+
+export interface StoreStats {
+  readonly bytes: number;
+  readonly segments: number;
+  readonly batches: number;
+  readonly subjects: number;
+  /** Batches that a read found damaged since the start. */
+  readonly damaged: number;
+}
+
+/** Something that must not happen did, and what is stored is no longer known: the process ends. */
+export class StoreFailure extends Error {
+  override name = 'StoreFailure';
+}

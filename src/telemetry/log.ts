@@ -1,0 +1,140 @@
+import { isatty } from 'node:tty';
+import pino from 'pino';
+import { prettyFactory } from 'pino-pretty';
+
+export const LOG_LEVELS = ['debug', 'info', 'warn', 'error'] as const;
+export type LogLevel = (typeof LOG_LEVELS)[number];
+export type LogFormat = 'auto' | 'json' | 'pretty';
+export type LogFields = Readonly<Record<string, unknown>>;
+
+/** What every part logs through, on any thread. `message` is a constant sentence; what varies goes into `fields`. */
+export interface Log {
+  debug(message: string, fields?: LogFields): void;
+  info(message: string, fields?: LogFields): void;
+  warn(message: string, fields?: LogFields): void;
+  error(message: string, fields?: LogFields): void;
+}
+
+/** A line on its way from a thread to the main thread; plain data, so that it can be posted. */
+export interface ThreadLine {
+  readonly kind: 'log';
+  readonly level: LogLevel;
+  readonly message: string;
+  readonly fields: Readonly<Record<string, string | number | boolean>>;
+}
+
+export interface LineStream {
+  write(line: string): unknown;
+}
+
+export interface LoggerOptions {
+  readonly level: LogLevel;
+  /** `auto`: pretty if the destination is a terminal. */
+  readonly format: LogFormat;
+  readonly destination: 'stdout' | 'stderr' | LineStream;
+}
+
+/** The main thread's log: the only writer of the process. */
+export interface Logger extends Log {
+  /** Writes a thread's line, with the thread's name. */
+  forward(thread: string, line: ThreadLine): void;
+  /** Writes what is buffered, synchronously. Call before the process ends; it is called at `exit` as well. */
+  flush(): void;
+}
+
+/** Lines that wait for a reader that does not read; beyond it lines are dropped and counted, since a log must not stop or fill the process. */
+const WAITING_BYTES_MAX = 4 * 1024 * 1024;
+
+export function createLogger({ level, format, destination }: LoggerOptions): Logger {
+  const sink =
+    typeof destination === 'string'
+      ? fileSink(destination === 'stdout' ? 1 : 2)
+      : { stream: destination, terminal: false, flush: nothing };
+  const pretty = format === 'pretty' || (format === 'auto' && sink.terminal);
+  const stream = pretty ? prettyStream(sink.stream, sink.terminal) : sink.stream;
+  const logger = pino(
+    {
+      level,
+      base: { pid: process.pid },
+      timestamp: pino.stdTimeFunctions.isoTime,
+      formatters: { level: (label) => ({ level: label }) },
+    },
+    { write: (line: string) => void stream.write(line) },
+  );
+  const at =
+    (name: LogLevel) =>
+    (message: string, fields: LogFields = {}): void =>
+      logger[name](fields, message);
+  return {
+    debug: at('debug'),
+    info: at('info'),
+    warn: at('warn'),
+    error: at('error'),
+    forward: (thread, line) => logger[line.level]({ thread, ...line.fields }, line.message),
+    flush: sink.flush,
+  };
+}
+
+/** Asynchronous, so that a slow reader of the pipe never blocks the event loop. */
+function fileSink(descriptor: 1 | 2): { stream: LineStream; terminal: boolean; flush: () => void } {
+  const file = pino.destination({ dest: descriptor, sync: false, maxLength: WAITING_BYTES_MAX });
+  let dropped = 0;
+  file.on('drop', () => {
+    dropped += 1;
+  });
+  file.on('drain', () => {
+    if (dropped === 0) return;
+    const line = {
+      level: 'warn',
+      time: new Date().toISOString(),
+      dropped,
+      msg: 'log lines were dropped: nobody read them',
+    };
+    dropped = 0;
+    file.write(`${JSON.stringify(line)}\n`);
+  });
+  // A closed pipe (the reader of the log has gone) must not end the broker.
+  file.on('error', nothing);
+  const flush = (): void => {
+    try {
+      file.flushSync();
+    } catch (error) {
+      // Nobody reads it any more; every other error is a real one.
+      if (!['EPIPE', 'EBADF', 'EAGAIN'].includes((error as NodeJS.ErrnoException).code ?? '')) throw error;
+    }
+  };
+  process.once('exit', flush);
+  return { stream: file, terminal: isatty(descriptor), flush };
+}
+
+/** In-process and synchronous: no transport thread, nothing left behind at exit. */
+function prettyStream(target: LineStream, colorize: boolean): LineStream {
+  const format = prettyFactory({ colorize, ignore: 'pid', translateTime: 'SYS:HH:MM:ss.l', singleLine: true });
+  return { write: (line) => target.write(String(format(line))) };
+}
+
+/** The log of a worker thread: hands lines to `send`, which posts them to the main thread. Lines under `level` are not even made. */
+export function createThreadLog(level: LogLevel, send: (line: ThreadLine) => void): Log {
+  const least = LOG_LEVELS.indexOf(level);
+  const at =
+    (name: LogLevel) =>
+    (message: string, fields: LogFields = {}): void => {
+      if (LOG_LEVELS.indexOf(name) >= least) send({ kind: 'log', level: name, message, fields: plain(fields) });
+    };
+  return { debug: at('debug'), info: at('info'), warn: at('warn'), error: at('error') };
+}
+
+/** What a port can carry and a log line should hold: no objects, errors as their stack. */
+function plain(fields: LogFields): ThreadLine['fields'] {
+  const result: Record<string, string | number | boolean> = {};
+  for (const [name, value] of Object.entries(fields)) {
+    if (typeof value === 'number' || typeof value === 'boolean') result[name] = value;
+    else if (value instanceof Error) result[name] = value.stack ?? value.message;
+    else result[name] = typeof value === 'object' ? JSON.stringify(value) : String(value);
+  }
+  return result;
+}
+
+function nothing(): void {
+  // Nothing to flush, or nobody to tell.
+}

@@ -1,0 +1,483 @@
+import { assert, defined } from '../../base/assert.ts';
+import { BrokerError, REASON_NAMES, type Reason } from '../../base/errors.ts';
+import { slotOfHash, subjectFault, subjectHash } from '../../base/subject.ts';
+import {
+  decodeId,
+  encodeBroadcastMessage,
+  encodeBroadcastResponse,
+  encodeId,
+  FetchScan,
+  PublishScan,
+  type ScanLimits,
+  SubjectRange,
+  SubscribeScan,
+  scanFetch,
+  scanPublish,
+  scanSubject,
+  scanSubscribe,
+} from '../../grpc/codec.ts';
+import type { Done, Engine } from '../../grpc/engine.ts';
+import { StatusBook, statusCodeOf } from '../../grpc/status.ts';
+import {
+  CREDIT_BYTES,
+  FETCH_HEADER,
+  INFO_HEADER,
+  PUBLISH_HEADER,
+  SUBSCRIBE_HEADER,
+  ToMain,
+  ToShard,
+  TRIM_HEADER,
+} from '../link.ts';
+import { shardOfSlot } from '../shard-of-slot.ts';
+import type { ShardConnection } from '../shard-pool.ts';
+import type { OverloadGuard } from './admission.ts';
+import { CallMetrics } from './call-metrics.ts';
+import { CallTable, Method } from './call-table.ts';
+import { takeRun } from './run.ts';
+import { ShardLink } from './shard-link.ts';
+import type { MessageStream, StartPosition, Subscription } from './subscription.ts';
+import { type SubscriptionLimits, type SubscriptionPort, Subscriptions } from './subscriptions.ts';
+
+export interface DispatcherLimits extends SubscriptionLimits {
+  readonly shards: number;
+  /** limits.in_flight_calls */
+  readonly callsMax: number;
+  /** limits.in_flight_bytes */
+  readonly bytesMax: number;
+  readonly scan: ScanLimits;
+}
+
+/** Subject of the request at hand and the shard that owns it. Reused: valid until the next call. */
+interface Route {
+  start: number;
+  end: number;
+  hash: number;
+  shard: number;
+}
+
+const RECORDS_A_ROUND = 1_024;
+/** A run is up to 128 KiB and goes to many streams: a few at a time, so that calls are not kept waiting. */
+const RUNS_A_ROUND = 64;
+/** What a call without a body counts for in limits.in_flight_bytes. */
+const LOOK_UP_BYTES = 512;
+const EMPTY = Buffer.alloc(0);
+
+/** What `Info` answers; the admin service turns it into its own message. */
+export interface SubjectInfo {
+  readonly first: number;
+  readonly head: number;
+  readonly settled: number;
+  readonly batches: number;
+  readonly bytes: number;
+  readonly everExpires: boolean;
+}
+
+/**
+ * The engine behind the gRPC handlers, on the main thread: finds the shard of a request, admits or refuses it before any work is done, copies it
+ * to the shard's ring, and answers calls when their answers come back.
+ */
+export class Dispatcher implements Engine, SubscriptionPort {
+  readonly metrics = new CallMetrics();
+  readonly subscriptions: Subscriptions;
+  readonly #limits: DispatcherLimits;
+  readonly #calls: CallTable;
+  readonly #links: (ShardLink | null)[];
+  readonly #guard: OverloadGuard;
+  readonly #route: Route = { start: 0, end: 0, hash: 0, shard: 0 };
+  readonly #range = new SubjectRange();
+  readonly #fetchScan = new FetchScan();
+  readonly #publishScan = new PublishScan();
+  readonly #subscribeScan = new SubscribeScan();
+  readonly #statuses = new StatusBook();
+  readonly #infos = new Map<number, (info: SubjectInfo) => void>();
+  readonly #onControl = (type: number, offset: number): void => this.#control(type, offset);
+  readonly #onPayload = (type: number, offset: number, length: number): void => this.#payload(type, offset, length);
+  /** The link whose records are being handled. */
+  #draining: ShardLink | null = null;
+  #refusing: Reason | null = 'NOT_READY';
+  #flushQueued = false;
+
+  constructor(limits: DispatcherLimits, guard: OverloadGuard) {
+    this.#limits = limits;
+    this.#guard = guard;
+    this.#calls = new CallTable(limits.callsMax);
+    this.#links = new Array<ShardLink | null>(limits.shards).fill(null);
+    this.subscriptions = new Subscriptions(this, limits);
+  }
+
+  get callsInFlight(): number {
+    return this.#calls.inFlight;
+  }
+
+  get bytesInFlight(): number {
+    return this.#calls.bytesInFlight;
+  }
+
+  /** From now on calls are admitted. */
+  admit(): void {
+    this.#refusing = null;
+  }
+
+  /** From now on new calls get `reason`; those in flight go on. */
+  refuseNew(reason: Reason): void {
+    this.#refusing = reason;
+  }
+
+  // --- shards come and go ---
+
+  attach(connection: ShardConnection): void {
+    this.#links[connection.shard] = new ShardLink(connection);
+    this.subscriptions.resumeShard(connection.shard);
+  }
+
+  /** The thread has died: nobody knows what became of its calls. */
+  detach(shard: number): void {
+    this.#links[shard] = null;
+    for (const call of this.#calls.callsOfShard(shard)) this.#fail(call, 'OUTCOME_UNKNOWN');
+  }
+
+  // --- Engine ---
+
+  publish(request: Buffer, deadlineMs: number, done: Done): void {
+    const route = this.#route;
+    const refusal = this.#admit(request, request.length, deadlineMs);
+    if (refusal !== null) {
+      this.#refuse(Method.PUBLISH, refusal, done);
+      return;
+    }
+    const link = this.#links[route.shard] as ShardLink;
+    const at = link.payload.claim(ToShard.PUBLISH, PUBLISH_HEADER + request.length);
+    if (at < 0) {
+      this.#refuse(Method.PUBLISH, 'QUEUE_FULL', done);
+      return;
+    }
+    const now = performance.now();
+    const call = this.#calls.open(done, Method.PUBLISH, route.shard, request.length, now);
+    const view = link.payload.view;
+    view.setFloat64(at, deadlineMs, true);
+    view.setFloat64(at + 8, now, true);
+    view.setUint32(at + 16, call, true);
+    view.setUint32(at + 20, route.hash, true);
+    link.payload.bytes.set(request, at + PUBLISH_HEADER);
+    link.payload.commit();
+    this.#touched(link);
+  }
+
+  fetch(request: Buffer, deadlineMs: number, done: Done): void {
+    const scan = this.#fetchScan;
+    const fault = scanFetch(request, 0, request.length, scan);
+    this.#lookUp(ToShard.FETCH, Method.FETCH, request, fault, scan.id, deadlineMs, done);
+  }
+
+  incIdx(request: Buffer, deadlineMs: number, done: Done): void {
+    this.#lookUp(ToShard.INCREMENT, Method.INCREMENT, request, null, 0, deadlineMs, done);
+  }
+
+  broadcast(request: Buffer, _deadlineMs: number, done: Done): void {
+    const scan = this.#publishScan;
+    const refusal = this.#refusing ?? scanPublish(request, 0, request.length, scan, this.#limits.scan);
+    if (refusal !== null) {
+      this.#refuse(Method.BROADCAST, refusal, done);
+      return;
+    }
+    const subject = request.subarray(scan.subjectStart, scan.subjectEnd);
+    const fault = subjectFault(subject, 0, subject.length);
+    if (fault !== null) {
+      this.#refuse(Method.BROADCAST, fault, done);
+      return;
+    }
+    this.subscriptions.broadcast(subject, encodeBroadcastMessage(request, scan));
+    this.metrics.answered(Method.BROADCAST, 0, 0);
+    done(null, encodeBroadcastResponse(true));
+  }
+
+  subscribe(request: Buffer, stream: MessageStream): void {
+    const scan = this.#subscribeScan;
+    const fault = scanSubscribe(request, 0, request.length, scan);
+    const refusal =
+      this.#refusing ?? fault ?? this.#findRoute(request) ?? (this.subscriptions.full ? 'SUBSCRIPTIONS_FULL' : null);
+    if (refusal !== null) {
+      this.metrics.answered(Method.SUBSCRIBE, statusCodeOf(refusal), 0);
+      stream.emit('error', this.#statuses.of(refusal));
+      return;
+    }
+    const { start, end, hash, shard } = this.#route;
+    this.metrics.answered(Method.SUBSCRIBE, 0, 0);
+    this.subscriptions.open(request.subarray(start, end), hash, shard, { kind: scan.start, value: scan.value }, stream);
+  }
+
+  // --- administration ---
+
+  info(subject: Buffer): Promise<SubjectInfo> {
+    return this.#administer(ToShard.INFO, Method.INFO, subject, 0) as Promise<SubjectInfo>;
+  }
+
+  /** Resolves with the first id as applied. */
+  trim(subject: Buffer, first: number): Promise<number> {
+    return this.#administer(ToShard.TRIM, Method.TRIM, subject, first) as Promise<number>;
+  }
+
+  // --- SubscriptionPort: what must not be lost waits in the link's outbox ---
+
+  subscribeAt(subscription: Subscription, start: StartPosition, creditBytes: number): void {
+    const { group, id } = subscription;
+    const link = this.#links[group.shard];
+    // A shard that is being replaced: resumeShard asks again.
+    if (link === null || link === undefined) return;
+    const at = link.controlOutbox.begin(ToShard.SUBSCRIBE, SUBSCRIBE_HEADER + group.subject.length);
+    const { view, bytes } = link.controlOutbox;
+    view.setFloat64(at, start.value, true);
+    view.setUint32(at + 8, id, true);
+    view.setUint32(at + 12, group.id, true);
+    view.setUint32(at + 16, group.hash, true);
+    view.setUint32(at + 20, start.kind, true);
+    view.setUint32(at + 24, creditBytes, true);
+    bytes.set(group.subject, at + SUBSCRIBE_HEADER);
+    link.controlOutbox.end();
+    this.#touched(link);
+  }
+
+  credit(subscription: Subscription, kind: number, next: number, creditBytes: number): void {
+    const link = this.#links[subscription.group.shard];
+    if (link === null || link === undefined) return;
+    const at = link.controlOutbox.begin(ToShard.CREDIT, CREDIT_BYTES);
+    const { view } = link.controlOutbox;
+    view.setFloat64(at, next, true);
+    view.setUint32(at + 8, subscription.id, true);
+    view.setUint32(at + 12, creditBytes, true);
+    view.setUint32(at + 16, kind, true);
+    link.controlOutbox.end();
+    this.#touched(link);
+  }
+
+  unsubscribe(subscription: Subscription): void {
+    const link = this.#links[subscription.group.shard];
+    if (link === null || link === undefined) return;
+    const at = link.controlOutbox.begin(ToShard.UNSUBSCRIBE, 8);
+    link.controlOutbox.view.setUint32(at, subscription.id, true);
+    link.controlOutbox.end();
+    this.#touched(link);
+  }
+
+  // --- answers of the shards ---
+
+  /** One round over all links. Returns the number of things done. */
+  doWork(): number {
+    let done = 0;
+    for (const link of this.#links) {
+      if (link === null) continue;
+      if (link.controlOutbox.blocked && link.controlOutbox.flush()) link.markDirty();
+      this.#draining = link;
+      done += link.fromControl.drain(this.#onControl, RECORDS_A_ROUND);
+      done += link.fromPayload.drain(this.#onPayload, RUNS_A_ROUND);
+      link.ringIfDirty();
+    }
+    return done;
+  }
+
+  /** About ten times a second: judges overload, ends stalled subscribers. `wait` and `queued` come from the shards' counters. */
+  observe(waitMs: number | null, isQueued: boolean, now: number): void {
+    this.#guard.observe(waitMs, now, isQueued);
+  }
+
+  #control(type: number, offset: number): void {
+    const { view } = this.#source().fromControl;
+    switch (type) {
+      case ToMain.ACKS: {
+        const base = view.getFloat64(offset, true);
+        const count = view.getUint32(offset + 8, true);
+        for (let i = 0; i < count; i++) {
+          this.#succeed(view.getUint32(offset + 16 + i * 4, true), encodeId(base + i));
+        }
+        return;
+      }
+      case ToMain.ACK_ONE: {
+        const call = view.getUint32(offset + 8, true);
+        const id = view.getFloat64(offset, true);
+        this.#succeed(call, encodeId(id));
+        return;
+      }
+      case ToMain.REFUSE: {
+        const reason = REASON_NAMES[view.getUint32(offset, true)] as Reason;
+        const count = view.getUint32(offset + 4, true);
+        for (let i = 0; i < count; i++) this.#fail(view.getUint32(offset + 8 + i * 4, true), reason);
+        return;
+      }
+      case ToMain.SUBSCRIBED:
+        this.subscriptions.started(view.getUint32(offset + 8, true), view.getFloat64(offset, true));
+        return;
+      case ToMain.UNSUBSCRIBED:
+        this.subscriptions.refused(
+          view.getUint32(offset, true),
+          REASON_NAMES[view.getUint32(offset + 4, true)] as Reason,
+        );
+        return;
+      case ToMain.INFO: {
+        const call = view.getUint32(offset + 40, true);
+        this.#infos.get(call)?.({
+          first: view.getFloat64(offset, true),
+          head: view.getFloat64(offset + 8, true),
+          settled: view.getFloat64(offset + 16, true),
+          batches: view.getFloat64(offset + 24, true),
+          bytes: view.getFloat64(offset + 32, true),
+          everExpires: view.getUint32(offset + 44, true) === 1,
+        });
+        this.#infos.delete(call);
+        this.#succeed(call, EMPTY);
+        return;
+      }
+      default:
+        assert(false, () => `unknown record ${type} from shard ${this.#source().shard}`);
+    }
+  }
+
+  #payload(type: number, offset: number, length: number): void {
+    const { view, bytes } = this.#source().fromPayload;
+    switch (type) {
+      case ToMain.FETCHED:
+        this.#succeed(view.getUint32(offset, true), Buffer.from(bytes.subarray(offset + 8, offset + length)));
+        return;
+      case ToMain.GROUP_RUN:
+        this.subscriptions.groupRun(takeRun(bytes, view, offset, length));
+        return;
+      case ToMain.READER_RUN:
+        this.subscriptions.readerRun(takeRun(bytes, view, offset, length));
+        return;
+      default:
+        assert(false, () => `unknown run ${type} from shard ${this.#source().shard}`);
+    }
+  }
+
+  #source(): ShardLink {
+    return defined(this.#draining, 'a record is handled outside a round');
+  }
+
+  // --- admission ---
+
+  /** Fills the route; null if the request may go on. `size`: bytes that it will hold until it is answered. */
+  #admit(request: Buffer, size: number, deadlineMs: number): Reason | null {
+    if (this.#refusing !== null) return this.#refusing;
+    const fault = this.#findRoute(request);
+    if (fault !== null) return fault;
+    if (this.#calls.full || this.#calls.bytesInFlight + size > this.#limits.bytesMax) return 'IN_FLIGHT_FULL';
+    if (this.#guard.overloaded) return 'OVERLOADED';
+    if (this.#links[this.#route.shard] === null) return 'NOT_READY';
+    return deadlineMs <= Date.now() ? 'DEADLINE_PASSED' : null;
+  }
+
+  #findRoute(request: Buffer): Reason | null {
+    const range = this.#range;
+    const malformed = scanSubject(request, 0, request.length, range);
+    if (malformed !== null) return malformed;
+    const fault = subjectFault(request, range.start, range.end);
+    if (fault !== null) return fault;
+    const route = this.#route;
+    route.start = range.start;
+    route.end = range.end;
+    route.hash = subjectHash(request, range.start, range.end);
+    route.shard = shardOfSlot(slotOfHash(route.hash), this.#limits.shards);
+    return null;
+  }
+
+  /** A request of a subject and an id, on the control ring. */
+  #lookUp(
+    type: number,
+    method: number,
+    request: Buffer,
+    fault: Reason | null,
+    id: number,
+    deadlineMs: number,
+    done: Done,
+  ): void {
+    const refusal = this.#admit(request, LOOK_UP_BYTES, deadlineMs) ?? fault;
+    if (refusal !== null) {
+      this.#refuse(method, refusal, done);
+      return;
+    }
+    const route = this.#route;
+    const link = this.#links[route.shard] as ShardLink;
+    const length = FETCH_HEADER + route.end - route.start;
+    const at = link.controlOutbox.blocked ? -1 : link.control.claim(type, length);
+    if (at < 0) {
+      this.#refuse(method, 'QUEUE_FULL', done);
+      return;
+    }
+    const call = this.#calls.open(done, method, route.shard, LOOK_UP_BYTES, performance.now());
+    const view = link.control.view;
+    view.setFloat64(at, deadlineMs, true);
+    view.setFloat64(at + 8, id, true);
+    view.setUint32(at + 16, call, true);
+    view.setUint32(at + 20, route.hash, true);
+    link.control.bytes.set(request.subarray(route.start, route.end), at + FETCH_HEADER);
+    link.control.commit();
+    this.#touched(link);
+  }
+
+  #administer(type: number, method: number, subject: Buffer, first: number): Promise<SubjectInfo | number> {
+    return new Promise((resolve, reject) => {
+      const fault = this.#refusing ?? subjectFault(subject, 0, subject.length);
+      const hash = subjectHash(subject, 0, subject.length);
+      const shard = shardOfSlot(slotOfHash(hash), this.#limits.shards);
+      const link = this.#links[shard] ?? null;
+      if (fault !== null || link === null || this.#calls.full) {
+        reject(new BrokerError(fault ?? 'NOT_READY'));
+        return;
+      }
+      const done: Done = (error, response) => {
+        this.#infos.delete(call);
+        if (error !== null) reject(error);
+        else if (type === ToShard.TRIM && response !== undefined) resolve(decodeId(response));
+      };
+      const call = this.#calls.open(done, method, shard, LOOK_UP_BYTES, performance.now());
+      const header = type === ToShard.TRIM ? TRIM_HEADER : INFO_HEADER;
+      const at = link.controlOutbox.begin(type, header + subject.length);
+      const { view, bytes } = link.controlOutbox;
+      if (type === ToShard.TRIM) {
+        view.setFloat64(at, first, true);
+        view.setUint32(at + 8, call, true);
+        view.setUint32(at + 12, hash, true);
+      } else {
+        this.#infos.set(call, resolve);
+        view.setUint32(at, call, true);
+        view.setUint32(at + 4, hash, true);
+      }
+      bytes.set(subject, at + header);
+      link.controlOutbox.end();
+      this.#touched(link);
+    });
+  }
+
+  // --- answers ---
+
+  #succeed(call: number, response: Buffer): void {
+    this.#count(call, 0);
+    this.#calls.close(call)(null, response);
+  }
+
+  #fail(call: number, reason: Reason): void {
+    this.#count(call, statusCodeOf(reason));
+    this.#calls.close(call)(this.#statuses.of(reason));
+  }
+
+  #count(call: number, status: number): void {
+    this.metrics.answered(this.#calls.method(call), status, performance.now() - this.#calls.startedAt(call));
+  }
+
+  #refuse(method: number, reason: Reason, done: Done): void {
+    this.metrics.answered(method, statusCodeOf(reason), 0);
+    done(this.#statuses.of(reason));
+  }
+
+  /** The bells are rung once for all that one turn of the event loop brings. */
+  #touched(link: ShardLink): void {
+    if (link.markDirty() && !this.#flushQueued) {
+      this.#flushQueued = true;
+      setImmediate(this.#flush);
+    }
+  }
+
+  readonly #flush = (): void => {
+    this.#flushQueued = false;
+    for (const link of this.#links) link?.ringIfDirty();
+  };
+}

@@ -1,0 +1,113 @@
+/**
+ * The records that cross the rings between threads, one block per direction. All integers little endian, f64 for ids and times (exact to
+ * 2^53). Offsets are from the start of a record's payload, which the ring aligns to 8 bytes. Types are valid inside one process only,
+ * never stored, so they may change with any release.
+ *
+ *   main --(control, payload)--> shard --(commands)--> raft
+ *   main <--(control, payload)-- shard <--(answers)--- raft
+ *
+ * Control and payload are separate rings so that an acknowledgement never waits behind a megabyte of deliveries. A record is whole: no
+ * record may be longer than half its ring (docs/adr/0003-no-fragments.md).
+ */
+
+/** Ring capacities in bytes, powers of two. The payload rings take theirs from `ring.bytes`. */
+export const CONTROL_RING_BYTES = 1 << 20;
+export const RAFT_RING_BYTES = 1 << 22;
+
+/** main -> shard, payload ring. */
+export const ToShard = {
+  /** A raw PublishRequest. 0 f64 deadline (epoch ms, Infinity = none) · 8 f64 enqueued at (performance.now of the process) · 16 u32 call · 20 u32 hash · 24 u32 subject start · 28 u32 subject end (offsets into the frame) · 32 frame. */
+  PUBLISH: 1,
+  /** 0 f64 deadline · 8 f64 id · 16 u32 call · 20 u32 hash · 24 subject. */
+  FETCH: 2,
+  /** As FETCH without a meaning for id. */
+  INCREMENT: 3,
+  /** 0 f64 start value · 8 u32 subscription · 12 u32 group · 16 u32 hash · 20 u32 start kind (Start) · 24 u32 credit · 28 subject. */
+  SUBSCRIBE: 4,
+  /** 0 f64 next id it wants · 8 u32 subscription · 12 u32 credit in bytes · 16 u32 kind (Credit). */
+  CREDIT: 5,
+  /** 0 u32 subscription. */
+  UNSUBSCRIBE: 6,
+  /** 0 f64 first · 8 u32 call · 12 u32 hash · 16 subject. */
+  TRIM: 7,
+  /** 0 u32 call · 4 u32 hash · 8 subject. */
+  INFO: 8,
+} as const;
+
+export const PUBLISH_HEADER = 32;
+export const FETCH_HEADER = 24;
+export const SUBSCRIBE_HEADER = 28;
+export const TRIM_HEADER = 16;
+export const INFO_HEADER = 8;
+export const CREDIT_BYTES = 24;
+
+/** Start positions of a subscription, as numbers for the ring. */
+export const Start = { NEW: 0, EARLIEST: 1, ID: 2, TIME: 3 } as const;
+
+/** What a CREDIT record says. MORE: the reader may send that many bytes more. PAUSE: the stream does not drain, send nothing. RESUME: it has drained, read on from `next` with this credit. */
+export const Credit = { MORE: 0, PAUSE: 1, RESUME: 2 } as const;
+
+/** shard -> main. */
+export const ToMain = {
+  /** Control: consecutive ids of one batch. 0 f64 base · 8 u32 count · 12 u32 unused · 16 u32 calls[count]. */
+  ACKS: 1,
+  /** Control: 0 f64 id · 8 u32 call. */
+  ACK_ONE: 2,
+  /** Control: 0 u32 reason code · 4 u32 count · 8 u32 calls[count]. */
+  REFUSE: 3,
+  /** Control: 0 f64 next id · 8 u32 subscription. */
+  SUBSCRIBED: 4,
+  /** Control: 0 u32 subscription · 4 u32 reason code. */
+  UNSUBSCRIBED: 5,
+  /** Control: 0 f64 first · 8 f64 head · 16 f64 settled · 24 f64 batches · 32 f64 bytes · 40 u32 call · 44 u32 ever expires. */
+  INFO: 6,
+  /** Payload: 0 u32 call · 4 u32 unused · 8 MessageResponse. */
+  FETCHED: 7,
+  /** Payload: a run of a subject for a group. 0 f64 from · 8 f64 to (exclusive) · 16 u32 group · 20 u32 count · 24 count x (f64 id, u32 length, u32 unused, MessageResponse, padding to 8). Ids in [from, to) that are not in it are void or expired. */
+  GROUP_RUN: 8,
+  /** Payload: the same for one subscription (catch-up). 16 u32 subscription. */
+  READER_RUN: 9,
+} as const;
+
+export const RUN_HEADER = 24;
+export const RUN_ENTRY_HEADER = 16;
+
+/** Start of the next entry of a run: entries are padded to 8 bytes. */
+export function runEntryBytes(messageBytes: number): number {
+  return RUN_ENTRY_HEADER + ((messageBytes + 7) & ~7);
+}
+
+/** shard -> raft. */
+export const ToRaft = {
+  /** A run of commands of src/allot, verbatim. */
+  COMMANDS: 1,
+  /** 0 f64 id · 8 u32 counter · 12 u32 hash · 16 subject. Answered with STATE once a read index covers it. */
+  QUERY: 2,
+  /** Newest ids of the store: a run of (f64 id, u32 hash, u32 length, subject, padding to 8). The node halts if one is above its head. */
+  VERIFY: 3,
+} as const;
+
+export const QUERY_HEADER = 16;
+
+/** raft -> shard. `counter` is the shard's own number of the request. */
+export const FromRaft = {
+  /** 0 f64 base · 8 f64 log time · 16 u32 counter. */
+  OPENED: 1,
+  /** 0 u32 counter · 4 u32 reason code. */
+  REFUSED: 2,
+  /** An open with parts. 0 f64 base (0 = none) · 8 f64 log time · 16 u32 counter · 20 u32 parts · 24 parts x (f64 first id or 0, u32 PartVerdict of src/allot, u32 reason code). */
+  OPENED_PARTS: 3,
+  /** The revoke of an allotment of this node was applied. 0 f64 base · 8 u32 hash · 12 u32 unused · 16 subject. */
+  REVOKED: 4,
+  /** 0 f64 first as applied, 0 = no such subject · 8 u32 hash · 12 u32 unused · 16 subject. */
+  TRIMMED: 5,
+  /** 0 f64 first · 8 f64 head · 16 f64 settled · 24 u32 counter · 28 u32 flags (StateFlag). */
+  STATE: 6,
+} as const;
+
+export const SUBJECT_ANSWER_HEADER = 16;
+export const OPENED_PARTS_HEADER = 24;
+export const PART_BYTES = 16;
+
+/** UNDECIDED: the id asked for is allotted and neither stored nor void. */
+export const StateFlag = { EXISTS: 1, EVER_EXPIRES: 2, UNDECIDED: 4 } as const;

@@ -1,0 +1,315 @@
+import type { AllotMachine } from '../../allot/allot-machine.ts';
+import type { AllotmentInfo } from '../../allot/queries.ts';
+import { AllotVerdict, type PartAnswers } from '../../allot/verdicts.ts';
+import { assert } from '../../base/assert.ts';
+import { slotOfHash } from '../../base/subject.ts';
+import { DoorbellRinger } from '../../shm/doorbell.ts';
+import { RingConsumer } from '../../shm/ring-consumer.ts';
+import { RingProducer } from '../../shm/ring-producer.ts';
+import { StartError } from '../../storage/start-error.ts';
+import {
+  FromRaft,
+  OPENED_PARTS_HEADER,
+  PART_BYTES,
+  QUERY_HEADER,
+  StateFlag,
+  SUBJECT_ANSWER_HEADER,
+  ToRaft,
+} from '../link.ts';
+import type { OpenAllotment, RaftStatus, RaftThreadData, ShardRings, SubjectRow } from '../messages.ts';
+import { Outbox } from '../outbox.ts';
+import { shardOfSlot } from '../shard-of-slot.ts';
+import type { AnswerPort, RaftNode } from './raft-node.ts';
+
+/** Most bytes of commands in one log entry; a shard's record may exceed it once. */
+const ENTRY_BYTES_MAX = 1 << 20;
+const RECORDS_A_ROUND = 256;
+/** f64 id, u32 hash, u32 length. */
+const VERIFY_HEADER = 16;
+
+/** The Raft thread's ends of the rings to one shard. */
+export class ShardSide {
+  readonly requests: RingConsumer;
+  readonly answers: Outbox;
+  readonly #ringer: DoorbellRinger;
+  #dirty = false;
+
+  constructor(rings: ShardRings, doorbell: SharedArrayBuffer) {
+    this.requests = new RingConsumer(rings.toRaft);
+    this.answers = new Outbox(new RingProducer(rings.fromRaft));
+    this.#ringer = new DoorbellRinger(doorbell);
+  }
+
+  touched(): void {
+    this.#dirty = true;
+  }
+
+  flush(): void {
+    this.answers.flush();
+    if (!this.#dirty && !this.answers.blocked) return;
+    this.#dirty = false;
+    this.#ringer.ring();
+  }
+}
+
+interface Query {
+  readonly shard: number;
+  readonly counter: number;
+  readonly id: number;
+  readonly hash: number;
+  readonly subject: Uint8Array;
+}
+
+/**
+ * The Raft thread's loop on a node with one voter: everything that the shards asked for since the last round goes into one log entry, is
+ * written and fsynced once, applied, and answered. Reads are answered from the state machine once a read index covers them.
+ */
+export class RaftAgent implements AnswerPort {
+  readonly #node: RaftNode;
+  readonly #machine: AllotMachine;
+  readonly #shards: number;
+  readonly #sides: (ShardSide | null)[];
+  readonly #payload: Uint8Array[] = [];
+  #payloadBytes = 0;
+  #queries: Query[] = [];
+  #reading: Query[] = [];
+  #from = 0;
+  readonly #onRequest = (type: number, offset: number, length: number): void => this.#request(type, offset, length);
+
+  constructor(node: RaftNode, data: RaftThreadData) {
+    this.#node = node;
+    this.#machine = node.machine;
+    this.#shards = data.shards;
+    this.#sides = new Array<ShardSide | null>(data.shards).fill(null);
+  }
+
+  attach(shard: number, rings: ShardRings, doorbell: SharedArrayBuffer): void {
+    assert(this.#sides[shard] === null, () => `shard ${shard} is attached already`);
+    this.#sides[shard] = new ShardSide(rings, doorbell);
+  }
+
+  /** Commands that the dead shard left on its ring are dropped: nothing waits for them, and what was applied stays. */
+  detach(shard: number): void {
+    this.#sides[shard] = null;
+    this.#queries = this.#queries.filter((query) => query.shard !== shard);
+    this.#reading = this.#reading.filter((query) => query.shard !== shard);
+  }
+
+  tick(): void {
+    this.#node.tick();
+  }
+
+  doWork(): number {
+    let done = 0;
+    for (let shard = 0; shard < this.#sides.length; shard++) {
+      const side = this.#sides[shard];
+      if (side === null || side === undefined) continue;
+      // A shard that does not read its answers gets no new ones: it has asked for what is on its ring, so it waits for itself.
+      if (side.answers.blocked && !side.answers.flush()) continue;
+      this.#from = shard;
+      done += side.requests.drain(this.#onRequest, RECORDS_A_ROUND);
+      if (this.#payloadBytes >= ENTRY_BYTES_MAX) this.#propose();
+    }
+    if (this.#payloadBytes > 0) this.#propose();
+    if (this.#queries.length > 0) this.#askToRead();
+    done += this.#node.work();
+    for (const side of this.#sides) side?.flush();
+    return done;
+  }
+
+  // --- requests of the shards ---
+
+  #request(type: number, offset: number, length: number): void {
+    const { requests } = this.#sides[this.#from] as ShardSide;
+    switch (type) {
+      case ToRaft.COMMANDS: {
+        // The ring's space is given back when the round is over, but the entry lives on in the log: copy.
+        this.#payload.push(requests.bytes.slice(offset, offset + length));
+        this.#payloadBytes += length;
+        return;
+      }
+      case ToRaft.QUERY: {
+        const { view } = requests;
+        this.#queries.push({
+          shard: this.#from,
+          id: view.getFloat64(offset, true),
+          counter: view.getUint32(offset + 8, true),
+          hash: view.getUint32(offset + 12, true),
+          subject: requests.bytes.slice(offset + QUERY_HEADER, offset + length),
+        });
+        return;
+      }
+      case ToRaft.VERIFY:
+        this.#verify(requests.bytes.slice(offset, offset + length));
+        return;
+      default:
+        assert(false, () => `unknown record ${type} from shard ${this.#from}`);
+    }
+  }
+
+  #propose(): void {
+    const payload = this.#payload.splice(0);
+    this.#payloadBytes = 0;
+    this.#node.propose(payload);
+  }
+
+  /** The store may not know ids that the log has not given: such a log was put back from an older copy (design section 9). */
+  #verify(packed: Uint8Array): void {
+    const view = new DataView(packed.buffer, packed.byteOffset, packed.length);
+    for (let at = 0; at < packed.length; ) {
+      const lastId = view.getFloat64(at, true);
+      const hash = view.getUint32(at + 8, true);
+      const length = view.getUint32(at + 12, true);
+      const start = at + VERIFY_HEADER;
+      const head = this.#headOf(packed, start, start + length, hash);
+      if (head < lastId) {
+        const name = Buffer.from(packed.subarray(start, start + length)).toString();
+        throw new StartError(
+          'STORE_AHEAD_OF_LOG',
+          `the store has id ${lastId} of subject "${name}", but the log has given ids up to ${head} only: the Raft log is an older copy than the messages. Put back both from the same backup`,
+        );
+      }
+      at = start + ((length + 7) & ~7);
+    }
+  }
+
+  #headOf(bytes: Uint8Array, start: number, end: number, hash: number): number {
+    const handle = this.#machine.find(bytes, start, end, hash);
+    return handle < 0 ? 0 : this.#machine.head(handle);
+  }
+
+  // --- reads ---
+
+  #askToRead(): void {
+    // One read index serves every query that was there when it was asked for.
+    if (this.#reading.length > 0 || !this.#node.askToRead()) return;
+    this.#reading = this.#queries;
+    this.#queries = [];
+  }
+
+  /** A read index that was asked for is applied. */
+  onReadable(): void {
+    const queries = this.#reading;
+    this.#reading = [];
+    for (const query of queries) this.#answer(query);
+  }
+
+  #answer(query: Query): void {
+    const side = this.#sides[query.shard];
+    if (side === null || side === undefined) return;
+    const { subject, hash, id } = query;
+    const machine = this.#machine;
+    const handle = machine.find(subject, 0, subject.length, hash);
+    const exists = handle >= 0;
+    let flags = 0;
+    if (exists) {
+      flags = StateFlag.EXISTS | (machine.everExpires(handle) ? StateFlag.EVER_EXPIRES : 0);
+      const verdict = id === 0 ? AllotVerdict.UNKNOWN : machine.verdictOf(handle, id);
+      if (verdict === AllotVerdict.OPEN || verdict === AllotVerdict.REVOKED) flags |= StateFlag.UNDECIDED;
+    }
+    const at = side.answers.begin(FromRaft.STATE, 32);
+    const view = side.answers.view;
+    view.setFloat64(at, exists ? machine.first(handle) : 1, true);
+    view.setFloat64(at + 8, exists ? machine.head(handle) : 0, true);
+    view.setFloat64(at + 16, exists ? machine.settled(handle) : 0, true);
+    view.setUint32(at + 24, query.counter, true);
+    view.setUint32(at + 28, flags, true);
+    side.answers.end();
+    side.touched();
+  }
+
+  // --- answers of the state machine (AllotSink) ---
+
+  opened(shard: number, counter: number, base: number, time: number): void {
+    const side = this.#sides[shard];
+    if (side === null || side === undefined) return;
+    const at = side.answers.begin(FromRaft.OPENED, 24);
+    const view = side.answers.view;
+    view.setFloat64(at, base, true);
+    view.setFloat64(at + 8, time, true);
+    view.setUint32(at + 16, counter, true);
+    side.answers.end();
+    side.touched();
+  }
+
+  openRefused(shard: number, counter: number, reasonCode: number): void {
+    const side = this.#sides[shard];
+    if (side === null || side === undefined) return;
+    const at = side.answers.begin(FromRaft.REFUSED, 8);
+    side.answers.view.setUint32(at, counter, true);
+    side.answers.view.setUint32(at + 4, reasonCode, true);
+    side.answers.end();
+    side.touched();
+  }
+
+  partsOpened(shard: number, counter: number, base: number, time: number, parts: PartAnswers): void {
+    const side = this.#sides[shard];
+    if (side === null || side === undefined) return;
+    const at = side.answers.begin(FromRaft.OPENED_PARTS, OPENED_PARTS_HEADER + parts.length * PART_BYTES);
+    const view = side.answers.view;
+    view.setFloat64(at, base, true);
+    view.setFloat64(at + 8, time, true);
+    view.setUint32(at + 16, counter, true);
+    view.setUint32(at + 20, parts.length, true);
+    for (let i = 0; i < parts.length; i++) {
+      const part = at + OPENED_PARTS_HEADER + i * PART_BYTES;
+      view.setFloat64(part, parts.first[i] as number, true);
+      view.setUint32(part + 8, parts.verdict[i] as number, true);
+      view.setUint32(part + 12, parts.reason[i] as number, true);
+    }
+    side.answers.end();
+    side.touched();
+  }
+
+  /** A verdict concerns the shard that owns the subject now, whoever opened the allotment. */
+  revoked(names: Uint8Array, start: number, end: number, hash: number, base: number): void {
+    this.#writeSubjectAnswer(FromRaft.REVOKED, names, start, end, hash, base);
+  }
+
+  trimmed(names: Uint8Array, start: number, end: number, hash: number, first: number): void {
+    this.#writeSubjectAnswer(FromRaft.TRIMMED, names, start, end, hash, first);
+  }
+
+  #writeSubjectAnswer(type: number, names: Uint8Array, start: number, end: number, hash: number, id: number): void {
+    const side = this.#sides[shardOfSlot(slotOfHash(hash), this.#shards)];
+    if (side === null || side === undefined) return;
+    const at = side.answers.begin(type, SUBJECT_ANSWER_HEADER + end - start);
+    side.answers.view.setFloat64(at, id, true);
+    side.answers.view.setUint32(at + 8, hash, true);
+    side.answers.bytes.set(names.subarray(start, end), at + SUBJECT_ANSWER_HEADER);
+    side.answers.end();
+    side.touched();
+  }
+
+  // --- administration ---
+
+  /** What of this node is neither stored nor void: to be looked up in the store by the shards. */
+  openAllotments(): OpenAllotment[] {
+    const found: OpenAllotment[] = [];
+    const collect = ({ subject, hash, base, count, verdict }: AllotmentInfo): boolean => {
+      found.push({ subject, hash, base, count, revoked: verdict === AllotVerdict.REVOKED });
+      return true;
+    };
+    this.#machine.openAllotmentsOf(this.#node.name, collect);
+    this.#machine.revokedAllotmentsOf(this.#node.name, collect);
+    return found;
+  }
+
+  listSubjects(prefix: Uint8Array, cursor: number, limit: number): { rows: SubjectRow[]; next: number } {
+    const rows: SubjectRow[] = [];
+    const machine = this.#machine;
+    const next = machine.listSubjects(cursor, prefix, limit, (handle, names, start, end) => {
+      rows.push({
+        subject: names.slice(start, end),
+        first: machine.first(handle),
+        head: machine.head(handle),
+        settled: machine.settled(handle),
+      });
+    });
+    return { rows, next };
+  }
+
+  status(): RaftStatus {
+    return this.#node.status();
+  }
+}

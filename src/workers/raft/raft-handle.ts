@@ -1,0 +1,132 @@
+import { Worker } from 'node:worker_threads';
+import { defined } from '../../base/assert.ts';
+import type {
+  FromRaftThread,
+  LogLine,
+  OpenAllotment,
+  RaftStatus,
+  RaftThreadData,
+  ShardRings,
+  SubjectRow,
+  ToRaftThread,
+} from '../messages.ts';
+
+export interface RaftHandleEvents {
+  onLog(line: LogLine): void;
+  /** The thread is gone or cannot go on: the process must end. `reason` is a word for the exit log. */
+  onDeath(reason: string, message: string): void;
+}
+
+interface Waiter {
+  resolve(message: FromRaftThread): void;
+}
+
+/** The main thread's side of the Raft thread: starts it, asks it, notices its death. */
+export class RaftHandle {
+  readonly #worker: Worker;
+  readonly #events: RaftHandleEvents;
+  readonly #waiting = new Map<number, Waiter>();
+  readonly #ready: Promise<RaftStatus>;
+  #nextToken = 1;
+  #stopping = false;
+  #dead = false;
+
+  constructor(data: RaftThreadData, events: RaftHandleEvents) {
+    this.#events = events;
+    this.#worker = new Worker(
+      new URL(import.meta.url.endsWith('.ts') ? './raft-thread.ts' : './raft-thread.js', import.meta.url),
+      {
+        workerData: data,
+        name: 'raft',
+      },
+    );
+    let ready: (status: RaftStatus) => void = () => undefined;
+    this.#ready = new Promise((resolve) => {
+      ready = resolve;
+    });
+    this.#worker.on('message', (message: FromRaftThread) => {
+      if (message.kind === 'ready') ready(message.status);
+      else this.#handle(message);
+    });
+    this.#worker.on('error', (error) =>
+      this.#die('raft_thread_error', error instanceof Error ? (error.stack ?? error.message) : String(error)),
+    );
+    this.#worker.on('exit', (code) => this.#die('raft_thread_exit', `exit code ${code}`));
+  }
+
+  /** Resolves when the log is recovered, this node leads and its start is recorded. */
+  get ready(): Promise<RaftStatus> {
+    return this.#ready;
+  }
+
+  get alive(): boolean {
+    return !this.#dead;
+  }
+
+  attach(shard: number, rings: ShardRings, doorbell: SharedArrayBuffer): void {
+    this.#post({ kind: 'attach', shard, rings, doorbell });
+  }
+
+  /** Resolves when nothing more of that shard's requests will be applied under its old links. */
+  async detach(shard: number): Promise<void> {
+    await this.#ask((token) => ({ kind: 'detach', token, shard }));
+  }
+
+  async openAllotments(): Promise<readonly OpenAllotment[]> {
+    const reply = await this.#ask((token) => ({ kind: 'open-allotments', token }));
+    return reply.kind === 'open-allotments' ? reply.allotments : [];
+  }
+
+  /** `cursor`: 0 to begin, then `next` of the call before; -1 = that was all. */
+  async listSubjects(
+    prefix: Uint8Array,
+    cursor: number,
+    limit: number,
+  ): Promise<{ rows: readonly SubjectRow[]; next: number }> {
+    const reply = await this.#ask((token) => ({ kind: 'list-subjects', token, prefix, cursor, limit }));
+    return reply.kind === 'subjects' ? { rows: reply.rows, next: reply.next } : { rows: [], next: -1 };
+  }
+
+  async status(): Promise<RaftStatus | null> {
+    const reply = await this.#ask((token) => ({ kind: 'status', token }));
+    return reply.kind === 'status' ? reply.status : null;
+  }
+
+  async stop(): Promise<void> {
+    this.#stopping = true;
+    if (this.#dead) return;
+    await this.#ask((token) => ({ kind: 'stop', token }));
+    await this.#worker.terminate();
+  }
+
+  #post(message: ToRaftThread): void {
+    this.#worker.postMessage(message);
+  }
+
+  #ask(make: (token: number) => ToRaftThread): Promise<FromRaftThread> {
+    const token = this.#nextToken++;
+    return new Promise((resolve) => {
+      this.#waiting.set(token, { resolve });
+      this.#post(make(token));
+    });
+  }
+
+  #handle(message: FromRaftThread): void {
+    if (message.kind === 'log') this.#events.onLog(message);
+    else if (message.kind === 'fatal') this.#die(message.reason, message.message);
+    else if (message.kind !== 'ready') {
+      const waiter = defined(
+        this.#waiting.get(message.token),
+        'the Raft thread answered a question that was not asked',
+      );
+      this.#waiting.delete(message.token);
+      waiter.resolve(message);
+    }
+  }
+
+  #die(reason: string, message: string): void {
+    if (this.#dead) return;
+    this.#dead = true;
+    if (!this.#stopping) this.#events.onDeath(reason, message);
+  }
+}

@@ -1,0 +1,49 @@
+import type { SnapshotWriter as StateWriter } from '../../allot/snapshot-writer.ts';
+import type { SnapshotWriter as FileWriter } from '../../storage/raft-wal/types.ts';
+
+/** A chunk of the state per round: short enough to stop nobody. */
+const CHUNK_BYTES = 256 * 1024;
+
+/** Writes a snapshot of the state machine a chunk at a time, between rounds of work, and publishes it. */
+export class SnapshotJob {
+  readonly #state: StateWriter;
+  readonly #file: FileWriter;
+  readonly #onDone: (path: string) => void;
+  readonly #onError: (error: unknown) => void;
+  #phase: 'writing' | 'finishing' | 'over' = 'writing';
+
+  constructor(state: StateWriter, file: FileWriter, onDone: (path: string) => void, onError: (error: unknown) => void) {
+    this.#state = state;
+    this.#file = file;
+    this.#onDone = onDone;
+    this.#onError = onError;
+  }
+
+  /** Returns 1 while there is more to write now. */
+  work(): number {
+    if (this.#phase !== 'writing') return 0;
+    const chunk = this.#state.nextChunk(CHUNK_BYTES);
+    if (chunk !== null) {
+      this.#file.write(chunk);
+      return 1;
+    }
+    this.#phase = 'finishing';
+    this.#file
+      .flush()
+      .then(() => this.#file.finish('local'))
+      .then((stored) => this.#finish(() => this.#onDone(stored.path)))
+      .catch((error: unknown) => this.#finish(() => this.#onError(error)));
+    return 1;
+  }
+
+  abort(): void {
+    if (this.#phase === 'writing') this.#file.abort();
+    this.#phase = 'over';
+  }
+
+  #finish(then: () => void): void {
+    if (this.#phase === 'over') return;
+    this.#phase = 'over';
+    then();
+  }
+}

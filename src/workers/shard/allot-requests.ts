@@ -1,0 +1,126 @@
+import {
+  closeSize,
+  openPartsSize,
+  openSize,
+  partSize,
+  writeClose,
+  writeOpen,
+  writeOpenParts,
+  writePart,
+  writeRevoke,
+  writeTrim,
+} from '../../allot/commands.ts';
+import { AllotVerdict } from '../../allot/verdicts.ts';
+import type { OpenBatch } from './open-batch.ts';
+import type { RaftClient } from './raft-client.ts';
+import type { ActiveSubject } from './subjects.ts';
+
+/** Closes may wait this long for an open to travel with, in ms: they cause no fsync of their own for that time (design section 7, rule 4). */
+const CLOSE_DELAY_MS = 50;
+
+/** Writes the shard's commands for the state machine (src/allot/commands.ts). */
+export class AllotRequests {
+  readonly #raft: RaftClient;
+  readonly #shard: number;
+  #closesSince = 0;
+
+  constructor(raft: RaftClient, shard: number) {
+    this.#raft = raft;
+    this.#shard = shard;
+  }
+
+  get blocked(): boolean {
+    return this.#raft.blocked;
+  }
+
+  /** Asks for the ids of a sealed batch; returns the counter that the answer will carry. */
+  openBatch(batch: OpenBatch): number {
+    const { subject, count, sealed, builder, parts } = batch;
+    // A batch in which some messages never expire has expiresMax 0; the state machine only needs to know whether anything may vanish.
+    const expires = builder.hasExpiry ? Math.max(1, builder.expiresMax) : 0;
+    if (parts === null) return this.openPlain(subject, count, sealed.length, expires);
+    const raft = this.#raft;
+    const counter = raft.takeCounter();
+    const { bytes, hash } = subject.ref;
+    let size = openPartsSize(bytes.length, false);
+    for (const part of parts) size += partSize(part === null ? 0 : part.producer.length);
+    let at = raft.claim(size);
+    at = writeOpenParts(
+      raft.view,
+      raft.bytes,
+      at,
+      bytes,
+      hash,
+      this.#shard,
+      counter,
+      count,
+      sealed.length,
+      expires,
+      -1,
+      count,
+    );
+    for (const part of parts) {
+      at =
+        part === null
+          ? writePart(raft.view, raft.bytes, at, 1, null, 0, 0)
+          : writePart(raft.view, raft.bytes, at, 1, part.producer, part.sequence, part.checksum);
+    }
+    return counter;
+  }
+
+  openPlain(subject: ActiveSubject, count: number, byteCount: number, expires: number): number {
+    const raft = this.#raft;
+    const counter = raft.takeCounter();
+    const { bytes, hash } = subject.ref;
+    const at = raft.claim(openSize(bytes.length, false));
+    writeOpen(raft.view, raft.bytes, at, bytes, hash, this.#shard, counter, count, byteCount, expires, -1);
+    return counter;
+  }
+
+  closeStored(subject: ActiveSubject, base: number): void {
+    this.#close(subject, base, AllotVerdict.STORED);
+  }
+
+  closeVoid(subject: ActiveSubject, base: number): void {
+    this.#close(subject, base, AllotVerdict.VOID);
+  }
+
+  revoke(subject: ActiveSubject, base: number): void {
+    const raft = this.#raft;
+    const { bytes, hash } = subject.ref;
+    const at = raft.claim(closeSize(bytes.length));
+    writeRevoke(raft.view, raft.bytes, at, bytes, hash, base);
+    this.send();
+  }
+
+  trim(subject: ActiveSubject, first: number): void {
+    const raft = this.#raft;
+    const { bytes, hash } = subject.ref;
+    const at = raft.claim(closeSize(bytes.length));
+    writeTrim(raft.view, raft.bytes, at, bytes, hash, first);
+    this.send();
+  }
+
+  /** Passes on what was gathered, closes too. */
+  send(): void {
+    this.#closesSince = 0;
+    this.#raft.send();
+  }
+
+  /** Sends closes that nothing else has taken along. `now` in ms. */
+  maybeSendCloses(now: number): void {
+    if (this.#closesSince > 0 && now - this.#closesSince >= CLOSE_DELAY_MS && !this.#raft.blocked) this.send();
+  }
+
+  get closesWait(): boolean {
+    return this.#closesSince > 0;
+  }
+
+  #close(subject: ActiveSubject, base: number, verdict: number): void {
+    const raft = this.#raft;
+    const { bytes, hash } = subject.ref;
+    const at = raft.claim(closeSize(bytes.length));
+    writeClose(raft.view, raft.bytes, at, bytes, hash, base, verdict);
+    if (this.#closesSince === 0) this.#closesSince = performance.now();
+  }
+}

@@ -1,0 +1,252 @@
+import type { Reason } from '../../base/errors.ts';
+import { BatchView } from '../../batch/batch-view.ts';
+import { encodeDelivery, encodedDeliveryBytes } from '../../batch/delivery.ts';
+import type { MessageStore, ReadResult, SubjectStats } from '../../storage/store.ts';
+import { Start, ToMain } from '../link.ts';
+import { type Delivery, isExpired } from './delivery.ts';
+import type { MainPort } from './main-port.ts';
+import { Pending, type RaftClient } from './raft-client.ts';
+import type { ActiveSubject } from './subjects.ts';
+
+/** The state machine's view of a subject and of one id in it, as the Raft thread answered it. */
+export interface SubjectState {
+  readonly exists: boolean;
+  readonly first: number;
+  readonly head: number;
+  readonly settled: number;
+  readonly everExpires: boolean;
+  /** The id asked for is above `settled` and its allotment is neither stored nor void. */
+  readonly undecided: boolean;
+}
+
+interface FetchCall {
+  readonly subject: ActiveSubject;
+  readonly id: number;
+  readonly call: number;
+  /** Epoch ms. */
+  readonly deadline: number;
+}
+
+type Question =
+  | { readonly kind: 'fetch'; readonly fetch: FetchCall }
+  | { readonly kind: 'subscribe'; readonly subject: ActiveSubject; readonly request: SubscribeRequest }
+  | { readonly kind: 'info'; readonly subject: ActiveSubject; readonly call: number };
+
+export interface SubscribeRequest {
+  readonly subscription: number;
+  readonly group: number;
+  readonly start: number;
+  readonly value: number;
+  readonly credit: number;
+}
+
+/**
+ * Everything that reads: Fetch, the start of a subscription, subject information. What this shard has a verdict for it answers from the store;
+ * otherwise the Raft thread is asked, so that the answer reflects all that was committed before the call.
+ */
+export class LookupPath {
+  readonly #store: MessageStore;
+  readonly #raft: RaftClient;
+  readonly #main: MainPort;
+  readonly #delivery: Delivery;
+  readonly #onProgress: () => void;
+  readonly #onDamage: (subject: ActiveSubject, id: number) => void;
+  readonly #questions = new Pending<Question>();
+  readonly #parked: FetchCall[] = [];
+  readonly #cancelled = new Set<number>();
+  readonly #starting = new Set<number>();
+  readonly #view = new BatchView();
+
+  constructor(ports: {
+    readonly store: MessageStore;
+    readonly raft: RaftClient;
+    readonly main: MainPort;
+    readonly delivery: Delivery;
+    readonly onProgress: () => void;
+    readonly onDamage: (subject: ActiveSubject, id: number) => void;
+  }) {
+    this.#store = ports.store;
+    this.#raft = ports.raft;
+    this.#main = ports.main;
+    this.#delivery = ports.delivery;
+    this.#onProgress = ports.onProgress;
+    this.#onDamage = ports.onDamage;
+  }
+
+  get parked(): number {
+    return this.#parked.length;
+  }
+
+  fetch(subject: ActiveSubject, id: number, call: number, deadline: number): void {
+    subject.parked += 1;
+    this.#fetchStored({ subject, id, call, deadline }, (fetch) => {
+      this.#questions.set(this.#raft.query(subject.ref, id), { kind: 'fetch', fetch });
+    });
+  }
+
+  subscribe(subject: ActiveSubject, request: SubscribeRequest): void {
+    subject.parked += 1;
+    this.#starting.add(request.subscription);
+    this.#questions.set(this.#raft.query(subject.ref, 0), { kind: 'subscribe', subject, request });
+  }
+
+  /** A subscription that ends before its start was fixed. */
+  unsubscribe(subscription: number): void {
+    if (this.#starting.has(subscription)) this.#cancelled.add(subscription);
+  }
+
+  info(subject: ActiveSubject, call: number): void {
+    subject.parked += 1;
+    this.#questions.set(this.#raft.query(subject.ref, 0), { kind: 'info', subject, call });
+  }
+
+  answered(counter: number, state: SubjectState): void {
+    const question = this.#questions.take(counter);
+    if (question === null) return;
+    switch (question.kind) {
+      case 'fetch':
+        question.fetch.subject.learnHead(state.head);
+        this.#fetchStored(question.fetch, (fetch) => this.#judge(fetch, state));
+        return;
+      case 'subscribe':
+        question.subject.parked -= 1;
+        question.subject.learnHead(state.head);
+        this.#start(question.subject, question.request, state);
+        return;
+      case 'info': {
+        question.subject.parked -= 1;
+        if (state.exists) this.#inform(question.subject, question.call, state);
+        else this.#main.refuse(question.call, 'SUBJECT_NOT_FOUND');
+        return;
+      }
+    }
+  }
+
+  #inform(subject: ActiveSubject, call: number, state: SubjectState): void {
+    const { first, head, settled, everExpires } = state;
+    const answer = ({ batches, bytes }: SubjectStats): void =>
+      this.#main.info(call, { first, head, settled, everExpires, batches, bytes });
+    const stats = this.#store.subjectStats(subject.ref);
+    if (!(stats instanceof Promise)) answer(stats);
+    else void stats.then(answer).then(() => this.#onProgress());
+  }
+
+  /** Ids of the subject got a verdict: calls that waited for them are looked at again. */
+  resolved(subject: ActiveSubject, base: number, count: number): void {
+    for (let i = this.#parked.length - 1; i >= 0; i--) {
+      const fetch = this.#parked[i] as FetchCall;
+      if (fetch.subject !== subject || fetch.id < base || fetch.id >= base + count) continue;
+      this.#parked.splice(i, 1);
+      this.#fetchStored(fetch, ({ call }) => this.#refuse(fetch, call, 'ID_VOID'));
+    }
+  }
+
+  /** Answers parked calls whose deadline passed. `now` in epoch ms. */
+  expire(now: number): void {
+    for (let i = this.#parked.length - 1; i >= 0; i--) {
+      const fetch = this.#parked[i] as FetchCall;
+      if (fetch.deadline > now) continue;
+      this.#parked.splice(i, 1);
+      this.#refuse(fetch, fetch.call, 'DEADLINE_PASSED');
+    }
+  }
+
+  /** Answers from the store, or calls `absent`. */
+  #fetchStored(fetch: FetchCall, absent: (fetch: FetchCall) => void): void {
+    const read = this.#store.read(fetch.subject.ref, fetch.id, fetch.id, 1);
+    if (!(read instanceof Promise)) {
+      this.#answer(fetch, read, absent);
+      return;
+    }
+    void read.then((result) => {
+      this.#answer(fetch, result, absent);
+      this.#onProgress();
+    });
+  }
+
+  #answer(fetch: FetchCall, read: ReadResult, absent: (fetch: FetchCall) => void): void {
+    const item = read.items[0];
+    if (item === undefined) {
+      absent(fetch);
+      return;
+    }
+    switch (item.kind) {
+      case 'void':
+        this.#refuse(fetch, fetch.call, 'ID_VOID');
+        return;
+      case 'damaged':
+        this.#onDamage(fetch.subject, fetch.id);
+        this.#refuse(fetch, fetch.call, 'DATA_LOSS');
+        return;
+      case 'data': {
+        const view = this.#view;
+        view.wrap(item.bytes, 0);
+        view.seek(fetch.id);
+        view.next();
+        if (isExpired(view, Date.now())) {
+          this.#refuse(fetch, fetch.call, 'ID_EXPIRED');
+          return;
+        }
+        fetch.subject.parked -= 1;
+        this.#send(fetch, view);
+        return;
+      }
+    }
+  }
+
+  #send(fetch: FetchCall, view: BatchView): void {
+    const subject = fetch.subject.ref.bytes;
+    const length = encodedDeliveryBytes(view, fetch.id, subject.length);
+    const outbox = this.#main.payloadOutbox;
+    const at = outbox.begin(ToMain.FETCHED, 8 + length);
+    outbox.view.setUint32(at, fetch.call, true);
+    encodeDelivery(view, fetch.id, subject, outbox.bytes, at + 8);
+    outbox.end();
+    this.#main.touched();
+  }
+
+  /** The id is not in the store, and `state` was read before that was found out. */
+  #judge(fetch: FetchCall, state: SubjectState): void {
+    if (fetch.id > state.head) this.#refuse(fetch, fetch.call, 'ID_NOT_FOUND');
+    else if (fetch.id < state.first) this.#refuse(fetch, fetch.call, 'ID_TRIMMED');
+    else if (state.undecided && !fetch.subject.isResolved(fetch.id)) this.#parked.push(fetch);
+    else if (state.everExpires) this.#refuse(fetch, fetch.call, 'ID_EXPIRED');
+    else {
+      this.#onDamage(fetch.subject, fetch.id);
+      this.#refuse(fetch, fetch.call, 'DATA_LOSS');
+    }
+  }
+
+  #start(subject: ActiveSubject, request: SubscribeRequest, state: SubjectState): void {
+    const first = Math.max(1, state.first);
+    switch (request.start) {
+      case Start.NEW:
+        this.#started(subject, request, state.head + 1);
+        return;
+      case Start.EARLIEST:
+        this.#started(subject, request, first);
+        return;
+      case Start.ID:
+        this.#started(subject, request, Math.max(request.value, first));
+        return;
+      default: {
+        const found = this.#store.findTime(subject.ref, request.value);
+        // Nothing stored that late: what comes next is the first message at or after that time.
+        if (!(found instanceof Promise)) this.#started(subject, request, Math.max(found ?? state.head + 1, first));
+        else void found.then((id) => this.#started(subject, request, Math.max(id ?? state.head + 1, first)));
+      }
+    }
+  }
+
+  #started(subject: ActiveSubject, request: SubscribeRequest, next: number): void {
+    this.#starting.delete(request.subscription);
+    if (this.#cancelled.delete(request.subscription)) return;
+    this.#main.subscribed(request.subscription, next);
+    this.#delivery.join(subject, request.subscription, request.group, next, request.credit);
+  }
+
+  #refuse(fetch: FetchCall, call: number, reason: Reason): void {
+    fetch.subject.parked -= 1;
+    this.#main.refuse(call, reason);
+  }
+}

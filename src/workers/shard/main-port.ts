@@ -1,0 +1,115 @@
+import { REASON_CODE, type Reason } from '../../base/errors.ts';
+import { DoorbellRinger } from '../../shm/doorbell.ts';
+import { RingProducer } from '../../shm/ring-producer.ts';
+import { ToMain } from '../link.ts';
+import { Outbox } from '../outbox.ts';
+
+/** The shard's answers to the main thread. Control records are never lost; the payload ring may be full, which the delivery side handles. */
+export class MainPort {
+  readonly control: Outbox;
+  readonly payload: RingProducer;
+  readonly payloadOutbox: Outbox;
+  readonly #ringer: DoorbellRinger;
+  #sent = false;
+
+  constructor(control: SharedArrayBuffer, payload: SharedArrayBuffer, mainDoorbell: SharedArrayBuffer) {
+    this.control = new Outbox(new RingProducer(control));
+    this.payload = new RingProducer(payload);
+    this.payloadOutbox = new Outbox(this.payload);
+    this.#ringer = new DoorbellRinger(mainDoorbell);
+  }
+
+  get blocked(): boolean {
+    return this.control.blocked || this.payloadOutbox.blocked;
+  }
+
+  /** The messages of one batch: call i got id base + i. */
+  acks(base: number, calls: Uint32Array, count: number): void {
+    const at = this.control.begin(ToMain.ACKS, 16 + count * 4);
+    const view = this.control.view;
+    view.setFloat64(at, base, true);
+    view.setUint32(at + 8, count, true);
+    this.#calls(at + 16, calls, count);
+  }
+
+  ack(call: number, id: number): void {
+    const at = this.control.begin(ToMain.ACK_ONE, 16);
+    this.control.view.setFloat64(at, id, true);
+    this.control.view.setUint32(at + 8, call, true);
+    this.#end();
+  }
+
+  refuse(call: number, reason: Reason): void {
+    const at = this.control.begin(ToMain.REFUSE, 16);
+    const view = this.control.view;
+    view.setUint32(at, REASON_CODE[reason], true);
+    view.setUint32(at + 4, 1, true);
+    view.setUint32(at + 8, call, true);
+    this.#end();
+  }
+
+  refuseAll(calls: Uint32Array, count: number, reasonCode: number): void {
+    if (count === 0) return;
+    const at = this.control.begin(ToMain.REFUSE, 8 + count * 4);
+    const view = this.control.view;
+    view.setUint32(at, reasonCode, true);
+    view.setUint32(at + 4, count, true);
+    this.#calls(at + 8, calls, count);
+  }
+
+  subscribed(subscription: number, next: number): void {
+    const at = this.control.begin(ToMain.SUBSCRIBED, 16);
+    this.control.view.setFloat64(at, next, true);
+    this.control.view.setUint32(at + 8, subscription, true);
+    this.#end();
+  }
+
+  unsubscribed(subscription: number, reason: Reason): void {
+    const at = this.control.begin(ToMain.UNSUBSCRIBED, 8);
+    this.control.view.setUint32(at, subscription, true);
+    this.control.view.setUint32(at + 4, REASON_CODE[reason], true);
+    this.#end();
+  }
+
+  info(
+    call: number,
+    info: { first: number; head: number; settled: number; batches: number; bytes: number; everExpires: boolean },
+  ): void {
+    const at = this.control.begin(ToMain.INFO, 48);
+    const view = this.control.view;
+    view.setFloat64(at, info.first, true);
+    view.setFloat64(at + 8, info.head, true);
+    view.setFloat64(at + 16, info.settled, true);
+    view.setFloat64(at + 24, info.batches, true);
+    view.setFloat64(at + 32, info.bytes, true);
+    view.setUint32(at + 40, call, true);
+    view.setUint32(at + 44, info.everExpires ? 1 : 0, true);
+    this.#end();
+  }
+
+  /** Deliveries were written to `payload` directly. */
+  touched(): void {
+    this.#sent = true;
+  }
+
+  /** Moves what waited, and rings the main thread once for everything of this round. */
+  flush(): void {
+    this.control.flush();
+    this.payloadOutbox.flush();
+    if (!this.#sent && !this.blocked) return;
+    this.#sent = false;
+    this.#ringer.ring();
+  }
+
+  #calls(offset: number, calls: Uint32Array, count: number): void {
+    const bytes = this.control.bytes;
+    // Offsets of ring records and of the outbox's buffers need not be multiples of 4 in the underlying memory: copy as bytes.
+    bytes.set(new Uint8Array(calls.buffer, calls.byteOffset, count * 4), offset);
+    this.#end();
+  }
+
+  #end(): void {
+    this.control.end();
+    this.#sent = true;
+  }
+}

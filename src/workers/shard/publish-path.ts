@@ -1,0 +1,430 @@
+import { assert } from '../../base/assert.ts';
+import { crc32 } from '../../base/checksum.ts';
+import { BrokerError, REASON_CODE } from '../../base/errors.ts';
+import { BatchBuilder, sealVoidMark, stampBatch } from '../../batch/batch-builder.ts';
+import { type SealLimits, type SealState, shouldSeal } from '../../batch/seal-policy.ts';
+import type { PublishScan } from '../../grpc/codec.ts';
+import type { MessageStore, SealedBatch } from '../../storage/store.ts';
+import type { AllotRequests } from './allot-requests.ts';
+import type { MainPort } from './main-port.ts';
+import { OpenBatch, type ProducerPart } from './open-batch.ts';
+import type { ActiveSubject, Unresolved } from './subjects.ts';
+
+/** What the publish path tells the rest of the shard. */
+export interface PublishEvents {
+  /** Ids got their verdict in the store: `bytes` is the stored batch, or null for a void mark. */
+  onResolved(subject: ActiveSubject, allotment: Unresolved, bytes: Buffer | null): void;
+  /** The store finished a write; the loop should run soon. */
+  onProgress(): void;
+  onFatal(error: unknown): void;
+}
+
+export interface PublishCounters {
+  onGroup(messages: number, batches: number, bytes: number): void;
+  onWritten(microseconds: number): void;
+}
+
+interface VoidMark {
+  readonly subject: ActiveSubject;
+  readonly allotment: Unresolved;
+  readonly publishedAt: number;
+}
+
+/** Batches that share one request for ids and one durable write. */
+interface Group {
+  readonly batches: OpenBatch[];
+  readonly marks: VoidMark[];
+  /** Batches whose ids are not known yet. */
+  unanswered: number;
+  bytes: number;
+  messages: number;
+  state: 'allotting' | 'ready' | 'writing' | 'written' | 'failed';
+  error: unknown;
+  writingSince: number;
+}
+
+/** Ids that were taken back because their batch could not be stored; their calls are answered once the revoke is applied. */
+interface Revocation {
+  readonly subject: ActiveSubject;
+  readonly allotment: Unresolved;
+  readonly publishedAt: number;
+  readonly calls: Uint32Array;
+  readonly callCount: number;
+  readonly reasonCode: number;
+}
+
+/** Waiting before void marks are tried again after the store refused them, in ms. */
+const MARK_RETRY_MS = 250;
+/** Keeps the request for one batch within a piece of the Raft client, also if every message has a producer id of 64 bytes. */
+const WAITING_MESSAGES_MAX = 8_192;
+const BUILDERS_KEPT = 256;
+const CALLS_START = 16;
+
+/**
+ * Messages become batches, batches groups; a group gets its ids in one request, is written with one durable write, and is then acknowledged and
+ * delivered, groups in order. Rules of design section 7 for the embedded store: the acknowledgement goes out after the batch's own
+ * fdatasync, the close follows with the next request.
+ */
+export class PublishPath {
+  readonly #store: MessageStore;
+  readonly #requests: AllotRequests;
+  readonly #main: MainPort;
+  readonly #events: PublishEvents;
+  readonly #counters: PublishCounters;
+  readonly #seal: SealLimits;
+  readonly #waitingBytesMax: number;
+  readonly #builders: BatchBuilder[] = [];
+  #waiting: OpenBatch[] = [];
+  #waitingBytes = 0;
+  #waitingMessages = 0;
+  #oldest = 0;
+  #marks: VoidMark[] = [];
+  #marksRetryAt = 0;
+  readonly #groups: Group[] = [];
+  readonly #allotting = new Map<number, { batch: OpenBatch; group: Group }>();
+  readonly #incrementing = new Map<number, { subject: ActiveSubject; call: number }>();
+  readonly #revoking: Revocation[] = [];
+
+  constructor(
+    store: MessageStore,
+    requests: AllotRequests,
+    main: MainPort,
+    events: PublishEvents,
+    counters: PublishCounters,
+    limits: { readonly seal: SealLimits; readonly batchBytes: number },
+  ) {
+    this.#store = store;
+    this.#requests = requests;
+    this.#main = main;
+    this.#events = events;
+    this.#counters = counters;
+    this.#seal = limits.seal;
+    this.#waitingBytesMax = limits.batchBytes * 2;
+  }
+
+  /** Enough waits for the store: publishes stay on their ring, and when that is full they are refused. */
+  get full(): boolean {
+    return this.#waitingBytes >= this.#waitingBytesMax || this.#waitingMessages >= WAITING_MESSAGES_MAX;
+  }
+
+  /** Nothing is on its way. */
+  get idle(): boolean {
+    return (
+      this.#waiting.length === 0 &&
+      this.#groups.length === 0 &&
+      this.#incrementing.size === 0 &&
+      this.#revoking.length === 0 &&
+      this.#marks.length === 0
+    );
+  }
+
+  /** Adds the scanned message; `bytes` is the ring's memory, copied here. `now` and `deadline` in epoch ms. */
+  add(subject: ActiveSubject, call: number, bytes: Uint8Array, scan: PublishScan, deadline: number, now: number): void {
+    let batch = subject.waiting;
+    if (batch === null) {
+      batch = new OpenBatch(subject, this.#takeBuilder(subject), CALLS_START);
+      subject.waiting = batch;
+      if (this.#waitingMessages === 0) this.#oldest = now;
+      this.#waiting.push(batch);
+    }
+    const before = batch.builder.byteLength;
+    batch.builder.appendRecord(
+      bytes,
+      scan.bodyStart,
+      scan.bodyEnd,
+      scan.headers,
+      scan.headerCount,
+      scan.expirationSeconds,
+    );
+    let part: ProducerPart | null = null;
+    if (scan.sequence > 0) {
+      const producer = Buffer.from(bytes.subarray(scan.producerStart, scan.producerEnd));
+      part = { producer, sequence: scan.sequence, checksum: crc32(batch.builder.lastRecord()) };
+    }
+    batch.add(call, part, deadline);
+    this.#waitingBytes += batch.builder.byteLength - before;
+    this.#waitingMessages += 1;
+  }
+
+  /** IncIdx: one id, answered when it is allotted, and then made void. */
+  increment(subject: ActiveSubject, call: number): void {
+    this.#incrementing.set(this.#requests.openPlain(subject, 1, 0, 0), { subject, call });
+  }
+
+  /** Leftovers of an earlier process or thread that the store does not have. */
+  revokeLeftOver(subject: ActiveSubject, base: number, count: number): void {
+    const allotment = subject.allotted(base, count);
+    this.#revoke({ subject, allotment, publishedAt: 0, calls: new Uint32Array(0), callCount: 0, reasonCode: 0 });
+  }
+
+  /** The same for one that was revoked before the end: its mark is all that is missing. */
+  markLeftOver(subject: ActiveSubject, base: number, count: number): void {
+    this.#marks.push({ subject, allotment: subject.allotted(base, count), publishedAt: 0 });
+  }
+
+  /** One round: sends what may be sent, finishes what is written. Returns the number of things done. */
+  work(now: number): number {
+    let done = this.#finishWritten();
+    const state: SealState = {
+      groupsInFlight: this.#groups.length,
+      waitingBytes: this.#waitingBytes,
+      waitingMessages: this.#waitingMessages,
+      oldestMs: now - this.#oldest,
+    };
+    if (!this.#requests.blocked && shouldSeal(state, this.#seal)) {
+      this.#sealGroup(now);
+      done += 1;
+    } else if (this.#marks.length > 0 && this.#groups.length < this.#seal.groupsInFlight && now >= this.#marksRetryAt) {
+      this.#sealMarks();
+      done += 1;
+    }
+    return done;
+  }
+
+  /** When `work` should run again at the latest, in ms from `now`; Infinity when only events can help. */
+  nextDeadline(now: number): number {
+    if (this.#waitingMessages > 0) return Math.max(0, this.#oldest + this.#seal.lingerMs - now);
+    return this.#marks.length > 0 ? Math.max(1, this.#marksRetryAt - now) : Number.POSITIVE_INFINITY;
+  }
+
+  opened(counter: number, base: number, time: number): void {
+    const increment = this.#incrementing.get(counter);
+    if (increment !== undefined) {
+      this.#incrementing.delete(counter);
+      const { subject, call } = increment;
+      const allotment = subject.allotted(base, 1);
+      this.#main.ack(call, base);
+      this.#revoke({ subject, allotment, publishedAt: time, calls: new Uint32Array(0), callCount: 0, reasonCode: 0 });
+      return;
+    }
+    const entry = this.#allotting.get(counter);
+    if (entry === undefined) return;
+    this.#allotting.delete(counter);
+    this.#assign(entry.batch, base, time);
+    this.#answered(entry.group);
+  }
+
+  refused(counter: number, reasonCode: number): void {
+    const increment = this.#incrementing.get(counter);
+    if (increment !== undefined) {
+      this.#incrementing.delete(counter);
+      this.#main.refuseAll(Uint32Array.of(increment.call), 1, reasonCode);
+      return;
+    }
+    const entry = this.#allotting.get(counter);
+    if (entry === undefined) return;
+    this.#allotting.delete(counter);
+    this.#main.refuseAll(entry.batch.calls, entry.batch.count, reasonCode);
+    entry.batch.count = 0;
+    this.#answered(entry.group);
+  }
+
+  /** An answer part by part: `firstIds[i]` with `verdicts[i]` for message i of the batch. */
+  openedParts(counter: number, base: number, time: number, parts: PartAnswers): void {
+    const entry = this.#allotting.get(counter);
+    if (entry === undefined) return;
+    this.#allotting.delete(counter);
+    const { batch, group } = entry;
+    assert(parts.count === batch.count, 'the answer has another number of parts than the request');
+    let kept = 0;
+    for (let i = 0; i < parts.count; i++) {
+      if (parts.isNew(i)) kept += 1;
+      else this.#answerOldPart(batch.subject, batch.calls[i] as number, parts, i);
+    }
+    if (kept < batch.count) batch.keepOnly((i) => parts.isNew(i));
+    if (kept > 0) this.#assign(batch, base, time);
+    this.#answered(group);
+  }
+
+  /** The revoke of an allotment was applied: its calls get their answer, its void mark goes to the store. */
+  revoked(subject: ActiveSubject, base: number): void {
+    const at = this.#revoking.findIndex((entry) => entry.subject === subject && entry.allotment.base === base);
+    if (at < 0) return;
+    const [entry] = this.#revoking.splice(at, 1) as [Revocation];
+    this.#main.refuseAll(entry.calls, entry.callCount, entry.reasonCode);
+    this.#marks.push({ subject, allotment: entry.allotment, publishedAt: entry.publishedAt });
+  }
+
+  #answerOldPart(subject: ActiveSubject, call: number, parts: PartAnswers, i: number): void {
+    const reasonCode = parts.refusal(i);
+    if (reasonCode >= 0) this.#main.refuseAll(Uint32Array.of(call), 1, reasonCode);
+    else if (parts.isStored(i) || subject.isResolved(parts.firstId(i))) this.#main.ack(call, parts.firstId(i));
+    else subject.repeats.push({ id: parts.firstId(i), call });
+  }
+
+  #assign(batch: OpenBatch, base: number, time: number): void {
+    batch.base = base;
+    batch.publishedAt = time;
+    batch.allotment = batch.subject.allotted(base, batch.count);
+    stampBatch(batch.sealed, base, time);
+  }
+
+  #answered(group: Group): void {
+    group.unanswered -= 1;
+    if (group.unanswered === 0) this.#write(group);
+  }
+
+  #sealGroup(now: number): void {
+    const group = this.#newGroup(this.#waiting, this.#takeMarks(now));
+    this.#waiting = [];
+    for (const batch of group.batches) {
+      batch.subject.waiting = null;
+      if (batch.earliestDeadline <= now) this.#dropExpired(batch, now);
+      if (batch.count === 0) continue;
+      batch.sealed = batch.builder.seal();
+      group.bytes += batch.sealed.length;
+      group.messages += batch.count;
+      group.unanswered += 1;
+      this.#allotting.set(this.#requests.openBatch(batch), { batch, group });
+    }
+    this.#counters.onGroup(group.messages, group.batches.length, group.bytes);
+    this.#waitingBytes = 0;
+    this.#waitingMessages = 0;
+    if (group.unanswered === 0) this.#write(group);
+    else this.#requests.send();
+  }
+
+  /** Requests whose deadline passed while they waited must cost no more: their clients have gone. */
+  #dropExpired(batch: OpenBatch, now: number): void {
+    for (let i = 0; i < batch.count; i++) {
+      if ((batch.deadlines[i] as number) <= now) this.#main.refuse(batch.calls[i] as number, 'DEADLINE_PASSED');
+    }
+    batch.keepOnly((i) => (batch.deadlines[i] as number) > now);
+  }
+
+  #sealMarks(): void {
+    const marks = this.#marks;
+    this.#marks = [];
+    this.#write(this.#newGroup([], marks));
+  }
+
+  #takeMarks(now: number): VoidMark[] {
+    if (now < this.#marksRetryAt) return [];
+    const marks = this.#marks;
+    this.#marks = [];
+    return marks;
+  }
+
+  #newGroup(batches: OpenBatch[], marks: VoidMark[]): Group {
+    const group: Group = {
+      batches,
+      marks,
+      unanswered: 0,
+      bytes: 0,
+      messages: 0,
+      state: 'allotting',
+      error: null,
+      writingSince: 0,
+    };
+    this.#groups.push(group);
+    return group;
+  }
+
+  #write(group: Group): void {
+    const sealed: SealedBatch[] = [];
+    for (const batch of group.batches) {
+      if (batch.count === 0) continue;
+      const { subject, base, count, publishedAt } = batch;
+      const expiresMax = batch.builder.expiresMax;
+      sealed.push({ subject: subject.ref, bytes: batch.sealed, base, count, publishedAt, expiresMax, kind: 'data' });
+    }
+    for (const { subject, allotment, publishedAt } of group.marks) {
+      const { base, count } = allotment;
+      const bytes = sealVoidMark(subject.ref.bytes, subject.ref.hash, base, count, publishedAt);
+      sealed.push({ subject: subject.ref, bytes, base, count, publishedAt, expiresMax: 0, kind: 'void' });
+    }
+    if (sealed.length === 0) {
+      group.state = 'written';
+      this.#events.onProgress();
+      return;
+    }
+    group.state = 'writing';
+    group.writingSince = performance.now();
+    this.#store.append(sealed).then(
+      () => {
+        group.state = 'written';
+        this.#counters.onWritten((performance.now() - group.writingSince) * 1000);
+        this.#events.onProgress();
+      },
+      (error: unknown) => {
+        group.state = 'failed';
+        group.error = error;
+        this.#events.onProgress();
+      },
+    );
+  }
+
+  #finishWritten(): number {
+    let done = 0;
+    for (let group = this.#groups[0]; group !== undefined; group = this.#groups[0]) {
+      if (group.state === 'written') this.#finish(group);
+      else if (group.state === 'failed') this.#fail(group);
+      else return done;
+      this.#groups.shift();
+      done += 1;
+    }
+    return done;
+  }
+
+  #finish(group: Group): void {
+    for (const batch of group.batches) {
+      const { subject, allotment } = batch;
+      if (allotment === null) continue;
+      this.#main.acks(batch.base, batch.calls, batch.count);
+      subject.resolved(allotment);
+      this.#requests.closeStored(subject, batch.base);
+      this.#events.onResolved(subject, allotment, batch.sealed);
+    }
+    for (const { subject, allotment } of group.marks) {
+      subject.resolved(allotment);
+      this.#requests.closeVoid(subject, allotment.base);
+      this.#events.onResolved(subject, allotment, null);
+    }
+    for (const batch of group.batches) this.#giveBuilder(batch.builder);
+  }
+
+  /** The store took nothing of the group: its ids are revoked, and its calls are answered when that is applied. */
+  #fail(group: Group): void {
+    const error = group.error;
+    if (!(error instanceof BrokerError)) {
+      this.#events.onFatal(error);
+      return;
+    }
+    const reasonCode = REASON_CODE[error.reason];
+    for (const batch of group.batches) {
+      const { subject, allotment, publishedAt, calls, count } = batch;
+      if (allotment !== null) this.#revoke({ subject, allotment, publishedAt, calls, callCount: count, reasonCode });
+      this.#giveBuilder(batch.builder);
+    }
+    this.#marks.push(...group.marks);
+    this.#marksRetryAt = Date.now() + MARK_RETRY_MS;
+    this.#requests.send();
+  }
+
+  #revoke(entry: Revocation): void {
+    this.#revoking.push(entry);
+    this.#requests.revoke(entry.subject, entry.allotment.base);
+  }
+
+  #takeBuilder(subject: ActiveSubject): BatchBuilder {
+    const builder = this.#builders.pop() ?? new BatchBuilder();
+    builder.reset(subject.ref.bytes, 0, subject.ref.bytes.length, subject.ref.hash);
+    return builder;
+  }
+
+  #giveBuilder(builder: BatchBuilder): void {
+    if (this.#builders.length < BUILDERS_KEPT) this.#builders.push(builder);
+  }
+}
+
+/** The parts of an answer, read straight from the ring's record. */
+export interface PartAnswers {
+  readonly count: number;
+  /** It got a new id of this allotment. */
+  isNew(i: number): boolean;
+  /** It repeats a sequence whose batch is stored. */
+  isStored(i: number): boolean;
+  firstId(i: number): number;
+  /** Reason code, or -1. */
+  refusal(i: number): number;
+}

@@ -1,0 +1,230 @@
+import { assert } from '../../base/assert.ts';
+import { PublishScan, type ScanLimits, scanPublish } from '../../grpc/codec.ts';
+import type { RingConsumer } from '../../shm/ring-consumer.ts';
+import type { MessageStore } from '../../storage/store.ts';
+import {
+  FETCH_HEADER,
+  FromRaft,
+  INFO_HEADER,
+  PUBLISH_HEADER,
+  StateFlag,
+  SUBSCRIBE_HEADER,
+  ToShard,
+  TRIM_HEADER,
+} from '../link.ts';
+import type { AllotRequests } from './allot-requests.ts';
+import type { Delivery } from './delivery.ts';
+import type { LookupPath } from './lookup-path.ts';
+import type { MainPort } from './main-port.ts';
+import { RingPartAnswers } from './part-answers.ts';
+import type { PublishPath } from './publish-path.ts';
+import type { RaftClient } from './raft-client.ts';
+import type { ShardCounters } from './shard-counters.ts';
+import type { ActiveSubject, ActiveSubjects } from './subjects.ts';
+
+/** Records taken from one ring in one round, so that no ring starves another. */
+const RECORDS_A_ROUND = 512;
+
+export interface ShardParts {
+  readonly store: MessageStore;
+  readonly subjects: ActiveSubjects;
+  readonly publish: PublishPath;
+  readonly lookup: LookupPath;
+  readonly delivery: Delivery;
+  readonly requests: AllotRequests;
+  readonly raft: RaftClient;
+  readonly main: MainPort;
+  readonly counters: ShardCounters;
+  readonly fromMainControl: RingConsumer;
+  readonly fromMainPayload: RingConsumer;
+  readonly fromRaft: RingConsumer;
+  readonly limits: ScanLimits;
+}
+
+/** One shard's loop: takes records off its rings, moves every path on, and rings each neighbour at most once a round. */
+export class ShardAgent {
+  readonly #parts: ShardParts;
+  readonly #scan = new PublishScan();
+  readonly #partAnswers: RingPartAnswers;
+  readonly #onControl = (type: number, offset: number, length: number): void => this.#control(type, offset, length);
+  readonly #onPublish = (type: number, offset: number, length: number): void => this.#publish(type, offset, length);
+  readonly #onRaft = (type: number, offset: number, length: number): void => this.#raftAnswer(type, offset, length);
+  #now = 0;
+
+  constructor(parts: ShardParts) {
+    this.#parts = parts;
+    this.#partAnswers = new RingPartAnswers(parts.fromRaft.view);
+  }
+
+  /** One round. Returns the number of things done; 0 means that the thread may sleep. */
+  doWork(): number {
+    const { publish, delivery, main, raft, fromRaft, fromMainControl, fromMainPayload, counters } = this.#parts;
+    this.#now = Date.now();
+    let done = fromRaft.drain(this.#onRaft, RECORDS_A_ROUND);
+    // What this thread says must be heard before it takes in more: that bounds what can wait here.
+    if (!main.blocked && !raft.blocked) {
+      done += fromMainControl.drain(this.#onControl, RECORDS_A_ROUND);
+      if (!publish.full) {
+        counters.queueBytes(fromMainPayload.usedBytes());
+        done += fromMainPayload.drain(this.#onPublish, RECORDS_A_ROUND);
+      }
+    }
+    done += publish.work(this.#now);
+    done += delivery.work();
+    main.flush();
+    raft.flush();
+    return done;
+  }
+
+  /** Coarse work, about every 20 ms while anything is parked or blocked. */
+  tick(): void {
+    const { lookup, requests, subjects } = this.#parts;
+    lookup.expire(Date.now());
+    requests.maybeSendCloses(performance.now());
+    subjects.maybeForgetIdle();
+  }
+
+  #publish(type: number, offset: number, length: number): void {
+    assert(type === ToShard.PUBLISH, 'only publishes travel on the payload ring');
+    const { fromMainPayload, subjects, publish, main, counters, limits } = this.#parts;
+    const { bytes, view } = fromMainPayload;
+    const deadline = view.getFloat64(offset, true);
+    const call = view.getUint32(offset + 16, true);
+    counters.queueWait(performance.now() - view.getFloat64(offset + 8, true));
+    if (deadline <= this.#now) {
+      main.refuse(call, 'DEADLINE_PASSED');
+      return;
+    }
+    const frame = offset + PUBLISH_HEADER;
+    const fault = scanPublish(bytes, frame, offset + length, this.#scan, limits);
+    if (fault !== null) {
+      main.refuse(call, fault);
+      return;
+    }
+    const hash = view.getUint32(offset + 20, true);
+    const subject = subjects.get(bytes, this.#scan.subjectStart, this.#scan.subjectEnd, hash);
+    publish.add(subject, call, bytes, this.#scan, deadline, this.#now);
+  }
+
+  #control(type: number, offset: number, length: number): void {
+    const { fromMainControl, subjects, publish, lookup, delivery, main, requests } = this.#parts;
+    const { bytes, view } = fromMainControl;
+    const end = offset + length;
+    switch (type) {
+      case ToShard.FETCH:
+      case ToShard.INCREMENT: {
+        const deadline = view.getFloat64(offset, true);
+        const call = view.getUint32(offset + 16, true);
+        if (deadline <= this.#now) {
+          main.refuse(call, 'DEADLINE_PASSED');
+          return;
+        }
+        const subject = subjects.get(bytes, offset + FETCH_HEADER, end, view.getUint32(offset + 20, true));
+        if (type === ToShard.FETCH) lookup.fetch(subject, view.getFloat64(offset + 8, true), call, deadline);
+        else publish.increment(subject, call);
+        return;
+      }
+      case ToShard.SUBSCRIBE: {
+        const subject = subjects.get(bytes, offset + SUBSCRIBE_HEADER, end, view.getUint32(offset + 16, true));
+        lookup.subscribe(subject, {
+          value: view.getFloat64(offset, true),
+          subscription: view.getUint32(offset + 8, true),
+          group: view.getUint32(offset + 12, true),
+          start: view.getUint32(offset + 20, true),
+          credit: view.getUint32(offset + 24, true),
+        });
+        return;
+      }
+      case ToShard.CREDIT:
+        delivery.credit(
+          view.getUint32(offset + 8, true),
+          view.getUint32(offset + 16, true),
+          view.getFloat64(offset, true),
+          view.getUint32(offset + 12, true),
+        );
+        return;
+      case ToShard.UNSUBSCRIBE: {
+        const subscription = view.getUint32(offset, true);
+        lookup.unsubscribe(subscription);
+        delivery.leave(subscription);
+        return;
+      }
+      case ToShard.TRIM: {
+        const subject = subjects.get(bytes, offset + TRIM_HEADER, end, view.getUint32(offset + 12, true));
+        subject.trims.push(view.getUint32(offset + 8, true));
+        requests.trim(subject, view.getFloat64(offset, true));
+        return;
+      }
+      case ToShard.INFO:
+        lookup.info(
+          subjects.get(bytes, offset + INFO_HEADER, end, view.getUint32(offset + 4, true)),
+          view.getUint32(offset, true),
+        );
+        return;
+      default:
+        assert(false, () => `unknown record ${type} on the control ring`);
+    }
+  }
+
+  #raftAnswer(type: number, offset: number, length: number): void {
+    const { fromRaft, publish, lookup, subjects } = this.#parts;
+    const { bytes, view } = fromRaft;
+    switch (type) {
+      case FromRaft.OPENED:
+        publish.opened(
+          view.getUint32(offset + 16, true),
+          view.getFloat64(offset, true),
+          view.getFloat64(offset + 8, true),
+        );
+        return;
+      case FromRaft.REFUSED:
+        publish.refused(view.getUint32(offset, true), view.getUint32(offset + 4, true));
+        return;
+      case FromRaft.OPENED_PARTS: {
+        const counter = view.getUint32(offset + 16, true);
+        this.#partAnswers.wrap(offset);
+        publish.openedParts(
+          counter,
+          view.getFloat64(offset, true),
+          view.getFloat64(offset + 8, true),
+          this.#partAnswers,
+        );
+        return;
+      }
+      case FromRaft.REVOKED: {
+        const subject = subjects.get(bytes, offset + 16, offset + length, view.getUint32(offset + 8, true));
+        publish.revoked(subject, view.getFloat64(offset, true));
+        return;
+      }
+      case FromRaft.TRIMMED: {
+        const subject = subjects.get(bytes, offset + 16, offset + length, view.getUint32(offset + 8, true));
+        this.#trimmed(subject, view.getFloat64(offset, true));
+        return;
+      }
+      case FromRaft.STATE: {
+        const flags = view.getUint32(offset + 28, true);
+        lookup.answered(view.getUint32(offset + 24, true), {
+          first: view.getFloat64(offset, true),
+          head: view.getFloat64(offset + 8, true),
+          settled: view.getFloat64(offset + 16, true),
+          exists: (flags & StateFlag.EXISTS) !== 0,
+          everExpires: (flags & StateFlag.EVER_EXPIRES) !== 0,
+          undecided: (flags & StateFlag.UNDECIDED) !== 0,
+        });
+        return;
+      }
+      default:
+        assert(false, () => `unknown record ${type} from the Raft thread`);
+    }
+  }
+
+  /** The log has moved the first id of the subject; the store follows. */
+  #trimmed(subject: ActiveSubject, first: number): void {
+    const { store, main } = this.#parts;
+    if (first > 0) void store.trim(subject.ref, first);
+    for (const call of subject.trims.splice(0)) {
+      if (first > 0) main.ack(call, first);
+      else main.refuse(call, 'SUBJECT_NOT_FOUND');
+    }
+  }
+}

@@ -1,0 +1,185 @@
+import { join } from 'node:path';
+import { threadId } from 'node:worker_threads';
+import { armFailpoints, failpoint } from '../../base/failpoint.ts';
+import { Doorbell } from '../../shm/doorbell.ts';
+import { RingConsumer } from '../../shm/ring-consumer.ts';
+import { NodeDisk } from '../../storage/disk.ts';
+import { openEmbeddedStore } from '../../storage/embedded/embedded-store.ts';
+import { sealLane } from '../../storage/embedded/seal-lanes.ts';
+import type { FromShardThread, LogLine, ShardTask, ToShardThread } from '../messages.ts';
+import { shardOfSlot } from '../shard-of-slot.ts';
+import { AllotRequests } from './allot-requests.ts';
+import { Delivery } from './delivery.ts';
+import { LookupPath } from './lookup-path.ts';
+import { MainPort } from './main-port.ts';
+import { PublishPath } from './publish-path.ts';
+import { RaftClient } from './raft-client.ts';
+import { ShardAgent } from './shard-agent.ts';
+import { ShardCounters } from './shard-counters.ts';
+import { resolveLeftOpen, verifyHeads } from './start-up.ts';
+import { type ActiveSubject, ActiveSubjects, type Unresolved } from './subjects.ts';
+
+/** How often parked calls, closes and idle subjects are looked at, in ms, while there are any. */
+const TICK_MS = 20;
+/** How often levels are counted and retention is judged, in ms. */
+const COARSE_MS = 1_000;
+
+/** The endless task of one shard thread (Piscina calls it once). Resolves when the shard was told to stop and has finished. */
+export default async function runShard(task: ShardTask): Promise<void> {
+  armFailpoints(task.failpoints);
+  const { port, shard } = task;
+  const post = (message: FromShardThread): void => port.postMessage(message);
+  const log = (level: LogLine['level'], message: string, fields: LogLine['fields'] = {}): void =>
+    post({ kind: 'log', level, message, fields: { shard, thread: threadId, ...fields } });
+  const signal = { stopped: false };
+  const doorbell = new Doorbell(task.doorbell);
+  const counters = new ShardCounters(task.counters);
+  const onFatal = (error: unknown): void => {
+    const message = error instanceof Error ? (error.stack ?? error.message) : String(error);
+    post({ kind: 'fatal', reason: 'store_failed', message });
+  };
+
+  const segments = join(task.dataDirectory, 'segments');
+  // The thread before this one may have died in the middle of a write.
+  if (task.isReplacement) sealLane(new NodeDisk(), segments, shard);
+  const store = openEmbeddedStore({
+    directory: segments,
+    lane: shard,
+    ownsSlot: (slot) => shardOfSlot(slot, task.shards) === shard,
+    countsLane: (lane) => lane % task.shards === shard,
+    segmentBytes: task.store.segmentBytes,
+    lowSpaceBytes: task.store.lowSpaceBytes,
+    cacheBytes: task.store.cacheBytes,
+    onFatal,
+    onNotice: (message, error) => log('warn', message, { error: String(error) }),
+  });
+  const subjects = new ActiveSubjects();
+  const main = new MainPort(task.rings.toMainControl, task.rings.toMainPayload, task.mainDoorbell);
+  const raft = new RaftClient(task.rings.toRaft, task.raftDoorbell, task.generation);
+  const requests = new AllotRequests(raft, shard);
+  const onProgress = (): void => doorbell.poke();
+  const onDamage = (subject: ActiveSubject, id: number): void => {
+    counters.damaged();
+    const name = Buffer.from(subject.ref.bytes).toString();
+    log('error', 'a stored message is missing or damaged', { subject: name, id, reason: 'DATA_LOSS' });
+  };
+  const delivery = new Delivery(store, main, onProgress, onDamage);
+  const lookup = new LookupPath({ store, raft, main, delivery, onProgress, onDamage });
+  const publish = new PublishPath(
+    store,
+    requests,
+    main,
+    {
+      onProgress,
+      onFatal,
+      onResolved(subject, allotment, bytes) {
+        delivery.resolved(subject, allotment, bytes);
+        if (lookup.parked > 0) lookup.resolved(subject, allotment.base, allotment.count);
+        if (subject.repeats.length > 0) answerRepeats(subject, allotment, main, bytes !== null);
+      },
+    },
+    counters,
+    {
+      seal: {
+        groupsInFlight: task.limits.groupsInFlight,
+        lingerMs: task.limits.lingerMs,
+        fullBytes: task.limits.batchBytes / 4,
+      },
+      batchBytes: task.limits.batchBytes,
+    },
+  );
+  const agent = new ShardAgent({
+    store,
+    subjects,
+    publish,
+    lookup,
+    delivery,
+    requests,
+    raft,
+    main,
+    counters,
+    fromMainControl: new RingConsumer(task.rings.mainControl),
+    fromMainPayload: new RingConsumer(task.rings.mainPayload),
+    fromRaft: new RingConsumer(task.rings.fromRaft),
+    limits: task.limits,
+  });
+
+  const verified = verifyHeads(store, raft);
+  const left = resolveLeftOpen(task.leftOpen, store, subjects, publish, requests);
+  raft.flush();
+  log('info', 'shard is up', { subjects: verified, closed: left.stored, revoked: left.revoked });
+  post({ kind: 'ready' });
+
+  let stopping = false;
+  port.on('message', (message: ToShardThread) => {
+    if (message.kind === 'stop') {
+      stopping = true;
+      doorbell.poke();
+    }
+  });
+  const wake = new Wake(onProgress);
+  let tickTimer: NodeJS.Timeout | null = null;
+  const coarse = setInterval(() => {
+    counters.levels(
+      { activeSubjects: subjects.size, subscriptions: delivery.members, parkedFetches: lookup.parked },
+      store.stats(),
+    );
+    agent.tick();
+  }, COARSE_MS);
+  await doorbell.run(() => {
+    failpoint('shard.round');
+    const done = agent.doWork();
+    if (done > 0) return done;
+    if (stopping && publish.idle) {
+      requests.send();
+      raft.flush();
+      signal.stopped = !raft.blocked && !main.blocked;
+    }
+    wake.in(publish.nextDeadline(Date.now()), main.blocked || raft.blocked || delivery.waiting);
+    if (tickTimer === null && (requests.closesWait || lookup.parked > 0)) {
+      tickTimer = setTimeout(() => {
+        tickTimer = null;
+        agent.tick();
+        onProgress();
+      }, TICK_MS);
+    }
+    return 0;
+  }, signal);
+  clearInterval(coarse);
+  if (tickTimer !== null) clearTimeout(tickTimer);
+  await store.close();
+  post({ kind: 'stopped' });
+  port.close();
+}
+
+/** A repeated sequence is answered with its first id once that is stored; if that id became void nothing was stored, and it may be sent again. */
+function answerRepeats(subject: ActiveSubject, allotment: Unresolved, main: MainPort, isStored: boolean): void {
+  for (const repeat of subject.repeats.splice(0)) {
+    const isOfIt = repeat.id >= allotment.base && repeat.id < allotment.base + allotment.count;
+    if (!isOfIt) subject.repeats.push(repeat);
+    else if (isStored) main.ack(repeat.call, repeat.id);
+    else main.refuse(repeat.call, 'STORE_UNAVAILABLE');
+  }
+}
+
+/** Waits for room on a full ring are short: its reader does not ring when it has made some. */
+const RETRY_MS = 1;
+
+/** At most one timer that wakes the loop at the next moment something may be due. */
+class Wake {
+  readonly #wake: () => void;
+  #timer: NodeJS.Timeout | null = null;
+
+  constructor(wake: () => void) {
+    this.#wake = wake;
+  }
+
+  in(ms: number, isBlocked: boolean): void {
+    const delay = isBlocked ? Math.min(ms, RETRY_MS) : ms;
+    if (this.#timer !== null || delay === Number.POSITIVE_INFINITY) return;
+    this.#timer = setTimeout(() => {
+      this.#timer = null;
+      this.#wake();
+    }, delay);
+  }
+}

@@ -1,0 +1,120 @@
+import { assert, defined } from '../../base/assert.ts';
+import { SubjectTable } from '../../base/subject-table.ts';
+import type { SubjectRef } from '../../storage/store.ts';
+import type { Cursor, TailGroup } from '../../subscribe/tail-group.ts';
+import type { OpenBatch } from './open-batch.ts';
+
+/** Ids [base, base + count) that were allotted to this shard and have no verdict yet. */
+export interface Unresolved {
+  readonly base: number;
+  readonly count: number;
+  done: boolean;
+}
+
+/** What a shard knows of a subject that something is going on with. Nothing here is durable: it can be dropped when idle. */
+export class ActiveSubject {
+  readonly ref: SubjectRef;
+  /** Messages waiting for ids, or null. */
+  waiting: OpenBatch | null = null;
+  group: TailGroup | null = null;
+  readonly cursors: Cursor[] = [];
+  /** True while the pump has this subject on its list. */
+  pumping = false;
+  /** Calls that wait for a verdict of this subject. */
+  parked = 0;
+  /** Repeated sequences whose first copy has no verdict yet: the id they will be answered with, and their calls. */
+  readonly repeats: { readonly id: number; readonly call: number }[] = [];
+  /** Calls that wait for a trim to be applied. */
+  readonly trims: number[] = [];
+  /** In base order. */
+  readonly #unresolved: Unresolved[] = [];
+  #allottedTo = -1;
+
+  constructor(ref: SubjectRef) {
+    this.ref = ref;
+  }
+
+  /** Highest id such that it and all below have a verdict in the store; -1 while that is not known here. */
+  get resolvedTo(): number {
+    const first = this.#unresolved[0];
+    return first === undefined ? this.#allottedTo : first.base - 1;
+  }
+
+  get idle(): boolean {
+    const calls = this.parked + this.repeats.length + this.trims.length;
+    return (
+      calls === 0 && this.waiting === null && this.group === null && this.#unresolved.length === 0 && !this.pumping
+    );
+  }
+
+  /** True if `id` was allotted here and has its verdict. */
+  isResolved(id: number): boolean {
+    if (id > this.#allottedTo) return false;
+    return !this.#unresolved.some((entry) => !entry.done && id >= entry.base && id < entry.base + entry.count);
+  }
+
+  /** The state machine's head, read when this shard had nothing unresolved that it did not know of. */
+  learnHead(head: number): void {
+    this.#allottedTo = Math.max(this.#allottedTo, head);
+  }
+
+  allotted(base: number, count: number): Unresolved {
+    assert(base > this.#allottedTo, () => `allotment at ${base} is not above ${this.#allottedTo}`);
+    const allotment = { base, count, done: false };
+    this.#unresolved.push(allotment);
+    this.#allottedTo = base + count - 1;
+    return allotment;
+  }
+
+  resolved(allotment: Unresolved): void {
+    allotment.done = true;
+    while (this.#unresolved[0]?.done === true) this.#unresolved.shift();
+  }
+}
+
+/** Keeps at most this many idle subjects before it forgets them. */
+const IDLE_MAX = 32_768;
+
+/** The active subjects of a shard, found by their bytes so that the publish path makes no string. */
+export class ActiveSubjects {
+  #table = new SubjectTable();
+  #rows: ActiveSubject[] = [];
+
+  get size(): number {
+    return this.#rows.length;
+  }
+
+  find(bytes: Uint8Array, start: number, end: number, hash: number): ActiveSubject | null {
+    const row = this.#table.find(bytes, start, end, hash);
+    return row < 0 ? null : defined(this.#rows[row], 'a row of the active subjects is empty');
+  }
+
+  get(bytes: Uint8Array, start: number, end: number, hash: number): ActiveSubject {
+    return this.find(bytes, start, end, hash) ?? this.#insert(bytes, start, end, hash);
+  }
+
+  all(): readonly ActiveSubject[] {
+    return this.#rows;
+  }
+
+  #insert(bytes: Uint8Array, start: number, end: number, hash: number): ActiveSubject {
+    const subject = new ActiveSubject({ bytes: Buffer.from(bytes.subarray(start, end)), hash });
+    const row = this.#table.insert(subject.ref.bytes, 0, end - start, hash);
+    assert(row === this.#rows.length, 'rows of the active subjects are not dense');
+    this.#rows.push(subject);
+    return subject;
+  }
+
+  /** Forgets idle subjects once there are many, so that invented subjects do not stay in memory. Call between rounds of work. */
+  maybeForgetIdle(): void {
+    if (this.#rows.length < IDLE_MAX) return;
+    const kept = this.#rows.filter((subject) => !subject.idle);
+    if (kept.length > this.#rows.length / 2) return;
+    this.#table = new SubjectTable();
+    this.#rows = [];
+    for (const subject of kept) {
+      this.#table.insert(subject.ref.bytes, 0, subject.ref.bytes.length, subject.ref.hash);
+      this.#rows.push(subject);
+    }
+  }
+}

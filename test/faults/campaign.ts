@@ -1,0 +1,25 @@
+/** What `npm run faults` can run: long forms of the tests in this folder. */
+export interface CampaignOptions {
+  readonly runs: number;
+  readonly seed: number;
+  /** One line about what happens now. */
+  readonly onProgress: (done: number, total: number, text: string) => void;
+}
+
+/** One line of the table at the end: words and numbers by column name. */
+export type CampaignRow = Readonly<Record<string, string | number>>;
+
+export interface CampaignResult {
+  readonly rows: readonly CampaignRow[];
+  /** Empty if every promise was kept. */
+  readonly violations: readonly string[];
+  /** What else the reader should know, such as sites that were never reached. */
+  readonly notes: readonly string[];
+}
+
+export interface Campaign {
+  readonly name: string;
+  readonly about: string;
+  readonly defaultRuns: number;
+  run(options: CampaignOptions): Promise<CampaignResult>;
+}

@@ -1,0 +1,199 @@
+/** kill -9 again and again, under load and while starting, on one data folder; then everything is read back and judged. */
+import { rmSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { BrokerProcess, BrokerStartError, makeDataDirectory } from '../support/broker.ts';
+import { type Counts, History, type Violation } from '../support/checker.ts';
+import { BrokerClient } from '../support/client.ts';
+import type { Campaign, CampaignOptions, CampaignResult, CampaignRow } from './campaign.ts';
+import { KillLoad, reader, readStreams } from './kill-load.ts';
+import { failpointSites, type KillPlan, planKills } from './kill-plan.ts';
+
+/** Small files, so that the load passes through rolls, snapshots and compactions. */
+const FLAGS = [
+  '--segment-bytes',
+  '1MiB',
+  '--raft-snapshot-entries',
+  '100',
+  '--raft-snapshot-bytes',
+  '1MiB',
+  '--log-format',
+  'json',
+];
+/** Runs on one data folder before a new one is begun: reading back costs what was written. */
+const RUNS_PER_FOLDER = 25;
+const STREAMS_TIMEOUT_MS = 20_000;
+
+interface RunOutcome {
+  readonly plan: KillPlan;
+  /** The failpoint ended the broker, not we. */
+  readonly reached: boolean;
+  readonly killedInRecovery: boolean;
+  readonly readyMs: number;
+}
+
+interface FolderOutcome {
+  readonly runs: readonly RunOutcome[];
+  readonly counts: Counts;
+  readonly violations: readonly Violation[];
+  readonly dataDir: string;
+  readonly logs: string;
+}
+
+/** A broker that does not come back after a kill has lost everything. */
+class FolderRun {
+  readonly #broker: BrokerProcess;
+  readonly #history = new History();
+  readonly #load: KillLoad;
+  readonly #onRun: (plan: KillPlan) => void;
+  readonly #outcomes: RunOutcome[] = [];
+
+  constructor(broker: BrokerProcess, seed: number, onRun: (plan: KillPlan) => void) {
+    this.#broker = broker;
+    this.#load = new KillLoad(this.#history, seed, `s${seed}`);
+    this.#onRun = onRun;
+  }
+
+  async run(plans: readonly KillPlan[]): Promise<Omit<FolderOutcome, 'dataDir' | 'logs'>> {
+    for (const plan of plans) {
+      this.#onRun(plan);
+      await this.#oneRun(plan);
+      const { violations, counts } = this.#history.judge();
+      if (violations.length > 0) return { runs: this.#outcomes, violations, counts };
+    }
+    await this.#finish();
+    return { runs: this.#outcomes, ...this.#history.judge() };
+  }
+
+  async #oneRun(plan: KillPlan): Promise<void> {
+    const died = await this.#loadUntilDeath(plan);
+    let killedInRecovery = false;
+    if (plan.recoveryKillMs !== null) {
+      this.#broker.launch();
+      await Promise.race([sleep(plan.recoveryKillMs), this.#broker.exited]);
+      killedInRecovery = this.#broker.running;
+      await this.#broker.kill();
+    }
+    const readyMs = await this.#broker.restart();
+    this.#outcomes.push({ plan, reached: died === 'failpoint', killedInRecovery, readyMs });
+    await this.#withClient((client) => this.#history.readBack(reader(client), { from: 'last' }));
+  }
+
+  /** Starts the broker, armed or not, lets the load run and resolves when the process is dead and every call answered. */
+  async #loadUntilDeath(plan: KillPlan): Promise<'killed' | 'failpoint'> {
+    const { failpoint, delayMs, run } = plan;
+    if (failpoint !== null) await this.#broker.kill();
+    if (!this.#broker.running) {
+      const spec = failpoint === null ? '' : `${failpoint.site}=kill@${failpoint.hit}`;
+      this.#broker.launch({ env: { BROKER_FAILPOINTS: spec } });
+      try {
+        await this.#broker.ready();
+      } catch (error) {
+        // A site of the start-up kills before there is anything to load.
+        if (failpoint !== null && error instanceof BrokerStartError && error.exit?.signal === 'SIGKILL')
+          return 'failpoint';
+        throw error;
+      }
+    }
+    this.#load.start(this.#broker.address, `kill.run.${run}`);
+    const ended = await Promise.race([sleep(delayMs, null), this.#broker.exited]);
+    if (ended !== null && (failpoint === null || ended.signal !== 'SIGKILL')) {
+      throw new Error(`the broker ended by itself (${ended.signal ?? ended.code})\n${this.#broker.logs}`);
+    }
+    await this.#broker.kill();
+    await this.#load.stop();
+    return ended === null ? 'killed' : 'failpoint';
+  }
+
+  async #finish(): Promise<void> {
+    await this.#withClient(async (client) => {
+      await this.#load.settle(client);
+      await this.#history.readBack(reader(client), { from: 'start' });
+      await readStreams(client, this.#history, STREAMS_TIMEOUT_MS);
+    });
+  }
+
+  async #withClient(use: (client: BrokerClient) => Promise<unknown>): Promise<void> {
+    const client = new BrokerClient(this.#broker.address);
+    try {
+      await use(client);
+    } finally {
+      client.close();
+    }
+  }
+}
+
+async function runFolder(
+  seed: number,
+  plans: readonly KillPlan[],
+  onRun: (plan: KillPlan) => void,
+): Promise<FolderOutcome> {
+  const dataDir = makeDataDirectory('broker-kill-');
+  const broker = await BrokerProcess.create({ dataDir, flags: FLAGS });
+  try {
+    const outcome = await new FolderRun(broker, seed, onRun).run(plans);
+    if (outcome.violations.length === 0) rmSync(dataDir, { recursive: true, force: true });
+    return { ...outcome, dataDir, logs: broker.logs };
+  } catch (error) {
+    throw new Error(`kill campaign, seed ${seed}, data kept in ${dataDir}`, { cause: error });
+  } finally {
+    await broker.kill();
+  }
+}
+
+export async function runKillCampaign(options: CampaignOptions): Promise<CampaignResult> {
+  const { runs, seed, onProgress } = options;
+  const sites = failpointSites();
+  const plans = planKills(seed, runs, sites);
+  const folders: FolderOutcome[] = [];
+  for (let first = 0; first < runs; first += RUNS_PER_FOLDER) {
+    const part = plans.slice(first, first + RUNS_PER_FOLDER);
+    const folder = await runFolder(seed + first, part, (plan) => onProgress(plan.run, runs, describePlan(plan)));
+    folders.push(folder);
+    if (folder.violations.length > 0) break;
+  }
+  onProgress(runs, runs, 'done');
+  return summarize(folders, sites, seed);
+}
+
+function describePlan({ delayMs, failpoint, recoveryKillMs }: KillPlan): string {
+  const how = failpoint === null ? `kill -9 after ${delayMs} ms` : `${failpoint.site}, hit ${failpoint.hit}`;
+  return recoveryKillMs === null ? how : `${how}, and ${recoveryKillMs} ms into the restart`;
+}
+
+function summarize(folders: readonly FolderOutcome[], sites: readonly string[], seed: number): CampaignResult {
+  const runs = folders.flatMap((folder) => folder.runs);
+  const reachedSites = new Set(runs.filter((run) => run.reached).map((run) => run.plan.failpoint?.site));
+  const triedSites = new Set(runs.flatMap((run) => (run.plan.failpoint === null ? [] : [run.plan.failpoint.site])));
+  const sum = (pick: (counts: Counts) => number): number =>
+    folders.reduce((total, { counts }) => total + pick(counts), 0);
+  const ready = runs.map((run) => run.readyMs).toSorted((a, b) => a - b);
+  const row: CampaignRow = {
+    seed,
+    kills: runs.length + runs.filter((run) => run.killedInRecovery).length,
+    'at failpoints': runs.filter((run) => run.reached).length,
+    'while starting': runs.filter((run) => run.killedInRecovery).length,
+    acked: sum((counts) => counts.acked),
+    'unknown, stored': sum((counts) => counts.unknownStored),
+    unknown: sum((counts) => counts.unknown),
+    voids: sum((counts) => counts.voids),
+    delivered: sum((counts) => counts.deliveries),
+    'ready p50 ms': Math.round(ready[Math.floor(ready.length / 2)] ?? 0),
+    'ready max ms': Math.round(ready.at(-1) ?? 0),
+    violations: folders.reduce((total, folder) => total + folder.violations.length, 0),
+  };
+  const violations = folders.flatMap(({ violations: found, dataDir }) =>
+    found.map(({ rule, subject, id, detail }) => `${rule}: ${subject} id ${id}: ${detail} (data kept in ${dataDir})`),
+  );
+  const never = [...triedSites].filter((site) => !reachedSites.has(site));
+  const notes = [
+    `failpoint sites: ${sites.length} in src, ${triedSites.size} tried, ${reachedSites.size} reached${never.length === 0 ? '' : `; not reached: ${never.join(', ')}`}`,
+  ];
+  return { rows: [row], violations, notes };
+}
+
+export const kill: Campaign = {
+  name: 'kill',
+  about: 'kill -9 at random instants and at every failpoint, under load and while starting',
+  defaultRuns: 200,
+  run: runKillCampaign,
+};

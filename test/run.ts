@@ -1,0 +1,245 @@
+/** `npm test`: lint and types, then every suite, cheapest first. See HELP below. */
+import { spawn } from 'node:child_process';
+import { globSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseArgs, styleText } from 'node:util';
+import type { ReportedTest } from './support/reporter.ts';
+import { coverage, formatCoverage } from './support/rows.ts';
+import { type FileResult, killGroup, runTestFile } from './support/test-file.ts';
+
+interface Suite {
+  readonly name: string;
+  readonly about: string;
+  readonly files: readonly string[];
+  /** Files that run at one time. */
+  readonly width: number;
+  readonly fileTimeoutMs: number;
+}
+
+interface Totals {
+  passed: number;
+  failed: number;
+  readonly skipped: { readonly what: string; readonly why: string }[];
+}
+
+const ROOT = dirname(dirname(fileURLToPath(import.meta.url)));
+const CORES = availableParallelism();
+
+/** File globs under test/ (and what to leave out). Wide suites share the cores; the others measure time or fill the machine themselves. */
+const SUITES = [
+  { name: 'tidy', about: 'house rules over the source tree', files: 'unit/tidy*', width: CORES, minutes: 2 },
+  {
+    name: 'unit',
+    about: 'pure parts, tables and properties',
+    files: 'unit/**/*',
+    not: 'unit/tidy*',
+    width: CORES,
+    minutes: 3,
+  },
+  { name: 'threads', about: 'rings and doorbells with real threads', files: 'threads/**/*', width: 1, minutes: 3 },
+  { name: 'contract', about: 'one suite for every store', files: 'contract/**/*', width: CORES, minutes: 3 },
+  { name: 'wire', about: 'bytes on the wire and what bad ones get', files: 'wire/**/*', width: CORES, minutes: 3 },
+  { name: 'sim', about: 'deterministic simulation from seeds', files: 'sim/**/*', width: CORES, minutes: 5 },
+  { name: 'e2e', about: 'a real broker process', files: 'e2e/**/*', width: 1, minutes: 6 },
+  { name: 'faults', about: 'kills, disk errors, power cuts', files: 'faults/**/*', width: 1, minutes: 10 },
+] as const;
+
+const HELP = `usage: npm test -- [options]
+
+  --suite NAME   run one suite only, may be repeated: lint, ${SUITES.map((suite) => suite.name).join(', ')}
+  --grep REGEX   run only tests whose name matches
+  --verbose      name every test
+  --bail         stop after the first suite that fails
+  --rows         print which test covers which known trap, and run nothing
+  -h, --help     this text
+
+BROKER_TEST_NO_SKIP=1 makes every skipped test a failure.
+Exit code: 0 all passed, 1 something failed, 2 wrong usage.
+Example: npm test -- --suite unit --grep 'duration'
+`;
+
+const { values: options } = parseArgs({
+  options: {
+    suite: { type: 'string', multiple: true },
+    grep: { type: 'string' },
+    verbose: { type: 'boolean', default: false },
+    bail: { type: 'boolean', default: false },
+    rows: { type: 'boolean', default: false },
+    help: { type: 'boolean', short: 'h', default: false },
+  },
+});
+const isStrict = process.env.BROKER_TEST_NO_SKIP === '1';
+const groups = new Set<number>();
+
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+  process.on(signal, () => {
+    for (const group of groups) killGroup(group);
+    process.exit(130);
+  });
+}
+process.exitCode = await main();
+
+async function main(): Promise<number> {
+  if (options.help) {
+    print(HELP);
+    return 0;
+  }
+  if (options.rows) {
+    print(formatCoverage(coverage(ROOT)));
+    return 0;
+  }
+  const names = ['lint', ...SUITES.map((suite) => suite.name)];
+  const unknown = options.suite?.find((name) => !names.includes(name));
+  if (unknown !== undefined) {
+    process.stderr.write(`unknown suite "${unknown}": there are ${names.join(', ')}\n`);
+    return 2;
+  }
+  const totals: Totals = { passed: 0, failed: 0, skipped: [] };
+  const isChosen = (name: string): boolean => options.suite?.includes(name) ?? true;
+  if (isChosen('lint') && options.grep === undefined) await runChecks(totals);
+  for (const suite of SUITES) {
+    if (options.bail && totals.failed > 0) break;
+    if (isChosen(suite.name)) await runSuite(toSuite(suite), totals);
+  }
+  return conclude(totals);
+}
+
+function toSuite(row: (typeof SUITES)[number]): Suite {
+  const exclude = 'not' in row ? globSync(`test/${row.not}.test.ts`, { cwd: ROOT }) : [];
+  const files = globSync(`test/${row.files}.test.ts`, { cwd: ROOT }).filter((file) => !exclude.includes(file));
+  return {
+    name: row.name,
+    about: row.about,
+    files: files.sort(),
+    width: row.width,
+    fileTimeoutMs: row.minutes * 60_000,
+  };
+}
+
+/** Lint and types run side by side; each counts as one test. */
+async function runChecks(totals: Totals): Promise<void> {
+  const began = performance.now();
+  const checks = [
+    { name: 'biome ci', args: ['@biomejs/biome/bin/biome', 'ci', '--colors=off', '.'] },
+    { name: 'tsc --noEmit', args: ['typescript/bin/tsc', '--noEmit', '--pretty', 'false'] },
+  ];
+  const results = await Promise.all(checks.map((check) => runCheck(check.args)));
+  const failed = results.filter((result) => result.code !== 0).length;
+  totals.failed += failed;
+  totals.passed += results.length - failed;
+  headline(
+    'lint',
+    'format, lint, types',
+    { passed: results.length - failed, failed, skipped: 0 },
+    performance.now() - began,
+  );
+  results.forEach((result, index) => {
+    if (result.code !== 0) print(`${mark('failed')} ${checks[index]?.name}\n${indent(result.output)}`);
+  });
+}
+
+function runCheck(args: readonly string[]): Promise<{ code: number | null; output: string }> {
+  const [script, ...rest] = args as [string, ...string[]];
+  return new Promise((resolve, reject) => {
+    const child = spawn(process.execPath, [join(ROOT, 'node_modules', script), ...rest], { cwd: ROOT });
+    let output = '';
+    for (const stream of [child.stdout, child.stderr]) {
+      stream.setEncoding('utf8').on('data', (text: string) => {
+        output += text;
+      });
+    }
+    child.on('error', reject);
+    child.on('close', (code) => resolve({ code, output }));
+  });
+}
+
+async function runSuite(suite: Suite, totals: Totals): Promise<void> {
+  if (suite.files.length === 0) return;
+  const began = performance.now();
+  const results: FileResult[] = [];
+  const waiting = [...suite.files];
+  const work = async (): Promise<void> => {
+    for (let file = waiting.shift(); file !== undefined; file = waiting.shift()) {
+      const grep = options.grep ?? null;
+      results.push(await runTestFile({ root: ROOT, file, timeoutMs: suite.fileTimeoutMs, grep, groups }));
+    }
+  };
+  await Promise.all(Array.from({ length: suite.width }, work));
+
+  const tests = results.flatMap((result) => result.tests).filter((test) => !test.isGroup);
+  const count = (kind: ReportedTest['kind']): number => tests.filter((test) => test.kind === kind).length;
+  const problems = results.filter((result) => result.problem !== '').length;
+  const counts = { passed: count('passed'), failed: count('failed') + problems, skipped: count('skipped') };
+  totals.passed += counts.passed;
+  totals.failed += counts.failed;
+  headline(suite.name, `${suite.about}, ${suite.files.length} files`, counts, performance.now() - began);
+  for (const result of results.sort((left, right) => (left.file < right.file ? -1 : 1))) {
+    printFile(result);
+    for (const test of result.tests) {
+      if (test.kind === 'skipped') totals.skipped.push({ what: `${result.file}: ${test.name}`, why: test.detail });
+    }
+  }
+}
+
+function printFile(result: FileResult): void {
+  if (options.verbose) print(`  ${result.file} (${seconds(result.durationMs)})`);
+  for (const test of result.tests) {
+    if (test.kind === 'failed' && test.detail !== '') {
+      print(`${mark('failed')} ${result.file}: ${test.name}\n${indent(test.detail)}`);
+    } else if (options.verbose) {
+      print(`${'  '.repeat(test.nesting + 1)}${mark(test.kind)} ${test.name} (${seconds(test.durationMs)})`);
+    }
+  }
+  if (result.problem !== '') print(`${mark('failed')} ${result.file}: ${result.problem}`);
+  const isFailed = result.problem !== '' || result.tests.some((test) => test.kind === 'failed');
+  if (isFailed && result.output.trim() !== '')
+    print(indent(`printed by ${result.file}:\n${indent(result.output.trimEnd())}`));
+}
+
+function conclude(totals: Totals): number {
+  const skips = totals.skipped.length;
+  if (skips > 0) {
+    const verdict = isStrict
+      ? 'FAILED, since BROKER_TEST_NO_SKIP=1: skipped tests'
+      : 'SKIPPED: these tests did not run here';
+    print(`\n${styleText('yellow', `${verdict} (what: why, how to enable)`)}`);
+    for (const { what, why } of totals.skipped) print(`  - ${what}: ${why === '' ? 'no reason given' : why}`);
+  }
+  const failed = totals.failed + (isStrict ? skips : 0);
+  print(`\n${totals.passed} passed, ${failed} failed, ${isStrict ? 0 : skips} skipped`);
+  const isEmpty = totals.passed === 0 && skips === 0;
+  if (isEmpty) process.stderr.write('no test has run\n');
+  return failed > 0 || isEmpty ? 1 : 0;
+}
+
+function headline(
+  name: string,
+  about: string,
+  counts: { passed: number; failed: number; skipped: number },
+  ms: number,
+): void {
+  const parts = [`${counts.passed} passed`];
+  if (counts.failed > 0) parts.push(`${counts.failed} failed`);
+  if (counts.skipped > 0) parts.push(`${counts.skipped} skipped`);
+  const state = counts.failed > 0 ? 'failed' : 'passed';
+  print(`${mark(state)} ${name.padEnd(9)} ${parts.join(', ').padEnd(28)} ${seconds(ms).padStart(7)}  ${about}`);
+}
+
+function mark(kind: ReportedTest['kind']): string {
+  if (kind === 'failed') return styleText('red', '✗');
+  return kind === 'skipped' ? styleText('yellow', '-') : styleText('green', '✓');
+}
+
+function seconds(ms: number): string {
+  return `${(ms / 1_000).toFixed(ms < 10_000 ? 2 : 1)} s`;
+}
+
+function indent(text: string): string {
+  return text.replace(/^/gm, '    ');
+}
+
+function print(text: string): void {
+  process.stdout.write(`${text}\n`);
+}

@@ -1,0 +1,125 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { BinaryWriter } from '@bufbuild/protobuf/wire';
+import { Metadata, type ServiceError, status } from '@grpc/grpc-js';
+import fc from 'fast-check';
+import { EXIT, explain, reasonOf } from '../../src/cli/failure.ts';
+import { linesOf } from '../../src/cli/lines.ts';
+import { messageToJson } from '../../src/cli/message.ts';
+import { formatTable } from '../../src/cli/output.ts';
+import { parseStart } from '../../src/cli/parse.ts';
+
+async function linesIn(chunks: readonly Uint8Array[], bytesMax?: number): Promise<string[]> {
+  async function* source() {
+    yield* chunks;
+  }
+  const lines: string[] = [];
+  for await (const line of linesOf(source(), bytesMax)) lines.push(Buffer.from(line).toString('latin1'));
+  return lines;
+}
+
+test('lines are the same however the input is cut into chunks', async () => {
+  await fc.assert(
+    fc.asyncProperty(fc.array(fc.constantFrom('a', 'é', '\n', '\r')), fc.array(fc.nat(40)), async (letters, cuts) => {
+      const bytes = Buffer.from(letters.join(''));
+      const expected = bytes.toString('latin1').split('\n');
+      if (expected.at(-1) === '') expected.pop();
+      const points = [
+        0,
+        ...cuts.map((cut) => Math.min(cut, bytes.length)).sort((left, right) => left - right),
+        bytes.length,
+      ];
+      const chunks = points.slice(1).map((end, index) => bytes.subarray(points[index], end));
+      assert.deepEqual(await linesIn(chunks), expected);
+    }),
+  );
+});
+
+test('a line past the limit is refused instead of collected', async () => {
+  await assert.rejects(linesIn([Buffer.from('abc'), Buffer.from('def')], 5), RangeError);
+});
+
+const NOW = Date.parse('2026-01-01T00:00:00Z');
+for (const [text, expected] of [
+  ['new', { kind: 'new' }],
+  ['earliest', { kind: 'earliest' }],
+  ['42', { kind: 'id', id: 42 }],
+  ['2025-12-31T23:00:00Z', { kind: 'time', ms: NOW - 3_600_000 }],
+  ['2026-01-01T01:00:00+01:00', { kind: 'time', ms: NOW }],
+  ['2026-01-01', { kind: 'time', ms: NOW }],
+  ['15m', { kind: 'time', ms: NOW - 900_000 }],
+] as const) {
+  test(`--from ${text}`, () => assert.deepEqual(parseStart(text, NOW), expected));
+}
+
+for (const text of ['', '-1', '1.5', '2026', '2026-13-01', 'NaN', '01/02/2026', '1969-01-01']) {
+  if (text === '2026') continue; // an id
+  test(`--from ${text} is refused`, () => assert.throws(() => parseStart(text, NOW), /--from/));
+}
+
+test('any message as JSON gives its bytes back', () => {
+  fc.assert(
+    fc.property(fc.uint8Array(), fc.uint8Array(), (body, value) => {
+      const message = { id: 1, subject: 's', publishedAt: 0, headers: [{ key: 'k', value }], body };
+      const json = JSON.parse(JSON.stringify(messageToJson(message))) as {
+        body?: string;
+        bodyBase64?: string;
+        headers: { value?: string; valueBase64?: string }[];
+      };
+      const back = (text: string | undefined, base64: string | undefined): Buffer =>
+        text === undefined ? Buffer.from(base64 ?? '', 'base64') : Buffer.from(text);
+      assert.deepEqual(back(json.body, json.bodyBase64), Buffer.from(body));
+      assert.deepEqual(back(json.headers[0]?.value, json.headers[0]?.valueBase64), Buffer.from(value));
+    }),
+  );
+});
+
+test('a table without rows has its headings', () => {
+  assert.equal(formatTable([], ['subject', 'head']), 'SUBJECT  HEAD');
+});
+
+function failure(code: status, details: string, reason?: string): ServiceError {
+  const metadata = new Metadata();
+  if (reason !== undefined) {
+    const info = new BinaryWriter().uint32(10).string(reason).uint32(18).string('broker').finish();
+    const any = new BinaryWriter()
+      .uint32(10)
+      .string('type.googleapis.com/google.rpc.ErrorInfo')
+      .uint32(18)
+      .bytes(info)
+      .finish();
+    const rpcStatus = new BinaryWriter()
+      .uint32(8)
+      .int32(code)
+      .uint32(18)
+      .string(details)
+      .uint32(26)
+      .bytes(any)
+      .finish();
+    metadata.set('grpc-status-details-bin', Buffer.from(rpcStatus));
+  }
+  return Object.assign(new Error(details), { code, details, metadata });
+}
+
+test('[P11] an answer of the broker is shown with its reason and what to do next', () => {
+  const error = explain(failure(status.INVALID_ARGUMENT, 'the id has expired', 'ID_EXPIRED'), 'h:1');
+  assert.equal(error.exitCode, EXIT.failed);
+  assert.equal(error.message, 'the id has expired (ID_EXPIRED)');
+  assert.equal(error.next, 'skip it');
+});
+
+test('UNAVAILABLE from a broker is an answer, without its word it is nobody there', () => {
+  assert.equal(explain(failure(status.UNAVAILABLE, 'starting', 'NOT_READY'), 'h:1').exitCode, EXIT.failed);
+  assert.equal(explain(failure(status.UNAVAILABLE, 'refused'), 'h:1').exitCode, EXIT.unreachable);
+});
+
+test('error details that cannot be read are as none', () => {
+  fc.assert(
+    fc.property(fc.uint8Array(), (bytes) => {
+      const metadata = new Metadata();
+      metadata.set('grpc-status-details-bin', Buffer.from(bytes));
+      const reason = reasonOf(metadata);
+      assert.ok(reason === null || typeof reason === 'string');
+    }),
+  );
+});

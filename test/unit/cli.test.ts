@@ -1,0 +1,393 @@
+import assert from 'node:assert/strict';
+import { Readable, Writable } from 'node:stream';
+import { test } from 'node:test';
+import type { Connection, PublishInput } from '../../src/cli/connection.ts';
+import type { ConnectOptions } from '../../src/cli/context.ts';
+import { CliError, EXIT } from '../../src/cli/failure.ts';
+import type { Message } from '../../src/cli/message.ts';
+import { type RunOptions, run } from '../../src/cli/run.ts';
+import type { Config } from '../../src/config/schema.ts';
+
+class Sink extends Writable {
+  readonly isTTY: boolean;
+  readonly #failure: Error | null;
+  #chunks: Buffer[] = [];
+
+  constructor(options: { isTTY?: boolean; failure?: Error } = {}) {
+    super();
+    this.isTTY = options.isTTY ?? false;
+    this.#failure = options.failure ?? null;
+  }
+
+  override _write(chunk: Buffer, _encoding: string, done: (error?: Error | null) => void): void {
+    if (this.#failure === null) this.#chunks.push(chunk);
+    done(this.#failure);
+  }
+
+  get bytes(): Buffer {
+    return Buffer.concat(this.#chunks);
+  }
+
+  get text(): string {
+    return this.bytes.toString();
+  }
+}
+
+function message(id: number, body: string | Uint8Array): Message {
+  const headers = [{ key: 'k', value: Buffer.from('v') }];
+  return { id, subject: 'a.b', publishedAt: 1_000, headers, body: Buffer.from(body) };
+}
+
+/** A broker that keeps what it is told. */
+class FakeBroker implements Connection {
+  readonly published: PublishInput[] = [];
+  readonly asked: unknown[] = [];
+  messages: Message[] = [message(1, 'one'), message(2, 'two'), message(3, 'three')];
+  failAt = Number.POSITIVE_INFINITY;
+  isClosed = false;
+
+  async publish(input: PublishInput): Promise<number> {
+    if (this.published.length + 1 === this.failAt)
+      throw new CliError(EXIT.failed, 'the queue is full (QUEUE_FULL)', 'wait and retry');
+    this.published.push(input);
+    return this.published.length;
+  }
+  async fetch(subject: string, id: number): Promise<Message> {
+    this.asked.push({ subject, id });
+    return message(id, Buffer.from([0xff, 0x00]));
+  }
+  async *subscribe(subject: string, start: unknown): AsyncGenerator<Message> {
+    this.asked.push({ subject, start });
+    yield* this.messages;
+  }
+  async status(): Promise<{ node: string; ready: boolean; subjects: number }> {
+    return { node: 'n1', ready: true, subjects: 1_234 };
+  }
+  async *listSubjects(prefix: string) {
+    this.asked.push({ prefix });
+    yield { subject: 'a', first: 1, settled: 9, head: 10 };
+    yield { subject: 'long.name', first: 1, settled: 1_000, head: 1_000 };
+  }
+  async subjectInfo(subject: string) {
+    return { subject, first: 1, settled: 2, head: 3 };
+  }
+  async trim(subject: string, first: number) {
+    return { subject, first, settled: 9, head: 9 };
+  }
+  close(): void {
+    this.isClosed = true;
+  }
+}
+
+async function broker(
+  argv: readonly string[],
+  options: Partial<RunOptions> & { fake?: FakeBroker; input?: string | null } = {},
+) {
+  const fake = options.fake ?? new FakeBroker();
+  const connected: ConnectOptions[] = [];
+  const served: Config[] = [];
+  const stdout = new Sink();
+  const stderr = new Sink();
+  const stdin = Object.assign(Readable.from(options.input === undefined ? [] : [Buffer.from(options.input ?? '')]), {
+    isTTY: false,
+  });
+  const code = await run(argv, {
+    environment: {},
+    stdin,
+    stdout,
+    stderr,
+    now: () => Date.parse('2026-01-01T00:00:00Z'),
+    serve: async (config) => {
+      served.push(config);
+      return 0;
+    },
+    connect: (given) => {
+      connected.push(given);
+      return fake;
+    },
+    ...options,
+  });
+  return { code, out: stdout.text, bytes: stdout.bytes, err: stderr.text, fake, connected, served };
+}
+
+test('publish BODY prints the id and passes every option on', async () => {
+  const argv = [
+    'publish',
+    'a.b',
+    'hello',
+    '--header',
+    'k=v=w',
+    '--header',
+    'e=',
+    '--expire',
+    '1m',
+    '--producer',
+    'p',
+    '--sequence',
+    '7',
+  ];
+  const { code, out, fake } = await broker(argv);
+  assert.equal(code, 0);
+  assert.equal(out, '1\n');
+  assert.deepEqual(fake.published, [
+    {
+      subject: 'a.b',
+      body: Buffer.from('hello'),
+      headers: [
+        { key: 'k', value: Buffer.from('v=w') },
+        { key: 'e', value: Buffer.from('') },
+      ],
+      expirationSeconds: 60,
+      producer: { id: 'p', sequence: 7 },
+    },
+  ]);
+  assert.ok(fake.isClosed);
+});
+
+for (const argv of [
+  ['publish', 's', '-'],
+  ['publish', 's'],
+]) {
+  test(`${argv.join(' ')} reads the whole input as one body`, async () => {
+    const { fake } = await broker(argv, { input: 'x\ny\n' });
+    assert.deepEqual(
+      fake.published.map((input) => String(input.body)),
+      ['x\ny\n'],
+    );
+  });
+}
+
+for (const inFlight of [1, 2, 100]) {
+  test(`publish --lines with ${inFlight} in flight sends each line and prints the ids in order`, async () => {
+    const argv = [
+      'publish',
+      's',
+      '--lines',
+      '--in-flight',
+      String(inFlight),
+      '--producer',
+      'p',
+      '--sequence',
+      '5',
+      '-o',
+      'json',
+    ];
+    const { code, out, fake } = await broker(argv, { input: 'one\n\nthree' });
+    assert.equal(code, 0);
+    assert.deepEqual(
+      fake.published.map((input) => [String(input.body), input.producer?.sequence]),
+      [
+        ['one', 5],
+        ['', 6],
+        ['three', 7],
+      ],
+    );
+    assert.equal(out, '{"id":1,"subject":"s"}\n{"id":2,"subject":"s"}\n{"id":3,"subject":"s"}\n');
+  });
+}
+
+test('publish --lines stops at the line that fails and names it', async () => {
+  const fake = new FakeBroker();
+  fake.failAt = 3;
+  const { code, out, err } = await broker(['publish', 's', '--lines'], { fake, input: 'a\nb\nc\nd\n' });
+  assert.equal(code, 1);
+  assert.equal(out, '1\n2\n');
+  assert.equal(err, 'broker: line 3: the queue is full (QUEUE_FULL)\n  wait and retry\n');
+});
+
+test('progress is shown on a terminal only', async () => {
+  const terminal = new Sink({ isTTY: true });
+  await broker(['publish', 's', '--lines'], { input: 'a\nb\n', stderr: terminal });
+  assert.match(terminal.text, /\r2 published, /);
+  assert.equal((await broker(['publish', 's', '--lines'], { input: 'a\nb\n' })).err, '');
+});
+
+test('subscribe prints a body a line and stops after --count', async () => {
+  const { code, out, fake } = await broker(['subscribe', 's', '--from', '2', '--count', '2']);
+  assert.equal(code, 0);
+  assert.equal(out, 'one\ntwo\n');
+  assert.deepEqual(fake.asked, [{ subject: 's', start: { kind: 'id', id: 2 } }]);
+});
+
+test('subscribe -o json prints one object a line', async () => {
+  const { out } = await broker(['subscribe', 's', '--count', '1', '-o', 'json']);
+  assert.equal(
+    out,
+    '{"id":1,"subject":"a.b","publishedAt":"1970-01-01T00:00:01.000Z","headers":[{"key":"k","value":"v"}],"body":"one"}\n',
+  );
+});
+
+test('fetch writes the bytes of the body as they are, with a line break only on a terminal', async () => {
+  assert.deepEqual((await broker(['fetch', 's', '4'])).bytes, Buffer.from([0xff, 0x00]));
+  const terminal = new Sink({ isTTY: true });
+  await broker(['fetch', 's', '4'], { stdout: terminal });
+  assert.deepEqual(terminal.bytes, Buffer.from([0xff, 0x00, 0x0a]));
+});
+
+test('fetch -o json gives base64 for bytes that are not text', async () => {
+  const { out } = await broker(['fetch', 's', '4', '-o', 'json']);
+  const parsed = JSON.parse(out) as Record<string, unknown>;
+  assert.equal(parsed.bodyBase64, '/wA=');
+  assert.ok(!('body' in parsed));
+});
+
+test('status and subjects print tables or JSON', async () => {
+  assert.equal((await broker(['status'])).out, 'node      n1\nready     true\nsubjects  1,234\n');
+  assert.equal((await broker(['status', '-o', 'json'])).out, '{"node":"n1","ready":true,"subjects":1234}\n');
+  assert.equal(
+    (await broker(['subjects', 'list'])).out,
+    'SUBJECT    FIRST  SETTLED   HEAD\na              1        9     10\nlong.name      1    1,000  1,000\n',
+  );
+  assert.equal(
+    (await broker(['subjects', 'info', 'x', '-o', 'json'])).out,
+    '{"subject":"x","first":1,"settled":2,"head":3}\n',
+  );
+  assert.match((await broker(['subjects', 'trim', 'x', '--before', '5'])).out, /^first {4}5$/m);
+});
+
+test('subjects list says when it is cut', async () => {
+  const { out, err } = await broker(['subjects', 'list', '--limit', '1', '-o', 'json']);
+  assert.equal(out.split('\n').length, 2);
+  assert.match(err, /there are more than 1/);
+});
+
+test('the address is --address, else BROKER_ADDRESS, else the default port on loopback', async () => {
+  const environment = { BROKER_ADDRESS: 'h:2' };
+  const addressOf = async (argv: string[], env: Record<string, string>): Promise<unknown> =>
+    (await broker(['status', ...argv], { environment: env })).connected[0]?.address;
+  assert.equal(await addressOf(['--address', '[::1]:1'], environment), '[::1]:1');
+  assert.equal(await addressOf([], environment), 'h:2');
+  assert.equal(await addressOf([], {}), '127.0.0.1:8081');
+});
+
+test('serve hands the checked configuration over and answers its exit code', async () => {
+  const { code, served } = await broker(['serve', '--shards', '3'], { environment: { BROKER_LOG_LEVEL: 'warn' } });
+  assert.equal(code, 0);
+  assert.equal(served[0]?.shards.count, 3);
+  assert.equal(served[0]?.log.level, 'warn');
+  assert.equal((await broker(['serve'], { serve: async () => 7 })).code, 7);
+});
+
+test('serve with a wrong configuration: exit code 2, one line, nothing started', async () => {
+  const { code, err, served } = await broker(['serve', '--shrads', '3']);
+  assert.equal(code, 2);
+  assert.equal(err, 'broker: unknown flag --shrads "3": did you mean --shards?\n');
+  assert.deepEqual(served, []);
+});
+
+test('config print names origins, config check only checks', async () => {
+  const { out } = await broker(['config', 'print', '--origins', '--shards', '3', '-o', 'json']);
+  const rows = out
+    .trimEnd()
+    .split('\n')
+    .map((line) => JSON.parse(line) as Record<string, unknown>);
+  assert.deepEqual(
+    rows.find((row) => row.key === 'shards.count'),
+    { key: 'shards.count', value: '3', origin: 'flag', place: '--shards' },
+  );
+  assert.equal(
+    (await broker(['config', 'check', '--shards', '3', '-o', 'json'])).out,
+    '{"valid":true,"keys_set":1,"file":null}\n',
+  );
+  assert.equal((await broker(['config', 'check', '--shards', 'x'])).code, 2);
+});
+
+const WRONG: readonly (readonly [readonly string[], RegExp])[] = [
+  [['publsh'], /unknown command 'publsh' \(Did you mean publish\?\)/],
+  [['publish'], /missing required argument 'subject'/],
+  [['publish', 's', 'b', 'c'], /too many arguments/],
+  [['publish', 's', 'b', '--lines'], /--lines reads the input/],
+  [['publish', 's', 'b', '--producer', 'p'], /--producer and --sequence go together/],
+  [['publish', 's', 'b', '--sequence', '0', '--producer', 'p'], /--sequence 0: must be a whole number from 1/],
+  [['publish', 's', 'b', '--header', 'nope'], /--header nope: must be KEY=VALUE/],
+  [['publish', 's', 'b', '--expire', '500ms'], /--expire 500ms: must be a duration of whole seconds/],
+  [['publish', 's', 'b', '--expire', '30000d'], /--expire 30000d/],
+  [['publish', 's', 'b', '--in-flight', '1001'], /--in-flight 1001: must be at most 1000/],
+  [['publish', 's', 'b', '-o', 'xml'], /-o xml: must be table or json/],
+  [['publish', 's', 'b', '--timeout', '5'], /--timeout 5: must be a duration/],
+  [['publish', 's', 'b', '--address', 'host'], /--address host: must be HOST:PORT/],
+  [['publish', 's', 'b', '--exprie', '5s'], /unknown option '--exprie' \(Did you mean --expire\?\)/],
+  [['fetch', 's', '0'], /ID 0: must be a whole number from 1/],
+  [['fetch', 's', '9007199254740992'], /ID 9007199254740992/],
+  [['subscribe', 's', '--from', 'yesterday'], /--from yesterday: must be new, earliest/],
+  [['subscribe', 's', '--from', '0'], /--from 0: must be a whole number/],
+  [['subscribe', 's', '--count', '-1'], /--count -1: must be a whole number/],
+  [['subjects', 'trim', 's'], /required option '--before <id>' not specified/],
+];
+
+for (const [argv, expected] of WRONG) {
+  test(`wrong usage is exit code 2 and says the rule: broker ${argv.join(' ')}`, async () => {
+    const { code, err, out, connected } = await broker(argv);
+    assert.equal(code, 2);
+    assert.match(err, expected);
+    assert.equal(out, '');
+    assert.deepEqual(connected, []);
+  });
+}
+
+for (const argv of [[], ['subjects'], ['config']]) {
+  test(`"${['broker', ...argv].join(' ')}" alone shows what there is, exit code 2`, async () => {
+    const { code, out } = await broker(argv);
+    assert.equal(code, 2);
+    assert.match(out, /^Usage: broker/);
+  });
+}
+
+const COMMANDS = [
+  'serve',
+  'publish',
+  'subscribe',
+  'fetch',
+  'status',
+  'subjects list',
+  'subjects info',
+  'subjects trim',
+  'config print',
+  'config check',
+];
+
+for (const command of COMMANDS) {
+  test(`help of ${command} ends with an example of itself`, async () => {
+    const { code, out } = await broker([...command.split(' '), '--help']);
+    assert.equal(code, 0);
+    assert.match(out, new RegExp(`Example:\\n(.*\\n)*.*broker ${command}`));
+  });
+}
+
+test('a reader that leaves early is no error', async () => {
+  const stdout = new Sink({ failure: Object.assign(new Error('write EPIPE'), { code: 'EPIPE' }) });
+  const { code, err, fake } = await broker(['subscribe', 's'], { stdout });
+  assert.equal(code, 0);
+  assert.equal(err, '');
+  assert.ok(fake.isClosed);
+});
+
+test('output that fails otherwise is told', async () => {
+  const stdout = new Sink({ failure: Object.assign(new Error('ENOSPC: no space'), { code: 'ENOSPC' }) });
+  const { code, err } = await broker(['fetch', 's', '1'], { stdout });
+  assert.equal(code, 1);
+  assert.match(err, /ENOSPC/);
+});
+
+test('nobody at the address: exit code 3, and what to do', async () => {
+  const { connectOverGrpc } = await import('../../src/cli/grpc-connection.ts');
+  const { code, err } = await broker(['fetch', 's', '1', '--address', '127.0.0.1:1'], { connect: connectOverGrpc });
+  assert.equal(code, 3);
+  assert.match(err, /^broker: cannot connect to 127\.0\.0\.1:1: .*\n {2}start a broker with `broker serve`/);
+  const stream = await broker(['subscribe', 's', '--address', '127.0.0.1:1'], { connect: connectOverGrpc });
+  assert.equal(stream.code, 3);
+});
+
+test('Ctrl-C while it waits for input: exit code 130, no message, the connection closed', async () => {
+  for (const argv of [
+    ['publish', 's', '--lines'],
+    ['publish', 's', '-'],
+  ]) {
+    const stdin = Object.assign(new Readable({ read: () => undefined }), { isTTY: false });
+    setImmediate(() => process.emit('SIGINT'));
+    const { code, err, fake } = await broker(argv, { stdin });
+    assert.equal(code, 130);
+    assert.equal(err, '');
+    assert.ok(fake.isClosed);
+  }
+});

@@ -1,0 +1,325 @@
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import fc from 'fast-check';
+import { configurationJsonSchema, configurationMarkdown } from '../../src/config/document.ts';
+import { failpointSpec } from '../../src/config/environment.ts';
+import { ConfigError, type ConfigInput, defaultConfig, loadConfig } from '../../src/config/load.ts';
+import { editDistance, flagOf, nearest, variableOf } from '../../src/config/names.ts';
+import { RULES } from '../../src/config/rules.ts';
+import { allKeys } from '../../src/config/schema.ts';
+import { ROOT } from '../support/source-tree.ts';
+
+const MACHINE = { cores: 8 };
+
+function load(input: Partial<ConfigInput> & { yaml?: string } = {}) {
+  const { yaml, ...rest } = input;
+  const file = yaml === undefined ? [] : ['--config', 'broker.yaml'];
+  return loadConfig({
+    environment: {},
+    machine: MACHINE,
+    readFile: () => yaml ?? assert.fail('no file may be read'),
+    ...rest,
+    argv: [...file, ...(input.argv ?? [])],
+  });
+}
+
+function problemsOf(input: Parameters<typeof load>[0]): readonly string[] {
+  try {
+    load(input);
+  } catch (error) {
+    if (error instanceof ConfigError) return error.problems;
+    throw error;
+  }
+  return assert.fail('the configuration was taken');
+}
+
+test('defaults need nothing and are numbers of ms and bytes', () => {
+  const { config } = load();
+  assert.equal(config.dataDir, './data');
+  assert.equal(config.nodeId, null);
+  assert.equal(config.shards.count, 7);
+  assert.deepEqual(config.grpc.listen, { host: '127.0.0.1', port: 8081 });
+  assert.equal(config.limits.bodyBytes, 1_048_576);
+  assert.equal(config.batch.lingerMs, 1);
+  assert.equal(config.retention.maxAgeMs, 0);
+  assert.equal(config.acceptClock, false);
+});
+
+for (const [cores, shards] of [
+  [1, 1],
+  [2, 1],
+  [4, 3],
+  [256, 64],
+] as const) {
+  test(`${cores} cores make ${shards} shards`, () => {
+    assert.equal(load({ machine: { cores } }).config.shards.count, shards);
+  });
+}
+
+test('the configuration is frozen to the last level', () => {
+  const { config } = load({ argv: ['--grpc-listen', '0.0.0.0:9'] });
+  for (const value of [config, config.limits, config.grpc, config.grpc.listen, config.admin.listen]) {
+    assert.ok(Object.isFrozen(value));
+  }
+});
+
+test('flag beats variable beats file beats default, and each says where it comes from', () => {
+  const yaml = 'shards: 2\nbatch:\n  linger: 2ms\n  bytes: 8KiB\ngroups: { in_flight: 3 }\n';
+  const environment = { BROKER_SHARDS: '3', BROKER_BATCH_LINGER: '3ms' };
+  const { config, rows } = load({ yaml, environment, argv: ['--shards', '4'] });
+  assert.equal(config.shards.count, 4);
+  assert.equal(config.batch.lingerMs, 3);
+  assert.equal(config.batch.bytes, 8192);
+  const origin = (key: string) => rows.find((row) => row.key === key)?.origin;
+  assert.deepEqual(origin('shards.count'), { source: 'flag', place: '--shards' });
+  assert.deepEqual(origin('batch.linger'), { source: 'env', place: 'BROKER_BATCH_LINGER' });
+  assert.deepEqual(origin('batch.bytes'), { source: 'file', place: 'broker.yaml:4' });
+  assert.deepEqual(origin('groups.in_flight'), { source: 'file', place: 'broker.yaml:5' });
+  assert.deepEqual(origin('ring.bytes'), { source: 'default', place: '' });
+});
+
+test('the file may be named by BROKER_CONFIG, and --config is stronger', () => {
+  const read: string[] = [];
+  const readFile = (path: string): string => {
+    read.push(path);
+    return '';
+  };
+  load({ environment: { BROKER_CONFIG: 'a.yaml' }, readFile });
+  load({ environment: { BROKER_CONFIG: 'a.yaml' }, argv: ['--config=b.yaml'], readFile });
+  assert.deepEqual(read, ['a.yaml', 'b.yaml']);
+});
+
+test('every key can be set as flag, variable and in the file, with the value that its default is written as', () => {
+  for (const key of allKeys()) {
+    if (key.field.default === null) continue;
+    const given = typeof key.field.default === 'function' ? '5' : key.field.format(key.field.default);
+    const yaml = key.key.includes('.') ? `${key.key.replace('.', ': {')}: "${given}"}` : `${key.key}: "${given}"`;
+    const expected = load({ argv: [flagOf(key.name), given] });
+    assert.deepEqual(load({ argv: [`${flagOf(key.name)}=${given}`] }).config, expected.config, key.key);
+    assert.deepEqual(load({ environment: { [variableOf(key.name)]: given } }).config, expected.config, key.key);
+    assert.deepEqual(load({ yaml }).config, expected.config, key.key);
+  }
+});
+
+test('no two keys share a flag or a variable', () => {
+  const names = allKeys().flatMap((key) => [flagOf(key.name), variableOf(key.name)]);
+  assert.equal(new Set(names).size, names.length);
+});
+
+test('a key with a short name is the same in both spellings in the file', () => {
+  assert.equal(load({ yaml: 'shards: 5' }).config.shards.count, 5);
+  assert.equal(load({ yaml: 'shards: { count: 5 }' }).config.shards.count, 5);
+  assert.equal(load({ yaml: 'store: embedded' }).config.store.kind, 'embedded');
+});
+
+test('a true-or-false flag needs no value', () => {
+  assert.equal(load({ argv: ['--accept-clock'] }).config.acceptClock, true);
+  assert.equal(load({ argv: ['--accept-clock', '--shards', '2'] }).config.acceptClock, true);
+  assert.equal(load({ argv: ['--accept-clock', 'false'] }).config.acceptClock, false);
+  assert.equal(load({ argv: ['--accept-clock=false'] }).config.acceptClock, false);
+});
+
+const REFUSED: readonly [string, Parameters<typeof load>[0], RegExp][] = [
+  ['unknown flag', { argv: ['--shrads', '2'] }, /^unknown flag --shrads "2": did you mean --shards\?$/],
+  [
+    'key of the file as a flag',
+    { argv: ['--batch_linger=2ms'] },
+    /^unknown flag --batch_linger "2ms": did you mean --batch-linger\?$/,
+  ],
+  [
+    'flag without a name near it',
+    { argv: ['--frobnicate'] },
+    /^unknown flag --frobnicate: `broker config print` lists all keys$/,
+  ],
+  ['flag without value', { argv: ['--data-dir'] }, /^--data-dir needs a value$/],
+  ['flag followed by a flag', { argv: ['--data-dir', '--accept-clock'] }, /^--data-dir needs a value$/],
+  ['flag twice', { argv: ['--shards', '2', '--shards=3'] }, /^--shards "3": given twice$/],
+  ['stray argument', { argv: ['here'] }, /^unexpected argument "here"/],
+  [
+    'unknown variable',
+    { environment: { BROKER_DATADIR: 'x' } },
+    /^unknown variable BROKER_DATADIR "x": did you mean BROKER_DATA_DIR\?$/,
+  ],
+  ['unknown key in the file', { yaml: 'limits:\n  body: 3' }, /^broker\.yaml:2: unknown key limits\.body 3: /],
+  [
+    'unknown section in the file',
+    { yaml: 'a: 1\n'.replace('a', 'limit') },
+    /^broker\.yaml:1: unknown key limit 1: did you mean limits\?$/,
+  ],
+  ['value where a section belongs', { yaml: 'limits: 3' }, /^broker\.yaml:1: limits is a group of keys/],
+  ['list where a value belongs', { yaml: 'data_dir: [a]' }, /^broker\.yaml:1: data_dir: must be the path of a folder$/],
+  ['nothing where a value belongs', { yaml: 'data_dir:' }, /^broker\.yaml:1: data_dir: must be the path of a folder$/],
+  ['key twice in the file', { yaml: 'shards: 1\nshards: 2' }, /^broker\.yaml:2: not valid YAML: .*unique/],
+  [
+    'both spellings in the file',
+    { yaml: 'shards: 1\nshards.count: 2' },
+    /^broker\.yaml:2: shards\.count 2: already set at broker\.yaml:1$/,
+  ],
+  ['file that is not YAML', { yaml: 'a: [' }, /^broker\.yaml:1: not valid YAML: /],
+  ['file that is no mapping', { yaml: '- a' }, /^broker\.yaml: must be a mapping/],
+  [
+    'duration without unit',
+    { argv: ['--batch-linger', '5'] },
+    /^batch\.linger "5" \(--batch-linger\): must be a duration from .*; did you mean 5ms or 5s\?$/,
+  ],
+  ['duration with a word', { argv: ['--store-timeout', '5 sec'] }, /did you mean 5s\?$/],
+  ['decimal unit', { argv: ['--limits-body-bytes', '1MB'] }, /^limits\.body_bytes "1MB" .*did you mean 1MiB\?$/],
+  [
+    'duration out of range',
+    { argv: ['--batch-linger', '2s'] },
+    /^batch\.linger "2s" \(--batch-linger\): must be a duration from 1ms to 1s/,
+  ],
+  ['fraction of a millisecond', { argv: ['--batch-linger', '1.5ms'] }, /^batch\.linger "1\.5ms"/],
+  [
+    'number too small',
+    { argv: ['--shards', '0'] },
+    /^shards\.count "0" \(--shards\): must be a whole number from 1 to 64$/,
+  ],
+  [
+    'number too large',
+    { yaml: 'shards: 65' },
+    /^shards\.count 65 \(broker\.yaml:1\): must be a whole number from 1 to 64$/,
+  ],
+  ['fraction', { yaml: 'shards: 1.5' }, /must be a whole number/],
+  ['number with separators', { argv: ['--subjects-max', '1,000'] }, /did you mean 1000\?$/],
+  ['not a power of two', { argv: ['--ring-bytes', '5MiB'] }, /^ring\.bytes "5MiB" .*power of two/],
+  [
+    'other store',
+    { argv: ['--store', 'postgres'] },
+    /^store\.kind "postgres" \(--store\): must be embedded, the only store of this version$/,
+  ],
+  ['misspelt choice', { argv: ['--log-level', 'wran'] }, /did you mean warn\?$/],
+  ['port alone', { argv: ['--grpc-listen', '8081'] }, /did you mean 127\.0\.0\.1:8081\?$/],
+  ['bare IPv6', { argv: ['--grpc-listen', '::1:8081'] }, /^grpc\.listen "::1:8081" .*must be HOST:PORT/],
+  ['truth as a word', { argv: ['--accept-clock=yes'] }, /must be true or false; did you mean true\?$/],
+  ['empty path', { yaml: 'data_dir: ""' }, /must be the path of a folder/],
+  ['long value', { argv: ['--node-id', 'x'.repeat(500)] }, /^node_id "x{79}… /],
+  ['value with a line break', { argv: ['--node-id', 'a\nb'] }, /^node_id "a\\nb" /],
+];
+
+for (const [name, input, expected] of REFUSED) {
+  test(`refused with one line that names key, value and rule: ${name}`, () => {
+    const problems = problemsOf(input);
+    assert.equal(problems.length, 1, problems.join('\n'));
+    assert.match(problems[0] as string, expected);
+    assert.doesNotMatch(problems[0] as string, /\n/);
+  });
+}
+
+test('every problem is told at once', () => {
+  const problems = problemsOf({ yaml: 'shrads: 1', environment: { BROKER_X: '1' }, argv: ['--nope', '--shards', 'x'] });
+  assert.equal(problems.length, 4);
+});
+
+test('a weaker setting is checked too, although a stronger one replaces it', () => {
+  assert.equal(problemsOf({ yaml: 'shards: 0', argv: ['--shards', '2'] }).length, 1);
+});
+
+test('a file that cannot be read is named', () => {
+  const problems = problemsOf({
+    argv: ['--config', '/nowhere'],
+    readFile: () => {
+      throw new Error('ENOENT');
+    },
+  });
+  assert.deepEqual(problems, ['config file "/nowhere": cannot be read: ENOENT']);
+});
+
+for (const variable of [
+  'BROKER_SERVICE_HOST',
+  'BROKER_SERVICE_PORT_GRPC',
+  'BROKER_PORT',
+  'BROKER_PORT_8081_TCP_ADDR',
+  'BROKER_HEADLESS_PORT_8081_TCP',
+  'BROKER_ADDRESS',
+  'BROKER_FAILPOINTS',
+  'BROKER_TEST_DIR',
+  'PATH',
+]) {
+  test(`${variable} is no setting and no mistake`, () => {
+    assert.deepEqual(load({ environment: { [variable]: 'x' } }).config, load().config);
+  });
+}
+
+test('an empty variable counts as not set', () => {
+  assert.equal(
+    load({ environment: { BROKER_SHARDS: '', BROKER_NONSENSE: '', BROKER_CONFIG: '' } }).config.shards.count,
+    7,
+  );
+});
+
+const BROKEN_RULES: readonly (readonly string[])[] = [
+  ['--limits-body-bytes=1MiB', '--limits-message-bytes=1MiB', '--limits-in-flight-bytes=2MiB'],
+  ['--limits-headers-bytes=1MiB', '--limits-message-bytes=2MiB'],
+  ['--limits-in-flight-bytes=2MiB'],
+  ['--ring-bytes=2MiB', '--batch-bytes=4KiB'],
+  ['--ring-bytes=64KiB', '--limits-body-bytes=16KiB', '--batch-bytes=4KiB'],
+  ['--batch-bytes=2MiB'],
+  ['--segment-bytes=1MiB', '--batch-bytes=2MiB', '--ring-bytes=8MiB'],
+  ['--raft-heartbeat=250ms'],
+  ['--overload-target=2s'],
+  ['--batch-linger=200ms', '--store-timeout=100ms'],
+  ['--admin-listen=127.0.0.1:8081'],
+];
+
+for (const [index, rule] of RULES.entries()) {
+  test(`refused: ${rule.text} is broken`, () => {
+    const problems = problemsOf({ argv: BROKEN_RULES[index] as string[] });
+    assert.ok(
+      problems.some((problem) => problem.startsWith(`${rule.key} `) && problem.includes(rule.text)),
+      problems.join('\n'),
+    );
+  });
+}
+
+test('two listeners may both ask for any free port', () => {
+  assert.equal(defaultConfig(['--admin-listen=127.0.0.1:0', '--grpc-listen=127.0.0.1:0']).admin.listen.port, 0);
+});
+
+test('docs/configuration.md and its JSON schema are what `npm run generate` writes', () => {
+  assert.equal(readFileSync(join(ROOT, 'docs/configuration.md'), 'utf8'), configurationMarkdown());
+  assert.equal(readFileSync(join(ROOT, 'docs/configuration.schema.json'), 'utf8'), configurationJsonSchema());
+});
+
+test('every key is documented in whole sentences', () => {
+  for (const { key, field } of allKeys()) assert.match(field.doc, /^[A-Z`].*\.$/s, key);
+});
+
+test('arbitrary flags, variables and files are taken or refused by name, never a crash', () => {
+  const word = fc.oneof(fc.string(), fc.constantFrom(...allKeys().flatMap((key) => [flagOf(key.name), key.key])));
+  fc.assert(
+    fc.property(fc.array(word, { maxLength: 6 }), fc.dictionary(word, word), word, (argv, variables, yaml) => {
+      const environment = Object.fromEntries(
+        Object.entries(variables).map(([name, value]) => [`BROKER_${name}`, value]),
+      );
+      try {
+        load({ argv, environment, readFile: () => yaml });
+      } catch (error) {
+        assert.ok(error instanceof ConfigError, String(error));
+        for (const problem of error.problems) assert.doesNotMatch(problem, /\n/);
+      }
+    }),
+    { numRuns: 300 },
+  );
+});
+
+test('edit distance counts insertions, deletions, replacements and swaps', () => {
+  for (const [left, right, distance] of [
+    ['', 'ab', 2],
+    ['shards', 'shards', 0],
+    ['shrads', 'shards', 1],
+    ['shard', 'shards', 1],
+    ['kitten', 'sitting', 3],
+  ] as const) {
+    assert.equal(editDistance(left, right), distance);
+    assert.equal(editDistance(right, left), distance);
+  }
+  assert.equal(nearest('zzzzzz', ['shards']), null);
+});
+
+test('the failpoints of a process come from BROKER_FAILPOINTS', () => {
+  assert.equal(failpointSpec({ BROKER_FAILPOINTS: 'a=kill@2' }), 'a=kill@2');
+  assert.equal(failpointSpec({}), '');
+});

@@ -1,0 +1,109 @@
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { type Import, importsOf, ROOT, sourceFiles } from '../support/source-tree.ts';
+
+const CORES = ['raft', 'allot', 'gossip', 'batch', 'subscribe'];
+
+/**
+ * What each folder of src/ may import from the others: arrows point one way. A folder that is not listed may not exist, so a new one is
+ * a decision. `types`: for type imports only.
+ */
+const ALLOWED: Readonly<Record<string, { readonly from: readonly string[]; readonly types?: readonly string[] }>> = {
+  base: { from: [] },
+  shm: { from: ['base'] },
+  raft: { from: ['base'] },
+  allot: { from: ['base'] },
+  gossip: { from: ['base'] },
+  batch: { from: ['base'] },
+  subscribe: { from: ['base'] },
+  config: { from: ['base'] },
+  telemetry: { from: ['base', 'shm'], types: ['config'] },
+  storage: { from: ['base', 'batch', 'raft', 'allot'], types: ['config'] },
+  net: { from: ['base', 'raft', 'gossip'], types: ['config'] },
+  grpc: { from: ['base', 'batch', 'telemetry'], types: ['config'] },
+  workers: {
+    from: [...CORES, 'base', 'shm', 'storage', 'net', 'grpc', 'telemetry'],
+    types: ['config'],
+  },
+  client: { from: ['base', 'grpc'] },
+  cli: { from: ['base', 'config', 'grpc', 'client'] },
+  console: { from: [] },
+  'main.ts': { from: ['base', 'config', 'storage', 'net', 'grpc', 'telemetry', 'workers', 'shm'] },
+};
+
+function folderOf(path: string): string {
+  return path.split('/')[1] as string;
+}
+
+const files = sourceFiles('src');
+const imports = files.flatMap(importsOf);
+
+test('imports between the folders of src/ follow the allow list', () => {
+  const wrong = imports.filter((edge) => edge.target.startsWith('src/')).filter((edge) => !isAllowed(edge));
+  assert.deepEqual(
+    wrong.map((edge) => `${edge.from} imports ${edge.target}`),
+    [],
+  );
+});
+
+function isAllowed(edge: Import): boolean {
+  const [from, target] = [folderOf(edge.from), folderOf(edge.target)];
+  const rule = ALLOWED[from];
+  return (
+    from === target ||
+    rule?.from.includes(target) === true ||
+    (edge.isTypeOnly && rule?.types?.includes(target) === true)
+  );
+}
+
+test('src/ imports nothing from outside src/ but packages and Node', () => {
+  const outside = imports.filter((edge) => /^(\.|\/|test\/|perf\/|bin\/|demo\/)/.test(edge.target));
+  assert.deepEqual(outside, []);
+});
+
+test('[R28] cores import only src/base and themselves, no package and nothing of Node', () => {
+  const wrong = imports
+    .filter((edge) => CORES.includes(folderOf(edge.from)))
+    .filter((edge) => !edge.target.startsWith('src/'));
+  assert.deepEqual(
+    wrong.map((edge) => `${edge.from} imports ${edge.target}`),
+    [],
+  );
+});
+
+test('packages that src/ imports are dependencies, so that an installed broker has them', () => {
+  const manifest = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as { dependencies: object };
+  const names = imports
+    .map((edge) => edge.target)
+    .filter((target) => !target.startsWith('src/') && !target.startsWith('node:'))
+    .map((target) =>
+      target
+        .split('/')
+        .slice(0, target.startsWith('@') ? 2 : 1)
+        .join('/'),
+    );
+  const missing = [...new Set(names)].filter((name) => !Object.hasOwn(manifest.dependencies, name));
+  assert.deepEqual(missing, []);
+});
+
+test('no file of src/ imports itself over others', () => {
+  const edges = new Map<string, string[]>();
+  for (const edge of imports) {
+    if (edge.isTypeOnly || !edge.target.startsWith('src/')) continue;
+    edges.set(edge.from, [...(edges.get(edge.from) ?? []), edge.target]);
+  }
+  const done = new Set<string>();
+  const cycles: string[] = [];
+  const visit = (path: string, above: readonly string[]): void => {
+    if (above.includes(path)) {
+      cycles.push([...above.slice(above.indexOf(path)), path].join(' -> '));
+    } else if (!done.has(path)) {
+      for (const target of edges.get(path) ?? []) visit(target, [...above, path]);
+      done.add(path);
+    }
+  };
+  for (const path of edges.keys()) visit(path, []);
+  assert.deepEqual(cycles, []);
+});
