@@ -9,7 +9,7 @@
  */
 import { parseArgs } from 'node:util';
 import * as grpc from '@grpc/grpc-js';
-import { SERVER_OPTIONS } from './lib/server-options.ts';
+import { SERVER_OPTIONS, widenWindows } from './lib/server-options.ts';
 
 const { values } = parseArgs({
   options: {
@@ -52,6 +52,7 @@ function drained(stream: Stream): Promise<void> {
 }
 
 const server = new grpc.Server(SERVER_OPTIONS);
+widenWindows(server);
 const method = (path: string, responseStream: boolean) => ({
   path,
   requestStream: false,

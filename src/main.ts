@@ -13,7 +13,7 @@ import {
   openDataDirectory,
   readNodeIdentity,
 } from './storage/data-directory.ts';
-import { NodeDisk } from './storage/disk.ts';
+import { type Disk, NodeDisk } from './storage/disk.ts';
 import { sealLanes } from './storage/embedded/seal-lanes.ts';
 import { StartError } from './storage/start-error.ts';
 import { AdminServer, type Health } from './telemetry/admin-http.ts';
@@ -25,6 +25,7 @@ import { frontMetrics } from './workers/front/front-metrics.ts';
 import type { LogLine, RaftThreadData } from './workers/messages.ts';
 import { RaftCounters } from './workers/raft/raft-counters.ts';
 import { RaftHandle } from './workers/raft/raft-handle.ts';
+import { RetentionKeeper } from './workers/retention-keeper.ts';
 import { ShardCounters } from './workers/shard/shard-counters.ts';
 import { ShardPool } from './workers/shard-pool.ts';
 
@@ -92,6 +93,7 @@ class Broker {
   #admin: AdminServer | null = null;
   readonly #raftCounters = new RaftCounters();
   #grpc: GrpcServer | null = null;
+  #retention: RetentionKeeper | null = null;
   /** Why the node is not ready; empty when it is. */
   #notReady: string[] = ['starting'];
 
@@ -147,6 +149,7 @@ class Broker {
     this.#shards = this.#makeShards(path, this.#raft, raftDoorbell, mainDoorbell, failpoints);
     await this.#shards.start(await this.#raft.openAllotments());
     this.#watch();
+    this.#retention = this.#keepRetention(disk, path, this.#raft, this.#shards);
 
     await this.#openGrpc(this.#raft, node.nodeId);
     this.#notReady = [];
@@ -172,6 +175,7 @@ class Broker {
   }
 
   async stop(): Promise<void> {
+    this.#retention?.stop();
     await this.#shards?.stop();
     await this.#raft?.stop();
     this.#loop.stopped = true;
@@ -220,7 +224,7 @@ class Broker {
     mainDoorbell: SharedArrayBuffer,
     failpoints: string,
   ): ShardPool {
-    const { shards, ring, limits, batch, groups, store, segment, retention } = this.#config;
+    const { shards, ring, limits, batch, groups, store, segment } = this.#config;
     return new ShardPool(
       {
         shards: shards.count,
@@ -239,8 +243,6 @@ class Broker {
           segmentBytes: segment.bytes,
           lowSpaceBytes: store.lowSpaceBytes,
           cacheBytes: Math.floor(store.cacheBytes / shards.count),
-          retentionMaxAgeMs: retention.maxAgeMs,
-          retentionMaxBytes: Math.floor(retention.maxBytes / shards.count),
         },
         mainDoorbell,
         raftDoorbell,
@@ -261,6 +263,19 @@ class Broker {
         onFatal: (reason, message) => this.#die(reason, message),
       },
     );
+  }
+
+  #keepRetention(disk: Disk, path: string, raft: RaftHandle, shards: ShardPool): RetentionKeeper {
+    const keeper = new RetentionKeeper({
+      disk,
+      dataDirectory: path,
+      policy: this.#config.retention,
+      shards,
+      raft,
+      log: (line) => this.#log('main', line),
+    });
+    keeper.start();
+    return keeper;
   }
 
   async #openAdmin(): Promise<void> {

@@ -22,6 +22,8 @@ const STREAM_WINDOW = 4 << 20;
 const CONNECTION_WINDOW = 16 << 20;
 /** gRPC's message prefix: a flag for compression, and the length. */
 const MESSAGE_PREFIX = 5;
+/** Such a request fits the window that every stream begins with, so the windows of single streams need no watching. */
+const MESSAGE_MAX = DEFAULT_WINDOW - MESSAGE_PREFIX;
 /** Requests are gathered up to this many bytes before they are written. */
 const OUT_BYTES = 64 << 10;
 const GRPC_UNAVAILABLE = 14;
@@ -31,10 +33,11 @@ const DYNAMIC_FIRST = 62;
 /** `grpc-status` as a literal name: as it is, and in HPACK's Huffman code. */
 const STATUS_NAMES = [Buffer.from('grpc-status', 'latin1'), Buffer.from('9acac8b21234da8f', 'hex')];
 
+/** A message of which the connection's window has let through `sent` bytes, prefix included. */
 interface Waiting {
-  readonly slot: number;
-  readonly path: string;
+  readonly stream: number;
   readonly payload: Buffer;
+  sent: number;
 }
 
 /** What is known of the stream that a slot has open. */
@@ -87,15 +90,7 @@ export class Http2Connection implements Transport {
   }
 
   call(slot: number, path: string, payload: Buffer, length: number): void {
-    if (this.#waiting.length > 0 || this.#sendWindow < length + MESSAGE_PREFIX) {
-      this.#waiting.push({ slot, path, payload: Buffer.from(payload.subarray(0, length)) });
-      return;
-    }
-    this.#send(slot, path, payload, length);
-  }
-
-  #send(slot: number, path: string, payload: Buffer, length: number): void {
-    this.#sendWindow -= length + MESSAGE_PREFIX;
+    if (length > MESSAGE_MAX) throw new Error(`perf: requests of over ${MESSAGE_MAX} bytes need --client grpc-js`);
     const stream = this.#nextStream;
     this.#nextStream += 2;
     this.#slotOf.set(stream, slot);
@@ -104,26 +99,31 @@ export class Http2Connection implements Transport {
     this.#room(FRAME_HEADER + block.length);
     this.#frameHeader(block.length, Frame.HEADERS, Flag.END_HEADERS, stream);
     this.#write(block);
-    this.#writeMessage(stream, payload, length);
+    const sent = this.#waiting.length > 0 ? 0 : this.#writeMessage(stream, payload.subarray(0, length), 0);
+    if (sent < length + MESSAGE_PREFIX) {
+      this.#waiting.push({ stream, payload: Buffer.from(payload.subarray(0, length)), sent });
+    }
   }
 
-  #writeMessage(stream: number, payload: Buffer, length: number): void {
-    const total = length + MESSAGE_PREFIX;
-    for (let sent = 0; sent < total; ) {
-      const size = Math.min(DATA_MAX, total - sent);
-      const last = sent + size === total;
+  /** Writes the message from its byte `sent` on (its prefix included), as far as the connection's window allows; returns where it stopped. */
+  #writeMessage(stream: number, payload: Buffer, sentBefore: number): number {
+    const total = payload.length + MESSAGE_PREFIX;
+    let sent = sentBefore;
+    while (sent < total && this.#sendWindow >= Math.min(MESSAGE_PREFIX, total - sent)) {
+      const size = Math.min(DATA_MAX, total - sent, this.#sendWindow);
       this.#room(FRAME_HEADER + size);
-      this.#frameHeader(size, Frame.DATA, last ? Flag.END_STREAM : 0, stream);
-      let from = sent - MESSAGE_PREFIX;
+      this.#frameHeader(size, Frame.DATA, sent + size === total ? Flag.END_STREAM : 0, stream);
       if (sent === 0) {
         this.#out[this.#outLength] = 0;
-        this.#out.writeUInt32BE(length, this.#outLength + 1);
+        this.#out.writeUInt32BE(payload.length, this.#outLength + 1);
         this.#outLength += MESSAGE_PREFIX;
-        from = 0;
       }
+      const from = Math.max(0, sent - MESSAGE_PREFIX);
       this.#outLength += payload.copy(this.#out, this.#outLength, from, sent + size - MESSAGE_PREFIX);
+      this.#sendWindow -= size;
       sent += size;
     }
+    return sent;
   }
 
   #frameHeader(length: number, type: number, flags: number, stream: number): void {
@@ -237,9 +237,10 @@ export class Http2Connection implements Transport {
     this.#sendWindow += bytes;
     for (;;) {
       const next = this.#waiting[0];
-      if (next === undefined || next.payload.length + MESSAGE_PREFIX > this.#sendWindow) return;
+      if (next === undefined) return;
+      next.sent = this.#writeMessage(next.stream, next.payload, next.sent);
+      if (next.sent < next.payload.length + MESSAGE_PREFIX) return;
       this.#waiting.shift();
-      this.#send(next.slot, next.path, next.payload, next.payload.length);
     }
   }
 

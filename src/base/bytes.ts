@@ -86,7 +86,10 @@ export class ByteReader {
   }
 }
 
-/** Writes fields one after another into memory that grows by half when it is full. `claim` replaces the view, so it is called before the view is read. */
+/**
+ * Writes fields one after another into memory that grows by half when it is full. `claim` replaces the view, so it is called before the
+ * view is read.
+ */
 export class ByteWriter {
   #bytes: Uint8Array;
   #view: DataView;

@@ -197,6 +197,11 @@ export const REASONS = {
     'a batch has more messages or bytes than limits allow',
     'send smaller batches',
   ),
+  MESSAGE_TOO_LARGE: row(
+    'RESOURCE_EXHAUSTED',
+    'the gRPC message is larger than limits.message_bytes',
+    'send a smaller message or raise limits.message_bytes',
+  ),
 } as const satisfies Record<string, ReasonRow>;
 
 export type Reason = keyof typeof REASONS;

@@ -199,7 +199,8 @@ export class BatchBuilder {
 export function stampBatch(bytes: Uint8Array, base: number, publishedAt: number): void {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const count = view.getUint32(BatchOffset.COUNT, true);
-  assert(base >= 1 && base + count - 1 <= Number.MAX_SAFE_INTEGER, 'ids run from 1 to 2^53-1');
+  // Not `base + count - 1`, which is rounded near the end.
+  assert(base >= 1 && base <= Number.MAX_SAFE_INTEGER - (count - 1), 'ids run from 1 to 2^53-1');
   writeSafeUint(view, BatchOffset.BASE, base);
   writeSafeUint(view, BatchOffset.PUBLISHED_AT, publishedAt);
   const prefix = BATCH_HEADER_BYTES + view.getUint8(BatchOffset.SUBJECT_LENGTH);

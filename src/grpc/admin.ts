@@ -5,12 +5,14 @@ import {
   type ListSubjectsRequest,
   type ListSubjectsResponse,
   type StatusResponse,
+  type SubjectInfoRequest,
   type SubjectInfoResponse,
+  type TrimSubjectRequest,
   type TrimSubjectResponse,
 } from './gen/broker/v1/admin.ts';
-import { type ErrorStatus, makeStatus } from './status.ts';
+import { type ErrorStatus, makeStatus, statusOf } from './status.ts';
 
-/** What operators ask of a node. Rejections are BrokerErrors, or statuses that a call was answered with. */
+/** What operators ask of a node. Rejections are BrokerErrors, or statuses that a call was answered with; any other is a defect. */
 export interface AdminPort {
   status(): Promise<StatusResponse>;
   listSubjects(request: ListSubjectsRequest): Promise<ListSubjectsResponse>;
@@ -18,26 +20,59 @@ export interface AdminPort {
   trimSubject(subject: string, first: number): Promise<TrimSubjectResponse>;
 }
 
-export function addAdmin(server: Server, admin: AdminPort): void {
-  server.addService(AdminService, {
-    status: unary(() => admin.status()),
-    listSubjects: unary((request: ListSubjectsRequest) => admin.listSubjects(request)),
-    subjectInfo: unary(({ subject }: { subject: string }) => admin.subjectInfo(subject)),
-    trimSubject: unary(({ subject, first }: { subject: string; first: number }) => admin.trimSubject(subject, first)),
-  });
+/** `onDefect` is told of every rejection that is not an operating error; its caller gets INTERNAL_ERROR. */
+export function addAdmin(server: Server, admin: AdminPort, onDefect: (error: unknown) => void): void {
+  const { status, listSubjects, subjectInfo, trimSubject } = AdminService;
+  server.addService(
+    {
+      status: tolerant(status),
+      listSubjects: tolerant(listSubjects),
+      subjectInfo: tolerant(subjectInfo),
+      trimSubject: tolerant(trimSubject),
+    },
+    {
+      status: unary(() => admin.status(), onDefect),
+      listSubjects: unary((request: ListSubjectsRequest) => admin.listSubjects(request), onDefect),
+      subjectInfo: unary(({ subject }: SubjectInfoRequest) => admin.subjectInfo(subject), onDefect),
+      trimSubject: unary(({ subject, first }: TrimSubjectRequest) => admin.trimSubject(subject, first), onDefect),
+    },
+  );
 }
 
-function unary<Request, Response>(answer: (request: Request) => Promise<Response>) {
-  return (call: ServerUnaryCall<Request, Response>, callback: sendUnaryData<Response>): void => {
+interface Deserializing<Request> {
+  requestDeserialize(bytes: Buffer): Request;
+}
+
+/** A request that cannot be decoded arrives as null: grpc-js would answer INTERNAL, although the fault is the caller's. */
+function tolerant<Request, Definition extends Deserializing<Request>>(definition: Definition & Deserializing<Request>) {
+  const requestDeserialize = (bytes: Buffer): Request | null => {
+    try {
+      return definition.requestDeserialize(bytes);
+    } catch {
+      // Cut off, a number beyond 2^53-1, nested too deep: whatever it is, there is no request.
+      return null;
+    }
+  };
+  return { ...definition, requestDeserialize };
+}
+
+function unary<Request, Response>(answer: (request: Request) => Promise<Response>, onDefect: (error: unknown) => void) {
+  return (call: ServerUnaryCall<Request | null, Response>, callback: sendUnaryData<Response>): void => {
+    if (call.request === null) {
+      callback(makeStatus('MALFORMED_MESSAGE', ''));
+      return;
+    }
     answer(call.request).then(
       (response) => callback(null, response),
-      (error: unknown) => callback(asStatus(error)),
+      (error: unknown) => callback(asStatus(error, onDefect)),
     );
   };
 }
 
-function asStatus(error: unknown): ErrorStatus {
-  if (error instanceof BrokerError) return makeStatus(error.reason, '');
+function asStatus(error: unknown, onDefect: (error: unknown) => void): ErrorStatus {
+  if (error instanceof BrokerError) return statusOf(error);
   const isStatus = typeof error === 'object' && error !== null && 'code' in error && 'metadata' in error;
-  return isStatus ? (error as ErrorStatus) : makeStatus('INTERNAL_ERROR', '');
+  if (isStatus) return error as ErrorStatus;
+  onDefect(error);
+  return makeStatus('INTERNAL_ERROR', '');
 }

@@ -1,4 +1,3 @@
-import type { Http2Server, ServerHttp2Session, ServerOptions } from 'node:http2';
 import {
   type handleUnaryCall,
   Server,
@@ -8,10 +7,21 @@ import {
   type sendUnaryData,
 } from '@grpc/grpc-js';
 import { assert } from '../base/assert.ts';
-import { type Endpoint, formatEndpoint } from '../config/endpoint.ts';
+import type { Endpoint } from '../config/endpoint.ts';
+import type { Log } from '../telemetry/log.ts';
 import { type AdminPort, addAdmin } from './admin.ts';
 import type { Done, Engine } from './engine.ts';
+import {
+  CONNECTION_WINDOW_BYTES,
+  ConnectionGuard,
+  effectiveWindows,
+  http2ServersOf,
+  STREAM_WINDOW_BYTES,
+  setHttp2Options,
+} from './http2-tuning.ts';
 import { addHealth, addReflection, SERVICES } from './reflection.ts';
+import { makeStatus } from './status.ts';
+import { explainTooLarge } from './too-large.ts';
 
 /** limits.* of the configuration that hold at the door. */
 export interface DoorLimits {
@@ -26,16 +36,14 @@ export interface GrpcServerOptions {
   readonly limits: DoorLimits;
   /** 0 = connections are kept as long as the client likes. */
   readonly maxConnectionAgeMs: number;
+  /** Where defects of the admin service are told. */
+  readonly log?: Pick<Log, 'error'>;
 }
 
-/** Bytes that a client may send on one stream, and on one connection, before it must wait. Node's own 64 KiB stop a fast sender at every round trip. */
-const STREAM_WINDOW_BYTES = 4 << 20;
-const CONNECTION_WINDOW_BYTES = 8 << 20;
-/** Headers of one request. */
-const HEADER_LIST_BYTES = 16 << 10;
-/** Resets a connection may send at once and per second: nghttp2's defaults (1,000 and 33) end honest clients that cancel many calls. */
-const RESET_BURST = 10_000;
-const RESET_RATE = 1_000;
+const MEBIBYTE = 1 << 20;
+/** Memory of one connection inside nghttp2, beside what is kept for each of its streams (their headers, above all). */
+const SESSION_BYTES = 32 << 20;
+const STREAM_BYTES = 4 << 10;
 const CONNECTION_AGE_GRACE_MS = 30_000;
 
 const identity = (bytes: Buffer): Buffer => bytes;
@@ -62,17 +70,20 @@ export const BROKER_SERVICE = {
 export class GrpcServer {
   readonly #server: Server;
   readonly #health: ReturnType<typeof addHealth>;
-  readonly #connectionsMax: number;
-  #connections = 0;
+  readonly #guard: ConnectionGuard;
   #address = '';
 
   constructor(options: GrpcServerOptions) {
-    const { limits } = options;
-    this.#connectionsMax = limits.connections;
+    const { limits, log } = options;
+    this.#guard = new ConnectionGuard(limits.connections);
     this.#server = new Server({
       'grpc.max_concurrent_streams': limits.streamsPerConnection,
       'grpc.max_receive_message_length': limits.messageBytes,
+      // A delivery is its request with a few fields more: what came in can always go out.
       'grpc.max_send_message_length': limits.messageBytes * 2,
+      'grpc-node.max_session_memory': Math.ceil(
+        (SESSION_BYTES + limits.streamsPerConnection * STREAM_BYTES) / MEBIBYTE,
+      ),
       'grpc.keepalive_time_ms': 60_000,
       'grpc.keepalive_timeout_ms': 20_000,
       ...(options.maxConnectionAgeMs === 0
@@ -81,10 +92,15 @@ export class GrpcServer {
             'grpc.max_connection_age_ms': options.maxConnectionAgeMs,
             'grpc.max_connection_age_grace_ms': CONNECTION_AGE_GRACE_MS,
           }),
+      // Nothing serves channelz here, and it costs a little on every call.
+      'grpc.enable_channelz': 0,
+      interceptors: [explainTooLarge],
     });
     setHttp2Options(this.#server);
     this.#server.addService(BROKER_SERVICE, handlersOf(options.engine));
-    addAdmin(this.#server, options.admin);
+    addAdmin(this.#server, options.admin, (error) =>
+      log?.error('a defect in the admin service', { error: String(error) }),
+    );
     addReflection(this.#server);
     this.#health = addHealth(this.#server);
   }
@@ -94,18 +110,29 @@ export class GrpcServer {
     return this.#address;
   }
 
+  /** Connections that are open now, and how many were closed because there were too many. */
+  get connections(): { readonly open: number; readonly refused: number } {
+    return { open: this.#guard.connections, refused: this.#guard.refused };
+  }
+
   /** Rejects if the address cannot be had. */
-  listen(endpoint: Endpoint): Promise<void> {
+  async listen({ host, port: wanted }: Endpoint): Promise<void> {
+    const name = host.includes(':') ? `[${host}]` : host;
+    const port = await this.#bind(`${name}:${wanted}`);
+    this.#address = `${name}:${port}`;
+    for (const http2Server of http2ServersOf(this.#server)) this.#guard.watch(http2Server);
+    const windows = await effectiveWindows(host, port);
+    assert(
+      windows.stream === STREAM_WINDOW_BYTES && windows.connection >= CONNECTION_WINDOW_BYTES,
+      () => `grpc-js has changed: the HTTP/2 windows have no effect (${JSON.stringify(windows)})`,
+    );
+  }
+
+  #bind(address: string): Promise<number> {
     return new Promise((resolve, reject) => {
-      const address = formatEndpoint(endpoint);
       this.#server.bindAsync(address, ServerCredentials.createInsecure(), (error, port) => {
-        if (error !== null) {
-          reject(new Error(`cannot listen on ${address}: ${error.message}`));
-          return;
-        }
-        this.#address = formatEndpoint({ host: endpoint.host, port });
-        for (const http2Server of http2ServersOf(this.#server)) this.#guard(http2Server);
-        resolve();
+        if (error === null) resolve(port);
+        else reject(new Error(`cannot listen on ${address}: ${error.message}`, { cause: error }));
       });
     });
   }
@@ -121,48 +148,10 @@ export class GrpcServer {
     await over;
     clearTimeout(timer);
   }
-
-  /** The connection window, which Node leaves at 64 KiB, and the cap on connections. */
-  #guard(http2Server: Http2Server): void {
-    http2Server.on('session', (session: ServerHttp2Session) => {
-      this.#connections += 1;
-      session.once('close', () => {
-        this.#connections -= 1;
-      });
-      if (this.#connections > this.#connectionsMax) {
-        session.destroy();
-        return;
-      }
-      session.setLocalWindowSize(CONNECTION_WINDOW_BYTES);
-    });
-  }
 }
 
 export function createGrpcServer(options: GrpcServerOptions): GrpcServer {
   return new GrpcServer(options);
-}
-
-/**
- * grpc-js 1.14.7 has no option for these, so they go into the private record that it hands to http2.createServer (grpc-node#3058). The
- * version is pinned exactly, and the start fails here if the field is gone.
- */
-function setHttp2Options(server: Server): void {
-  const inner = server as unknown as { commonServerOptions?: ServerOptions & Record<string, unknown> };
-  const options = inner.commonServerOptions;
-  assert(typeof options === 'object' && options !== null, 'grpc-js has changed: no place for HTTP/2 options');
-  options.settings = {
-    ...options.settings,
-    initialWindowSize: STREAM_WINDOW_BYTES,
-    maxHeaderListSize: HEADER_LIST_BYTES,
-  };
-  options.streamResetBurst = RESET_BURST;
-  options.streamResetRate = RESET_RATE;
-}
-
-function http2ServersOf(server: Server): Http2Server[] {
-  const inner = server as unknown as { http2Servers?: Map<Http2Server, unknown> };
-  assert(inner.http2Servers instanceof Map, 'grpc-js has changed: its HTTP/2 servers are not there');
-  return [...inner.http2Servers.keys()];
 }
 
 /** Thin on purpose: a call that was cancelled before it got here costs nothing more. */
@@ -171,15 +160,35 @@ function handlersOf(engine: Engine) {
     (call: (request: Buffer, deadlineMs: number, done: Done) => void): handleUnaryCall<Buffer, Buffer> =>
     (handled: ServerUnaryCall<Buffer, Buffer>, callback: sendUnaryData<Buffer>): void => {
       if (handled.cancelled) return;
-      call(handled.request, deadlineOf(handled.getDeadline()), callback as Done);
+      try {
+        call(handled.request, deadlineOf(handled.getDeadline()), callback as Done);
+      } catch (defect) {
+        callback(makeStatus('INTERNAL_ERROR', ''));
+        escalate(defect);
+      }
     };
   return {
     publish: unary((request, deadlineMs, done) => engine.publish(request, deadlineMs, done)),
     fetch: unary((request, deadlineMs, done) => engine.fetch(request, deadlineMs, done)),
     broadcast: unary((request, deadlineMs, done) => engine.broadcast(request, deadlineMs, done)),
     incIdx: unary((request, deadlineMs, done) => engine.incIdx(request, deadlineMs, done)),
-    subscribe: (stream: ServerWritableStream<Buffer, Buffer>): void => engine.subscribe(stream.request, stream),
+    subscribe: (stream: ServerWritableStream<Buffer, Buffer>): void => {
+      if (stream.cancelled) return;
+      try {
+        engine.subscribe(stream.request, stream);
+      } catch (defect) {
+        stream.emit('error', makeStatus('INTERNAL_ERROR', ''));
+        escalate(defect);
+      }
+    },
   };
+}
+
+/** An engine never throws: what it throws is a broken invariant, and grpc-js would swallow it. It ends the process like any other. */
+function escalate(defect: unknown): void {
+  queueMicrotask(() => {
+    throw defect;
+  });
 }
 
 function deadlineOf(deadline: Date | number): number {

@@ -8,6 +8,11 @@ export const ERROR_DOMAIN = 'broker';
 
 const DETAILS_TRAILER = 'grpc-status-details-bin';
 const TYPE_PREFIX = 'type.googleapis.com/google.rpc.';
+/**
+ * Details come twice in the trailers, percent-encoded (up to 9 characters for one of these) and in base64 (up to 4): with this many they
+ * and the texts of the catalogue stay under the 8 KiB that peers accept for a header list.
+ */
+const DETAILS_LENGTH_MAX = 384;
 
 /** What grpc-js sends: a status with the standard details in its trailers. */
 export type ErrorStatus = Pick<ServiceError, 'code' | 'details' | 'metadata' | 'name' | 'message'>;
@@ -16,10 +21,7 @@ export function statusCodeOf(reason: Reason): number {
   return status[REASONS[reason].status];
 }
 
-/**
- * Statuses by reason. Without details they are made once and shared: a refusal under overload costs a look-up. Trailers stay well under
- * the 8 KiB that peers accept for a header list.
- */
+/** Statuses by reason. Without details they are made once and shared: a refusal under overload costs a look-up. */
 export class StatusBook {
   readonly #shared = new Map<Reason, ErrorStatus>();
 
@@ -34,9 +36,24 @@ export class StatusBook {
   }
 }
 
+/** `details` may be any text; too long a one is cut. */
 export function makeStatus(reason: Reason, details: string): ErrorStatus {
+  // A lone surrogate, which the cut can make too, would throw in the percent-encoding of grpc-js.
+  const { message } = new BrokerError(reason, details.slice(0, DETAILS_LENGTH_MAX).toWellFormed());
+  return withMessage(reason, message);
+}
+
+/** The status of an error that was thrown, with its own words. */
+export function statusOf(error: BrokerError): ErrorStatus {
+  const { when, next } = error.row;
+  return withMessage(
+    error.reason,
+    error.message.slice(0, DETAILS_LENGTH_MAX + when.length + next.length).toWellFormed(),
+  );
+}
+
+function withMessage(reason: Reason, message: string): ErrorStatus {
   const row: ReasonRow = REASONS[reason];
-  const { message } = new BrokerError(reason, details.slice(0, 512));
   const code = statusCodeOf(reason);
   const info = ErrorInfo.encode({ reason, domain: ERROR_DOMAIN, metadata: { outcome: row.outcome } }).finish();
   const any = [{ typeUrl: `${TYPE_PREFIX}ErrorInfo`, value: Buffer.from(info) }];

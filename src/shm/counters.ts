@@ -1,8 +1,9 @@
 import { assert } from '../base/assert.ts';
 
 /**
- * Named numbers in shared memory with one writing thread; the main thread reads them when it is scraped. Plain loads and stores: an aligned 64-bit
- * slot is not torn by the CPUs we run on, and a reader that is late by a few adds is as good as a scrape a moment earlier.
+ * Named numbers in shared memory with one writing thread; the main thread reads them when it is scraped. Plain loads
+ * and stores: an aligned 64-bit slot is not torn by the CPUs we run on, and a reader that is late by a few adds is as
+ * good as a scrape a moment earlier.
  */
 export class CounterBlock {
   readonly names: readonly string[];
@@ -57,8 +58,9 @@ const SUM_SLOT = 1;
 const BUCKET_SLOT = 2;
 
 /**
- * A histogram with power-of-two buckets in consecutive slots of a CounterBlock: count, sum, buckets. `observe` is a few adds, so it may be called per
- * group or per call; it becomes a Prometheus histogram when it is scraped. A bucket counts values <= its limit that are above the limit before.
+ * A histogram with power-of-two buckets in consecutive slots of a CounterBlock: count, sum, buckets. `observe` is a few
+ * adds, so it may be called per group or per call; it becomes a Prometheus histogram when it is scraped. A bucket
+ * counts values <= its limit that are above the limit before.
  */
 export class Log2Histogram {
   readonly shape: Log2Shape;

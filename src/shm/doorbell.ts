@@ -20,16 +20,20 @@ import { assert } from '../base/assert.ts';
  *   3. P: ring() loads the state, sees AWAKE, does nothing.
  *   4. C: stores ASLEEP.                               (b)
  *   5. C: work() once more: loads tail.                (c)
- * All four accesses are Atomics, hence in one total order. If P's load (step 3) saw AWAKE, it came before (b) in that order; so (a), which came before
- * P's load, comes before (b) and before (c), and C finds the record at step 5. If P's load comes after (b), P sees ASLEEP and rings. Without step 5, or with
- * 4 and 5 exchanged, the record would lie there until the insurance interval.
- *   6. C: waitAsync(ASLEEP) compares under the waiter list's lock. A ring between 5 and 6 has made the state RUNG: "not-equal", C goes on.
+ * All four accesses are Atomics, hence in one total order. If P's load (step 3) saw AWAKE, it came before (b) in that
+ * order; so (a), which came before P's load, comes before (b) and before (c), and C finds the record at step 5. If P's
+ * load comes after (b), P sees ASLEEP and rings. Without step 5, or with 4 and 5 exchanged, the record would lie there
+ * until the insurance interval.
+ *   6. C: waitAsync(ASLEEP) compares under the waiter list's lock. A ring between 5 and 6 has made the state RUNG:
+ *      "not-equal", C goes on.
  *   7. A ring after 6 finds the waiter in the list and wakes it.
- *   8. C was woken by poke() while its waiter of 6 is still in the list. It must not wait twice, so on going to sleep it keeps that waiter: it stores
- *      ASLEEP, does step 5, and is done. A ring then either takes the waiter out of the list, or finds that an earlier ring did so: then that one's
- *      resolution is still on its way, and when it arrives C, asleep, wakes. Either way C runs after the record was published.
+ *   8. C was woken by poke() while its waiter of 6 is still in the list. It must not wait twice, so on going to sleep
+ *      it keeps that waiter: it stores ASLEEP, does step 5, and is done. A ring then either takes the waiter out of the
+ *      list, or finds that an earlier ring did so: then that one's resolution is still on its way, and when it arrives
+ *      C, asleep, wakes. Either way C runs after the record was published.
  *
- * What Node adds: waitAsync keeps no event loop alive (the 1 s interval does), and one with a timeout leaves its timer behind when notified, so there is none.
+ * What Node adds: waitAsync keeps no event loop alive (the 1 s interval does), and one with a timeout leaves its timer
+ * behind when notified, so there is none.
  */
 const STATE = 0;
 const AWAKE = 0;
@@ -81,8 +85,9 @@ export class Doorbell {
   }
 
   /**
-   * Calls `work` until it returns 0 (things done), then sleeps until rung or poked, and so on. Never blocks the event loop: a busy loop yields after a burst. Resolves soon
-   * after `signal.stopped` is set: poke() after setting it, or wait up to 1 s. Rejects with what `work` throws.
+   * Calls `work` until it returns 0 (things done), then sleeps until rung or poked, and so on. Never blocks the event
+   * loop: a busy loop yields after a burst. Resolves soon after `signal.stopped` is set: poke() after setting it, or
+   * wait up to 1 s. Rejects with what `work` throws.
    */
   run(work: () => number, signal: StopSignal): Promise<void> {
     assert(this.#phase === STOPPED, 'doorbell: it runs already');
@@ -96,7 +101,10 @@ export class Doorbell {
     });
   }
 
-  /** Makes work run soon: in this turn of the event loop if the owner sleeps, or once more if it is at work. From the owner's thread only; many cost one. */
+  /**
+   * Makes work run soon: in this turn of the event loop if the owner sleeps, or once more if it is at work. From the
+   * owner's thread only; many cost one.
+   */
   poke(): void {
     if (this.#phase === PARKED) this.#queueTurn();
     else if (this.#phase === WORKING) this.#again = true;

@@ -10,8 +10,10 @@ import { assert } from '../base/assert.ts';
  *   +-------------+-------------+-------------+-----------------------------------------------+
  *     own line      own line      own line      (128 bytes: two 64-byte lines, because CPUs prefetch lines in pairs)
  *
- * Tail and head are *positions*: they count bytes ever published and ever consumed, and wrap at 2^32. A position's place in the data region is
- * `position & (capacity - 1)`; `tail - head`, taken modulo 2^32, is the number of bytes in use, so that full (capacity) and empty (0) differ.
+ * Tail and head are *positions*: they count bytes ever published and ever consumed, and wrap at 2^32. A position's
+ * place in the data region is
+ * `position & (capacity - 1)`; `tail - head`, taken modulo 2^32, is the number of bytes in use, so that full
+ * (capacity) and empty (0) differ.
  * Every position is a multiple of 8.
  *
  * A record, at a multiple of 8 in the data region, never broken over its end:
@@ -30,7 +32,8 @@ import { assert } from '../base/assert.ts';
  *   ----+----------------------------+------------------------+
  *
  * Publication is the atomic store of `tail`, so a record needs no atomics of its own and consumed space need not be zeroed: what lies at or
- * behind `tail` is never looked at. While claimed, a record carries minus its length (Agrona's mark of an unpublished record): a tail that moved over
+ * behind `tail` is never looked at. While claimed, a record carries minus its length (Agrona's mark of an unpublished
+ * record): a tail that moved over
  * a record that was not committed is a broken invariant, and the consumer's assertion finds it.
  */
 export const RING_MAGIC = 0x42524e47;

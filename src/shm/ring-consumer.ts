@@ -45,9 +45,10 @@ export class RingConsumer {
   }
 
   /**
-   * Calls `handler` for up to `limit` records, in order, and returns how many. 0 means that the ring was empty when it looked, never less; a number under `limit` does
-   * not mean that nothing is left, because the producer's line is read only when all that was seen of it is consumed. Space is given back once, at the end. If the
-   * handler throws, the records it was given, the last one included, are consumed: none is ever handed over twice.
+   * Calls `handler` for up to `limit` records, in order, and returns how many. 0 means that the ring was empty when it
+   * looked, never less; a number under `limit` does not mean that nothing is left, because the producer's line is read
+   * only when all that was seen of it is consumed. Space is given back once, at the end. If the handler throws, the
+   * records it was given, the last one included, are consumed: none is ever handed over twice.
    */
   drain(handler: RecordHandler, limit: number): number {
     assert(!this.#draining, 'ring: drain called from its own handler');

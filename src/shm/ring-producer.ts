@@ -18,9 +18,9 @@ export { createRing } from './layout.ts';
 const NO_CLAIM = -1;
 
 /**
- * The writing end of a ring; one thread. `claim`, write the payload in place, `commit`. Never blocks, never drops: full is the return value -1.
- * A thread that dies between claim and commit leaves no trace: the reader sees whole records or nothing, and a new producer on the same buffer
- * goes on where the last commit ended.
+ * The writing end of a ring; one thread. `claim`, write the payload in place, `commit`. Never blocks, never drops: full
+ * is the return value -1. A thread that dies between claim and commit leaves no trace: the reader sees whole records or
+ * nothing, and a new producer on the same buffer goes on where the last commit ended.
  */
 export class RingProducer {
   /** The ring's data region; offsets that `claim` returns point into it. The same memory three times. */
@@ -61,8 +61,8 @@ export class RingProducer {
   }
 
   /**
-   * Reserves a contiguous record of `length` payload bytes, 0 to `recordBytesMax`; `type` is 1 to 65535. Returns the offset of its payload in
-   * `bytes`, a multiple of 8, or -1 when the ring is full. One claim at a time.
+   * Reserves a contiguous record of `length` payload bytes, 0 to `recordBytesMax`; `type` is 1 to 65535. Returns the
+   * offset of its payload in `bytes`, a multiple of 8, or -1 when the ring is full. One claim at a time.
    */
   claim(type: number, length: number): number {
     assert(this.#claimed === NO_CLAIM, 'ring: the record before is not committed');

@@ -1,6 +1,7 @@
 import { isatty } from 'node:tty';
 import pino from 'pino';
 import { prettyFactory } from 'pino-pretty';
+import { LogSink } from './log-sink.ts';
 
 export const LOG_LEVELS = ['debug', 'info', 'warn', 'error'] as const;
 export type LogLevel = (typeof LOG_LEVELS)[number];
@@ -38,12 +39,9 @@ export interface LoggerOptions {
 export interface Logger extends Log {
   /** Writes a thread's line, with the thread's name. */
   forward(thread: string, line: ThreadLine): void;
-  /** Writes what is buffered, synchronously. Call before the process ends; it is called at `exit` as well. */
+  /** Writes what is buffered, synchronously. Done at `exit` too; call it before any other end. */
   flush(): void;
 }
-
-/** Lines that wait for a reader that does not read; beyond it lines are dropped and counted, since a log must not stop or fill the process. */
-const WAITING_BYTES_MAX = 4 * 1024 * 1024;
 
 export function createLogger({ level, format, destination }: LoggerOptions): Logger {
   const sink =
@@ -77,34 +75,9 @@ export function createLogger({ level, format, destination }: LoggerOptions): Log
 
 /** Asynchronous, so that a slow reader of the pipe never blocks the event loop. */
 function fileSink(descriptor: 1 | 2): { stream: LineStream; terminal: boolean; flush: () => void } {
-  const file = pino.destination({ dest: descriptor, sync: false, maxLength: WAITING_BYTES_MAX });
-  let dropped = 0;
-  file.on('drop', () => {
-    dropped += 1;
-  });
-  file.on('drain', () => {
-    if (dropped === 0) return;
-    const line = {
-      level: 'warn',
-      time: new Date().toISOString(),
-      dropped,
-      msg: 'log lines were dropped: nobody read them',
-    };
-    dropped = 0;
-    file.write(`${JSON.stringify(line)}\n`);
-  });
-  // A closed pipe (the reader of the log has gone) must not end the broker.
-  file.on('error', nothing);
-  const flush = (): void => {
-    try {
-      file.flushSync();
-    } catch (error) {
-      // Nobody reads it any more; every other error is a real one.
-      if (!['EPIPE', 'EBADF', 'EAGAIN'].includes((error as NodeJS.ErrnoException).code ?? '')) throw error;
-    }
-  };
-  process.once('exit', flush);
-  return { stream: file, terminal: isatty(descriptor), flush };
+  const stream = new LogSink(descriptor);
+  process.once('exit', stream.flush);
+  return { stream, terminal: isatty(descriptor), flush: stream.flush };
 }
 
 /** In-process and synchronous: no transport thread, nothing left behind at exit. */

@@ -3,7 +3,10 @@ import { assert } from '../base/assert.ts';
 
 export type Labels = Readonly<Record<string, string>>;
 
-/** One number of a block: `kind` counter only grows until the process ends. `scale` turns the slot's unit into the metric's (seconds, bytes). */
+/**
+ * One number of a block: `kind` counter only grows until the process ends. `scale` turns the slot's unit into the
+ * metric's (seconds, bytes).
+ */
 export interface SlotMetric<Slot extends string> {
   readonly slot: Slot;
   readonly kind: 'counter' | 'gauge';
@@ -64,8 +67,9 @@ const STATUS_CODES = [
 ] as const;
 
 /**
- * A metric whose values are made when it is scraped. It stands in prom-client's registry beside its own metrics: the registry asks `get()` for name, type and
- * values and knows nothing else of a metric. prom-client's Histogram cannot be set from outside, and its `observe` is too slow for each message.
+ * A metric whose values are made when it is scraped. It stands in prom-client's registry beside its own metrics: the
+ * registry asks `get()` for name, type and values and knows nothing else of a metric. prom-client's Histogram cannot be
+ * set from outside, and its `observe` is too slow for each message.
  */
 class ScrapedMetric {
   readonly name: string;
@@ -139,9 +143,9 @@ export class MetricsRegistry {
   }
 
   /**
-   * The predecessor's call metrics under its names. Its labels are kept: `method` in lower case and `status` successful | failed; `rpc_duration` was its only
-   * label of durations. `code` is ours. Durations are in seconds (its fetch durations were nanoseconds) and a histogram (it had a summary), so that
-   * nodes can be added up.
+   * The predecessor's call metrics under its names. Its labels are kept: `method` in lower case and `status` successful
+   * | failed; `rpc_duration` was its only label of durations. `code` is ours. Durations are in seconds (its fetch
+   * durations were nanoseconds) and a histogram (it had a summary), so that nodes can be added up.
    */
   addCalls(calls: CallSource): void {
     assert(

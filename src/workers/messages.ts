@@ -1,4 +1,5 @@
 import type { MessagePort } from 'node:worker_threads';
+import type { SegmentSummary } from '../storage/embedded/sidecar.ts';
 
 /**
  * Life cycle and administration between the main thread and the others, by MessagePort: typed unions, a few a second at most. Work travels on
@@ -116,8 +117,6 @@ export interface ShardStoreOptions {
   readonly segmentBytes: number;
   readonly lowSpaceBytes: number;
   readonly cacheBytes: number;
-  readonly retentionMaxAgeMs: number;
-  readonly retentionMaxBytes: number;
 }
 
 /** The one task of a shard thread: runs until it is told to stop. */
@@ -141,10 +140,27 @@ export interface ShardTask {
   readonly port: MessagePort;
 }
 
-export type ToShardThread = { readonly kind: 'stop' };
+export interface SegmentsReport {
+  readonly segments: readonly SegmentSummary[];
+  /** Bytes of the segment that is being written. */
+  readonly openBytes: number;
+}
+
+export type ToShardThread =
+  | { readonly kind: 'stop' }
+  | { readonly kind: 'segments'; readonly token: number }
+  /** Let go of these segments; `isTrimmed`: the log has to trim what is in them first. */
+  | {
+      readonly kind: 'release';
+      readonly token: number;
+      readonly segments: readonly number[];
+      readonly isTrimmed: boolean;
+    };
 
 export type FromShardThread =
   | { readonly kind: 'ready' }
   | { readonly kind: 'stopped' }
   | { readonly kind: 'fatal'; readonly reason: string; readonly message: string }
+  | { readonly kind: 'segments'; readonly token: number; readonly report: SegmentsReport }
+  | { readonly kind: 'released'; readonly token: number }
   | LogLine;

@@ -9,6 +9,7 @@ import type {
   FromShardThread,
   LogLine,
   OpenAllotment,
+  SegmentsReport,
   ShardLimits,
   ShardRings,
   ShardStoreOptions,
@@ -66,6 +67,8 @@ export class ShardPool {
   readonly #running: (Running | null)[];
   readonly #deaths: number[] = [];
   #generation = 0;
+  readonly #asked = new Map<number, (answer: FromShardThread) => void>();
+  #nextToken = 1;
   #isStarted = false;
   #stopping = false;
 
@@ -98,6 +101,34 @@ export class ShardPool {
     if (failure !== undefined && failure !== null)
       throw new StartError('SHARD_FAILED', `a shard could not start: ${failure}`);
     this.#isStarted = true;
+  }
+
+  /** The sealed segments of every shard; null while one is being replaced. */
+  async segments(): Promise<SegmentsReport[] | null> {
+    const answers = await this.#askAll((token) => ({ kind: 'segments', token }));
+    return answers?.flatMap((answer) => (answer.kind === 'segments' ? [answer.report] : [])) ?? null;
+  }
+
+  /** Every shard lets go of the segments. False if one is being replaced or died: nothing may be deleted then. */
+  async release(segments: readonly number[], isTrimmed: boolean): Promise<boolean> {
+    const answers = await this.#askAll((token) => ({ kind: 'release', token, segments, isTrimmed }));
+    return answers?.every(({ kind }) => kind === 'released') ?? false;
+  }
+
+  async #askAll(make: (token: number) => ToShardThread): Promise<FromShardThread[] | null> {
+    if (!this.#isStarted || this.#running.includes(null)) return null;
+    const answers = this.#running.map((running) => {
+      const token = this.#nextToken++;
+      const answer = new Promise<FromShardThread>((resolve) => this.#asked.set(token, resolve));
+      running?.port.postMessage(make(token));
+      const died = running?.ended.then(() => {
+        this.#asked.delete(token);
+        return null;
+      });
+      return Promise.race([answer, died]);
+    });
+    const found = await Promise.all(answers);
+    return found.every((answer) => answer !== null && answer !== undefined) ? (found as FromShardThread[]) : null;
   }
 
   alive(shard: number): boolean {
@@ -182,6 +213,13 @@ export class ShardPool {
         return;
       case 'stopped':
         return;
+      case 'segments':
+      case 'released': {
+        const answer = this.#asked.get(message.token);
+        this.#asked.delete(message.token);
+        answer?.(message);
+        return;
+      }
     }
   }
 

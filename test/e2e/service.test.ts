@@ -67,14 +67,20 @@ describe('Publish and Fetch', () => {
   it('gives ids 1, 2, 3 per subject and stores body, headers and time', async () => {
     const subject = newSubject();
     const sent = Date.now();
-    const headers = [{ key: 'content-type', value: body('text/plain') }, { key: 'x', value: Buffer.from([0, 255]) }];
+    const headers = [
+      { key: 'content-type', value: body('text/plain') },
+      { key: 'x', value: Buffer.from([0, 255]) },
+    ];
     assert.equal(await client.publish({ subject, body: body('one'), headers }), 1);
     assert.equal(await client.publish({ subject, body: body('two') }), 2);
     const message = await client.fetch(subject, 1);
     assert.equal(message.id, 1);
     assert.equal(message.subject, subject);
     assert.equal(message.body.toString(), 'one');
-    assert.deepEqual(message.headers.map(({ key, value }) => [key, [...value]]), headers.map(({ key, value }) => [key, [...value]]));
+    assert.deepEqual(
+      message.headers.map(({ key, value }) => [key, [...value]]),
+      headers.map(({ key, value }) => [key, [...value]]),
+    );
     assert(message.publishedAt >= sent && message.publishedAt <= Date.now() + 1);
     assert.equal((await client.fetch(subject, 2)).body.toString(), 'two');
   });
@@ -93,8 +99,13 @@ describe('Publish and Fetch', () => {
 
   it('gives dense ids to many publishes at once', async () => {
     const subject = newSubject();
-    const ids = await Promise.all(Array.from({ length: 500 }, (_, i) => client.publish({ subject, body: body(`m${i}`) })));
-    assert.deepEqual([...ids].sort((a, b) => a - b), Array.from({ length: 500 }, (_, i) => i + 1));
+    const ids = await Promise.all(
+      Array.from({ length: 500 }, (_, i) => client.publish({ subject, body: body(`m${i}`) })),
+    );
+    assert.deepEqual(
+      [...ids].sort((a, b) => a - b),
+      Array.from({ length: 500 }, (_, i) => i + 1),
+    );
     const bodies = await Promise.all(ids.map((id) => client.fetch(subject, id)));
     bodies.forEach((message, i) => {
       assert.equal(message.body.toString(), `m${i}`);
@@ -105,21 +116,71 @@ describe('Publish and Fetch', () => {
 describe('refusals', () => {
   const rows: [string, () => Promise<unknown>, string, string][] = [
     ['an empty subject', () => client.publish({ subject: '', body: body('x') }), 'INVALID_ARGUMENT', 'SUBJECT_EMPTY'],
-    ['a long subject', () => client.publish({ subject: 'a'.repeat(256), body: body('x') }), 'INVALID_ARGUMENT', 'SUBJECT_TOO_LONG'],
-    ['an empty token', () => client.publish({ subject: 'a..b', body: body('x') }), 'INVALID_ARGUMENT', 'SUBJECT_EMPTY_TOKEN'],
-    ['a wildcard token', () => client.publish({ subject: 'a.*', body: body('x') }), 'INVALID_ARGUMENT', 'SUBJECT_WILDCARD_TOKEN'],
-    ['white space at the end', () => client.publish({ subject: 'a ', body: body('x') }), 'INVALID_ARGUMENT', 'SUBJECT_WHITE_SPACE'],
-    ['bytes that are not UTF-8', () => client.publish({ subject: Buffer.from([0xc3, 0x28]), body: body('x') }), 'INVALID_ARGUMENT', 'SUBJECT_NOT_UTF8'],
-    ['a body over the limit', () => client.publish({ subject: 'a', body: Buffer.alloc((1 << 20) + 1) }), 'INVALID_ARGUMENT', 'BODY_TOO_LARGE'],
-    ['a negative expiry', () => client.publish({ subject: 'a', body: body('x'), expirationSeconds: -1 }), 'INVALID_ARGUMENT', 'EXPIRATION_NEGATIVE'],
-    ['a producer without a sequence', () => client.publish({ subject: 'a', body: body('x'), producerId: 'p' }), 'INVALID_ARGUMENT', 'PRODUCER_INVALID'],
-    ['an unknown producer at sequence 2', () => client.publish({ subject: 'a', body: body('x'), producerId: 'nobody', sequence: 2 }), 'FAILED_PRECONDITION', 'SEQUENCE_UNKNOWN'],
+    [
+      'a long subject',
+      () => client.publish({ subject: 'a'.repeat(256), body: body('x') }),
+      'INVALID_ARGUMENT',
+      'SUBJECT_TOO_LONG',
+    ],
+    [
+      'an empty token',
+      () => client.publish({ subject: 'a..b', body: body('x') }),
+      'INVALID_ARGUMENT',
+      'SUBJECT_EMPTY_TOKEN',
+    ],
+    [
+      'a wildcard token',
+      () => client.publish({ subject: 'a.*', body: body('x') }),
+      'INVALID_ARGUMENT',
+      'SUBJECT_WILDCARD_TOKEN',
+    ],
+    [
+      'white space at the end',
+      () => client.publish({ subject: 'a ', body: body('x') }),
+      'INVALID_ARGUMENT',
+      'SUBJECT_WHITE_SPACE',
+    ],
+    [
+      'bytes that are not UTF-8',
+      () => client.publish({ subject: Buffer.from([0xc3, 0x28]), body: body('x') }),
+      'INVALID_ARGUMENT',
+      'SUBJECT_NOT_UTF8',
+    ],
+    [
+      'a body over the limit',
+      () => client.publish({ subject: 'a', body: Buffer.alloc((1 << 20) + 1) }),
+      'INVALID_ARGUMENT',
+      'BODY_TOO_LARGE',
+    ],
+    [
+      'a negative expiry',
+      () => client.publish({ subject: 'a', body: body('x'), expirationSeconds: -1 }),
+      'INVALID_ARGUMENT',
+      'EXPIRATION_NEGATIVE',
+    ],
+    [
+      'a producer without a sequence',
+      () => client.publish({ subject: 'a', body: body('x'), producerId: 'p' }),
+      'INVALID_ARGUMENT',
+      'PRODUCER_INVALID',
+    ],
+    [
+      'an unknown producer at sequence 2',
+      () => client.publish({ subject: 'a', body: body('x'), producerId: 'nobody', sequence: 2 }),
+      'FAILED_PRECONDITION',
+      'SEQUENCE_UNKNOWN',
+    ],
     ['[R29] id 0', () => client.fetch('a', 0), 'INVALID_ARGUMENT', 'ID_INVALID'],
     ['[R29] a negative id', () => client.fetch('a', -1n), 'INVALID_ARGUMENT', 'ID_INVALID'],
     ['[R29] an id beyond 2^53-1', () => client.fetch('a', 2n ** 53n), 'INVALID_ARGUMENT', 'ID_INVALID'],
     ['[R29] an id near 2^63', () => client.fetch('a', 2n ** 63n - 10n), 'INVALID_ARGUMENT', 'ID_INVALID'],
     ['[P11] an absent id', () => client.fetch('never.published', 1), 'INVALID_ARGUMENT', 'ID_NOT_FOUND'],
-    ['bytes that are no message', () => client.call('Publish', Buffer.from([0x0a, 0xff])), 'INVALID_ARGUMENT', 'MALFORMED_MESSAGE'],
+    [
+      'bytes that are no message',
+      () => client.call('Publish', Buffer.from([0x0a, 0xff])),
+      'INVALID_ARGUMENT',
+      'MALFORMED_MESSAGE',
+    ],
     ['an unknown method', () => client.call('Nothing', Buffer.alloc(0)), 'UNIMPLEMENTED', ''],
   ];
   for (const [name, call, status, reason] of rows) {
@@ -149,7 +210,10 @@ describe('IncIdx', () => {
     const error = await refused(client.fetch(subject, 2));
     assert.equal(error.reason, 'ID_VOID');
     const watcher = collect(subject, { at: 'earliest' });
-    assert.deepEqual((await watcher.until(2)).map(({ id }) => id), [1, 3]);
+    assert.deepEqual(
+      (await watcher.until(2)).map(({ id }) => id),
+      [1, 3],
+    );
     watcher.cancel();
   });
 });
@@ -182,8 +246,14 @@ describe('Subscribe', () => {
     await watcher.live;
     for (let i = 0; i < 100; i++) await client.publish({ subject, body: body(`m${i}`) });
     const messages = await watcher.until(100);
-    assert.deepEqual(messages.map(({ id }) => id), Array.from({ length: 100 }, (_, i) => i + 2));
-    assert.deepEqual(messages.map((message) => message.body.toString()), Array.from({ length: 100 }, (_, i) => `m${i}`));
+    assert.deepEqual(
+      messages.map(({ id }) => id),
+      Array.from({ length: 100 }, (_, i) => i + 2),
+    );
+    assert.deepEqual(
+      messages.map((message) => message.body.toString()),
+      Array.from({ length: 100 }, (_, i) => `m${i}`),
+    );
     watcher.cancel();
     await watcher.ended;
     assert.equal(watcher.messages.length, 100);
@@ -206,7 +276,10 @@ describe('Subscribe', () => {
     for (const [start, first] of starts) {
       const watcher = collect(subject, start);
       const count = 6 - first + 1;
-      assert.deepEqual((await watcher.until(count)).map(({ id }) => id), Array.from({ length: count }, (_, i) => first + i));
+      assert.deepEqual(
+        (await watcher.until(count)).map(({ id }) => id),
+        Array.from({ length: count }, (_, i) => first + i),
+      );
       watcher.cancel();
     }
     const future = collect(subject, { at: 'id', id: 8 });
@@ -222,7 +295,9 @@ describe('Subscribe', () => {
     const total = 600;
     const publishing = (async () => {
       for (let i = 0; i < total; i += 20) {
-        await Promise.all(Array.from({ length: 20 }, (_, j) => client.publish({ subject, body: body(`${i + j}`.repeat(50)) })));
+        await Promise.all(
+          Array.from({ length: 20 }, (_, j) => client.publish({ subject, body: body(`${i + j}`.repeat(50)) })),
+        );
       }
     })();
     const watchers = [];
@@ -233,7 +308,10 @@ describe('Subscribe', () => {
     await publishing;
     for (const watcher of watchers) {
       const ids = (await watcher.until(total)).map(({ id }) => id);
-      assert.deepEqual(ids, Array.from({ length: total }, (_, i) => i + 1));
+      assert.deepEqual(
+        ids,
+        Array.from({ length: total }, (_, i) => i + 1),
+      );
       watcher.cancel();
     }
   });
@@ -247,7 +325,10 @@ describe('Subscribe', () => {
     assert.equal((await refused(client.fetch(subject, 1))).reason, 'ID_EXPIRED');
     const check = async (): Promise<void> => {
       const watcher = collect(subject, { at: 'earliest' });
-      assert.deepEqual((await watcher.until(1)).map(({ id }) => id), [2]);
+      assert.deepEqual(
+        (await watcher.until(1)).map(({ id }) => id),
+        [2],
+      );
       watcher.cancel();
     };
     await check();
@@ -263,7 +344,10 @@ describe('Broadcast', () => {
     const subject = newSubject();
     const watchers = [collect(subject, { at: 'new' }), collect(subject, { at: 'new' })];
     await Promise.all(watchers.map(({ live }) => live));
-    assert.equal(await client.broadcast({ subject, body: body('hello'), headers: [{ key: 'k', value: body('v') }] }), true);
+    assert.equal(
+      await client.broadcast({ subject, body: body('hello'), headers: [{ key: 'k', value: body('v') }] }),
+      true,
+    );
     for (const watcher of watchers) {
       const [message] = await watcher.until(1);
       assert.equal(message?.body.toString(), 'hello');

@@ -4,7 +4,10 @@ import { Worker } from 'node:worker_threads';
 import { Doorbell, type StopSignal } from '../../src/shm/doorbell.ts';
 import type { Task } from './ring-worker.ts';
 
-/** A worker with this task, ended with the test, also when it fails. Its errors are the test's: awaiting `once(worker, …)` rejects on 'error'. */
+/**
+ * A worker with this task, ended with the test, also when it fails. Its errors are the test's: awaiting `once(worker,
+ * …)` rejects on 'error'.
+ */
 export function startWorker(t: TestContext, task: Task): Worker {
   const worker = new Worker(new URL('./ring-worker.ts', import.meta.url), { workerData: task });
   t.after(() => worker.terminate());

@@ -94,11 +94,35 @@ test('[R28] producers of one bucket are written by name, whatever the order they
   assert.deepEqual(Buffer.concat(rig.snapshot()), once);
   rig.time += 12 * 3_600_000;
   rig.run({ do: 'open', subject: 's', parts: [{ count: 1, producer: names[3] as string, sequence: 1 }] });
-  rig.restart();
+  rig.restart(1);
   rig.time += 12 * 3_600_000;
   for (let i = 0; i < 1_024; i++) rig.run();
   assert.equal(rig.machine.counts().producers, 1);
 });
+
+for (const [what, total, oneSlot] of [
+  ['20,000 subjects over all slots', 20_000, false],
+  ['300 subjects of one slot', 300, true],
+] as const) {
+  test(`a snapshot is that of its beginning when ${what} change before they are written, and 300 new ones come`, () => {
+    const rig = Rig.started({ subjectsMax: 100_000, producersMax: 1, openPerNodeMax: 100_000 });
+    const names: string[] = [];
+    for (let i = 0; names.length < total + 300; i++) {
+      if (!oneSlot || slotOfHash(hashOf(`s${i}`)) === 5) names.push(`s${i}`);
+    }
+    const openAll = (some: readonly string[]) => rig.run(...some.map((subject) => ({ do: 'open', subject }) as const));
+    openAll(names.slice(0, total));
+    const expected = drain(rig.machine, 1 << 20);
+    const writer = rig.machine.beginSnapshot();
+    openAll(names.slice(total));
+    const chunks = [writer.nextChunk(1_000) as Uint8Array];
+    openAll(names.toReversed());
+    for (let chunk = writer.nextChunk(50_000); chunk !== null; chunk = writer.nextChunk(50_000)) chunks.push(chunk);
+    const restored = AllotMachine.restore(chunks, rig.limits);
+    assert.ok(Buffer.concat(drain(restored, 1 << 20)).equals(Buffer.concat(expected)));
+    assert.equal(restored.counts().subjects, total);
+  });
+}
 
 test('a snapshot that is abandoned leaves nothing behind, and the next one is right', () => {
   const prng = new Prng(3);
@@ -139,6 +163,7 @@ test('a snapshot with a flipped byte, or a chunk missing, doubled or out of orde
     refused([chunks[0] as Uint8Array, flipped, ...chunks.slice(2)]);
   }
   refused([]);
+  refused([chunks[0] as Uint8Array, chunks[2] as Uint8Array, second, ...chunks.slice(3)]);
   refused(chunks.slice(0, -1));
   refused(chunks.slice(1));
   refused([chunks[0] as Uint8Array, ...chunks]);

@@ -25,7 +25,8 @@ const fetchRequest = loadOracle('broker.FetchRequest', { stringsAsBytes: true })
 const subscribeRequest = loadOracle('broker.SubscribeRequest', { stringsAsBytes: true });
 const header = loadOracle('broker.Header', { stringsAsBytes: true });
 
-const blob = (maxLength: number): fc.Arbitrary<Buffer> => fc.uint8Array({ maxLength }).map((value) => Buffer.from(value));
+const blob = (maxLength: number): fc.Arbitrary<Buffer> =>
+  fc.uint8Array({ maxLength }).map((value) => Buffer.from(value));
 
 const whole: fc.Arbitrary<Buffer> = fc
   .record(
@@ -56,7 +57,9 @@ const mutated: fc.Arbitrary<Buffer> = fc
         case 2:
           return Buffer.concat([bytes.subarray(0, at), noise, bytes.subarray(at)]);
         default:
-          return Buffer.from(bytes.map((byte, i) => (i >= at && i < at + noise.length ? byte ^ (noise[i - at] as number) : byte)));
+          return Buffer.from(
+            bytes.map((byte, i) => (i >= at && i < at + noise.length ? byte ^ (noise[i - at] as number) : byte)),
+          );
       }
     }, start),
   );
@@ -66,7 +69,12 @@ const tagged: fc.Arbitrary<Buffer> = fc
   .array(fc.tuple(fc.integer({ min: 0, max: 63 }), blob(12)), { maxLength: 12 })
   .map((parts) => Buffer.concat(parts.flatMap(([tag, bytes]) => [Buffer.from([tag]), bytes])));
 
-const anyMessage = fc.oneof(fc.uint8Array({ maxLength: 400 }).map((value) => Buffer.from(value)), mutated, tagged, whole);
+const anyMessage = fc.oneof(
+  fc.uint8Array({ maxLength: 400 }).map((value) => Buffer.from(value)),
+  mutated,
+  tagged,
+  whole,
+);
 
 /** `message` between bytes that would be a valid end of nearly anything, so that reading past the end would go unnoticed by the scanner. */
 function framed(message: Buffer): { frame: Buffer; start: number; end: number } {

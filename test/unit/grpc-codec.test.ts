@@ -56,7 +56,8 @@ function fieldsOf({ frame, scan }: { frame: Buffer; scan: PublishScan }): Fields
   };
 }
 
-const bytes = (maxLength: number): fc.Arbitrary<Buffer> => fc.uint8Array({ maxLength }).map((value) => Buffer.from(value));
+const bytes = (maxLength: number): fc.Arbitrary<Buffer> =>
+  fc.uint8Array({ maxLength }).map((value) => Buffer.from(value));
 const text = (maxLength: number): fc.Arbitrary<string> => fc.string({ unit: 'grapheme', maxLength });
 const headers = fc.array(
   fc.record({ key: fc.string({ unit: 'grapheme-ascii', minLength: 1, maxLength: 20 }), value: bytes(20) }),
@@ -101,7 +102,10 @@ test('scanPublish merges as protobuf says: of a field that comes twice the last 
 test('unknown fields of every wire type are skipped, in a request and in a header', () => {
   const unknown = (field: number): Buffer =>
     Buffer.concat([
-      new Writer().varint(field, (1n << 64n) - 1n).bytes(field + 1, 'x'.repeat(200)).finish(),
+      new Writer()
+        .varint(field, (1n << 64n) - 1n)
+        .bytes(field + 1, 'x'.repeat(200))
+        .finish(),
       tagOf(field, 1),
       Buffer.alloc(8, 0xff),
       tagOf(field, 5),
@@ -109,7 +113,12 @@ test('unknown fields of every wire type are skipped, in a request and in a heade
     ]);
   for (const field of [7, 15, 16, 2_047, 536_870_910]) {
     const inner = Buffer.concat([unknown(field), header.encode({ key: 'k', value: Buffer.from('v') }), unknown(field)]);
-    const message = Buffer.concat([unknown(field), publishRequest.encode({ subject: 'a' }), new Writer().bytes(4, inner).finish(), unknown(field)]);
+    const message = Buffer.concat([
+      unknown(field),
+      publishRequest.encode({ subject: 'a' }),
+      new Writer().bytes(4, inner).finish(),
+      unknown(field),
+    ]);
     const result = publishOf(message, { ...LIMITS, headersBytes: 2_000 });
     assert.equal(result.fault, null, `field ${field}`);
     assert.deepEqual(fieldsOf(result), publishRequest.decode(message));
@@ -122,12 +131,20 @@ test('unknown fields of every wire type are skipped, in a request and in a heade
 test('groups, field number 0 and wire types that do not exist are malformed, for every scanner', () => {
   const malformed = [[0x0b], [0x0c], [0x3b, 0x3c], [0x00], [0x02, 0x00], [0x0e], [0x0f], [0x3e, 0x00], [0x3f, 0x00]];
   for (const message of malformed) {
-    for (const [name, scan] of SCANNERS) assert.equal(scan(Buffer.from(message)), 'MALFORMED_MESSAGE', `${name} ${message}`);
+    for (const [name, scan] of SCANNERS)
+      assert.equal(scan(Buffer.from(message)), 'MALFORMED_MESSAGE', `${name} ${message}`);
   }
 });
 
 test('a known field with another wire type is malformed', () => {
-  for (const [field, wrong] of [[1, 0], [2, 0], [3, 2], [4, 0], [5, 0], [6, 2]] as const) {
+  for (const [field, wrong] of [
+    [1, 0],
+    [2, 0],
+    [3, 2],
+    [4, 0],
+    [5, 0],
+    [6, 2],
+  ] as const) {
     const writer = new Writer();
     const message = wrong === 0 ? writer.varint(field, 1).finish() : writer.bytes(field, 'x').finish();
     assert.equal(publishOf(message).fault, 'MALFORMED_MESSAGE', `field ${field}`);
@@ -198,7 +215,11 @@ test('a varint of more than ten bytes or 64 bits is malformed, padding within te
 
 test('a length beyond the end of the message is malformed, also one near 2^32 and 2^64', () => {
   for (const length of [2n, 127n, (1n << 31n) - 1n, 1n << 31n, (1n << 32n) - 1n, 1n << 32n, (1n << 64n) - 1n]) {
-    const tagged = Buffer.concat([Buffer.from([0x0a]), new Writer().varint(0, length).finish().subarray(1), Buffer.from('x')]);
+    const tagged = Buffer.concat([
+      Buffer.from([0x0a]),
+      new Writer().varint(0, length).finish().subarray(1),
+      Buffer.from('x'),
+    ]);
     for (const [name, scan] of SCANNERS) assert.equal(scan(tagged), 'MALFORMED_MESSAGE', `${name}: ${length}`);
   }
 });
@@ -235,7 +256,11 @@ test('body and headers at their limits pass, one byte or header more is refused 
 
 test('more headers than the scan has room for are all read', () => {
   const all = Array.from({ length: 100 }, (_, i) => ({ key: `k${i}`, value: Buffer.from([i]) }));
-  const result = publishOf(publishRequest.encode({ subject: 's', headers: all }), { bodyBytes: 0, headersBytes: 4_000, headersCount: 100 });
+  const result = publishOf(publishRequest.encode({ subject: 's', headers: all }), {
+    bodyBytes: 0,
+    headersBytes: 4_000,
+    headersCount: 100,
+  });
   assert.equal(result.fault, null);
   assert.deepEqual(fieldsOf(result).headers, all);
 });
@@ -341,7 +366,10 @@ test('scanSubscribe: of several starts the last one counts, none is new', () => 
   const scan = new SubscribeScan();
   for (const [first] of starts) {
     for (const [second, kind] of starts.slice(1)) {
-      const message = Buffer.concat([subscribeRequest.encode({ subject: 'a', ...first }), subscribeRequest.encode(second)]);
+      const message = Buffer.concat([
+        subscribeRequest.encode({ subject: 'a', ...first }),
+        subscribeRequest.encode(second),
+      ]);
       assert.equal(scanSubscribe(message, 0, message.length, scan), null);
       assert.equal(scan.start, kind);
     }

@@ -26,6 +26,7 @@ export function loadOracle(name: string, options: { readonly stringsAsBytes?: bo
   const type = root.lookupType(name);
   return {
     encode: (fields) => Buffer.from(type.encode(type.fromObject(fields)).finish()),
-    decode: (bytes) => type.toObject(type.decode(bytes), { longs: String, defaults: true, arrays: true, bytes: Buffer }),
+    decode: (bytes) =>
+      type.toObject(type.decode(bytes), { longs: String, defaults: true, arrays: true, bytes: Buffer }),
   };
 }

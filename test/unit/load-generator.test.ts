@@ -98,9 +98,9 @@ describe('load generator', () => {
       transport.close();
     };
 
-    it(`${name}: bodies of 0 bytes to 200 KiB come back as they were sent, 300 calls at one time`, () =>
+    it(`${name}: bodies of 0 to 65,530 bytes come back as they were sent, 300 calls at one time`, () =>
       withClient(async (transport, listener) => {
-        const sizes = [0, 1, 255, 16_379, 16_380, 16_384, 40_000, 60_000];
+        const sizes = [0, 1, 255, 16_379, 16_380, 16_384, 40_000, 65_530];
         const calls = Array.from({ length: 300 }, (_, slot) => {
           const body = Buffer.alloc(sizes[slot % sizes.length] as number, slot);
           const ended = listener.expect(slot);
@@ -141,7 +141,7 @@ describe('load generator', () => {
   it('its publish and fetch requests are those of the wire format', () => {
     const publish = frameWriter({ kind: 'publish', subjects: 3, prefix: 'a.b', bodyBytes: 300 });
     const publishLength = publish.write(4);
-    const [, body] = [0, publish.scratch.subarray(publishLength - 300, publishLength)];
+    const body = publish.scratch.subarray(publishLength - 300, publishLength);
     assert.deepEqual(publish.scratch.subarray(0, publishLength), encodePublish({ subject: 'a.b.1', body }));
     const fetch = frameWriter({ kind: 'fetch', subjects: 1, prefix: 'a', idsPerSubject: 1, seed: 5 });
     assert.deepEqual(fetch.scratch.subarray(0, fetch.write(0)), encodeFetch('a.0', 1));

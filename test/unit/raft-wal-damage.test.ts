@@ -106,7 +106,7 @@ test('[R24] a last record of which any one sector never came to the disk is cut,
     const torn = Buffer.from(good);
     torn.fill(0, Math.max(start, sector * SECTOR), (sector + 1) * SECTOR);
     writeFileSync(path, torn);
-    const { wal, state, report } = openWal(dir);
+    const { wal, state, report } = openWal(dir, { preallocateBytes: 0 });
     assert.deepEqual(plain(state.entries), expected(2, 700), `sector ${sector}`);
     assert.equal(report.cut?.position, start);
     wal.append([entry(3, 100)], null);
@@ -201,7 +201,8 @@ test('[S6] a record of an earlier life of the same segment, with a right checksu
   // The second record was torn, so it was cut and another one took its place.
   patch(path, (bytes) => bytes.subarray(0, bytes.length - 8));
   const { wal } = openWal(dir, { preallocateBytes: 0 });
-  for (const index of [2, 3]) wal.append([entry(index, index === 2 ? Buffer.alloc(400, 'x').toString() : 400)], null);
+  wal.append([entry(2, 'x'.repeat(400))], { term: 1, vote: 'a', commit: 1 });
+  wal.append([entry(3, 400)], null);
   wal.append([], { term: 1, vote: 'a', commit: 2 });
   wal.sync();
   wal.close();
@@ -280,6 +281,7 @@ test('a missing, renamed or headless segment, or one of another instance, is ref
     cpSync(dir, copy, { recursive: true });
     damage(copy);
     assert.equal(outcome(copy, options), DAMAGED, what);
+    if (what === 'middle one missing') assert.throws(() => openWal(copy, options), /segment 2 is missing/);
   }
   assert.equal(outcome(dir, { ...options, instanceId: 'ff'.repeat(16) }), DAMAGED);
   assert.equal(outcome(dir, options).length, 20);

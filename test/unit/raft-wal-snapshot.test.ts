@@ -83,9 +83,13 @@ test('an installed snapshot replaces the entries of the log, at a higher and at 
   const folder = temporaryFolder(t);
   for (const index of [100, 6]) {
     const dir = join(folder, `at-${index}`);
-    const { wal } = openWal(dir);
-    for (let i = 1; i <= 10; i++) wal.append([entry(i)], { term: 1, vote: '', commit: Math.min(i, 2) });
-    await snapshot(wal, index, 'installed');
+    const first = openWal(dir);
+    for (let i = 1; i <= 10; i++) first.wal.append([entry(i)], { term: 1, vote: '', commit: Math.min(i, 2) });
+    await snapshot(first.wal, index, 'installed');
+    assert.equal(first.wal.lastIndex, index);
+    first.wal.close();
+    const { wal, state } = openWal(dir);
+    assert.deepEqual(state.entries, []);
     assert.equal(wal.lastIndex, index);
     wal.append([entry(index + 1, 'new', 2)], { term: 2, vote: '', commit: index });
     wal.sync();
@@ -98,6 +102,32 @@ test('an installed snapshot replaces the entries of the log, at a higher and at 
     );
     again.wal.close();
   }
+});
+
+test('[R3] vote, commit and both snapshots outlive the segments in which they were written', async (t) => {
+  const dir = join(temporaryFolder(t), 'raft');
+  const options = { segmentBytes: 2048 };
+  const { wal } = openWal(dir, options);
+  const hardState = { term: 7, vote: 'somebody', commit: 30 };
+  fill(wal, 1, 30);
+  wal.append([], hardState);
+  for (let i = 31; i <= 70; i++) wal.append([entry(i, 300)], null);
+  await snapshot(wal, 70);
+  // The first one begins a segment: the pointer to 70 is the last record of the one before, which is dropped below.
+  for (let i = 71; i <= 80; i++) wal.append([entry(i, 2000)], null);
+  const newest = await snapshot(wal, 80);
+  wal.close();
+  const oldest = readdirSync(dir).find((name) => name.endsWith('.log')) as string;
+  assert.equal(Number(oldest.slice(4, 20)), 71);
+  patch(newest, (bytes) => bytes.subarray(0, 50));
+  const again = openWal(dir, options);
+  assert.deepEqual(again.state.hardState, hardState);
+  assert.equal(again.state.snapshot?.index, 70);
+  assert.deepEqual(
+    again.state.entries.map((one) => one.index),
+    [71, 72, 73, 74, 75, 76, 77, 78, 79, 80],
+  );
+  again.wal.close();
 });
 
 test('[S5] a flipped bit in any byte of a snapshot, or a cut at any byte, is detected', async (t) => {

@@ -89,16 +89,22 @@ test('every line is written before the process ends, to stdout or stderr, also w
   }
 });
 
-test('a reader of the log that goes away does not end the process', () => {
-  const module = new URL('../../src/telemetry/log.ts', import.meta.url).href;
-  const code = `import { createLogger } from '${module}';
-    const logger = createLogger({ level: 'info', format: 'json', destination: 'stdout' });
-    let i = 0;
-    const timer = setInterval(() => {
-      logger.info('line', { i });
-      if (++i === 20) { clearInterval(timer); process.stderr.write('lived'); }
-    }, 5);`;
-  const script = '"$0" --input-type=module -e "$1" | true';
-  const ended = spawnSync('sh', ['-c', script, process.execPath, code], { encoding: 'utf8' });
-  assert.equal(ended.stderr, 'lived');
-});
+for (const [name, redirection] of [
+  ['whose reader goes away', '| true'],
+  ['on a full disk', '> /dev/full'],
+] as const) {
+  test(`a log ${name} does not end the process`, () => {
+    const module = new URL('../../src/telemetry/log.ts', import.meta.url).href;
+    const code = `import { createLogger } from '${module}';
+      const logger = createLogger({ level: 'info', format: 'json', destination: 'stdout' });
+      let i = 0;
+      const timer = setInterval(() => {
+        logger.info('line', { i });
+        if (i === 10) logger.flush();
+        if (++i === 20) { clearInterval(timer); process.stderr.write('lived'); }
+      }, 5);`;
+    const script = `"$0" --input-type=module -e "$1" ${redirection}`;
+    const ended = spawnSync('sh', ['-c', script, process.execPath, code], { encoding: 'utf8', timeout: 20_000 });
+    assert.equal(ended.stderr, 'lived');
+  });
+}

@@ -182,12 +182,12 @@ test('grpc-status-details-bin of QUEUE_FULL is the golden bytes: google.rpc.Stat
   const expected = Buffer.concat([
     Buffer.from([0x08, code, 0x12, text.length]),
     text,
-    hex('1a50 0a28'),
+    hex('1a51 0a28'),
     Buffer.from('type.googleapis.com/google.rpc.ErrorInfo'),
-    hex('1224 0a0a51554555455f46554c4c 1206 62726f6b6572 1a0f 0a076f7574636f6d65 12046e6f6e65'),
-    hex('1a34 0a28'),
+    hex('1225 0a0a51554555455f46554c4c 1206 62726f6b6572 1a0f 0a076f7574636f6d65 12046e6f6e65'),
+    hex('1a33 0a28'),
     Buffer.from('type.googleapis.com/google.rpc.RetryInfo'),
-    hex('1208 0a06 1080e1eb17'),
+    hex('1207 0a05 1080e1eb17'),
   ]);
   assert.ok(Buffer.isBuffer(bytes));
   assert.equal(bytes.toString('hex'), expected.toString('hex'));

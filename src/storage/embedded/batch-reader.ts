@@ -2,20 +2,26 @@ import { BatchKind } from '../../batch/batch-format.ts';
 import { BatchView } from '../../batch/batch-view.ts';
 import { DiskError } from '../disk.ts';
 import type { ReadResult, StoredItem, SubjectRef } from '../store.ts';
+import { ReadArena } from './read-arena.ts';
 import type { SegmentFiles } from './segment-files.ts';
 import { type EntryCursor, EntryKind } from './slot-index.ts';
 import type { TailCache } from './tail-cache.ts';
 
-/** A read of at most this many bytes from disk is done at once: it costs less than the way through the thread pool. */
-const SYNC_READ_BYTES_MAX = 256 * 1024;
+/** A read from disk of at most this much is done at once: it costs less than the way through the thread pool. */
+const SYNC_RANGE_BYTES_MAX = 64 * 1024;
+/** The same for a single batch, which is what a Fetch wants. */
+const SYNC_BATCH_BYTES_MAX = 256 * 1024;
 /** One read from disk covers at most this much, so that a reader far behind costs bounded memory. */
 const RANGE_BYTES_MAX = 1024 * 1024;
 /** Batches of one subject in one segment are read together if no more than this lies between them. */
 const GAP_BYTES_MAX = 16 * 1024;
-/** Share of the cache that holds batches read one by one from disk; the rest is the tail of the lane. */
-const READ_CACHE_SHARE = 8;
+/** Share of store.cache_bytes for batches read one by one, beside the tail of the lane; at least what two largest reads need. */
+const ARENA_SHARE = 8;
+const ARENA_BYTES_MIN = 2 * SYNC_BATCH_BYTES_MAX;
 
-const KEY_SCALE = 2 ** 33;
+/** An arena key is exact in 53 bits: segment modulo 2^23, position / 8 below 2^30. A hit is compared, so that a collision costs a read only. */
+const KEY_SEGMENTS = 2 ** 23;
+const KEY_POSITIONS = 2 ** 30;
 
 /** Ids [from, to) of a subject whose stored batch cannot be read. */
 export interface BatchDamage {
@@ -37,6 +43,7 @@ interface Wanted {
   readonly position: number;
   readonly length: number;
   bytes: Buffer | null;
+  /** In memory since it was written, or since it was checked. */
   isVerified: boolean;
 }
 
@@ -52,7 +59,7 @@ export class BatchReader {
   readonly #files: SegmentFiles;
   readonly #tail: TailCache;
   readonly #onDamage: (damage: BatchDamage) => void;
-  readonly #recent: RecentBatches;
+  readonly #arena: ReadArena;
   readonly #view = new BatchView();
   #damaged = 0;
 
@@ -60,7 +67,7 @@ export class BatchReader {
     this.#files = options.files;
     this.#tail = options.tail;
     this.#onDamage = options.onDamage;
-    this.#recent = new RecentBatches(options.cacheBytes / READ_CACHE_SHARE);
+    this.#arena = new ReadArena(Math.max(ARENA_BYTES_MIN, Math.floor(options.cacheBytes / ARENA_SHARE)));
   }
 
   /** Damaged batches met so far. */
@@ -90,16 +97,21 @@ export class BatchReader {
       bytes += item.length;
       if (item.bytes === null && item.kind === EntryKind.DATA) fromDisk += item.length;
     }
-    if (fromDisk > SYNC_READ_BYTES_MAX) return this.#readLater(subject, wanted, next);
+    const single = wanted.length === 1 ? wanted[0] : undefined;
+    if (fromDisk > (single === undefined ? SYNC_RANGE_BYTES_MAX : SYNC_BATCH_BYTES_MAX)) {
+      return this.#readLater(subject, wanted, next);
+    }
+    // Found in the arena only when nothing else is read into it for this answer.
+    if (single !== undefined && needsRead(single)) this.#findRead(subject, single);
     for (const item of wanted) {
-      if (item.bytes === null && item.kind === EntryKind.DATA) this.#readNow(item);
+      if (needsRead(item)) this.#readNow(item);
     }
     return this.#answer(subject, wanted, next);
   }
 
   /** Forgets what was cached of segments that will be deleted. */
   dropSegments(segments: ReadonlySet<number>): void {
-    this.#recent.dropSegments(segments);
+    this.#arena.clear();
     for (const segment of segments) this.#files.drop(segment);
   }
 
@@ -108,17 +120,23 @@ export class BatchReader {
     const segment = entries.segment(i);
     const position = entries.offset(i);
     const length = entries.bytes(i);
-    let bytes: Buffer | null = null;
-    if (kind === EntryKind.DATA) {
-      const at = this.#tail.find(segment, position);
-      bytes = at >= 0 ? this.#tail.bytes.subarray(at, at + length) : this.#recent.get(segment, position);
-    }
+    const at = kind === EntryKind.DATA ? this.#tail.find(segment, position) : -1;
+    const bytes = at >= 0 ? this.#tail.bytes.subarray(at, at + length) : null;
     const isVerified = bytes !== null;
     return { base: entries.base(i), count: entries.count(i), kind, segment, position, length, bytes, isVerified };
   }
 
+  /** A batch that was read and checked lately. */
+  #findRead(subject: SubjectRef, item: Wanted): void {
+    const bytes = this.#arena.get(keyOf(item), item.length);
+    if (bytes === null || this.#headerFault(subject, item, bytes) !== null) return;
+    item.bytes = bytes;
+    item.isVerified = true;
+  }
+
   #readNow(item: Wanted): void {
-    const bytes = Buffer.allocUnsafeSlow(item.length);
+    const at = this.#arena.claim(item.length);
+    const bytes = this.#arena.bytes.subarray(at, at + item.length);
     try {
       const read = this.#files.readSync(item.segment, bytes, item.position);
       if (read === item.length) item.bytes = bytes;
@@ -170,7 +188,7 @@ export class BatchReader {
     if (bytes !== null && item.isVerified) return { kind: 'data', from: base, to, base, bytes };
     const fault = this.#fault(subject, item, bytes);
     if (fault === null && bytes !== null) {
-      if (bytes.buffer.byteLength === bytes.length) this.#recent.put(item.segment, item.position, bytes);
+      if (bytes.buffer === this.#arena.bytes.buffer) this.#arena.put(keyOf(item), bytes.byteOffset, item.length);
       return { kind: 'data', from: base, to, base, bytes };
     }
     this.#damaged += 1;
@@ -189,6 +207,10 @@ export class BatchReader {
   #fault(subject: SubjectRef, item: Wanted, bytes: Buffer | null): string | null {
     if (item.kind === EntryKind.DAMAGED) return 'found damaged by a scan';
     if (bytes === null) return 'unreadable';
+    return this.#headerFault(subject, item, bytes) ?? (this.#view.verifyBody() ? null : 'body-checksum');
+  }
+
+  #headerFault(subject: SubjectRef, item: Wanted, bytes: Buffer): string | null {
     const view = this.#view;
     const fault = view.wrap(bytes, 0);
     if (fault !== null) return fault;
@@ -198,8 +220,7 @@ export class BatchReader {
       view.count === item.count &&
       view.totalLength === item.length &&
       view.subjectIs(subject.bytes);
-    if (!isIt) return 'another batch';
-    return view.verifyBody() ? null : 'body-checksum';
+    return isIt ? null : 'another batch';
   }
 }
 
@@ -223,42 +244,6 @@ function rangeEnd(wanted: readonly Wanted[], start: number): number {
   return end;
 }
 
-/** Batches read and verified lately, by place; a bound on their bytes. */
-class RecentBatches {
-  readonly #bytesMax: number;
-  #bytes = 0;
-  /** In order of use. */
-  readonly #batches = new Map<number, Buffer>();
-
-  constructor(bytesMax: number) {
-    this.#bytesMax = bytesMax;
-  }
-
-  get(segment: number, position: number): Buffer | null {
-    const key = segment * KEY_SCALE + position;
-    const found = this.#batches.get(key);
-    if (found === undefined) return null;
-    this.#batches.delete(key);
-    this.#batches.set(key, found);
-    return found;
-  }
-
-  put(segment: number, position: number, bytes: Buffer): void {
-    if (bytes.length > this.#bytesMax / 4) return;
-    this.#batches.set(segment * KEY_SCALE + position, bytes);
-    this.#bytes += bytes.length;
-    for (const [key, oldest] of this.#batches) {
-      if (this.#bytes <= this.#bytesMax) return;
-      this.#batches.delete(key);
-      this.#bytes -= oldest.length;
-    }
-  }
-
-  dropSegments(segments: ReadonlySet<number>): void {
-    for (const [key, batch] of this.#batches) {
-      if (!segments.has(Math.floor(key / KEY_SCALE))) continue;
-      this.#batches.delete(key);
-      this.#bytes -= batch.length;
-    }
-  }
+function keyOf(item: Wanted): number {
+  return (item.segment % KEY_SEGMENTS) * KEY_POSITIONS + item.position / 8;
 }

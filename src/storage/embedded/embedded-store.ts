@@ -101,7 +101,7 @@ export class EmbeddedStore implements MessageStore {
       if (lane === options.lane) highest = files.highest;
       this.#load(disk, files);
     }
-    const cache = new TailCache(options.cacheBytes);
+    const cache = new TailCache(options.lane, options.cacheBytes);
     const onDamage = options.onDamage ?? nothing;
     this.#reader = new BatchReader({ files: this.#files, tail: cache, cacheBytes: options.cacheBytes, onDamage });
     this.#space = new FreeSpace(disk, options.directory, options.lowSpaceBytes, this.#clock);
@@ -181,6 +181,11 @@ export class EmbeddedStore implements MessageStore {
     this.#index.forEach((name, hash, entries) => {
       visit(name, hash, entries.end(entries.length - 1) - 1);
     });
+  }
+
+  /** Bytes of the segment that is being written. */
+  get openBytes(): number {
+    return this.#writer.openBytes;
   }
 
   /** Sealed segments of the counted lanes: what retention chooses from. The one being written is never among them. */

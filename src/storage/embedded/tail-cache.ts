@@ -1,5 +1,5 @@
 import { assert } from '../../base/assert.ts';
-import { numberOf, SECTOR_BYTES } from './segment-format.ts';
+import { laneOf, numberOf, SECTOR_BYTES } from './segment-format.ts';
 
 const KEY_SCALE = 2 ** 33;
 const GROUPS_START = 256;
@@ -17,6 +17,7 @@ function placeKey(segment: number, position: number): number {
  */
 export class TailCache {
   readonly bytes: Buffer;
+  readonly #lane: number;
   /** Where the next group goes. */
   #next = 0;
   #staged = -1;
@@ -29,7 +30,8 @@ export class TailCache {
   #groups = 0;
 
   /** `capacity` in bytes; rounded down to sectors. */
-  constructor(capacity: number) {
+  constructor(lane: number, capacity: number) {
+    this.#lane = lane;
     this.bytes = Buffer.allocUnsafeSlow(Math.max(0, capacity - (capacity % SECTOR_BYTES)));
   }
 
@@ -68,6 +70,7 @@ export class TailCache {
 
   /** Where the bytes at `position` of `segment` are in `bytes`, or -1. */
   find(segment: number, position: number): number {
+    if (laneOf(segment) !== this.#lane) return -1;
     const key = placeKey(segment, position);
     let low = 0;
     let high = this.#groups;

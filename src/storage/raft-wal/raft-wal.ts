@@ -115,10 +115,7 @@ export class RaftWal {
     const last = this.#checkEntries(entries);
     if (hardState !== null) this.#checkHardState(hardState, last);
     this.#builder.putAppend(entries, hardState);
-    if (this.#log.isFull(this.#builder.length)) {
-      // What is about to be overwritten belongs to the new segment too, or dropping the older ones would lose its beginning.
-      this.#log.roll(Math.min(this.#lastIndex + 1, entries[0]?.index ?? Number.POSITIVE_INFINITY));
-    }
+    if (this.#log.isFull(this.#builder.length)) this.#log.roll(this.#lastIndex + 1);
     this.#log.write(this.#builder);
     this.#builder.trim();
     this.#lastIndex = last;

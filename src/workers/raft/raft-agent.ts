@@ -161,7 +161,8 @@ export class RaftAgent implements AnswerPort {
       const hash = view.getUint32(at + 8, true);
       const length = view.getUint32(at + 12, true);
       const start = at + VERIFY_HEADER;
-      const head = this.#headOf(packed, start, start + length, hash);
+      const handle = this.#machine.find(packed, start, start + length, hash);
+      const head = handle < 0 ? 0 : this.#machine.head(handle);
       if (head < lastId) {
         const name = Buffer.from(packed.subarray(start, start + length)).toString();
         throw new StartError(
@@ -169,13 +170,11 @@ export class RaftAgent implements AnswerPort {
           `the store has id ${lastId} of subject "${name}", but the log has given ids up to ${head} only: the Raft log is an older copy than the messages. Put back both from the same backup`,
         );
       }
+      // The store keeps what was trimmed until its segment goes: it must not come back with a restart.
+      const first = this.#machine.first(handle);
+      if (first > 1) this.trimmed(packed, start, start + length, hash, first);
       at = start + ((length + 7) & ~7);
     }
-  }
-
-  #headOf(bytes: Uint8Array, start: number, end: number, hash: number): number {
-    const handle = this.#machine.find(bytes, start, end, hash);
-    return handle < 0 ? 0 : this.#machine.head(handle);
   }
 
   // --- reads ---

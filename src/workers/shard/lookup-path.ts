@@ -1,7 +1,7 @@
 import type { Reason } from '../../base/errors.ts';
 import { BatchView } from '../../batch/batch-view.ts';
 import { encodeDelivery, encodedDeliveryBytes } from '../../batch/delivery.ts';
-import type { MessageStore, ReadResult, SubjectStats } from '../../storage/store.ts';
+import type { MessageStore, ReadResult, SubjectRef, SubjectStats } from '../../storage/store.ts';
 import { Start, ToMain } from '../link.ts';
 import { type Delivery, isExpired } from './delivery.ts';
 import type { MainPort } from './main-port.ts';
@@ -30,6 +30,7 @@ interface FetchCall {
 type Question =
   | { readonly kind: 'fetch'; readonly fetch: FetchCall }
   | { readonly kind: 'subscribe'; readonly subject: ActiveSubject; readonly request: SubscribeRequest }
+  | { readonly kind: 'barrier'; readonly passed: () => void }
   | { readonly kind: 'info'; readonly subject: ActiveSubject; readonly call: number };
 
 export interface SubscribeRequest {
@@ -39,6 +40,8 @@ export interface SubscribeRequest {
   readonly value: number;
   readonly credit: number;
 }
+
+const NO_SUBJECT: SubjectRef = { bytes: new Uint8Array(0), hash: 0 };
 
 /**
  * Everything that reads: Fetch, the start of a subscription, subject information. What this shard has a verdict for it answers from the store;
@@ -95,6 +98,11 @@ export class LookupPath {
     if (this.#starting.has(subscription)) this.#cancelled.add(subscription);
   }
 
+  /** Calls `passed` when everything that was sent to the Raft thread before has been worked on. */
+  barrier(passed: () => void): void {
+    this.#questions.set(this.#raft.query(NO_SUBJECT, 0), { kind: 'barrier', passed });
+  }
+
   info(subject: ActiveSubject, call: number): void {
     subject.parked += 1;
     this.#questions.set(this.#raft.query(subject.ref, 0), { kind: 'info', subject, call });
@@ -104,6 +112,9 @@ export class LookupPath {
     const question = this.#questions.take(counter);
     if (question === null) return;
     switch (question.kind) {
+      case 'barrier':
+        question.passed();
+        return;
       case 'fetch':
         question.fetch.subject.learnHead(state.head);
         this.#fetchStored(question.fetch, (fetch) => this.#judge(fetch, state));

@@ -19,6 +19,7 @@ import type { MainPort } from './main-port.ts';
 import { RingPartAnswers } from './part-answers.ts';
 import type { PublishPath } from './publish-path.ts';
 import type { RaftClient } from './raft-client.ts';
+import type { ReleaseJobs } from './release-job.ts';
 import type { ShardCounters } from './shard-counters.ts';
 import type { ActiveSubject, ActiveSubjects } from './subjects.ts';
 
@@ -27,6 +28,7 @@ const RECORDS_A_ROUND = 512;
 
 export interface ShardParts {
   readonly store: MessageStore;
+  readonly releases: ReleaseJobs;
   readonly subjects: ActiveSubjects;
   readonly publish: PublishPath;
   readonly lookup: LookupPath;
@@ -220,8 +222,9 @@ export class ShardAgent {
 
   /** The log has moved the first id of the subject; the store follows. */
   #trimmed(subject: ActiveSubject, first: number): void {
-    const { store, main } = this.#parts;
+    const { store, main, releases } = this.#parts;
     if (first > 0) void store.trim(subject.ref, first);
+    releases.trimmed(subject);
     for (const call of subject.trims.splice(0)) {
       if (first > 0) main.ack(call, first);
       else main.refuse(call, 'SUBJECT_NOT_FOUND');

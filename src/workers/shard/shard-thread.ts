@@ -14,6 +14,7 @@ import { LookupPath } from './lookup-path.ts';
 import { MainPort } from './main-port.ts';
 import { PublishPath } from './publish-path.ts';
 import { RaftClient } from './raft-client.ts';
+import { ReleaseJobs } from './release-job.ts';
 import { ShardAgent } from './shard-agent.ts';
 import { ShardCounters } from './shard-counters.ts';
 import { resolveLeftOpen, verifyHeads } from './start-up.ts';
@@ -88,8 +89,10 @@ export default async function runShard(task: ShardTask): Promise<void> {
       batchBytes: task.limits.batchBytes,
     },
   );
+  const releases = new ReleaseJobs(store, subjects, requests);
   const agent = new ShardAgent({
     store,
+    releases,
     subjects,
     publish,
     lookup,
@@ -106,16 +109,31 @@ export default async function runShard(task: ShardTask): Promise<void> {
 
   const verified = verifyHeads(store, raft);
   const left = resolveLeftOpen(task.leftOpen, store, subjects, publish, requests);
+  // Behind the verified heads on the ring: when it is answered, the store knows what the log has trimmed.
+  lookup.barrier(() => {
+    log('info', 'shard is up', { subjects: verified, closed: left.stored, revoked: left.revoked });
+    post({ kind: 'ready' });
+  });
   raft.flush();
-  log('info', 'shard is up', { subjects: verified, closed: left.stored, revoked: left.revoked });
-  post({ kind: 'ready' });
 
   let stopping = false;
   port.on('message', (message: ToShardThread) => {
-    if (message.kind === 'stop') {
-      stopping = true;
-      doorbell.poke();
+    switch (message.kind) {
+      case 'stop':
+        stopping = true;
+        break;
+      case 'segments':
+        post({
+          kind: 'segments',
+          token: message.token,
+          report: { segments: store.sealedSegments(), openBytes: store.openBytes },
+        });
+        break;
+      case 'release':
+        releases.release(message.segments, message.isTrimmed, () => post({ kind: 'released', token: message.token }));
+        break;
     }
+    doorbell.poke();
   });
   const wake = new Wake(onProgress);
   let tickTimer: NodeJS.Timeout | null = null;

@@ -1,0 +1,117 @@
+/**
+ * What grpc-js 1.14.7 has no option for. Its private fields are used (grpc-node#3058), so its version is pinned exactly, and a start fails here
+ * when they are gone or have no effect any more.
+ */
+import { connect, type Http2Server, type ServerHttp2Session, type ServerOptions } from 'node:http2';
+import type { Server } from '@grpc/grpc-js';
+import { assert } from '../base/assert.ts';
+
+/** Bytes that a client may send on one stream, and on one connection, before it must wait. Node's own 64 KiB stop a fast sender at every round trip. */
+export const STREAM_WINDOW_BYTES = 4 << 20;
+export const CONNECTION_WINDOW_BYTES = 8 << 20;
+/** Headers of one request; a longer list ends its stream. */
+export const HEADER_LIST_BYTES = 16 << 10;
+/** Resets a connection may send at once and per second: nghttp2's defaults (1,000 and 33) end honest clients that cancel many calls. */
+export const RESET_BURST = 10_000;
+export const RESET_RATE = 1_000;
+
+const CHECK_TIMEOUT_MS = 5_000;
+
+/** Before the server is bound. */
+export function setHttp2Options(server: Server): void {
+  const inner = server as unknown as { commonServerOptions?: ServerOptions & Record<string, unknown> };
+  const options = inner.commonServerOptions;
+  assert(typeof options === 'object' && options !== null, 'grpc-js has changed: no place for HTTP/2 options');
+  options.settings = {
+    ...options.settings,
+    initialWindowSize: STREAM_WINDOW_BYTES,
+    maxHeaderListSize: HEADER_LIST_BYTES,
+  };
+  options.streamResetBurst = RESET_BURST;
+  options.streamResetRate = RESET_RATE;
+}
+
+/** After it is bound: one for each address. */
+export function http2ServersOf(server: Server): Http2Server[] {
+  const inner = server as unknown as { http2Servers?: Map<Http2Server, unknown> };
+  assert(inner.http2Servers instanceof Map, 'grpc-js has changed: its HTTP/2 servers are not there');
+  return [...inner.http2Servers.keys()];
+}
+
+/** Opens the window of every connection, and closes those beyond `connectionsMax`, over all addresses together. */
+export class ConnectionGuard {
+  readonly #connectionsMax: number;
+  #connections = 0;
+  #refused = 0;
+
+  constructor(connectionsMax: number) {
+    this.#connectionsMax = connectionsMax;
+  }
+
+  get connections(): number {
+    return this.#connections;
+  }
+
+  /** Connections that were closed because there were too many. */
+  get refused(): number {
+    return this.#refused;
+  }
+
+  watch(http2Server: Http2Server): void {
+    http2Server.on('session', (session: ServerHttp2Session) => this.#opened(session));
+  }
+
+  #opened(session: ServerHttp2Session): void {
+    if (this.#connections >= this.#connectionsMax) {
+      this.#refused += 1;
+      session.destroy();
+      return;
+    }
+    this.#connections += 1;
+    session.once('close', () => {
+      this.#connections -= 1;
+    });
+    session.setLocalWindowSize(CONNECTION_WINDOW_BYTES);
+  }
+}
+
+export interface EffectiveWindows {
+  readonly stream: number;
+  readonly connection: number;
+  readonly streamsMax: number;
+  readonly headerListBytes: number;
+}
+
+/** What a client is given: connects once and reads it. `host` is the address that the server listens on. */
+export function effectiveWindows(host: string, port: number): Promise<EffectiveWindows> {
+  return new Promise((resolve, reject) => {
+    const session = connect(`http://${reachable(host)}:${port}`);
+    const timer = setTimeout(() => session.destroy(new Error('no answer')), CHECK_TIMEOUT_MS);
+    session.once('error', (cause) => {
+      clearTimeout(timer);
+      reject(new Error(`the new gRPC port cannot be reached: ${cause.message}`, { cause }));
+    });
+    session.once('remoteSettings', (settings) => {
+      // The window of the connection comes in a frame behind the settings; the answer to a ping comes behind both.
+      session.ping((error) => {
+        if (error !== null) return;
+        clearTimeout(timer);
+        const connection = session.state.remoteWindowSize ?? 0;
+        session.destroy();
+        resolve({
+          stream: settings.initialWindowSize ?? 0,
+          connection,
+          streamsMax: settings.maxConcurrentStreams ?? 0,
+          headerListBytes: settings.maxHeaderListSize ?? 0,
+        });
+      });
+    });
+  });
+}
+
+/** The wildcard addresses cannot be connected to everywhere; the loopback ones behind them can. */
+function reachable(host: string): string {
+  if (host === '0.0.0.0') return '127.0.0.1';
+  if (host === '::' || host === '[::]') return '[::1]';
+  return host.includes(':') && !host.startsWith('[') ? `[${host}]` : host;
+}

@@ -1,0 +1,98 @@
+import { join } from 'node:path';
+import type { Disk } from '../storage/disk.ts';
+import {
+  ClockSteps,
+  type Drop,
+  decideRetention,
+  deleteSegments,
+  type RetentionPolicy,
+} from '../storage/embedded/retention.ts';
+import type { LogLine } from './messages.ts';
+import type { RaftHandle } from './raft/raft-handle.ts';
+import type { ShardPool } from './shard-pool.ts';
+
+/** How often retention is judged, in ms. */
+const JUDGE_MS = 5_000;
+
+/** Drops segments by age, size and expiry: decides here, for the whole node; every shard lets go; then the files are deleted. */
+export class RetentionKeeper {
+  readonly #disk: Disk;
+  readonly #directory: string;
+  readonly #policy: RetentionPolicy;
+  readonly #shards: ShardPool;
+  readonly #raft: RaftHandle;
+  readonly #log: (line: LogLine) => void;
+  readonly #clock = new ClockSteps(Date.now(), performance.now());
+  #timer: NodeJS.Timeout | null = null;
+  #isAtWork = false;
+
+  constructor(parts: {
+    readonly disk: Disk;
+    readonly dataDirectory: string;
+    readonly policy: RetentionPolicy;
+    readonly shards: ShardPool;
+    readonly raft: RaftHandle;
+    readonly log: (line: LogLine) => void;
+  }) {
+    this.#disk = parts.disk;
+    this.#directory = join(parts.dataDirectory, 'segments');
+    this.#policy = parts.policy;
+    this.#shards = parts.shards;
+    this.#raft = parts.raft;
+    this.#log = parts.log;
+  }
+
+  start(): void {
+    this.#timer = setInterval(() => void this.#judge(), JUDGE_MS);
+  }
+
+  stop(): void {
+    if (this.#timer !== null) clearInterval(this.#timer);
+  }
+
+  /** A round that meets a dying shard is given up; the next one finds the same segments again. */
+  async #judge(): Promise<void> {
+    if (this.#isAtWork) return;
+    this.#isAtWork = true;
+    try {
+      const drops = await this.#decide();
+      await this.#drop(
+        drops.filter(({ reason }) => reason === 'expired'),
+        false,
+      );
+      await this.#drop(
+        drops.filter(({ reason }) => reason !== 'expired'),
+        true,
+      );
+    } catch (error) {
+      this.#log({ kind: 'log', level: 'warn', message: 'retention is put off', fields: { error: String(error) } });
+    } finally {
+      this.#isAtWork = false;
+    }
+  }
+
+  async #decide(): Promise<Drop[]> {
+    const clockStepped = this.#clock.observe(Date.now(), performance.now());
+    const status = await this.#raft.status();
+    const reports = await this.#shards.segments();
+    if (status === null || reports === null) return [];
+    return decideRetention({
+      segments: reports.flatMap(({ segments }) => segments),
+      openBytes: reports.reduce((total, { openBytes }) => total + openBytes, 0),
+      policy: this.#policy,
+      logTime: status.logTime,
+      wallTime: Date.now(),
+      clockStepped,
+    });
+  }
+
+  async #drop(drops: readonly Drop[], isTrimmed: boolean): Promise<void> {
+    if (drops.length === 0) return;
+    const segments = drops.map(({ segment }) => segment.segment);
+    if (!(await this.#shards.release(segments, isTrimmed))) return;
+    deleteSegments(this.#disk, this.#directory, segments);
+    for (const { segment, reason } of drops) {
+      this.#log({ kind: 'log', level: 'info', message: 'dropped a segment', fields: { ...segment, reason } });
+    }
+  }
+}

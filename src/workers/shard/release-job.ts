@@ -1,0 +1,51 @@
+import type { EmbeddedStore } from '../../storage/embedded/embedded-store.ts';
+import type { AllotRequests } from './allot-requests.ts';
+import type { ActiveSubject, ActiveSubjects } from './subjects.ts';
+
+/**
+ * Lets go of segments that retention drops. What is in them is trimmed in the log first, so that ids that are gone are not taken for lost; once
+ * all trims are applied the store forgets the segments, and main may delete them when every shard has.
+ */
+export class ReleaseJobs {
+  readonly #store: EmbeddedStore;
+  readonly #subjects: ActiveSubjects;
+  readonly #requests: AllotRequests;
+  readonly #jobs: { readonly waiting: Set<ActiveSubject>; readonly release: () => void }[] = [];
+
+  constructor(store: EmbeddedStore, subjects: ActiveSubjects, requests: AllotRequests) {
+    this.#store = store;
+    this.#subjects = subjects;
+    this.#requests = requests;
+  }
+
+  /** `isTrimmed` false: everything in the segments has expired, and the log knows that messages of these subjects expire. */
+  release(segments: readonly number[], isTrimmed: boolean, onReleased: () => void): void {
+    const set = new Set(segments);
+    const waiting = new Set<ActiveSubject>();
+    const release = (): void => {
+      this.#store.releaseSegments(set);
+      onReleased();
+    };
+    if (isTrimmed) {
+      this.#store.trimsFor(set, (name, hash, first) => {
+        const subject = this.#subjects.get(name, 0, name.length, hash);
+        // Keeps it from being forgotten while the answer is on its way.
+        subject.parked += 1;
+        waiting.add(subject);
+        this.#requests.trim(subject, first);
+      });
+    }
+    if (waiting.size === 0) release();
+    else this.#jobs.push({ waiting, release });
+  }
+
+  /** A trim of the subject was applied. */
+  trimmed(subject: ActiveSubject): void {
+    for (const job of this.#jobs) {
+      if (!job.waiting.delete(subject)) continue;
+      subject.parked -= 1;
+      if (job.waiting.size === 0) job.release();
+    }
+    while (this.#jobs[0]?.waiting.size === 0) this.#jobs.shift();
+  }
+}

@@ -1,0 +1,343 @@
+/** What every MessageStore must do: one suite, run over each implementation. */
+import assert from 'node:assert/strict';
+import { type TestContext, test } from 'node:test';
+import fc from 'fast-check';
+import { BatchView } from '../../src/batch/batch-view.ts';
+import type { MessageStore, ReadResult, SealedBatch, StoredItem, SubjectRef } from '../../src/storage/store.ts';
+import { dataBatch, type Message, plain, subjectRef, voidBatch } from '../unit/batch-support.ts';
+
+export interface StoreUnderTest {
+  readonly store: MessageStore;
+  /** Closes the store and opens it again on the same data. */
+  reopen(): Promise<MessageStore>;
+}
+
+/** Opens an empty store, which the test gives back when it ends. */
+export type OpenStore = (t: TestContext) => Promise<StoreUnderTest>;
+
+const TIME = 1_700_000_000_000;
+const ALL = Number.MAX_SAFE_INTEGER - 1;
+
+interface Shown {
+  readonly kind: StoredItem['kind'];
+  readonly from: number;
+  readonly to: number;
+  /** Bodies of the batch's messages, as text of their bytes. */
+  readonly bodies?: readonly string[];
+}
+
+/** Items of an answer in a form that can be compared; checks every batch on the way. */
+export function shown(subject: SubjectRef, items: readonly StoredItem[]): Shown[] {
+  return items.map((item) => {
+    const { kind, from, to } = item;
+    if (item.kind !== 'data') return { kind, from, to };
+    const view = new BatchView();
+    assert.equal(view.wrap(item.bytes, 0), null);
+    assert.ok(view.verifyBody());
+    assert.deepEqual(Buffer.from(view.subject()), Buffer.from(subject.bytes));
+    assert.deepEqual([view.base, view.base + view.count], [from, to]);
+    const bodies: string[] = [];
+    while (view.next()) bodies.push(Buffer.from(view.bytes.subarray(view.bodyStart, view.bodyEnd)).toString('latin1'));
+    return { kind, from, to, bodies };
+  });
+}
+
+/** Everything from `from` on, read as a subscriber does: answer by answer. */
+export async function readAll(store: MessageStore, subject: SubjectRef, from = 1, maxBytes = 4096): Promise<Shown[]> {
+  const all: Shown[] = [];
+  let next = from;
+  for (;;) {
+    const answer: ReadResult = await store.read(subject, next, ALL, maxBytes);
+    all.push(...shown(subject, answer.items));
+    if (answer.next > ALL) return all;
+    assert.ok(answer.next > next, 'a read moves on');
+    next = answer.next;
+  }
+}
+
+export async function bodiesOf(store: MessageStore, subject: SubjectRef): Promise<string[]> {
+  return (await readAll(store, subject)).flatMap(({ bodies }) => bodies ?? []);
+}
+
+function texts(prefix: string, count: number): Message[] {
+  return Array.from({ length: count }, (_, i) => plain(`${prefix}-${i}`));
+}
+
+export function messageStoreSuite(name: string, open: OpenStore): void {
+  const storeTest = (title: string, body: (under: StoreUnderTest, t: TestContext) => Promise<void>): void => {
+    test(`${name}: ${title}`, async (t) => {
+      const under = await open(t);
+      await body(under, t);
+    });
+  };
+
+  storeTest('what was appended is read back, in base order, and again after a restart', async ({ store, reopen }) => {
+    const subject = subjectRef('orders.eu');
+    await store.append([dataBatch(subject, texts('a', 3), { base: 1 })]);
+    await store.append([
+      dataBatch(subject, texts('c', 2), { base: 6, publishedAt: TIME + 2 }),
+      dataBatch(subject, texts('b', 2), { base: 4, publishedAt: TIME + 1 }),
+    ]);
+    const bodies = ['a-0', 'a-1', 'a-2', 'b-0', 'b-1', 'c-0', 'c-1'];
+    assert.deepEqual(await bodiesOf(store, subject), bodies);
+    assert.equal(await store.lastId(subject), 7);
+    const again = await reopen();
+    assert.deepEqual(await bodiesOf(again, subject), bodies);
+    assert.equal(await again.lastId(subject), 7);
+  });
+
+  storeTest('an append is idempotent under (subject, base): alone, in one group, after a restart', async ({ store, reopen }) => {
+    const subject = subjectRef('again');
+    const batch = dataBatch(subject, texts('m', 3));
+    const other = dataBatch(subject, texts('n', 2), { base: 4 });
+    await store.append([batch]);
+    await store.append([batch]);
+    await store.append([other, batch, other]);
+    const stored = [
+      { kind: 'data', from: 1, to: 4, bodies: ['m-0', 'm-1', 'm-2'] },
+      { kind: 'data', from: 4, to: 6, bodies: ['n-0', 'n-1'] },
+    ];
+    assert.deepEqual(await readAll(store, subject), stored);
+    const again = await reopen();
+    await again.append([other]);
+    assert.deepEqual(await readAll(again, subject), stored);
+    assert.equal((await again.subjectStats(subject)).batches, 2);
+  });
+
+  for (const order of ['mark first', 'data first', 'one group, mark first', 'one group, data first', 'at the same time'] as const) {
+    storeTest(`a void mark beats data: ${order}`, async ({ store, reopen }) => {
+      const subject = subjectRef('marks');
+      const data = dataBatch(subject, texts('late', 2), { base: 5 });
+      const mark = voidBatch(subject, 5, 2);
+      const pair = order.endsWith('mark first') ? [mark, data] : [data, mark];
+      if (order.startsWith('one group')) await store.append(pair);
+      else if (order === 'at the same time') await Promise.all(pair.map((batch) => store.append([batch])));
+      else for (const batch of pair) await store.append([batch]);
+      assert.deepEqual(await readAll(store, subject), [{ kind: 'void', from: 5, to: 7 }]);
+      assert.equal(await store.lookup(subject, 5), 'void');
+      const again = await reopen();
+      assert.deepEqual(await readAll(again, subject), [{ kind: 'void', from: 5, to: 7 }]);
+      await again.append([data]);
+      assert.equal(await again.lookup(subject, 5), 'void');
+      assert.equal(await again.lastId(subject), 6);
+    });
+  }
+
+  storeTest('[S11] lookup tells data, void mark and nothing apart, by base, and so it stays', async ({ store, reopen }) => {
+    const subject = subjectRef('lookups');
+    await store.append([dataBatch(subject, texts('m', 3)), voidBatch(subject, 4, 2)]);
+    for (const under of [store, await reopen()]) {
+      const found = await Promise.all([1, 2, 3, 4, 5, 6].map((base) => under.lookup(subject, base)));
+      assert.deepEqual(found, ['data', 'absent', 'absent', 'void', 'absent', 'absent']);
+      assert.equal(await under.lookup(subjectRef('other'), 1), 'absent');
+    }
+  });
+
+  storeTest('a range read returns what intersects it, and says how far it went', async ({ store, reopen }) => {
+    const subject = subjectRef('ranges');
+    const batches: SealedBatch[] = [];
+    for (let i = 0; i < 20; i++) {
+      const base = i * 5 + 1;
+      if (i === 7) continue;
+      batches.push(i % 4 === 3 ? voidBatch(subject, base, 5) : dataBatch(subject, texts(`${i}`, 5), { base }));
+    }
+    await store.append(batches);
+    for (const under of [store, await reopen()]) {
+      await fc.assert(
+        fc.asyncProperty(fc.integer({ min: 1, max: 110 }), fc.nat(40), fc.nat(2000), async (from, span, maxBytes) => {
+          const until = from + span;
+          const wanted = batches.filter(({ base, count }) => base <= until && base + count > from);
+          const { items, next } = await under.read(subject, from, until, maxBytes);
+          const got = shown(subject, items).map(({ from: first, kind }) => `${kind}@${first}`);
+          assert.deepEqual(
+            got,
+            wanted.slice(0, got.length).map(({ base, kind }) => `${kind}@${base}`),
+          );
+          assert.ok(wanted.length === 0 || got.length > 0, 'at least one');
+          if (got.length < wanted.length) assert.ok(next > from && next <= (wanted[got.length]?.base ?? 0));
+          else assert.equal(next, until + 1);
+          const bytes = wanted.slice(0, Math.max(0, got.length - 1)).reduce((sum, batch) => sum + batch.bytes.length, 0);
+          assert.ok(got.length < 2 || bytes < Math.max(1, maxBytes), 'about maxBytes');
+        }),
+        { numRuns: 60 },
+      );
+    }
+  });
+
+  storeTest('reading an unknown subject finds nothing and creates nothing', async ({ store }) => {
+    const before = store.stats().subjects;
+    const unknown = subjectRef('never.published');
+    assert.deepEqual(await store.read(unknown, 1, 100, 1000), { items: [], next: 101 });
+    assert.equal(await store.lastId(unknown), 0);
+    assert.equal(await store.findTime(unknown, 0), null);
+    await store.trim(unknown, 10);
+    assert.deepEqual(await store.subjectStats(unknown), { batches: 0, bytes: 0 });
+    assert.equal(store.stats().subjects, before);
+  });
+
+  storeTest('reads by time: the first message published at or after it; marks are skipped', async ({ store, reopen }) => {
+    const subject = subjectRef('times');
+    const times = [10, 10, 20, 30, 30, 30, 50];
+    const isMark = [false, true, false, true, false, true, false];
+    const group = times.map((time, i) =>
+      isMark[i] === true
+        ? voidBatch(subject, i * 2 + 1, 2, i === 3 ? 0 : TIME + time)
+        : dataBatch(subject, texts(`${i}`, 2), { base: i * 2 + 1, publishedAt: TIME + time }),
+    );
+    await store.append(group);
+    for (const under of [store, await reopen()]) {
+      for (let ms = 0; ms <= 55; ms++) {
+        const at = times.findIndex((time, i) => time >= ms && isMark[i] === false);
+        assert.equal(await under.findTime(subject, TIME + ms), at < 0 ? null : at * 2 + 1, `${ms}`);
+      }
+    }
+  });
+
+  storeTest('[P8] expiry is stored and left to the reader, also after a restart', async ({ store, reopen }) => {
+    const subject = subjectRef('expiring');
+    const batch = dataBatch(subject, [plain('soon', 1), plain('never'), plain('later', 3600)], { publishedAt: 1_000 });
+    await store.append([batch]);
+    for (const under of [store, await reopen()]) {
+      const { items } = await under.read(subject, 1, 3, 1);
+      const [item] = items;
+      assert.ok(item?.kind === 'data');
+      const view = new BatchView();
+      assert.equal(view.wrap(item.bytes, 0), null);
+      const ends: number[] = [];
+      while (view.next()) ends.push(view.expiresAt);
+      assert.deepEqual(ends, [2_000, Number.POSITIVE_INFINITY, 3_601_000]);
+    }
+  });
+
+  storeTest('trim forgets the batches below, keeps the one that straddles, and is harmless twice', async ({ store }) => {
+    const subject = subjectRef('trimmed');
+    const other = subjectRef('kept');
+    const group = Array.from({ length: 100 }, (_, i) => dataBatch(subject, texts(`${i}`, 10), { base: i * 10 + 1 }));
+    await store.append([...group, dataBatch(other, texts('o', 1))]);
+    for (const first of [5, 11, 11, 345, 340, 981]) {
+      await store.trim(subject, first);
+      const [oldest] = await readAll(store, subject);
+      const expected = Math.max(1, ...[5, 11, 345, 981].filter((one) => one <= first).map((one) => one - ((one - 1) % 10)));
+      assert.equal(oldest?.from, expected);
+    }
+    assert.equal(await store.lookup(subject, 971), 'absent');
+    await store.trim(subject, 1001);
+    assert.deepEqual(await readAll(store, subject), []);
+    assert.deepEqual(await bodiesOf(store, other), ['o-0']);
+    await store.append([dataBatch(subject, texts('new', 1), { base: 1001 })]);
+    assert.deepEqual(await bodiesOf(store, subject), ['new-0']);
+  });
+
+  storeTest('[P4] bodies of every byte value and of 1 MiB come back unchanged', async ({ store, reopen }) => {
+    const subject = subjectRef('bytes');
+    const every = Buffer.from(Array.from({ length: 256 }, (_, i) => i));
+    const large = Buffer.alloc(1024 * 1024, every);
+    const zeros = Buffer.alloc(70_000);
+    const message = (body: Buffer): Message => ({ body, headers: [{ key: 'k', value: every }], expirationSeconds: 0 });
+    await store.append([dataBatch(subject, [every, large, zeros, Buffer.alloc(0)].map(message))]);
+    await store.append([dataBatch(subject, [large].map(message), { base: 5 })]);
+    const expected = [every, large, zeros, Buffer.alloc(0), large].map((body) => body.toString('latin1'));
+    assert.deepEqual(await bodiesOf(store, subject), expected);
+    assert.deepEqual(await bodiesOf(await reopen(), subject), expected);
+  });
+
+  storeTest('[P4] subjects of every allowed shape, with quotes, dollars, backslashes, are kept apart', async ({ store, reopen }) => {
+    const names = ["o'neill", 'a"b', '$1', '\\x00', '%s', ';drop table', 'ü.ö', 'A.b', 'a.b', 'a.B', 'x'.repeat(255), '日本.語'];
+    const subjects = names.map(subjectRef);
+    await store.append(subjects.map((subject, i) => dataBatch(subject, [plain(`for ${i}`)])));
+    const again = await reopen();
+    for (const [i, subject] of subjects.entries()) assert.deepEqual(await bodiesOf(again, subject), [`for ${i}`], names[i]);
+  });
+
+  storeTest('[P4] concurrent groups to many subjects: each is whole, none disturbs another', async ({ store, reopen }) => {
+    const subjects = Array.from({ length: 8 }, (_, i) => subjectRef(`concurrent.${i}`));
+    const groups = Array.from({ length: 40 }, (_, round) =>
+      subjects.map((subject, i) => dataBatch(subject, texts(`${i}/${round}`, 3), { base: round * 3 + 1 })),
+    );
+    await Promise.all(groups.map((group) => store.append(group)));
+    const again = await reopen();
+    for (const [i, subject] of subjects.entries()) {
+      const expected = groups.flatMap((_, round) => [0, 1, 2].map((n) => `${i}/${round}-${n}`));
+      assert.deepEqual(await bodiesOf(again, subject), expected);
+    }
+  });
+
+  storeTest('a group is visible when its append resolves, and not before', async ({ store }) => {
+    const subject = subjectRef('visible');
+    const append = store.append([dataBatch(subject, texts('m', 2))]);
+    assert.deepEqual((await store.read(subject, 1, 2, 1000)).items, []);
+    assert.equal(await store.lookup(subject, 1), 'absent');
+    await append;
+    assert.equal((await store.read(subject, 1, 2, 1000)).items.length, 1);
+  });
+
+  storeTest('ids up to 2^53-1 are exact', async ({ store, reopen }) => {
+    const subject = subjectRef('far');
+    const base = Number.MAX_SAFE_INTEGER - 3;
+    await store.append([dataBatch(subject, texts('m', 2), { base }), voidBatch(subject, base + 2, 2)]);
+    for (const under of [store, await reopen()]) {
+      assert.equal(await under.lastId(subject), Number.MAX_SAFE_INTEGER);
+      const { items } = await under.read(subject, base + 1, Number.MAX_SAFE_INTEGER - 1, 10_000);
+      assert.deepEqual(
+        items.map(({ kind, from, to }) => [kind, from, to]),
+        [
+          ['data', base, base + 2],
+          ['void', base + 2, base + 4],
+        ],
+      );
+      assert.equal(await under.lookup(subject, base + 2), 'void');
+    }
+  });
+
+  storeTest('many subjects with a message each', async ({ store, reopen }) => {
+    const count = process.env.BROKER_TEST_LONG === '1' ? 100_000 : 10_000;
+    const subjects = Array.from({ length: count }, (_, i) => subjectRef(`device.${i}.state`));
+    for (let i = 0; i < count; i += 1000) {
+      await store.append(subjects.slice(i, i + 1000).map((subject, n) => dataBatch(subject, [plain(`${i + n}`)])));
+    }
+    assert.equal(store.stats().subjects, count);
+    const again = await reopen();
+    assert.equal(again.stats().subjects, count);
+    for (let i = 0; i < count; i += 97) assert.deepEqual(await bodiesOf(again, subjects[i] as SubjectRef), [`${i}`]);
+  });
+
+  storeTest('a subject with many batches is read from anywhere', async ({ store, reopen }) => {
+    const subject = subjectRef('long');
+    for (let round = 0; round < 10; round++) {
+      const base = (i: number): number => round * 300 + i * 3 + 1;
+      await store.append(Array.from({ length: 100 }, (_, i) => dataBatch(subject, texts(`${base(i)}`, 3), { base: base(i) })));
+    }
+    for (const under of [store, await reopen()]) {
+      for (let id = 1; id <= 3000; id += 37) {
+        const { items } = await under.read(subject, id, id, 1);
+        const base = id - ((id - 1) % 3);
+        assert.deepEqual(shown(subject, items), [
+          { kind: 'data', from: base, to: base + 3, bodies: [`${base}-0`, `${base}-1`, `${base}-2`] },
+        ]);
+      }
+      assert.equal((await bodiesOf(under, subject)).length, 3000);
+    }
+  });
+
+  storeTest('stats count what is stored', async ({ store }) => {
+    const subject = subjectRef('counted');
+    const group = [dataBatch(subject, texts('m', 3)), voidBatch(subject, 4, 1), dataBatch(subjectRef('other'), texts('n', 1))];
+    await store.append(group);
+    const { batches, subjects, bytes, damaged } = store.stats();
+    assert.deepEqual([batches, subjects, damaged], [3, 2, 0]);
+    const encoded = (group[0] as SealedBatch).bytes.length + (group[1] as SealedBatch).bytes.length;
+    assert.deepEqual(await store.subjectStats(subject), { batches: 2, bytes: encoded });
+    assert.ok(bytes >= encoded);
+  });
+
+  storeTest('close finishes what was appended before it, refuses what comes after, and may be repeated', async ({ store, reopen }) => {
+    const subject = subjectRef('closing');
+    const appends = [1, 3, 5].map((base) => store.append([dataBatch(subject, texts(`${base}`, 2), { base })]));
+    const closed = store.close();
+    await Promise.all(appends);
+    await closed;
+    await assert.rejects(store.append([dataBatch(subject, texts('late', 1), { base: 7 })]), { reason: 'SHUTTING_DOWN' });
+    await store.close();
+    assert.equal((await bodiesOf(await reopen(), subject)).length, 6);
+  });
+}

@@ -1,0 +1,124 @@
+/** Trim, retention and restarts of a real broker process. */
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { readdirSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, it } from 'node:test';
+import { LAUNCHER, startBroker } from '../support/broker.ts';
+import { BrokerClient, CallError } from '../support/client.ts';
+
+const body = (text: string): Buffer => Buffer.from(text);
+
+async function reasonOf(call: Promise<unknown>): Promise<string | null> {
+  return call.then(
+    () => null,
+    (error: unknown) => (error instanceof CallError ? error.reason : String(error)),
+  );
+}
+
+/** Runs a client command of the CLI against the broker; parsed JSON lines. */
+function cli(address: string, ...args: string[]): Record<string, unknown>[] {
+  const { stdout, stderr, status } = spawnSync(
+    process.execPath,
+    [LAUNCHER, ...args, '--address', address, '-o', 'json'],
+    { encoding: 'utf8' },
+  );
+  assert.equal(status, 0, stderr);
+  return stdout
+    .split('\n')
+    .filter((line) => line !== '')
+    .map((line) => JSON.parse(line) as Record<string, unknown>);
+}
+
+describe('trim', () => {
+  it('gives up ids for ever: below first they are ID_TRIMMED, also after a restart, and subscribers start at first', async () => {
+    await using broker = await startBroker();
+    const client = new BrokerClient(broker.address);
+    for (let i = 1; i <= 10; i++) await client.publish({ subject: 't.trim', body: body(`m${i}`) });
+    cli(broker.address, 'subjects', 'trim', 't.trim', '--before', '6');
+    const check = async (): Promise<void> => {
+      assert.equal(await reasonOf(client.fetch('t.trim', 5)), 'ID_TRIMMED');
+      assert.equal((await client.fetch('t.trim', 6)).body.toString(), 'm6');
+      const ids: number[] = [];
+      await new Promise<void>((resolve) => {
+        const subscription = client.subscribe(
+          't.trim',
+          { at: 'earliest' },
+          {
+            onMessage(message) {
+              ids.push(message.id);
+              if (ids.length < 5) return;
+              subscription.cancel();
+              resolve();
+            },
+          },
+        );
+      });
+      assert.deepEqual(ids, [6, 7, 8, 9, 10]);
+    };
+    await check();
+    await broker.restart();
+    await client.ready();
+    await check();
+    const [info] = cli(broker.address, 'subjects', 'info', 't.trim');
+    assert.equal(info?.first, 6);
+    assert.equal(info?.head, 10);
+    client.close();
+  });
+});
+
+describe('retention', () => {
+  it('[S10] drops whole segments over max_bytes, trims what was in them, and keeps the rest', {
+    timeout: 60_000,
+  }, async () => {
+    await using broker = await startBroker({ flags: ['--segment-bytes', '1MiB', '--retention-max-bytes', '16MiB'] });
+    const client = new BrokerClient(broker.address);
+    const large = Buffer.alloc(64 << 10, 7);
+    const total = 400;
+    for (let i = 0; i < total; i += 20) {
+      await Promise.all(Array.from({ length: 20 }, () => client.publish({ subject: 't.retained', body: large })));
+    }
+    const lane = join(broker.dataDir, 'segments', 'lane-000');
+    const stored = (): number =>
+      readdirSync(lane).reduce(
+        (bytes, name) => bytes + (name.endsWith('.seg') ? statSync(join(lane, name)).size : 0),
+        0,
+      );
+    const most = 17 << 20;
+    assert(stored() > most, `only ${stored()} bytes`);
+    const deadline = Date.now() + 25_000;
+    while (stored() > most && Date.now() < deadline) await new Promise((resolve) => setTimeout(resolve, 100));
+    assert(stored() <= most, `${stored()} bytes are left`);
+    assert.equal(await reasonOf(client.fetch('t.retained', 1)), 'ID_TRIMMED');
+    assert((await client.fetch('t.retained', total)).body.equals(large));
+    assert.equal(await client.publish({ subject: 't.retained', body: body('next') }), total + 1);
+    client.close();
+  });
+});
+
+describe('shutdown', () => {
+  it('SIGTERM answers what is in flight, ends subscriptions with SHUTTING_DOWN and exits 0; a start finds everything', async () => {
+    await using broker = await startBroker();
+    const client = new BrokerClient(broker.address);
+    const ended = Promise.withResolvers<CallError | null>();
+    const live = Promise.withResolvers<void>();
+    client.subscribe(
+      't.stop',
+      { at: 'new' },
+      { onMessage: () => undefined, onLive: () => live.resolve(), onEnd: ended.resolve },
+    );
+    await live.promise;
+    const publishes = Array.from({ length: 200 }, (_, i) => client.publish({ subject: 't.stop', body: body(`m${i}`) }));
+    const results = Promise.allSettled(publishes);
+    await publishes[0];
+    const exit = await broker.stop();
+    assert.equal(exit.code, 0);
+    assert.equal((await ended.promise)?.reason, 'SHUTTING_DOWN');
+    const acked = (await results).filter((result) => result.status === 'fulfilled').map(({ value }) => value);
+    assert(acked.length > 0);
+    await broker.restart();
+    await client.ready();
+    for (const id of acked) assert.equal((await client.fetch('t.stop', id)).id, id);
+    client.close();
+  });
+});
