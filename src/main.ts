@@ -34,6 +34,9 @@ const EXIT = { ok: 0, startFailed: 1, died: 70 } as const;
 /** Ctrl-C reaches a process that npm started twice, from the terminal and from npm: within this time it is one signal. */
 const ECHO_MS = 300;
 const OBSERVE_MS = 100;
+/** The main thread counts as busy above this share of LOAD_MS. */
+const BUSY_UTILIZATION = 0.8;
+const LOAD_MS = 50;
 const SWEEP_MS = 1_000;
 /** Allotments that may be open or unmarked at a time; far above what the rings can hold. */
 const OPEN_ALLOTMENTS_MAX = 1_000_000;
@@ -324,6 +327,13 @@ class Broker {
       this.#dispatcher.observe(now === taken ? null : wait, queued > 0, performance.now());
       taken = now;
     };
+    let utilization = performance.eventLoopUtilization();
+    const measureLoad = (): void => {
+      const next = performance.eventLoopUtilization();
+      this.#dispatcher.isBusy = performance.eventLoopUtilization(next, utilization).utilization > BUSY_UTILIZATION;
+      utilization = next;
+    };
+    this.#timers.push(setInterval(measureLoad, LOAD_MS));
     this.#timers.push(setInterval(observe, OBSERVE_MS));
     this.#timers.push(setInterval(() => this.#dispatcher.subscriptions.sweep(performance.now()), SWEEP_MS));
   }

@@ -1,7 +1,8 @@
 /**
  * Named places where a fault can be made to happen, in the manner of gofail: `site=action[@N]`, comma-separated. `@N` acts on the
- * N-th hit only (from 1), otherwise on every hit. Actions: `kill` (SIGKILL to the process), `exit`, `throw`, `eio`, `enospc`, `sleep:MS`
- * (blocks the thread). Unarmed, a site costs one load and one branch.
+ * N-th hit only (from 1), otherwise on every hit. Actions: `kill` (SIGKILL to the process), `exit` (of the process, or of the worker thread that
+ * hits it), `throw`, `oom` (fills the thread's heap until V8 ends it), `eio`, `enospc`, `sleep:MS` (blocks the thread). Unarmed, a site costs one
+ * load and one branch.
  */
 type Action = { readonly kind: string; readonly argument: number; readonly onHit: number; hits: number };
 
@@ -13,7 +14,7 @@ export function armFailpoints(spec: string): void {
   if (spec === '') return;
   const armed = new Map<string, Action>();
   for (const part of spec.split(',')) {
-    const match = /^([\w.-]+)=(kill|exit|throw|eio|enospc|sleep):?(\d*)(?:@(\d+))?$/.exec(part.trim());
+    const match = /^([\w.-]+)=(kill|exit|throw|oom|eio|enospc|sleep):?(\d*)(?:@(\d+))?$/.exec(part.trim());
     if (match === null) throw new Error(`failpoint: cannot read "${part}"; write site=action[@N]`);
     armed.set(match[1] as string, {
       kind: match[2] as string,
@@ -45,6 +46,8 @@ function hit(armed: Map<string, Action>, site: string): void {
     case 'sleep':
       Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, action.argument);
       return;
+    case 'oom':
+      for (const kept: number[][] = []; ; ) kept.push(new Array<number>(1 << 14).fill(kept.length));
     case 'eio':
       throw Object.assign(new Error(`EIO: failpoint ${site}`), { code: 'EIO' });
     case 'enospc':

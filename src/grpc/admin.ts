@@ -39,26 +39,29 @@ export function addAdmin(server: Server, admin: AdminPort, onDefect: (error: unk
   );
 }
 
+/** Stands for a request that cannot be decoded. */
+const MALFORMED = Symbol('malformed');
+
 interface Deserializing<Request> {
   requestDeserialize(bytes: Buffer): Request;
 }
 
-/** A request that cannot be decoded arrives as null: grpc-js would answer INTERNAL, although the fault is the caller's. */
+/** grpc-js would answer INTERNAL to bytes that cannot be decoded, although the fault is the caller's: they arrive as MALFORMED instead. */
 function tolerant<Request, Definition extends Deserializing<Request>>(definition: Definition & Deserializing<Request>) {
-  const requestDeserialize = (bytes: Buffer): Request | null => {
+  const requestDeserialize = (bytes: Buffer): Request | typeof MALFORMED => {
     try {
       return definition.requestDeserialize(bytes);
     } catch {
       // Cut off, a number beyond 2^53-1, nested too deep: whatever it is, there is no request.
-      return null;
+      return MALFORMED;
     }
   };
   return { ...definition, requestDeserialize };
 }
 
 function unary<Request, Response>(answer: (request: Request) => Promise<Response>, onDefect: (error: unknown) => void) {
-  return (call: ServerUnaryCall<Request | null, Response>, callback: sendUnaryData<Response>): void => {
-    if (call.request === null) {
+  return (call: ServerUnaryCall<Request | typeof MALFORMED, Response>, callback: sendUnaryData<Response>): void => {
+    if (call.request === MALFORMED) {
       callback(makeStatus('MALFORMED_MESSAGE', ''));
       return;
     }

@@ -2,7 +2,7 @@
  * What grpc-js 1.14.7 has no option for. Its private fields are used (grpc-node#3058), so its version is pinned exactly, and a start fails here
  * when they are gone or have no effect any more.
  */
-import { connect, type Http2Server, type ServerHttp2Session, type ServerOptions } from 'node:http2';
+import { connect, constants, type Http2Server, type ServerHttp2Session, type ServerOptions } from 'node:http2';
 import type { Server } from '@grpc/grpc-js';
 import { assert } from '../base/assert.ts';
 
@@ -41,15 +41,15 @@ export function http2ServersOf(server: Server): Http2Server[] {
 /** Opens the window of every connection, and closes those beyond `connectionsMax`, over all addresses together. */
 export class ConnectionGuard {
   readonly #connectionsMax: number;
-  #connections = 0;
+  readonly #sessions = new Set<ServerHttp2Session>();
   #refused = 0;
 
   constructor(connectionsMax: number) {
     this.#connectionsMax = connectionsMax;
   }
 
-  get connections(): number {
-    return this.#connections;
+  get open(): number {
+    return this.#sessions.size;
   }
 
   /** Connections that were closed because there were too many. */
@@ -61,16 +61,19 @@ export class ConnectionGuard {
     http2Server.on('session', (session: ServerHttp2Session) => this.#opened(session));
   }
 
+  /** Ends all connections with what is on them. `forceShutdown` of grpc-js forgets them while channelz is off. */
+  destroyAll(): void {
+    for (const session of this.#sessions) session.destroy(undefined, constants.NGHTTP2_CANCEL);
+  }
+
   #opened(session: ServerHttp2Session): void {
-    if (this.#connections >= this.#connectionsMax) {
+    if (this.#sessions.size >= this.#connectionsMax) {
       this.#refused += 1;
       session.destroy();
       return;
     }
-    this.#connections += 1;
-    session.once('close', () => {
-      this.#connections -= 1;
-    });
+    this.#sessions.add(session);
+    session.once('close', () => this.#sessions.delete(session));
     session.setLocalWindowSize(CONNECTION_WINDOW_BYTES);
   }
 }

@@ -112,7 +112,7 @@ export class GrpcServer {
 
   /** Connections that are open now, and how many were closed because there were too many. */
   get connections(): { readonly open: number; readonly refused: number } {
-    return { open: this.#guard.connections, refused: this.#guard.refused };
+    return { open: this.#guard.open, refused: this.#guard.refused };
   }
 
   /** Rejects if the address cannot be had. */
@@ -144,7 +144,10 @@ export class GrpcServer {
   /** No new calls; those in flight may finish within `graceMs`, then every connection is closed. */
   async drain(graceMs: number): Promise<void> {
     const over = new Promise<void>((resolve) => this.#server.tryShutdown(() => resolve()));
-    const timer = setTimeout(() => this.#server.forceShutdown(), graceMs);
+    const timer = setTimeout(() => {
+      this.#server.forceShutdown();
+      this.#guard.destroyAll();
+    }, graceMs);
     await over;
     clearTimeout(timer);
   }

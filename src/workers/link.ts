@@ -16,7 +16,7 @@ export const RAFT_RING_BYTES = 1 << 22;
 
 /** main -> shard, payload ring. */
 export const ToShard = {
-  /** A raw PublishRequest. 0 f64 deadline (epoch ms, Infinity = none) · 8 f64 enqueued at (performance.now of the process) · 16 u32 call · 20 u32 hash · 24 u32 subject start · 28 u32 subject end (offsets into the frame) · 32 frame. */
+  /** A raw PublishRequest. 0 f64 deadline (epoch ms, Infinity = none) · 8 f64 enqueued at (performance.now of the process) · 16 u32 call · 20 u32 hash · 24 u32 1 = the main thread is busy · 28 u32 unused · 32 frame. */
   PUBLISH: 1,
   /** 0 f64 deadline · 8 f64 id · 16 u32 call · 20 u32 hash · 24 subject. */
   FETCH: 2,

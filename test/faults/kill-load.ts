@@ -210,7 +210,7 @@ export class KillLoad {
   }
 }
 
-function delivered(message: Message) {
+export function delivered(message: Message) {
   return { id: message.id, payload: payloadOf(message.body, message.headers), publishedAt: message.publishedAt };
 }
 

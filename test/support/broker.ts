@@ -20,6 +20,8 @@ export interface BrokerOptions {
   readonly dataDir?: string;
   /** Flags for Node itself, in front of the script. */
   readonly nodeFlags?: readonly string[];
+  /** A program and its arguments that turns into the broker, such as `strace -D`: the pid must be the broker's own. */
+  readonly under?: readonly string[];
   /** How long to wait for `/readyz`, in ms. */
   readonly readyTimeoutMs?: number;
   /** The first lines that are kept of what it writes; the newest are always kept. */
@@ -29,6 +31,7 @@ export interface BrokerOptions {
 export interface RestartOptions {
   readonly flags?: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
+  readonly under?: readonly string[];
 }
 
 export interface Exit {
@@ -103,15 +106,18 @@ export class BrokerProcess {
     if (this.#child !== null) throw new Error('the broker is running already');
     const flags = options.flags ?? this.#options.flags ?? [];
     const env = { ...cleanEnvironment(), ...this.#options.env, ...options.env };
-    const child = spawn(
+    const [program, ...args] = [
+      ...(options.under ?? this.#options.under ?? []),
       process.execPath,
-      [
-        ...(this.#options.nodeFlags ?? []),
-        LAUNCHER,
-        'serve',
-        ...['--data-dir', this.dataDir, '--grpc-listen', this.address, '--admin-listen', this.adminAddress],
-        ...flags,
-      ],
+      ...(this.#options.nodeFlags ?? []),
+      LAUNCHER,
+      'serve',
+      ...['--data-dir', this.dataDir, '--grpc-listen', this.address, '--admin-listen', this.adminAddress],
+      ...flags,
+    ];
+    const child = spawn(
+      program as string,
+      args,
       // The channel tells the broker when this process is gone, however it went: then it stops by itself (bin/node24.mjs).
       { cwd: ROOT, env, stdio: ['ignore', 'pipe', 'pipe', 'ipc'] },
     );

@@ -139,7 +139,8 @@ export class RawConnection {
       this.#unread = this.#unread.subarray(9 + length);
       this.frames.push(read);
       const isAcknowledged = (read.flags & ACK) !== 0;
-      if (read.type === Frame.SETTINGS && !isAcknowledged) this.socket.write(frame(Frame.SETTINGS, ACK, 0, Buffer.alloc(0)));
+      if (read.type === Frame.SETTINGS && !isAcknowledged)
+        this.socket.write(frame(Frame.SETTINGS, ACK, 0, Buffer.alloc(0)));
       if (read.type === Frame.PING && !isAcknowledged) this.socket.write(frame(Frame.PING, ACK, 0, read.payload));
     }
     this.#wake();

@@ -92,7 +92,9 @@ test('a message at limits.message_bytes passes, one byte more is RESOURCE_EXHAUS
 });
 
 test('what the engine refuses with RESOURCE_EXHAUSTED keeps its own reason', async (t) => {
-  const engine = new TestEngine((_request, _deadline, done) => done({ code: grpc.status.RESOURCE_EXHAUSTED, metadata: new grpc.Metadata() }));
+  const engine = new TestEngine((_request, _deadline, done) =>
+    done({ code: grpc.status.RESOURCE_EXHAUSTED, metadata: new grpc.Metadata() }),
+  );
   const server = await startServer(t, { engine });
   const error = await refusalOf(brokerClientOf(t, server.address).call('Publish', Buffer.alloc(0)));
   assert.equal(error.reason, null);
@@ -128,6 +130,9 @@ test('a header list over 16 KiB ends its stream, not the connection', async (t) 
     stream.end();
     return promise;
   };
+  // The limit holds from the moment that the client has acknowledged it.
+  await once(session, 'remoteSettings');
+  await new Promise((resolve) => session.ping(resolve));
   assert.match(await send(20_000), /^reset [^0]/);
   assert.equal(await send(1_000), 'grpc-status 12', 'no message: UNIMPLEMENTED');
 });
@@ -167,7 +172,12 @@ test('a port that is taken is a clear error', async (t) => {
   t.after(() => blocker.close());
   await once(blocker, 'listening');
   const { port } = blocker.address() as { port: number };
-  const server = createGrpcServer({ engine: new TestEngine(), admin: REFUSING_ADMIN, limits: DOOR, maxConnectionAgeMs: 0 });
+  const server = createGrpcServer({
+    engine: new TestEngine(),
+    admin: REFUSING_ADMIN,
+    limits: DOOR,
+    maxConnectionAgeMs: 0,
+  });
   t.after(() => server.drain(0));
   await assert.rejects(server.listen({ host: '127.0.0.1', port }), (error: Error) => {
     assert.match(error.message, new RegExp(`cannot listen on 127\\.0\\.0\\.1:${port}`));
@@ -178,7 +188,12 @@ test('a port that is taken is a clear error', async (t) => {
 
 test('listens on wildcard and IPv6 addresses, and says the port that it got', async (t) => {
   for (const host of ['0.0.0.0', '::1', 'localhost']) {
-    const server = createGrpcServer({ engine: new TestEngine(), admin: REFUSING_ADMIN, limits: DOOR, maxConnectionAgeMs: 0 });
+    const server = createGrpcServer({
+      engine: new TestEngine(),
+      admin: REFUSING_ADMIN,
+      limits: DOOR,
+      maxConnectionAgeMs: 0,
+    });
     t.after(() => server.drain(0));
     await server.listen({ host, port: 0 });
     assert.match(server.address, host === '::1' ? /^\[::1\]:[1-9]/ : /^[a-z0-9.]+:[1-9]/);
@@ -231,14 +246,28 @@ test('reflection lists every service, in v1 and in v1alpha, and answers their fi
       const found = (await ask(new Writer().bytes(4, symbol).finish())).find(({ number }) => number === 4);
       assert.ok(found !== undefined && found.bytes.length > 100, `${version} knows ${symbol}`);
     }
-    const names7 = ['__proto__', 'constructor', 'toString', 'no.Such'];
-    for (const symbol of names7) {
-      for (const field of [3, 4]) {
-        const answer = await ask(new Writer().bytes(field, symbol).finish());
-        assert.ok(answer.some(({ number }) => number === 7), `${version}: ${symbol} is an error`);
-      }
+  }
+});
+
+test('[F7] reflection finds nothing under names that every object has', async (t) => {
+  const server = await startServer(t);
+  const client = clientOf(t, server.address);
+  const path = '/grpc.reflection.v1.ServerReflection/ServerReflectionInfo';
+  for (const symbol of ['__proto__', 'constructor', 'toString', 'hasOwnProperty', 'no.Such']) {
+    // file_by_filename (3), file_containing_symbol (4), file_containing_extension (5), all_extension_numbers_of_type (6)
+    for (const field of [3, 4, 5, 6]) {
+      const stream = client.makeBidiStreamRequest(path, identity, identity);
+      stream.end(
+        new Writer().bytes(field, field === 5 ? new Writer().bytes(1, symbol).varint(2, 1).finish() : symbol).finish(),
+      );
+      const [answer] = (await stream.toArray()) as Buffer[];
+      assert.ok(answer !== undefined);
+      const files = readFields(answer).filter(({ number }) => number === 4);
+      const isNothing = files.every(({ bytes }) => readFields(bytes).every((file) => file.bytes.length === 0));
+      assert.ok(isNothing, `${field} ${symbol}`);
     }
   }
+  assert.deepEqual(Object.keys(Object.prototype), []);
 });
 
 test('health: NOT_SERVING until it is set, for the server and each service; an unknown service is NOT_FOUND', async (t) => {
@@ -247,7 +276,11 @@ test('health: NOT_SERVING until it is set, for the server and each service; an u
   const check = async (service: string): Promise<number | undefined> =>
     readFields(await unary(client, '/grpc.health.v1.Health/Check', new Writer().bytes(1, service).finish()))[0]?.value;
   const [SERVING, NOT_SERVING] = [1, 2];
-  for (const [isServing, answer] of [[null, NOT_SERVING], [true, SERVING], [false, NOT_SERVING]] as const) {
+  for (const [isServing, answer] of [
+    [null, NOT_SERVING],
+    [true, SERVING],
+    [false, NOT_SERVING],
+  ] as const) {
     if (isServing !== null) server.setServing(isServing);
     for (const service of ['', 'broker.Broker', 'broker.v1.Admin']) assert.equal(await check(service), answer, service);
   }
@@ -273,16 +306,24 @@ test('admin: requests and answers pass; refusals keep their words; a defect is I
   t.after(() => client.close());
   const trim = (subject: string, first: number): Promise<number> =>
     new Promise((resolve, reject) => {
-      client.trimSubject({ subject, first }, (error, response) => (error === null ? resolve(response.first) : reject(error)));
+      client.trimSubject({ subject, first }, (error, response) =>
+        error === null ? resolve(response.first) : reject(error),
+      );
     });
   assert.equal(await trim('__proto__', Number.MAX_SAFE_INTEGER), Number.MAX_SAFE_INTEGER);
   assert.deepEqual(trims, [['__proto__', Number.MAX_SAFE_INTEGER]]);
   const refused = await refusalOf(trim('a', 1));
   assert.deepEqual([refused.reason, refused.message.includes('first = 1')], ['ID_INVALID', true]);
   const defect = await refusalOf(trim('a', 2));
-  assert.deepEqual([defect.statusName, defect.reason, defect.message.includes('secret')], ['INTERNAL', 'INTERNAL_ERROR', false]);
+  assert.deepEqual(
+    [defect.statusName, defect.reason, defect.message.includes('secret')],
+    ['INTERNAL', 'INTERNAL_ERROR', false],
+  );
   assert.equal(told.length, 1);
-  assert.equal((await refusalOf(unary(clientOf(t, server.address), '/broker.v1.Admin/Status', Buffer.alloc(0)))).reason, 'NOT_READY');
+  assert.equal(
+    (await refusalOf(unary(clientOf(t, server.address), '/broker.v1.Admin/Status', Buffer.alloc(0)))).reason,
+    'NOT_READY',
+  );
 });
 
 test('[R29] admin: malformed requests, and numbers beyond 2^53-1, are refused as MALFORMED_MESSAGE and never reach the node', async (t) => {
@@ -300,7 +341,12 @@ test('[R29] admin: malformed requests, and numbers beyond 2^53-1, are refused as
   const requests = [safe + 1n, safe + 2n, (1n << 63n) - 10n, (1n << 63n) - 1n, -(1n << 63n)].map((first) =>
     new Writer().bytes(1, 'a').varint(2, first).finish(),
   );
-  for (const request of [...requests, Buffer.from([0x0a]), Buffer.from([0x0a, 0x05, 0x61]), Buffer.alloc(100_000, 0x1b)]) {
+  for (const request of [
+    ...requests,
+    Buffer.from([0x0a]),
+    Buffer.from([0x0a, 0x05, 0x61]),
+    Buffer.alloc(100_000, 0x1b),
+  ]) {
     const error = await refusalOf(unary(client, '/broker.v1.Admin/TrimSubject', request));
     assert.deepEqual([error.statusName, error.reason], ['INVALID_ARGUMENT', 'MALFORMED_MESSAGE']);
   }

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { AssertionError } from '../../src/base/assert.ts';
 import { BrokerError, REASON_NAMES, REASONS, type Reason, type ReasonRow } from '../../src/base/errors.ts';
-import { StatusBook, statusOf, makeStatus } from '../../src/grpc/status.ts';
+import { makeStatus, StatusBook, statusOf } from '../../src/grpc/status.ts';
 import { BrokerClient, CallError } from '../support/client.ts';
 import { startServer, TestEngine } from './grpc-rig.ts';
 
@@ -68,11 +68,18 @@ test('a refusal without details is made once and shared', () => {
 });
 
 test('trailers stay under 8 KiB and can be sent, whatever the details: long, multi-byte, control characters, half a surrogate pair', () => {
-  const details = ['x', 'ü', '€', '🚀', '\ud800', '\n', '%'].flatMap((text) => [text.repeat(10_000), `y${text.repeat(10_000)}`]);
+  const details = ['x', 'ü', '€', '🚀', '\ud800', '\n', '%'].flatMap((text) => [
+    text.repeat(10_000),
+    `y${text.repeat(10_000)}`,
+  ]);
   for (const reason of REASON_NAMES) {
     for (const text of details) {
       for (const status of [makeStatus(reason, text), statusOf(new BrokerError(reason, text))]) {
-        const trailers = { ...status.metadata.toHttp2Headers(), 'grpc-status': '8', 'grpc-message': encodeURI(status.details) };
+        const trailers = {
+          ...status.metadata.toHttp2Headers(),
+          'grpc-status': '8',
+          'grpc-message': encodeURI(status.details),
+        };
         let size = 0;
         for (const [name, value] of Object.entries(trailers)) {
           size += name.length + String(value).length + HEADER_BYTES;

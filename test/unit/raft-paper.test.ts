@@ -185,7 +185,7 @@ test('5.2 [R30] election timeouts are spread evenly over [ET, 2 ET), and drawn a
   for (let i = 0; i < rounds; i += 1) {
     let ticks = 0;
     const before = a.core.counters.preElections;
-    while (a.core.counters.preElections === before) {
+    while (a.core.counters.preElections === before && ticks < 3 * ELECTION_TICKS) {
       a.core.tick();
       ticks += 1;
     }
@@ -282,6 +282,23 @@ test('5.3 a follower applies what the leader calls committed, in order', () => {
   assert.deepEqual(a.applied, []);
   a.receive({ type: 'heartbeat', from: 'b', term: 2, commit: 3 });
   assert.deepEqual(texts(a.applied), ['2/2', '3/2']);
+});
+
+// Figure 2, AppendEntries 5: "If leaderCommit > commitIndex, set commitIndex = min(leaderCommit, index of last new entry)."
+test('5.3 [R5] a follower takes a commit index only as far as the append proves that the logs match', () => {
+  const table: [index: number, append: number[], commit: number, expected: number][] = [
+    [2, [], 9, 2],
+    [3, [], 9, 3],
+    [2, [1], 9, 3],
+    [2, [1], 2, 2],
+    [1, [1, 3], 9, 3],
+  ];
+  for (const [index, append, commit, expected] of table) {
+    const a = member({ terms: [1, 1, 2] });
+    const entries = entriesOf(index + 1, ...append);
+    a.receive({ type: 'append', from: 'b', term: 4, index, logTerm: 1, entries, commit });
+    assert.equal(a.core.committed, expected, `after ${index}: [${append}], commit ${commit}`);
+  }
 });
 
 // 5.3: "If the follower does not find an entry in its log with the same index and term, then it refuses the new entries."

@@ -4,7 +4,7 @@ import { cpSync, existsSync, readdirSync, readFileSync, rmSync, truncateSync, wr
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { armFailpoints } from '../../src/base/failpoint.ts';
-import { DiskFull, NodeDisk } from '../../src/storage/disk.ts';
+import { DiskError, DiskFull, NodeDisk } from '../../src/storage/disk.ts';
 import type { RaftWal } from '../../src/storage/raft-wal/raft-wal.ts';
 import { SnapshotDamaged, SnapshotReader } from '../../src/storage/raft-wal/snapshot-file.ts';
 import { temporaryFolder } from '../support/temporary.ts';
@@ -356,6 +356,27 @@ test('[S8] a full disk in an append leaves the log as it was: the same append, o
     assert.equal(outcome(dir).length, 5);
   }
 });
+
+for (const site of ['wal.write=eio@1', 'wal.written=throw@1', 'wal.sync=eio@1', 'wal-roll.sync=eio@1']) {
+  test(`[S2] after ${site} the log takes nothing more, though the disk would`, (t) => {
+    const dir = join(temporaryFolder(t), 'raft');
+    const { wal } = openWal(dir, { segmentBytes: 2048 });
+    fill(wal, 1, 3);
+    armFailpoints(site);
+    let first: unknown;
+    assert.throws(
+      () => fill(wal, wal.lastIndex + 1, 40),
+      (error) => {
+        first = error;
+        return error instanceof DiskError && !(error instanceof DiskFull);
+      },
+    );
+    armFailpoints('');
+    const isSame = (error: unknown): boolean => error === first;
+    assert.throws(() => fill(wal, wal.lastIndex + 1, 40), isSame);
+    assert.throws(() => wal.sync(), isSame);
+  });
+}
 
 test('[S8] a full disk in a segment roll leaves the old segment in use', (t) => {
   const dir = join(temporaryFolder(t), 'raft');

@@ -79,6 +79,8 @@ export interface SubjectInfo {
 export class Dispatcher implements Engine, SubscriptionPort {
   readonly metrics = new CallMetrics();
   readonly subscriptions: Subscriptions;
+  /** This thread has no idle time left; told to the shards, which then make larger groups. */
+  isBusy = false;
   readonly #limits: DispatcherLimits;
   readonly #calls: CallTable;
   readonly #links: (ShardLink | null)[];
@@ -158,6 +160,7 @@ export class Dispatcher implements Engine, SubscriptionPort {
     view.setFloat64(at + 8, now, true);
     view.setUint32(at + 16, call, true);
     view.setUint32(at + 20, route.hash, true);
+    view.setUint32(at + 24, this.isBusy ? 1 : 0, true);
     link.payload.bytes.set(request, at + PUBLISH_HEADER);
     link.payload.commit();
     this.#touched(link);

@@ -77,9 +77,12 @@ export class PublishPath {
   #waiting: OpenBatch[] = [];
   #waitingBytes = 0;
   #waitingMessages = 0;
+  /** When the oldest waiting message came, ms of performance.now(). */
   #oldest = 0;
   #marks: VoidMark[] = [];
   #marksRetryAt = 0;
+  /** The main thread has no idle time left (seal-policy.ts). */
+  isSourceBusy = false;
   readonly #groups: Group[] = [];
   readonly #allotting = new Map<number, { batch: OpenBatch; group: Group }>();
   readonly #incrementing = new Map<number, { subject: ActiveSubject; call: number }>();
@@ -118,13 +121,13 @@ export class PublishPath {
     );
   }
 
-  /** Adds the scanned message; `bytes` is the ring's memory, copied here. `now` and `deadline` in epoch ms. */
-  add(subject: ActiveSubject, call: number, bytes: Uint8Array, scan: PublishScan, deadline: number, now: number): void {
+  /** Adds the scanned message; `bytes` is the ring's memory, copied here. `deadline` in epoch ms. */
+  add(subject: ActiveSubject, call: number, bytes: Uint8Array, scan: PublishScan, deadline: number): void {
     let batch = subject.waiting;
     if (batch === null) {
       batch = new OpenBatch(subject, this.#takeBuilder(subject), CALLS_START);
       subject.waiting = batch;
-      if (this.#waitingMessages === 0) this.#oldest = now;
+      if (this.#waitingMessages === 0) this.#oldest = performance.now();
       this.#waiting.push(batch);
     }
     const before = batch.builder.byteLength;
@@ -163,13 +166,15 @@ export class PublishPath {
   }
 
   /** One round: sends what may be sent, finishes what is written. Returns the number of things done. */
-  work(now: number): number {
+  work(): number {
+    const now = performance.now();
     let done = this.#finishWritten();
     const state: SealState = {
       groupsInFlight: this.#groups.length,
       waitingBytes: this.#waitingBytes,
       waitingMessages: this.#waitingMessages,
       oldestMs: now - this.#oldest,
+      isSourceBusy: this.isSourceBusy,
     };
     if (!this.#requests.blocked && shouldSeal(state, this.#seal)) {
       this.#sealGroup(now);
@@ -181,8 +186,10 @@ export class PublishPath {
     return done;
   }
 
-  /** When `work` should run again at the latest, in ms from `now`; Infinity when only events can help. */
-  nextDeadline(now: number): number {
+  /** When `work` should run again at the latest, in ms from now; Infinity when only events can help. */
+  nextDeadline(): number {
+    if (this.#groups.length >= this.#seal.groupsInFlight) return Number.POSITIVE_INFINITY;
+    const now = performance.now();
     if (this.#waitingMessages > 0) return Math.max(0, this.#oldest + this.#seal.lingerMs - now);
     return this.#marks.length > 0 ? Math.max(1, this.#marksRetryAt - now) : Number.POSITIVE_INFINITY;
   }
@@ -269,7 +276,7 @@ export class PublishPath {
     this.#waiting = [];
     for (const batch of group.batches) {
       batch.subject.waiting = null;
-      if (batch.earliestDeadline <= now) this.#dropExpired(batch, now);
+      if (batch.earliestDeadline !== Number.POSITIVE_INFINITY) this.#dropExpired(batch, Date.now());
       if (batch.count === 0) continue;
       batch.sealed = batch.builder.seal();
       group.bytes += batch.sealed.length;
@@ -286,6 +293,7 @@ export class PublishPath {
 
   /** Requests whose deadline passed while they waited must cost no more: their clients have gone. */
   #dropExpired(batch: OpenBatch, now: number): void {
+    if (batch.earliestDeadline > now) return;
     for (let i = 0; i < batch.count; i++) {
       if ((batch.deadlines[i] as number) <= now) this.#main.refuse(batch.calls[i] as number, 'DEADLINE_PASSED');
     }
@@ -397,7 +405,7 @@ export class PublishPath {
       this.#giveBuilder(batch.builder);
     }
     this.#marks.push(...group.marks);
-    this.#marksRetryAt = Date.now() + MARK_RETRY_MS;
+    this.#marksRetryAt = performance.now() + MARK_RETRY_MS;
     this.#requests.send();
   }
 

@@ -71,7 +71,7 @@ export class ShardAgent {
         done += fromMainPayload.drain(this.#onPublish, RECORDS_A_ROUND);
       }
     }
-    done += publish.work(this.#now);
+    done += publish.work();
     done += delivery.work();
     main.flush();
     raft.flush();
@@ -105,7 +105,8 @@ export class ShardAgent {
     }
     const hash = view.getUint32(offset + 20, true);
     const subject = subjects.get(bytes, this.#scan.subjectStart, this.#scan.subjectEnd, hash);
-    publish.add(subject, call, bytes, this.#scan, deadline, this.#now);
+    publish.isSourceBusy = view.getUint32(offset + 24, true) === 1;
+    publish.add(subject, call, bytes, this.#scan, deadline);
   }
 
   #control(type: number, offset: number, length: number): void {

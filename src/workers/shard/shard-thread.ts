@@ -153,7 +153,7 @@ export default async function runShard(task: ShardTask): Promise<void> {
       raft.flush();
       signal.stopped = !raft.blocked && !main.blocked;
     }
-    wake.in(publish.nextDeadline(Date.now()), main.blocked || raft.blocked || delivery.waiting);
+    wake.in(publish.nextDeadline(), main.blocked || raft.blocked || delivery.waiting);
     if (tickTimer === null && (requests.closesWait || lookup.parked > 0)) {
       tickTimer = setTimeout(() => {
         tickTimer = null;
