@@ -86,25 +86,34 @@ export function messageStoreSuite(name: string, open: OpenStore): void {
     assert.equal(await again.lastId(subject), 7);
   });
 
-  storeTest('an append is idempotent under (subject, base): alone, in one group, after a restart', async ({ store, reopen }) => {
-    const subject = subjectRef('again');
-    const batch = dataBatch(subject, texts('m', 3));
-    const other = dataBatch(subject, texts('n', 2), { base: 4 });
-    await store.append([batch]);
-    await store.append([batch]);
-    await store.append([other, batch, other]);
-    const stored = [
-      { kind: 'data', from: 1, to: 4, bodies: ['m-0', 'm-1', 'm-2'] },
-      { kind: 'data', from: 4, to: 6, bodies: ['n-0', 'n-1'] },
-    ];
-    assert.deepEqual(await readAll(store, subject), stored);
-    const again = await reopen();
-    await again.append([other]);
-    assert.deepEqual(await readAll(again, subject), stored);
-    assert.equal((await again.subjectStats(subject)).batches, 2);
-  });
+  storeTest(
+    'an append is idempotent under (subject, base): alone, in one group, after a restart',
+    async ({ store, reopen }) => {
+      const subject = subjectRef('again');
+      const batch = dataBatch(subject, texts('m', 3));
+      const other = dataBatch(subject, texts('n', 2), { base: 4 });
+      await store.append([batch]);
+      await store.append([batch]);
+      await store.append([other, batch, other]);
+      const stored = [
+        { kind: 'data', from: 1, to: 4, bodies: ['m-0', 'm-1', 'm-2'] },
+        { kind: 'data', from: 4, to: 6, bodies: ['n-0', 'n-1'] },
+      ];
+      assert.deepEqual(await readAll(store, subject), stored);
+      const again = await reopen();
+      await again.append([other]);
+      assert.deepEqual(await readAll(again, subject), stored);
+      assert.equal((await again.subjectStats(subject)).batches, 2);
+    },
+  );
 
-  for (const order of ['mark first', 'data first', 'one group, mark first', 'one group, data first', 'at the same time'] as const) {
+  for (const order of [
+    'mark first',
+    'data first',
+    'one group, mark first',
+    'one group, data first',
+    'at the same time',
+  ] as const) {
     storeTest(`a void mark beats data: ${order}`, async ({ store, reopen }) => {
       const subject = subjectRef('marks');
       const data = dataBatch(subject, texts('late', 2), { base: 5 });
@@ -123,15 +132,18 @@ export function messageStoreSuite(name: string, open: OpenStore): void {
     });
   }
 
-  storeTest('[S11] lookup tells data, void mark and nothing apart, by base, and so it stays', async ({ store, reopen }) => {
-    const subject = subjectRef('lookups');
-    await store.append([dataBatch(subject, texts('m', 3)), voidBatch(subject, 4, 2)]);
-    for (const under of [store, await reopen()]) {
-      const found = await Promise.all([1, 2, 3, 4, 5, 6].map((base) => under.lookup(subject, base)));
-      assert.deepEqual(found, ['data', 'absent', 'absent', 'void', 'absent', 'absent']);
-      assert.equal(await under.lookup(subjectRef('other'), 1), 'absent');
-    }
-  });
+  storeTest(
+    '[S11] lookup tells data, void mark and nothing apart, by base, and so it stays',
+    async ({ store, reopen }) => {
+      const subject = subjectRef('lookups');
+      await store.append([dataBatch(subject, texts('m', 3)), voidBatch(subject, 4, 2)]);
+      for (const under of [store, await reopen()]) {
+        const found = await Promise.all([1, 2, 3, 4, 5, 6].map((base) => under.lookup(subject, base)));
+        assert.deepEqual(found, ['data', 'absent', 'absent', 'void', 'absent', 'absent']);
+        assert.equal(await under.lookup(subjectRef('other'), 1), 'absent');
+      }
+    },
+  );
 
   storeTest('a range read returns what intersects it, and says how far it went', async ({ store, reopen }) => {
     const subject = subjectRef('ranges');
@@ -156,7 +168,9 @@ export function messageStoreSuite(name: string, open: OpenStore): void {
           assert.ok(wanted.length === 0 || got.length > 0, 'at least one');
           if (got.length < wanted.length) assert.ok(next > from && next <= (wanted[got.length]?.base ?? 0));
           else assert.equal(next, until + 1);
-          const bytes = wanted.slice(0, Math.max(0, got.length - 1)).reduce((sum, batch) => sum + batch.bytes.length, 0);
+          const bytes = wanted
+            .slice(0, Math.max(0, got.length - 1))
+            .reduce((sum, batch) => sum + batch.bytes.length, 0);
           assert.ok(got.length < 2 || bytes < Math.max(1, maxBytes), 'about maxBytes');
         }),
         { numRuns: 60 },
@@ -175,23 +189,26 @@ export function messageStoreSuite(name: string, open: OpenStore): void {
     assert.equal(store.stats().subjects, before);
   });
 
-  storeTest('reads by time: the first message published at or after it; marks are skipped', async ({ store, reopen }) => {
-    const subject = subjectRef('times');
-    const times = [10, 10, 20, 30, 30, 30, 50];
-    const isMark = [false, true, false, true, false, true, false];
-    const group = times.map((time, i) =>
-      isMark[i] === true
-        ? voidBatch(subject, i * 2 + 1, 2, i === 3 ? 0 : TIME + time)
-        : dataBatch(subject, texts(`${i}`, 2), { base: i * 2 + 1, publishedAt: TIME + time }),
-    );
-    await store.append(group);
-    for (const under of [store, await reopen()]) {
-      for (let ms = 0; ms <= 55; ms++) {
-        const at = times.findIndex((time, i) => time >= ms && isMark[i] === false);
-        assert.equal(await under.findTime(subject, TIME + ms), at < 0 ? null : at * 2 + 1, `${ms}`);
+  storeTest(
+    'reads by time: the first message published at or after it; marks are skipped',
+    async ({ store, reopen }) => {
+      const subject = subjectRef('times');
+      const times = [10, 10, 20, 30, 30, 30, 50];
+      const isMark = [false, true, false, true, false, true, false];
+      const group = times.map((time, i) =>
+        isMark[i] === true
+          ? voidBatch(subject, i * 2 + 1, 2, i === 3 ? 0 : TIME + time)
+          : dataBatch(subject, texts(`${i}`, 2), { base: i * 2 + 1, publishedAt: TIME + time }),
+      );
+      await store.append(group);
+      for (const under of [store, await reopen()]) {
+        for (let ms = 0; ms <= 55; ms++) {
+          const at = times.findIndex((time, i) => time >= ms && isMark[i] === false);
+          assert.equal(await under.findTime(subject, TIME + ms), at < 0 ? null : at * 2 + 1, `${ms}`);
+        }
       }
-    }
-  });
+    },
+  );
 
   storeTest('[P8] expiry is stored and left to the reader, also after a restart', async ({ store, reopen }) => {
     const subject = subjectRef('expiring');
@@ -209,29 +226,32 @@ export function messageStoreSuite(name: string, open: OpenStore): void {
     }
   });
 
-  storeTest('trim forgets the batches below, keeps the one that straddles, and is harmless twice', async ({ store }) => {
-    const subject = subjectRef('trimmed');
-    const other = subjectRef('kept');
-    const group = Array.from({ length: 100 }, (_, i) => dataBatch(subject, texts(`${i}`, 10), { base: i * 10 + 1 }));
-    await store.append([...group, dataBatch(other, texts('o', 1))]);
-    for (const [first, oldest] of [
-      [5, 1],
-      [11, 11],
-      [11, 11],
-      [345, 341],
-      [340, 341],
-      [981, 981],
-    ] as const) {
-      await store.trim(subject, first);
-      assert.equal((await readAll(store, subject))[0]?.from, oldest);
-    }
-    assert.equal(await store.lookup(subject, 971), 'absent');
-    await store.trim(subject, 1001);
-    assert.deepEqual(await readAll(store, subject), []);
-    assert.deepEqual(await bodiesOf(store, other), ['o-0']);
-    await store.append([dataBatch(subject, texts('new', 1), { base: 1001 })]);
-    assert.deepEqual(await bodiesOf(store, subject), ['new-0']);
-  });
+  storeTest(
+    'trim forgets the batches below, keeps the one that straddles, and is harmless twice',
+    async ({ store }) => {
+      const subject = subjectRef('trimmed');
+      const other = subjectRef('kept');
+      const group = Array.from({ length: 100 }, (_, i) => dataBatch(subject, texts(`${i}`, 10), { base: i * 10 + 1 }));
+      await store.append([...group, dataBatch(other, texts('o', 1))]);
+      for (const [first, oldest] of [
+        [5, 1],
+        [11, 11],
+        [11, 11],
+        [345, 341],
+        [340, 341],
+        [981, 981],
+      ] as const) {
+        await store.trim(subject, first);
+        assert.equal((await readAll(store, subject))[0]?.from, oldest);
+      }
+      assert.equal(await store.lookup(subject, 971), 'absent');
+      await store.trim(subject, 1001);
+      assert.deepEqual(await readAll(store, subject), []);
+      assert.deepEqual(await bodiesOf(store, other), ['o-0']);
+      await store.append([dataBatch(subject, texts('new', 1), { base: 1001 })]);
+      assert.deepEqual(await bodiesOf(store, subject), ['new-0']);
+    },
+  );
 
   storeTest('[P4] bodies of every byte value and of 1 MiB come back unchanged', async ({ store, reopen }) => {
     const subject = subjectRef('bytes');
@@ -246,26 +266,46 @@ export function messageStoreSuite(name: string, open: OpenStore): void {
     assert.deepEqual(await bodiesOf(await reopen(), subject), expected);
   });
 
-  storeTest('[P4] subjects of every allowed shape, with quotes, dollars, backslashes, are kept apart', async ({ store, reopen }) => {
-    const names = ["o'neill", 'a"b', '$1', '\\x00', '%s', ';drop table', 'ü.ö', 'A.b', 'a.b', 'a.B', 'x'.repeat(255), '日本.語'];
-    const subjects = names.map(subjectRef);
-    await store.append(subjects.map((subject, i) => dataBatch(subject, [plain(`for ${i}`)])));
-    const again = await reopen();
-    for (const [i, subject] of subjects.entries()) assert.deepEqual(await bodiesOf(again, subject), [`for ${i}`], names[i]);
-  });
+  storeTest(
+    '[P4] subjects of every allowed shape, with quotes, dollars, backslashes, are kept apart',
+    async ({ store, reopen }) => {
+      const names = [
+        "o'neill",
+        'a"b',
+        '$1',
+        '\\x00',
+        '%s',
+        ';drop table',
+        'ü.ö',
+        'A.b',
+        'a.b',
+        'a.B',
+        'x'.repeat(255),
+        '日本.語',
+      ];
+      const subjects = names.map(subjectRef);
+      await store.append(subjects.map((subject, i) => dataBatch(subject, [plain(`for ${i}`)])));
+      const again = await reopen();
+      for (const [i, subject] of subjects.entries())
+        assert.deepEqual(await bodiesOf(again, subject), [`for ${i}`], names[i]);
+    },
+  );
 
-  storeTest('[P4] concurrent groups to many subjects: each is whole, none disturbs another', async ({ store, reopen }) => {
-    const subjects = Array.from({ length: 8 }, (_, i) => subjectRef(`concurrent.${i}`));
-    const groups = Array.from({ length: 40 }, (_, round) =>
-      subjects.map((subject, i) => dataBatch(subject, texts(`${i}/${round}`, 3), { base: round * 3 + 1 })),
-    );
-    await Promise.all(groups.map((group) => store.append(group)));
-    const again = await reopen();
-    for (const [i, subject] of subjects.entries()) {
-      const expected = groups.flatMap((_, round) => [0, 1, 2].map((n) => `${i}/${round}-${n}`));
-      assert.deepEqual(await bodiesOf(again, subject), expected);
-    }
-  });
+  storeTest(
+    '[P4] concurrent groups to many subjects: each is whole, none disturbs another',
+    async ({ store, reopen }) => {
+      const subjects = Array.from({ length: 8 }, (_, i) => subjectRef(`concurrent.${i}`));
+      const groups = Array.from({ length: 40 }, (_, round) =>
+        subjects.map((subject, i) => dataBatch(subject, texts(`${i}/${round}`, 3), { base: round * 3 + 1 })),
+      );
+      await Promise.all(groups.map((group) => store.append(group)));
+      const again = await reopen();
+      for (const [i, subject] of subjects.entries()) {
+        const expected = groups.flatMap((_, round) => [0, 1, 2].map((n) => `${i}/${round}-${n}`));
+        assert.deepEqual(await bodiesOf(again, subject), expected);
+      }
+    },
+  );
 
   storeTest('a group is visible when its append resolves, and not before', async ({ store }) => {
     const subject = subjectRef('visible');
@@ -310,7 +350,9 @@ export function messageStoreSuite(name: string, open: OpenStore): void {
     const subject = subjectRef('long');
     for (let round = 0; round < 10; round++) {
       const base = (i: number): number => round * 300 + i * 3 + 1;
-      await store.append(Array.from({ length: 100 }, (_, i) => dataBatch(subject, texts(`${base(i)}`, 3), { base: base(i) })));
+      await store.append(
+        Array.from({ length: 100 }, (_, i) => dataBatch(subject, texts(`${base(i)}`, 3), { base: base(i) })),
+      );
     }
     for (const under of [store, await reopen()]) {
       for (let id = 1; id <= 3000; id += 37) {
@@ -326,7 +368,11 @@ export function messageStoreSuite(name: string, open: OpenStore): void {
 
   storeTest('stats count what is stored', async ({ store }) => {
     const subject = subjectRef('counted');
-    const group = [dataBatch(subject, texts('m', 3)), voidBatch(subject, 4, 1), dataBatch(subjectRef('other'), texts('n', 1))];
+    const group = [
+      dataBatch(subject, texts('m', 3)),
+      voidBatch(subject, 4, 1),
+      dataBatch(subjectRef('other'), texts('n', 1)),
+    ];
     await store.append(group);
     const { batches, subjects, bytes, damaged } = store.stats();
     assert.deepEqual([batches, subjects, damaged], [3, 2, 0]);
@@ -335,14 +381,19 @@ export function messageStoreSuite(name: string, open: OpenStore): void {
     assert.ok(bytes >= encoded);
   });
 
-  storeTest('close finishes what was appended before it, refuses what comes after, and may be repeated', async ({ store, reopen }) => {
-    const subject = subjectRef('closing');
-    const appends = [1, 3, 5].map((base) => store.append([dataBatch(subject, texts(`${base}`, 2), { base })]));
-    const closed = store.close();
-    await Promise.all(appends);
-    await closed;
-    await assert.rejects(store.append([dataBatch(subject, texts('late', 1), { base: 7 })]), { reason: 'SHUTTING_DOWN' });
-    await store.close();
-    assert.equal((await bodiesOf(await reopen(), subject)).length, 6);
-  });
+  storeTest(
+    'close finishes what was appended before it, refuses what comes after, and may be repeated',
+    async ({ store, reopen }) => {
+      const subject = subjectRef('closing');
+      const appends = [1, 3, 5].map((base) => store.append([dataBatch(subject, texts(`${base}`, 2), { base })]));
+      const closed = store.close();
+      await Promise.all(appends);
+      await closed;
+      await assert.rejects(store.append([dataBatch(subject, texts('late', 1), { base: 7 })]), {
+        reason: 'SHUTTING_DOWN',
+      });
+      await store.close();
+      assert.equal((await bodiesOf(await reopen(), subject)).length, 6);
+    },
+  );
 }

@@ -42,6 +42,8 @@ export class KillLoad {
   /** Per subject: the last id that the resuming subscriber has. */
   readonly #resumeAt = new Map<string, number>();
   readonly #acked: { readonly subject: string; readonly id: number }[] = [];
+  /** Reasons that the broker itself gave for an outcome that it does not know. */
+  readonly unknownReasons = new Set<string>();
   #clients: BrokerClient[] = [];
   #loops: Promise<void>[] = [];
   #over = true;
@@ -159,6 +161,7 @@ export class KillLoad {
     } catch (error) {
       if (!(error instanceof CallError)) throw error;
       this.#history.endAttempt(attempt, { outcome: error.outcome, detail: error.message });
+      if (error.outcome === 'unknown' && error.reason !== null) this.unknownReasons.add(error.reason);
       // A refusal of the request itself would be repeated for ever.
       if (error.statusName === 'INVALID_ARGUMENT' || error.statusName === 'FAILED_PRECONDITION') throw error;
       await sleep(RETRY_MS);

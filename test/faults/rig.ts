@@ -16,6 +16,8 @@ export interface LogLine {
   readonly message: string;
   readonly reason: string;
   readonly error: string;
+  /** Node's id of a shard's thread, as text. */
+  readonly thread: string;
 }
 
 export class FaultRig {
@@ -115,11 +117,21 @@ export class FaultRig {
 }
 
 /** The lines of a log that are JSON. */
-export function logLines(text: string): LogLine[] {
-  return text.split('\n').flatMap((line) => {
+export function logLines(log: string): LogLine[] {
+  return log.split('\n').flatMap((line) => {
     if (!line.startsWith('{')) return [];
-    const { level, time, msg, reason, error } = JSON.parse(line) as Record<string, string | undefined>;
-    return [{ level: level ?? '', at: Date.parse(time ?? ''), message: msg ?? '', reason: reason ?? '', error: error ?? '' }];
+    const fields = JSON.parse(line) as Record<string, unknown>;
+    const text = (name: string): string => String(fields[name] ?? '');
+    return [
+      {
+        level: text('level'),
+        at: Date.parse(text('time')),
+        message: text('msg'),
+        reason: text('reason'),
+        error: text('error'),
+        thread: text('thread'),
+      },
+    ];
   });
 }
 

@@ -5,8 +5,9 @@ import { bar, terminalProgress } from '../../perf/lib/progress.ts';
 import { table } from '../../perf/lib/report.ts';
 import type { Campaign, CampaignResult } from './campaign.ts';
 import { kill } from './kill-campaign.ts';
+import { shards } from './shard-campaign.ts';
 
-const CAMPAIGNS: readonly Campaign[] = [kill];
+const CAMPAIGNS: readonly Campaign[] = [kill, shards];
 
 const HELP = `usage: npm run faults -- NAME… [options]
 

@@ -69,7 +69,12 @@ export function dataBatch(subject: SubjectRef, messages: readonly Message[], opt
   return { subject, bytes, base, count, publishedAt, expiresMax, kind: 'data' };
 }
 
-export function voidBatch(subject: SubjectRef, base: number, count: number, publishedAt = 1_700_000_000_000): SealedBatch {
+export function voidBatch(
+  subject: SubjectRef,
+  base: number,
+  count: number,
+  publishedAt = 1_700_000_000_000,
+): SealedBatch {
   const bytes = sealVoidMark(subject.bytes, subject.hash, base, count, publishedAt);
   return { subject, bytes, base, count, publishedAt, expiresMax: 0, kind: 'void' };
 }
@@ -80,11 +85,14 @@ export const arbitraryMessage: fc.Arbitrary<Message> = fc.record({
     fc.uint8Array({ minLength: 100, maxLength: 300 }),
     fc.constant(new Uint8Array(20_000).fill(7)),
   ),
-  headers: fc.array(
-    fc.record({ key: fc.string({ maxLength: 12 }), value: fc.uint8Array({ maxLength: 200 }) }),
-    { maxLength: 3 },
+  headers: fc.array(fc.record({ key: fc.string({ maxLength: 12 }), value: fc.uint8Array({ maxLength: 200 }) }), {
+    maxLength: 3,
+  }),
+  expirationSeconds: fc.oneof(
+    fc.constant(0),
+    fc.integer({ min: 1, max: 2 ** 31 - 1 }),
+    fc.integer({ min: 1, max: 200 }),
   ),
-  expirationSeconds: fc.oneof(fc.constant(0), fc.integer({ min: 1, max: 2 ** 31 - 1 }), fc.integer({ min: 1, max: 200 })),
 });
 
 export const arbitraryMessages = fc.array(arbitraryMessage, { minLength: 1, maxLength: 8 });

@@ -57,7 +57,10 @@ test('a batch gives back its header and its records, as protobufjs reads them', 
       );
       const expiries = messages.map(({ expirationSeconds }) => expirationSeconds);
       assert.equal(view.expiresMax, expiries.includes(0) ? 0 : Math.max(...expiries));
-      assert.equal(view.hasExpiry, expiries.some((seconds) => seconds > 0));
+      assert.equal(
+        view.hasExpiry,
+        expiries.some((seconds) => seconds > 0),
+      );
       for (const message of messages) {
         assert.ok(view.next());
         const record = view.bytes.subarray(view.recordStart, view.recordEnd);
@@ -112,7 +115,8 @@ test('a section from a client is stored as it is, with count and expiry found by
 });
 
 test('a section is refused by name: malformed, too large, negative expiry, too many', () => {
-  const scan = (bytes: Buffer, limits = LIMITS): string | null => new RecordsScan().scan(bytes, 0, bytes.length, limits);
+  const scan = (bytes: Buffer, limits = LIMITS): string | null =>
+    new RecordsScan().scan(bytes, 0, bytes.length, limits);
   const section = (messages: Message[]): Buffer => {
     const view = wrapped(dataBatch(SUBJECT, messages).bytes);
     return Buffer.from(view.bytes.subarray(view.recordsStart, view.recordsEnd));
@@ -217,7 +221,8 @@ test('random access finds every record, in any order, and nothing outside of the
     fc.property(fc.integer({ min: 90, max: 160 }), (id) => {
       const isIn = id >= 100 && id < 150;
       assert.equal(view.recordAt(id), isIn);
-      if (isIn) assert.equal(Buffer.from(view.bytes.subarray(view.bodyStart, view.bodyEnd)).toString(), `message ${id - 100}`);
+      if (isIn)
+        assert.equal(Buffer.from(view.bytes.subarray(view.bodyStart, view.bodyEnd)).toString(), `message ${id - 100}`);
     }),
   );
   assert.throws(() => view.seek(99), AssertionError);

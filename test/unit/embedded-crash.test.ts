@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { Prng } from '../../src/base/prng.ts';
-import { EmbeddedStore } from '../../src/storage/embedded/embedded-store.ts';
+import type { EmbeddedStore } from '../../src/storage/embedded/embedded-store.ts';
 import { sealLanes } from '../../src/storage/embedded/seal-lanes.ts';
 import { scanSegment } from '../../src/storage/embedded/segment-scan.ts';
 import type { MessageStore, SealedBatch } from '../../src/storage/store.ts';
@@ -15,7 +15,6 @@ import { EmbeddedRig } from './embedded-rig.ts';
 const A = subjectRef('alpha');
 const B = subjectRef('beta');
 const PATH = '/segments/lane-000/00000001.seg';
-const SIDECAR = '/segments/lane-000/00000001.idx';
 
 function rigOn(disk: MemoryDisk, more: ConstructorParameters<typeof EmbeddedRig>[1] = {}): EmbeddedRig {
   return new EmbeddedRig('/', { disk, cacheBytes: 0, now: () => 1, clock: () => 1, ...more });
@@ -44,12 +43,13 @@ async function groupsIn(store: MessageStore): Promise<string[]> {
   return await bodiesOf(store, B);
 }
 
-test('[S5] a crash at every byte of the last group: cut, or zeros from there on; what was durable stays, the rest is gone', async () => {
+test('[S5] a crash at every byte of the last group: cut, or zeros from that sector on; what was durable stays, the rest is gone', async () => {
   const { disk, ends } = await written(3);
   const whole = Buffer.from(disk.bytes(PATH));
   const [, durable = 0, size = 0] = ends;
   for (let cut = durable; cut <= size; cut++) {
-    for (const tail of ['cut', 'zeros'] as const) {
+    // A sector is written whole or not at all, so zeros begin at a sector.
+    for (const tail of cut % 512 === 0 ? (['cut', 'zeros'] as const) : (['cut'] as const)) {
       const bytes = Buffer.alloc(tail === 'cut' ? cut : size);
       whole.copy(bytes, 0, 0, cut);
       const found = new MemoryDisk();
@@ -95,7 +95,11 @@ function batchesAt(disk: MemoryDisk): { start: number; end: number; ids: string 
       const item = read.items[0];
       assert.ok(item?.kind === 'data');
       const start = disk.bytes(PATH).indexOf(item.bytes);
-      found.push({ start, end: start + item.bytes.length, ids: `${Buffer.from(subject.bytes)} ${item.from}-${item.to}` });
+      found.push({
+        start,
+        end: start + item.bytes.length,
+        ids: `${Buffer.from(subject.bytes)} ${item.from}-${item.to}`,
+      });
     }
   }
   return found;
@@ -242,14 +246,14 @@ test('[S1][S3][S4] a power cut at every step of writing and rolling: what was ac
   const run = async (disk: MemoryDisk): Promise<number> => {
     let acked = 0;
     // Three groups to a segment.
-    const rig = rigOn(disk, { segmentBytes: 4096 });
+    const rig = rigOn(disk, { segmentBytes: 2048 });
     try {
       const store = rig.open();
       const appends = Array.from({ length: groups }, (_, i) => store.append(group(i)).then(() => (acked += 1)));
       await Promise.all(appends);
       await store.close();
     } catch (error) {
-      assert.ok(error instanceof PowerCut, String(error));
+      assert.ok(error instanceof PowerCut || (error as Error).cause instanceof PowerCut, String(error));
     }
     return acked;
   };
@@ -266,7 +270,10 @@ test('[S1][S3][S4] a power cut at every step of writing and rolling: what was ac
       const store = rig.open();
       const names = Array.from({ length: groups }, (_, i) => `group ${i}`);
       const survived = await groupsIn(store);
-      assert.ok(survived.length >= acked, `cut at ${cutAt}, seed ${seed}: ${acked} acknowledged, ${survived.length} found`);
+      assert.ok(
+        survived.length >= acked,
+        `cut at ${cutAt}, seed ${seed}: ${acked} acknowledged, ${survived.length} found`,
+      );
       assert.deepEqual(survived, names.slice(0, survived.length));
       assert.equal((await bodiesOf(store, A)).length, survived.length * 2, 'groups are whole');
       assert.deepEqual(rig.report?.damages, [], `cut at ${cutAt}, seed ${seed}`);
@@ -309,7 +316,10 @@ async function settle(): Promise<void> {
 
 test('random groups, kills and power cuts: the store keeps exactly what a model keeps', async () => {
   const step = fc.oneof(
-    { weight: 6, arbitrary: fc.record({ kind: fc.constant('append' as const), batches: fc.integer({ min: 1, max: 4 }) }) },
+    {
+      weight: 6,
+      arbitrary: fc.record({ kind: fc.constant('append' as const), batches: fc.integer({ min: 1, max: 4 }) }),
+    },
     { weight: 1, arbitrary: fc.record({ kind: fc.constantFrom('reopen' as const, 'kill' as const, 'full' as const) }) },
   );
   await fc.assert(
@@ -327,7 +337,14 @@ test('random groups, kills and power cuts: the store keeps exactly what a model 
             const count = 1 + random.nextBelow(3);
             const size = random.nextBelow(600);
             if (random.chance(1, 5)) batches.push(voidBatch(A, next, count));
-            else batches.push(dataBatch(A, Array.from({ length: count }, () => plain('x'.repeat(size))), { base: next }));
+            else
+              batches.push(
+                dataBatch(
+                  A,
+                  Array.from({ length: count }, () => plain('x'.repeat(size))),
+                  { base: next },
+                ),
+              );
             next += count;
           }
           disk.partial = random.nextBelow(101) / 100;
@@ -338,7 +355,8 @@ test('random groups, kills and power cuts: the store keeps exactly what a model 
           );
           disk.fault = () => null;
           assert.equal(outcome, one.kind === 'full' ? 'STORE_FULL' : 'acknowledged');
-          if (one.kind === 'append') expected.push(...batches.map(({ kind, base, count }) => `${kind} ${base}+${count}`));
+          if (one.kind === 'append')
+            expected.push(...batches.map(({ kind, base, count }) => `${kind} ${base}+${count}`));
           continue;
         }
         if (one.kind === 'reopen') await store.close();

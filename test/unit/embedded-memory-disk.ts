@@ -38,7 +38,8 @@ export class MemoryDisk implements Disk {
   gate: (operation: Operation) => Promise<void> = () => Promise.resolve();
 
   createExclusive(path: string): DiskFile {
-    if (this.#inodes.has(path)) throw new DiskError('create', path, Object.assign(new Error('EEXIST'), { code: 'EEXIST' }));
+    if (this.#inodes.has(path))
+      throw new DiskError('create', path, Object.assign(new Error('EEXIST'), { code: 'EEXIST' }));
     return this.#create(path);
   }
 
@@ -87,7 +88,9 @@ export class MemoryDisk implements Disk {
   }
 
   list(path: string): string[] {
-    const names = [...this.#inodes.keys(), ...this.#directories].filter((name) => name !== '/' && dirname(name) === path);
+    const names = [...this.#inodes.keys(), ...this.#directories].filter(
+      (name) => name !== '/' && dirname(name) === path,
+    );
     return names.map((name) => name.slice(path === '/' ? 1 : path.length + 1)).sort();
   }
 

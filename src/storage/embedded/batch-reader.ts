@@ -4,7 +4,7 @@ import { DiskError } from '../disk.ts';
 import type { ReadResult, StoredItem, SubjectRef } from '../store.ts';
 import { ReadArena } from './read-arena.ts';
 import type { SegmentFiles } from './segment-files.ts';
-import { type EntryCursor, EntryKind } from './slot-index.ts';
+import { checkOf, type EntryCursor, EntryKind, newEntry } from './slot-index.ts';
 import type { TailCache } from './tail-cache.ts';
 
 /** A read from disk of at most this much is done at once: it costs less than the way through the thread pool. */
@@ -42,6 +42,7 @@ interface Wanted {
   readonly segment: number;
   readonly position: number;
   readonly length: number;
+  readonly check: number;
   bytes: Buffer | null;
   /** In memory since it was written, or since it was checked. */
   isVerified: boolean;
@@ -61,6 +62,7 @@ export class BatchReader {
   readonly #onDamage: (damage: BatchDamage) => void;
   readonly #arena: ReadArena;
   readonly #view = new BatchView();
+  readonly #entry = newEntry();
   #damaged = 0;
 
   constructor(options: ReaderOptions) {
@@ -116,14 +118,13 @@ export class BatchReader {
   }
 
   #want(entries: EntryCursor, i: number): Wanted {
-    const kind = entries.kind(i);
-    const segment = entries.segment(i);
-    const position = entries.offset(i);
-    const length = entries.bytes(i);
+    const entry = this.#entry;
+    entries.copyTo(i, entry);
+    const { base, count, kind, segment, offset: position, length, check } = entry;
     const at = kind === EntryKind.DATA ? this.#tail.find(segment, position) : -1;
     const bytes = at >= 0 ? this.#tail.bytes.subarray(at, at + length) : null;
     const isVerified = bytes !== null;
-    return { base: entries.base(i), count: entries.count(i), kind, segment, position, length, bytes, isVerified };
+    return { base, count, kind, segment, position, length, check, bytes, isVerified };
   }
 
   /** A batch that was read and checked lately. */
@@ -216,6 +217,7 @@ export class BatchReader {
     if (fault !== null) return fault;
     const isIt =
       view.kind === BatchKind.DATA &&
+      checkOf(view.headerCrc) === item.check &&
       view.base === item.base &&
       view.count === item.count &&
       view.totalLength === item.length &&

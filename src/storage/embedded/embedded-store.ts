@@ -2,6 +2,7 @@ import { join } from 'node:path';
 import { assert } from '../../base/assert.ts';
 import { BrokerError } from '../../base/errors.ts';
 import { slotOfHash } from '../../base/subject.ts';
+import { BatchOffset } from '../../batch/batch-format.ts';
 import { type Disk, NodeDisk } from '../disk.ts';
 import {
   type MessageStore,
@@ -21,7 +22,7 @@ import { SegmentFiles } from './segment-files.ts';
 import { laneName, laneOf, segmentId, segmentName } from './segment-format.ts';
 import { loadSidecar, loadSubjects, type SegmentSummary } from './sidecar.ts';
 import { encodeScanned, type LaneFiles, listLane, listLanes, readSidecar, scanFile } from './sidecar-files.ts';
-import { EntryKind, type IndexEntry } from './slot-index.ts';
+import { checkOf, EntryKind, newEntry } from './slot-index.ts';
 import { encodeSlot } from './slot-transfer.ts';
 import { SubjectIndex } from './subject-index.ts';
 import { TailCache } from './tail-cache.ts';
@@ -85,7 +86,7 @@ export class EmbeddedStore implements MessageStore {
   #isClosed = false;
   /** Why nothing can be written any more. */
   #failure: unknown = null;
-  readonly #entry: IndexEntry = { base: 0, publishedAt: 0, count: 0, segment: 0, kind: 0, offset: 0, length: 0 };
+  readonly #entry = newEntry();
 
   constructor(options: EmbeddedOptions) {
     this.#options = options;
@@ -294,6 +295,7 @@ export class EmbeddedStore implements MessageStore {
     entry.kind = batch.kind === 'void' ? EntryKind.VOID : EntryKind.DATA;
     entry.offset = offset;
     entry.length = batch.bytes.length;
+    entry.check = checkOf(batch.bytes.readUInt32LE(BatchOffset.HEADER_CRC));
     this.#index.put(batch.subject, entry);
     this.#writer.note(batch, entry);
   }

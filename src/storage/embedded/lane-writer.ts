@@ -88,7 +88,7 @@ export class LaneWriter {
     this.#isWriting = true;
     try {
       const length = groupBytes(batches);
-      const segment = this.#segmentFor(length);
+      const segment = await this.#segmentFor(length);
       await this.#writeGroup(segment, batches, length);
       return { segment: segment.id, offsets: this.#offsets };
     } finally {
@@ -109,14 +109,15 @@ export class LaneWriter {
     await this.#sealing;
   }
 
-  #segmentFor(length: number): OpenSegment {
+  async #segmentFor(length: number): Promise<OpenSegment> {
     const open = this.#open;
     if (open !== null) {
       if (open.position === SEGMENT_HEADER_BYTES || open.position + length <= this.#options.segmentBytes) return open;
       this.#seal(open);
     }
-    this.#open = this.#create();
-    return this.#open;
+    const created = await this.#create();
+    this.#open = created;
+    return created;
   }
 
   async #writeGroup(segment: OpenSegment, batches: readonly SealedBatch[], length: number): Promise<void> {
@@ -150,8 +151,11 @@ export class LaneWriter {
     await file.fdatasync();
   }
 
-  /** The file's name is durable before the first group in it can be acknowledged; its header becomes so with that group (traps S4). */
-  #create(): OpenSegment {
+  /**
+   * Name and header are durable before the first group is written (traps S4). Were the header left to that group's sync, a cut could keep the
+   * group and lose the header, which would look like damage.
+   */
+  async #create(): Promise<OpenSegment> {
     const { disk, path, lane, now } = this.#options;
     const number = this.#nextNumber;
     const filePath = join(path, segmentName(number));
@@ -167,6 +171,7 @@ export class LaneWriter {
     this.#nextNumber = number + 1;
     try {
       file.writeFullySync(header, 0, header.length, 0);
+      await file.fdatasync();
       disk.syncDirectory(path);
     } catch (error) {
       file.close();

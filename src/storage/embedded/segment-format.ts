@@ -174,6 +174,14 @@ export function decodeGroupHeader(
   return isWhole && GROUP_HEADER_BYTES + header.directoryLength <= header.length ? header : null;
 }
 
+/** True if a whole group header is there, of whatever segment and position. */
+export function isGroupHeader(bytes: Uint8Array, offset: number): boolean {
+  const view = new DataView(bytes.buffer, bytes.byteOffset + offset, GROUP_HEADER_BYTES);
+  if (view.getUint32(GroupOffset.MAGIC, true) !== GROUP_MAGIC) return false;
+  const crc = crc32(bytes.subarray(offset + GroupOffset.PREVIOUS, offset + GROUP_HEADER_BYTES));
+  return view.getUint32(GroupOffset.CRC, true) === crc;
+}
+
 const EntryOffset = {
   BASE: 0,
   PUBLISHED_AT: 8,

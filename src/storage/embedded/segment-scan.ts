@@ -10,6 +10,7 @@ import {
   firstBatchOffset,
   GROUP_HEADER_BYTES,
   type GroupHeader,
+  isGroupHeader,
   readDirectoryEntry,
   SECTOR_BYTES,
   SEGMENT_HEADER_BYTES,
@@ -17,11 +18,20 @@ import {
   segmentId,
 } from './segment-format.ts';
 import { SidecarBuilder } from './sidecar.ts';
-import { EntryKind, type IndexEntry } from './slot-index.ts';
+import { checkOf, EntryKind, type IndexEntry } from './slot-index.ts';
 
 /** Something in a segment that is not as it was written. Positions are bytes in the file. */
 export interface Damage {
-  readonly what: 'segment-header' | 'group-header' | 'directory' | 'batch' | 'padding' | 'chain' | 'unreadable' | 'cut';
+  readonly what:
+    | 'segment-header'
+    | 'group-header'
+    | 'foreign'
+    | 'directory'
+    | 'batch'
+    | 'padding'
+    | 'chain'
+    | 'unreadable'
+    | 'cut';
   readonly position: number;
   readonly length: number;
   /** The ids that it cost, where they are known: [from, to) of a subject. */
@@ -172,8 +182,14 @@ class SegmentScanner {
       if (position + SECTOR_BYTES > size || this.#window.isZero(position, position + SECTOR_BYTES)) return -1;
     }
     const end = next < 0 ? size : next;
-    this.#damage({ what: 'group-header', position, length: end - position });
-    this.#pending = { position, length: end - position, found: this.#walkBatches(position + GROUP_HEADER_BYTES, end) };
+    const isForeign =
+      position + GROUP_HEADER_BYTES <= size &&
+      isGroupHeader(this.#window.bytes, this.#window.at(position, GROUP_HEADER_BYTES));
+    this.#damage({ what: isForeign ? 'foreign' : 'group-header', position, length: end - position });
+    const found = this.#walkBatches(position + GROUP_HEADER_BYTES, end);
+    // A group that belongs elsewhere: its batches are whole, and not what was written here.
+    if (isForeign) for (const { entry } of found) entry.kind = EntryKind.DAMAGED;
+    this.#pending = { position, length: end - position, found };
     this.#keepPending();
     this.#chain = -1;
     return end;
@@ -248,7 +264,8 @@ class SegmentScanner {
     }
     // The directory itself vouches for a void mark: there is nothing else in it to lose.
     const kind = isVoid ? EntryKind.VOID : isGood ? EntryKind.DATA : EntryKind.DAMAGED;
-    const entry = { base, publishedAt, count, segment: this.#segment, kind, offset: position, length };
+    const check = checkOf(listed.headerCrc);
+    const entry = { base, publishedAt, count, segment: this.#segment, kind, offset: position, length, check };
     return { name, hash, entry, expiresMax };
   }
 
@@ -305,6 +322,7 @@ class SegmentScanner {
 
   #walkedBatch(position: number, length: number): FoundBatch {
     const { base, count, publishedAt, expiresMax, hash } = this.#view;
+    const check = checkOf(this.#view.headerCrc);
     const name = Buffer.from(this.#view.subject());
     const isVoid = this.#view.kind === BatchKind.VOID;
     const isGood = this.#batchIsGood(position, length, -1);
@@ -313,7 +331,7 @@ class SegmentScanner {
       this.#damage({ what: 'batch', position, length, ids });
     }
     const kind = isVoid ? EntryKind.VOID : isGood ? EntryKind.DATA : EntryKind.DAMAGED;
-    const entry = { base, publishedAt, count, segment: this.#segment, kind, offset: position, length };
+    const entry = { base, publishedAt, count, segment: this.#segment, kind, offset: position, length, check };
     return { name, hash, entry, expiresMax };
   }
 

@@ -4,7 +4,7 @@ import { crc32 } from '../../base/checksum.ts';
 import { slotOfHash } from '../../base/subject.ts';
 import { SubjectTable } from '../../base/subject-table.ts';
 import { alignedTo } from './segment-format.ts';
-import { ENTRY_BYTES, EntryKind, type IndexEntry } from './slot-index.ts';
+import { ENTRY_BYTES, EntryKind, type IndexEntry, newEntry, packEntry, unpackEntry } from './slot-index.ts';
 import type { SubjectIndex } from './subject-index.ts';
 
 /**
@@ -16,6 +16,7 @@ import type { SubjectIndex } from './subject-index.ts';
 export const SIDECAR_HEADER_BYTES = 128;
 const SIDECAR_MAGIC = 0x31495242; // "BRI1"
 const SIDECAR_VERSION = 1;
+const ENTRY_WORDS = ENTRY_BYTES / 4;
 export const SUBJECT_HEADER_BYTES = 9;
 
 const Offset = {
@@ -63,12 +64,11 @@ export interface SidecarHeader extends SegmentSummary {
   readonly bodyCrc: number;
 }
 
-/** Gathers what a segment holds while it is written or scanned. Forty bytes a batch and the names. */
+/** Gathers what a segment holds while it is written or scanned. Thirty-six bytes a batch, and the names. */
 export class SidecarBuilder {
   readonly #table = new SubjectTable(64);
   #rows = new Uint32Array(256);
-  #doubles = new Float64Array(256 * 2);
-  #words = new Uint32Array(256 * 4);
+  #entries = new Uint32Array(256 * ENTRY_WORDS);
   #batches = 0;
   #batchBytes = 0;
   #newest = 0;
@@ -94,12 +94,7 @@ export class SidecarBuilder {
     const at = this.#batches;
     if (at === this.#rows.length) this.#grow();
     this.#rows[at] = row;
-    this.#doubles[at * 2] = entry.base;
-    this.#doubles[at * 2 + 1] = entry.publishedAt;
-    this.#words[at * 4] = entry.count;
-    this.#words[at * 4 + 1] = entry.kind;
-    this.#words[at * 4 + 2] = entry.offset / 8;
-    this.#words[at * 4 + 3] = entry.length;
+    packEntry(this.#entries, at * ENTRY_WORDS, entry);
     this.#batches = at + 1;
     this.#batchBytes += entry.length;
     this.#note(entry, expiresMax);
@@ -146,23 +141,11 @@ export class SidecarBuilder {
       let last = next;
       while (last < order.length && this.#rows[order[last] as number] === row) last += 1;
       at = writeSubjectHeader(bytes, view, at, this.#table.nameAt(row), this.#table.hashAt(row), last - next);
-      for (; next < last; next++) at = writeEntry(view, at, this.#entryAt(order[next] as number, summary.segment));
+      for (; next < last; next++) at = writeEntry(view, at, this.#entries, (order[next] as number) * ENTRY_WORDS);
     }
     assert(at === bytes.length && next === this.#batches, 'a sidecar has another length than was computed');
     writeHeader(bytes, view, summary, bodyLength);
     return bytes;
-  }
-
-  #entryAt(index: number, segment: number): IndexEntry {
-    return {
-      base: this.#doubles[index * 2] as number,
-      publishedAt: this.#doubles[index * 2 + 1] as number,
-      count: this.#words[index * 4] as number,
-      segment,
-      kind: this.#words[index * 4 + 1] as number,
-      offset: (this.#words[index * 4 + 2] as number) * 8,
-      length: this.#words[index * 4 + 3] as number,
-    };
   }
 
   /** Indexes of the batches, by subject, in the order they were added (counting sort). */
@@ -187,14 +170,11 @@ export class SidecarBuilder {
   #grow(): void {
     const size = this.#rows.length * 2;
     const rows = new Uint32Array(size);
-    const doubles = new Float64Array(size * 2);
-    const words = new Uint32Array(size * 4);
+    const entries = new Uint32Array(size * ENTRY_WORDS);
     rows.set(this.#rows);
-    doubles.set(this.#doubles);
-    words.set(this.#words);
+    entries.set(this.#entries);
     this.#rows = rows;
-    this.#doubles = doubles;
-    this.#words = words;
+    this.#entries = entries;
   }
 }
 
@@ -218,13 +198,9 @@ export function writeSubjectHeader(
   return offset + subjectBytes(name.length);
 }
 
-export function writeEntry(view: DataView, offset: number, entry: IndexEntry): number {
-  view.setFloat64(offset, entry.base, true);
-  view.setFloat64(offset + 8, entry.publishedAt, true);
-  view.setUint32(offset + 16, entry.count, true);
-  view.setUint32(offset + 20, entry.segment + entry.kind * 2 ** 30, true);
-  view.setUint32(offset + 24, entry.offset / 8, true);
-  view.setUint32(offset + 28, entry.length, true);
+/** Writes the entry whose words start at words[from]; returns the offset behind it. */
+export function writeEntry(view: DataView, offset: number, words: Uint32Array, from: number): number {
+  for (let i = 0; i < ENTRY_WORDS; i++) view.setUint32(offset + i * 4, words[from + i] as number, true);
   return offset + ENTRY_BYTES;
 }
 
@@ -289,7 +265,8 @@ export function loadSubjects(
   ownsSlot: (slot: number) => boolean,
 ): number {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
-  const entry: IndexEntry = { base: 0, publishedAt: 0, count: 0, segment: 0, kind: 0, offset: 0, length: 0 };
+  const entry = newEntry();
+  const words = new Uint32Array(ENTRY_WORDS);
   let put = 0;
   let at = offset;
   while (at < bytes.length) {
@@ -301,7 +278,9 @@ export function loadSubjects(
     if (ownsSlot(slotOfHash(hash)) && entries > 0) {
       const place = index.rowFor(bytes, name, name + nameLength, hash);
       for (let i = 0; i < entries; i++) {
-        readEntry(view, at + i * ENTRY_BYTES, entry);
+        for (let word = 0; word < ENTRY_WORDS; word++)
+          words[word] = view.getUint32(at + i * ENTRY_BYTES + word * 4, true);
+        unpackEntry(words, 0, entry);
         index.putAt(place, entry);
       }
       put += entries;
@@ -309,15 +288,4 @@ export function loadSubjects(
     at += entries * ENTRY_BYTES;
   }
   return put;
-}
-
-function readEntry(view: DataView, offset: number, entry: IndexEntry): void {
-  const place = view.getUint32(offset + 20, true);
-  entry.base = view.getFloat64(offset, true);
-  entry.publishedAt = view.getFloat64(offset + 8, true);
-  entry.count = view.getUint32(offset + 16, true);
-  entry.segment = place & 0x3fff_ffff;
-  entry.kind = place >>> 30;
-  entry.offset = view.getUint32(offset + 24, true) * 8;
-  entry.length = view.getUint32(offset + 28, true);
 }

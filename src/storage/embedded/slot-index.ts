@@ -5,32 +5,51 @@ import { grownSize, SubjectTable } from '../../base/subject-table.ts';
 export const EntryKind = { DATA: 0, VOID: 1, DAMAGED: 2 } as const;
 
 /**
- * One entry, 32 bytes, the same in memory and in a sidecar:
+ * One entry, 32 bytes in eight words, the same in memory and in a sidecar:
  *
- *   f64 base · f64 published_at (ms) · u32 count · u32 segment (bits 0-29) and kind (bits 30-31) · u32 offset / 8 · u32 length (bytes)
+ *   0  base, low 32 bits              4  count
+ *   1  base, high 21 · check 0-10     5  segment, 30 · kind, 2
+ *   2  published_at, low 32           6  offset / 8
+ *   3  published_at, high 16 · check 11-26     7  length in bytes
+ *
+ * The check is 27 bits of the batch's header CRC: whatever whole batch an old copy of the file brings back, it is not taken for this one.
  */
 export const ENTRY_BYTES = 32;
-const DOUBLES = ENTRY_BYTES / 8;
 const WORDS = ENTRY_BYTES / 4;
-const BASE = 0;
-const TIME = 1;
-const COUNT = 4;
-const PLACE = 5;
-const OFFSET = 6;
-const LENGTH = 7;
+export const EntryWord = {
+  BASE: 0,
+  BASE_HIGH: 1,
+  TIME: 2,
+  TIME_HIGH: 3,
+  COUNT: 4,
+  PLACE: 5,
+  OFFSET: 6,
+  LENGTH: 7,
+} as const;
+const BASE_HIGH_BITS = 21;
+const BASE_HIGH_MASK = 2 ** BASE_HIGH_BITS - 1;
+const TIME_HIGH_BITS = 16;
+const TIME_HIGH_MASK = 2 ** TIME_HIGH_BITS - 1;
+/** Year 10889; a later time is kept as this one here (the batch has it whole). */
+const TIME_MAX = 2 ** 48 - 1;
+const CHECK_LOW_BITS = 11;
+const CHECK_LOW_MASK = 2 ** CHECK_LOW_BITS - 1;
 const SEGMENT_BITS = 30;
 const SEGMENT_MASK = 2 ** SEGMENT_BITS - 1;
 const OFFSET_UNIT = 8;
+const TWO_32 = 2 ** 32;
 
-/** Entries in memory, as doubles and as words. */
+/** The part of a batch's header CRC that an entry keeps. */
+export function checkOf(headerCrc: number): number {
+  return headerCrc >>> 5;
+}
+
+/** Entries in memory. */
 class EntryMemory {
-  readonly doubles: Float64Array;
   readonly words: Uint32Array;
 
   constructor(entries: number) {
-    const memory = new ArrayBuffer(entries * ENTRY_BYTES);
-    this.doubles = new Float64Array(memory);
-    this.words = new Uint32Array(memory);
+    this.words = new Uint32Array(entries * WORDS);
   }
 
   get capacity(): number {
@@ -59,6 +78,43 @@ export interface IndexEntry {
   offset: number;
   /** Encoded bytes. */
   length: number;
+  /** checkOf its header CRC. */
+  check: number;
+}
+
+export function newEntry(): IndexEntry {
+  return { base: 0, publishedAt: 0, count: 0, segment: 0, kind: 0, offset: 0, length: 0, check: 0 };
+}
+
+/** Writes the words of an entry at `at`. */
+export function packEntry(words: Uint32Array, at: number, entry: IndexEntry): void {
+  assert(entry.offset % OFFSET_UNIT === 0, 'a batch is not aligned to 8 bytes');
+  const time = Math.min(entry.publishedAt, TIME_MAX);
+  const baseHigh = Math.floor(entry.base / TWO_32);
+  const timeHigh = Math.floor(time / TWO_32);
+  words[at + EntryWord.BASE] = entry.base % TWO_32;
+  words[at + EntryWord.BASE_HIGH] = baseHigh | ((entry.check & CHECK_LOW_MASK) << BASE_HIGH_BITS);
+  words[at + EntryWord.TIME] = time % TWO_32;
+  words[at + EntryWord.TIME_HIGH] = timeHigh | ((entry.check >>> CHECK_LOW_BITS) << TIME_HIGH_BITS);
+  words[at + EntryWord.COUNT] = entry.count;
+  words[at + EntryWord.PLACE] = entry.segment + entry.kind * 2 ** SEGMENT_BITS;
+  words[at + EntryWord.OFFSET] = entry.offset / OFFSET_UNIT;
+  words[at + EntryWord.LENGTH] = entry.length;
+}
+
+/** Reads the words at `at` into `entry`. */
+export function unpackEntry(words: Uint32Array, at: number, entry: IndexEntry): void {
+  const baseHigh = words[at + EntryWord.BASE_HIGH] as number;
+  const timeHigh = words[at + EntryWord.TIME_HIGH] as number;
+  const place = words[at + EntryWord.PLACE] as number;
+  entry.base = (baseHigh & BASE_HIGH_MASK) * TWO_32 + (words[at + EntryWord.BASE] as number);
+  entry.publishedAt = (timeHigh & TIME_HIGH_MASK) * TWO_32 + (words[at + EntryWord.TIME] as number);
+  entry.check = (baseHigh >>> BASE_HIGH_BITS) | ((timeHigh >>> TIME_HIGH_BITS) << CHECK_LOW_BITS);
+  entry.count = words[at + EntryWord.COUNT] as number;
+  entry.segment = place & SEGMENT_MASK;
+  entry.kind = place >>> SEGMENT_BITS;
+  entry.offset = (words[at + EntryWord.OFFSET] as number) * OFFSET_UNIT;
+  entry.length = words[at + EntryWord.LENGTH] as number;
 }
 
 /** The entries of one subject, in base order: a window on the index, valid until it changes. Reused by its owner. */
@@ -79,15 +135,20 @@ export class EntryCursor {
   }
 
   base(i: number): number {
-    return this.#memory.doubles[(this.#first + i) * DOUBLES + BASE] as number;
+    const at = (this.#first + i) * WORDS;
+    const words = this.#memory.words;
+    return ((words[at + EntryWord.BASE_HIGH] as number) & BASE_HIGH_MASK) * TWO_32 + (words[at] as number);
   }
 
   publishedAt(i: number): number {
-    return this.#memory.doubles[(this.#first + i) * DOUBLES + TIME] as number;
+    const at = (this.#first + i) * WORDS;
+    const words = this.#memory.words;
+    const high = (words[at + EntryWord.TIME_HIGH] as number) & TIME_HIGH_MASK;
+    return high * TWO_32 + (words[at + EntryWord.TIME] as number);
   }
 
   count(i: number): number {
-    return this.#memory.words[(this.#first + i) * WORDS + COUNT] as number;
+    return this.#memory.words[(this.#first + i) * WORDS + EntryWord.COUNT] as number;
   }
 
   /** First id behind entry i. */
@@ -96,19 +157,24 @@ export class EntryCursor {
   }
 
   segment(i: number): number {
-    return (this.#memory.words[(this.#first + i) * WORDS + PLACE] as number) & SEGMENT_MASK;
+    return (this.#memory.words[(this.#first + i) * WORDS + EntryWord.PLACE] as number) & SEGMENT_MASK;
   }
 
   kind(i: number): number {
-    return (this.#memory.words[(this.#first + i) * WORDS + PLACE] as number) >>> SEGMENT_BITS;
+    return (this.#memory.words[(this.#first + i) * WORDS + EntryWord.PLACE] as number) >>> SEGMENT_BITS;
   }
 
   offset(i: number): number {
-    return (this.#memory.words[(this.#first + i) * WORDS + OFFSET] as number) * OFFSET_UNIT;
+    return (this.#memory.words[(this.#first + i) * WORDS + EntryWord.OFFSET] as number) * OFFSET_UNIT;
   }
 
   bytes(i: number): number {
-    return this.#memory.words[(this.#first + i) * WORDS + LENGTH] as number;
+    return this.#memory.words[(this.#first + i) * WORDS + EntryWord.LENGTH] as number;
+  }
+
+  /** The whole entry. */
+  copyTo(i: number, entry: IndexEntry): void {
+    unpackEntry(this.#memory.words, (this.#first + i) * WORDS, entry);
   }
 
   /** First entry whose base is at least `base`; `length` if there is none. */
@@ -302,14 +368,7 @@ export class SlotIndex {
 
   #write(row: number, at: number, entry: IndexEntry): void {
     const { memory, first } = this.#where(row);
-    const index = first + at;
-    assert(entry.offset % OFFSET_UNIT === 0, 'a batch is not aligned to 8 bytes');
-    memory.doubles[index * DOUBLES + BASE] = entry.base;
-    memory.doubles[index * DOUBLES + TIME] = entry.publishedAt;
-    memory.words[index * WORDS + COUNT] = entry.count;
-    memory.words[index * WORDS + PLACE] = entry.segment + entry.kind * 2 ** SEGMENT_BITS;
-    memory.words[index * WORDS + OFFSET] = entry.offset / OFFSET_UNIT;
-    memory.words[index * WORDS + LENGTH] = entry.length;
+    packEntry(memory.words, (first + at) * WORDS, entry);
   }
 
   /** Room for `entries` entries of a row; moves them where needed. */

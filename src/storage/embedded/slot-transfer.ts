@@ -1,6 +1,6 @@
 import { alignedTo } from './segment-format.ts';
 import { SUBJECT_HEADER_BYTES, writeEntry, writeSubjectHeader } from './sidecar.ts';
-import { ENTRY_BYTES } from './slot-index.ts';
+import { ENTRY_BYTES, newEntry, packEntry } from './slot-index.ts';
 import type { SubjectIndex } from './subject-index.ts';
 
 /** One slot of an index, in the layout of a sidecar's body: `loadSubjects` reads it. */
@@ -11,19 +11,15 @@ export function encodeSlot(index: SubjectIndex, slot: number): Buffer {
   });
   const bytes = Buffer.alloc(length);
   const view = new DataView(bytes.buffer, bytes.byteOffset, length);
+  const entry = newEntry();
+  const words = new Uint32Array(ENTRY_BYTES / 4);
   let at = 0;
   index.forEachIn(slot, (name, hash, entries) => {
     at = writeSubjectHeader(bytes, view, at, name, hash, entries.length);
     for (let i = 0; i < entries.length; i++) {
-      at = writeEntry(view, at, {
-        base: entries.base(i),
-        publishedAt: entries.publishedAt(i),
-        count: entries.count(i),
-        segment: entries.segment(i),
-        kind: entries.kind(i),
-        offset: entries.offset(i),
-        length: entries.bytes(i),
-      });
+      entries.copyTo(i, entry);
+      packEntry(words, 0, entry);
+      at = writeEntry(view, at, words, 0);
     }
   });
   return bytes;

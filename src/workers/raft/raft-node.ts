@@ -146,6 +146,8 @@ export class RaftNode implements AllotSink {
 
   /** Replays the log, takes the lead, and records that this process has started: what an earlier one left open stays open (embedded). */
   lead(data: RaftThreadData): void {
+    // What is known to be committed is applied first: members may have changed in it.
+    this.#drive();
     this.#core.campaign();
     this.#drive();
     assert(this.#core.role === 'leader', 'the only voter of a cluster leads it');
@@ -191,7 +193,11 @@ export class RaftNode implements AllotSink {
       payload: Buffer.concat([this.#origin, ...runs]),
     });
     this.#counters.entry(data.length);
-    const result = this.#core.propose(data);
+    let result = this.#core.propose(data);
+    if (result === 'full') {
+      this.#drive();
+      result = this.#core.propose(data);
+    }
     assert(result === 'accepted', () => `a proposal was refused: ${result}`);
   }
 

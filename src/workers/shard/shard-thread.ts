@@ -27,6 +27,18 @@ const COARSE_MS = 1_000;
 
 /** The endless task of one shard thread (Piscina calls it once). Resolves when the shard was told to stop and has finished. */
 export default async function runShard(task: ShardTask): Promise<void> {
+  try {
+    await serveShard(task);
+  } catch (error) {
+    // For Piscina a failed task is no reason to end its thread: this one's timers and writes would go on beside those of the thread after it.
+    setImmediate(() => {
+      throw error;
+    });
+    await new Promise(() => undefined);
+  }
+}
+
+async function serveShard(task: ShardTask): Promise<void> {
   armFailpoints(task.failpoints);
   const { port, shard } = task;
   const post = (message: FromShardThread): void => port.postMessage(message);
