@@ -240,7 +240,6 @@ class Broker {
           batchBytes: batch.bytes,
           lingerMs: batch.lingerMs,
           groupsInFlight: groups.inFlight,
-          storeTimeoutMs: store.timeoutMs,
         },
         store: {
           segmentBytes: segment.bytes,

@@ -73,12 +73,6 @@ export const RULES: readonly Rule[] = [
     against: ({ overload }) => `overload.target is ${formatDuration(overload.targetMs)}`,
   },
   {
-    key: 'batch.linger',
-    text: 'batch.linger must be below store.timeout',
-    holds: ({ batch, store }) => batch.lingerMs < store.timeoutMs,
-    against: ({ store }) => `store.timeout is ${formatDuration(store.timeoutMs)}`,
-  },
-  {
     key: 'admin.listen',
     text: 'admin.listen and grpc.listen must differ',
     holds: ({ admin, grpc }) => admin.listen.port === 0 || formatEndpoint(admin.listen) !== formatEndpoint(grpc.listen),

@@ -64,12 +64,6 @@ export const SCHEMA = {
       rule: 'must be embedded, the only store of this version',
       doc: 'Where messages are durable. `embedded` is the log of this node itself, in its data directory.',
     }),
-    timeout: duration({
-      min: '100ms',
-      max: '1h',
-      default: '10s',
-      doc: 'A write to the store that takes longer counts as failed: its ids are given up and its callers are told. Keep it above the longest stall of the disk.',
-    }),
     low_space_bytes: bytes({
       min: '16MiB',
       max: '1TiB',

@@ -162,7 +162,7 @@ function handlersOf(engine: Engine) {
   const unary =
     (call: (request: Buffer, deadlineMs: number, done: Done) => void): handleUnaryCall<Buffer, Buffer> =>
     (handled: ServerUnaryCall<Buffer, Buffer>, callback: sendUnaryData<Buffer>): void => {
-      if (handled.cancelled) return;
+      if (wasCancelled(handled)) return;
       try {
         call(handled.request, deadlineOf(handled.getDeadline()), callback as Done);
       } catch (defect) {
@@ -176,7 +176,7 @@ function handlersOf(engine: Engine) {
     broadcast: unary((request, deadlineMs, done) => engine.broadcast(request, deadlineMs, done)),
     incIdx: unary((request, deadlineMs, done) => engine.incIdx(request, deadlineMs, done)),
     subscribe: (stream: ServerWritableStream<Buffer, Buffer>): void => {
-      if (stream.cancelled) return;
+      if (wasCancelled(stream)) return;
       try {
         engine.subscribe(stream.request, stream);
       } catch (defect) {
@@ -185,6 +185,14 @@ function handlersOf(engine: Engine) {
       }
     },
   };
+}
+
+/**
+ * grpc-js hands over a call that was reset before its request had ended as if it had ended, with `cancelled` still false: the call
+ * inside knows.
+ */
+function wasCancelled(handled: object): boolean {
+  return (handled as { call?: { checkCancelled?: () => boolean } }).call?.checkCancelled?.() === true;
 }
 
 /** An engine never throws: what it throws is a broken invariant, and grpc-js would swallow it. It ends the process like any other. */

@@ -110,7 +110,6 @@ export interface ShardLimits {
   readonly batchBytes: number;
   readonly lingerMs: number;
   readonly groupsInFlight: number;
-  readonly storeTimeoutMs: number;
 }
 
 export interface ShardStoreOptions {

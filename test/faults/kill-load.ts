@@ -44,6 +44,9 @@ export class KillLoad {
   readonly #acked: { readonly subject: string; readonly id: number }[] = [];
   /** Reasons that the broker itself gave for an outcome that it does not know. */
   readonly unknownReasons = new Set<string>();
+  /** Of the acknowledged publishes: when the one that was sent last was sent, in epoch ms. */
+  lastAckedSentAt = 0;
+  readonly refusals = new Map<string, number>();
   #clients: BrokerClient[] = [];
   #loops: Promise<void>[] = [];
   #over = true;
@@ -101,6 +104,13 @@ export class KillLoad {
     }
   }
 
+  /** One more message to the hot subject: who has received it has received everything. */
+  async publishLast(client: BrokerClient): Promise<void> {
+    for (let isStored = false; !isStored; ) {
+      isStored = await this.#attempt(client, this.#draft(HOT_SUBJECT, `${this.#label}-last`), {});
+    }
+  }
+
   #draft(subject: string, lane: string, producer?: { readonly id: string; readonly sequence: number }): Draft {
     const number = this.#messages++;
     const size = this.#prng.chance(1, 50) ? LARGE_BODY_BYTES : this.#prng.nextBelow(1_200);
@@ -153,15 +163,22 @@ export class KillLoad {
   ): Promise<boolean> {
     const { submission, subject, body, headers } = draft;
     const attempt = this.#history.beginAttempt(submission);
+    const sentAt = Date.now();
     try {
       const id = await client.publish({ subject, body, headers, ...producer });
       this.#history.endAttempt(attempt, { outcome: 'ok', id });
+      this.lastAckedSentAt = Math.max(this.lastAckedSentAt, sentAt);
       this.#acked.push({ subject, id });
       return true;
     } catch (error) {
       if (!(error instanceof CallError)) throw error;
       this.#history.endAttempt(attempt, { outcome: error.outcome, detail: error.message });
       if (error.outcome === 'unknown' && error.reason !== null) this.unknownReasons.add(error.reason);
+      if (error.outcome === 'none')
+        this.refusals.set(
+          `${error.statusName} ${error.reason}`,
+          (this.refusals.get(`${error.statusName} ${error.reason}`) ?? 0) + 1,
+        );
       // A refusal of the request itself would be repeated for ever.
       if (error.statusName === 'INVALID_ARGUMENT' || error.statusName === 'FAILED_PRECONDITION') throw error;
       await sleep(RETRY_MS);

@@ -71,14 +71,17 @@ export class FaultRig {
   witnessed = 0;
   witnessEnd: Error | null | undefined;
 
-  /** Waits until the witness has everything that is known of its subject; from then on a missing tail is a gap. */
+  /** With the load stopped: retries what has no answer, publishes a last message, and waits until the witness has it. Then a missing id is a gap. */
   async catchUp(): Promise<void> {
     assert(this.#witness !== null, 'there is no witness');
+    const { client, stream } = this.#witness;
+    await this.load.settle(client);
+    await this.load.publishLast(client);
     const until = performance.now() + CATCH_UP_MS;
     while (this.witnessed < this.history.highestMessage(HOT_SUBJECT) && performance.now() < until) await pause(10);
-    this.history.completeStream(this.#witness.stream);
+    this.history.completeStream(stream);
     assert.equal(this.witnessEnd, undefined, `the stream of the witness ended: ${this.witnessEnd}`);
-    this.#witness.client.close();
+    client.close();
     this.#witness = null;
   }
 
@@ -133,6 +136,19 @@ export function logLines(log: string): LogLine[] {
       },
     ];
   });
+}
+
+/** The value, or null if it takes longer. Leaves no timer behind. */
+export async function within<T>(promise: Promise<T>, ms: number): Promise<T | null> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<null>((resolve) => {
+    timer = setTimeout(resolve, ms, null);
+  });
+  try {
+    return await Promise.race([promise, late]);
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 export function pause(ms: number): Promise<void> {

@@ -9,11 +9,11 @@ export interface Death {
 }
 
 export const DEATHS: readonly Death[] = [
-  { name: 'an exception', failpoints: 'shard.round=throw@700' },
-  { name: 'process.exit before a write', failpoints: 'segment.write=exit@50' },
-  { name: 'process.exit in the midst of a write', failpoints: 'segment.written=exit@50' },
-  { name: 'process.exit behind a durable write', failpoints: 'segment.synced=exit@50' },
-  { name: 'an exhausted heap', failpoints: 'shard.round=oom@900' },
+  { name: 'an exception', failpoints: 'shard.round=throw@400' },
+  { name: 'process.exit in the midst of a write', failpoints: 'segment.written=exit@30' },
+  { name: 'an exhausted heap', failpoints: 'shard.round=oom@400' },
+  { name: 'process.exit before a write', failpoints: 'segment.write=exit@30' },
+  { name: 'process.exit behind a durable write', failpoints: 'segment.synced=exit@30' },
 ];
 /** Keeps the heap that has to be filled small. */
 const HEAP_FLAGS = ['--max-old-space-size=96'];

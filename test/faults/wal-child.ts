@@ -3,7 +3,7 @@
  *
  *   node wal-child.ts '{"dir": …, "appends": 20, "bytes": 100, …}'
  *
- * Prints one line per acknowledged entry: `ack INDEX`. An error ends the process as a thread entry does it: at once, code 70, one line on stderr.
+ * Prints one line per acknowledged entry: `ack INDEX`, every line with the time at its end (process.hrtime). An error ends the process as a thread entry does it: at once, code 70, one line on stderr.
  */
 import { writeSync } from 'node:fs';
 import { armFailpoints } from '../../src/base/failpoint.ts';
@@ -33,7 +33,7 @@ export interface ChildOptions {
 
 /** Synchronous, so that nothing said is still in a buffer when the process dies. */
 function say(line: string): void {
-  writeSync(1, `${line}\n`);
+  writeSync(1, `${line} @${process.hrtime.bigint()}\n`);
 }
 
 async function run(options: ChildOptions): Promise<void> {

@@ -22,15 +22,16 @@ async function cutAt(
   using disk = PowerCutDisk.create({ bytes: 64 * 1024 * 1024 });
   const dir = join(disk.path, 'raft');
   const running = startChild({ ...options, dir });
+  let at: bigint;
   try {
     await running.line(until);
     if (then === 'stands') await running.quiet(60);
     else await new Promise((resolve) => setTimeout(resolve, then));
-    disk.cut();
+    at = disk.cut();
   } finally {
     running.child.kill('SIGKILL');
   }
-  const said = await running.finished();
+  const said = await running.finished(at);
   disk.restore();
   try {
     const { wal, state } = RaftWal.open(new NodeDisk(), dir, { reserveBytes: 0 });

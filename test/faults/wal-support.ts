@@ -23,7 +23,8 @@ export interface Running {
   line(start: string): Promise<void>;
   /** Resolves when nothing was said for so long: the process stands at a failpoint. */
   quiet(ms: number): Promise<void>;
-  finished(): Promise<Said>;
+  /** What it said, up to the instant of a power cut if there was one: what came later is no promise (power-cut.ts). */
+  finished(cutAt?: bigint): Promise<Said>;
 }
 
 /** `inject`: strace's -e inject=… expressions. */
@@ -73,10 +74,10 @@ function follow(child: ChildProcess): Running {
         await new Promise((resolve) => setTimeout(resolve, ms));
       }
     },
-    finished: async () => {
+    finished: async (cutAt) => {
       await closed;
       return {
-        ...summary(output),
+        ...summary(output, cutAt),
         errors,
         exitCode: child.exitCode,
         dyingMs: failedAt === 0 ? 0 : performance.now() - failedAt,
@@ -85,8 +86,12 @@ function follow(child: ChildProcess): Running {
   };
 }
 
-function summary(output: string): Pick<Said, 'lines' | 'acked' | 'votes'> {
-  const lines = output.split('\n').filter((one) => one !== '');
+function summary(output: string, cutAt?: bigint): Pick<Said, 'lines' | 'acked' | 'votes'> {
+  const stamped = output.split('\n').flatMap((one) => {
+    const match = /^(.*) @(\d+)$/.exec(one);
+    return match === null ? [] : [{ line: match[1] as string, at: BigInt(match[2] as string) }];
+  });
+  const lines = stamped.filter(({ at }) => cutAt === undefined || at < cutAt).map(({ line }) => line);
   let acked = 0;
   const votes = new Map<number, string>();
   for (const one of lines) {

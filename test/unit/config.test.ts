@@ -164,7 +164,7 @@ const REFUSED: readonly [string, Parameters<typeof load>[0], RegExp][] = [
     { argv: ['--batch-linger', '5'] },
     /^batch\.linger "5" \(--batch-linger\): must be a duration from .*; did you mean 5ms or 5s\?$/,
   ],
-  ['duration with a word', { argv: ['--store-timeout', '5 sec'] }, /did you mean 5s\?$/],
+  ['duration with a word', { argv: ['--raft-heartbeat', '5 sec'] }, /did you mean 5s\?$/],
   ['decimal unit', { argv: ['--limits-body-bytes', '1MB'] }, /^limits\.body_bytes "1MB" .*did you mean 1MiB\?$/],
   [
     'duration out of range',
@@ -260,7 +260,6 @@ const BROKEN_RULES: readonly (readonly string[])[] = [
   ['--segment-bytes=1MiB', '--batch-bytes=2MiB', '--ring-bytes=8MiB'],
   ['--raft-heartbeat=250ms'],
   ['--overload-target=2s'],
-  ['--batch-linger=200ms', '--store-timeout=100ms'],
   ['--admin-listen=127.0.0.1:8081'],
 ];
 

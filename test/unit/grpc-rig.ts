@@ -74,9 +74,17 @@ export async function startServer(
   return server;
 }
 
+/** Resolves when `isTrue` holds, asked once a turn of the event loop; rejects when the test has timed out. */
+export async function eventually(t: Pick<TestContext, 'signal'>, isTrue: () => boolean): Promise<void> {
+  while (!isTrue()) {
+    t.signal.throwIfAborted();
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+}
+
 /** Types of HTTP/2 frames (RFC 9113, section 6). */
 export const Frame = { DATA: 0, HEADERS: 1, RST_STREAM: 3, SETTINGS: 4, PING: 6, GOAWAY: 7, WINDOW_UPDATE: 8 } as const;
-const END_STREAM = 1;
+export const END_STREAM = 1;
 const END_HEADERS = 4;
 const ACK = 1;
 

@@ -11,7 +11,7 @@ import { effectiveWindows } from '../../src/grpc/http2-tuning.ts';
 import { createGrpcServer } from '../../src/grpc/server.ts';
 import { BrokerClient, CallError } from '../support/client.ts';
 import { readFields, Writer } from '../support/wire.ts';
-import { DOOR, REFUSING_ADMIN, startServer, TestEngine } from './grpc-rig.ts';
+import { DOOR, eventually, REFUSING_ADMIN, startServer, TestEngine } from './grpc-rig.ts';
 
 const identity = (bytes: Buffer): Buffer => bytes;
 
@@ -155,7 +155,7 @@ test('connections beyond limits.connections are closed at once, and may come whe
   assert.equal(server.connections.refused, 1);
   first.session.destroy();
   await once(first.session, 'close');
-  while (server.connections.open > 1) await new Promise((resolve) => setImmediate(resolve));
+  await eventually(t, () => server.connections.open === 1);
   assert.equal((await open()).isOpen, true);
 });
 
@@ -206,7 +206,7 @@ test('drain: calls in flight are answered, new connections are refused, what las
   const server = await startServer(t, { engine });
   const client = brokerClientOf(t, server.address);
   const inFlight = client.call('Publish', Buffer.from('a'));
-  while (pending.length === 0) await new Promise((resolve) => setImmediate(resolve));
+  await eventually(t, () => pending.length > 0);
   const drained = server.drain(10_000);
   const late = brokerClientOf(t, server.address);
   assert.equal((await refusalOf(late.call('Publish', Buffer.from('b'), 1_000))).statusName, 'UNAVAILABLE');
@@ -217,7 +217,7 @@ test('drain: calls in flight are answered, new connections are refused, what las
   const second = await startServer(t, { engine });
   const { promise, resolve } = Promise.withResolvers<CallError | null>();
   brokerClientOf(t, second.address).subscribeRaw(Buffer.alloc(0), { onMessage: () => undefined, onEnd: resolve });
-  while (engine.streams.length === 0) await new Promise((next) => setImmediate(next));
+  await eventually(t, () => engine.streams.length > 0);
   await second.drain(20);
   assert.notEqual(await promise, null);
 });

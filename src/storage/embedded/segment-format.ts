@@ -65,12 +65,12 @@ export interface SegmentHeader {
 }
 
 /** Writes the first sector of a segment; returns its CRC, which starts the chain of groups. */
-export function encodeSegmentHeader(target: Uint8Array, header: SegmentHeader): number {
+export function encodeSegmentHeader(target: Uint8Array, header: SegmentHeader & { readonly version?: number }): number {
   assert(target.length === SEGMENT_HEADER_BYTES, 'a segment header is one sector');
   const view = new DataView(target.buffer, target.byteOffset, target.byteLength);
   target.fill(0);
   view.setUint32(SegmentOffset.MAGIC, SEGMENT_MAGIC, true);
-  view.setUint32(SegmentOffset.VERSION, SEGMENT_VERSION, true);
+  view.setUint32(SegmentOffset.VERSION, header.version ?? SEGMENT_VERSION, true);
   view.setUint32(SegmentOffset.LANE, header.lane, true);
   view.setUint32(SegmentOffset.NUMBER, header.number, true);
   writeSafeUint(view, SegmentOffset.NONCE, header.nonce);

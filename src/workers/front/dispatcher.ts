@@ -148,7 +148,14 @@ export class Dispatcher implements Engine, SubscriptionPort {
       return;
     }
     const link = this.#links[route.shard] as ShardLink;
-    const at = link.payload.claim(ToShard.PUBLISH, PUBLISH_HEADER + request.length);
+    const length = PUBLISH_HEADER + request.length;
+    if (length > link.payload.recordBytesMax) {
+      // No valid request is that long (config/rules.ts): it is over a limit, or padded with fields that nobody knows.
+      const fault = scanPublish(request, 0, request.length, this.#publishScan, this.#limits.scan);
+      this.#refuse(Method.PUBLISH, fault ?? 'MESSAGE_TOO_LARGE', done);
+      return;
+    }
+    const at = link.payload.claim(ToShard.PUBLISH, length);
     if (at < 0) {
       this.#refuse(Method.PUBLISH, 'QUEUE_FULL', done);
       return;

@@ -8,7 +8,7 @@ export interface Run {
   readonly target: number;
   readonly ids: Float64Array;
   readonly messages: readonly Buffer[];
-  /** Bytes of the messages together. */
+  /** Bytes of its entries: what it costs of a reader's credit. */
   readonly bytes: number;
 }
 
@@ -21,13 +21,11 @@ export function takeRun(bytes: Uint8Array, view: DataView, offset: number, lengt
   const ids = new Float64Array(count);
   const messages = new Array<Buffer>(count);
   let at = 0;
-  let total = 0;
   for (let i = 0; i < count; i++) {
     const size = copyView.getUint32(at + 8, true);
     ids[i] = copyView.getFloat64(at, true);
     messages[i] = copy.subarray(at + 16, at + 16 + size);
     at += runEntryBytes(size);
-    total += size;
   }
   return {
     from: view.getFloat64(offset, true),
@@ -35,6 +33,6 @@ export function takeRun(bytes: Uint8Array, view: DataView, offset: number, lengt
     target: view.getUint32(offset + 16, true),
     ids,
     messages,
-    bytes: total,
+    bytes: copy.length,
   };
 }

@@ -17,19 +17,46 @@ export class Subscription {
   readonly start: StartPosition;
   /** Null until the shard has fixed where the subscription starts. */
   window: DeliveryWindow | null = null;
-  /** Bytes written to the stream since it last drained. */
-  unsentBytes = 0;
+  /** What the stream has not passed on yet. */
+  readonly unsent = new Unsent();
   /** Credit that the shard's reader can be given back, in bytes. */
   spentCredit = 0;
-  /** When the stream stopped draining (ms of performance.now()), or 0. */
-  fullSince = 0;
+  /** Messages written to the stream. */
+  written = 0;
+  /** Of these, how many it had passed on at the last sweep, and when that number last grew or nothing waited (ms of performance.now()). */
+  takenSeen = 0;
+  movedAt = 0;
   ended = false;
 
-  constructor(id: number, group: SubjectGroup, stream: MessageStream, start: StartPosition) {
+  /** Called by the stream when the oldest piece has gone. */
+  readonly onTaken: () => void;
+
+  constructor(id: number, group: SubjectGroup, stream: MessageStream, start: StartPosition, onTaken: () => void) {
     this.id = id;
     this.group = group;
     this.stream = stream;
     this.start = start;
+    this.onTaken = onTaken;
+  }
+}
+
+/** Bytes on their way out of one stream, piece by piece as they were written. */
+export class Unsent {
+  readonly #pieces: number[] = [];
+  #bytes = 0;
+
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  wrote(bytes: number): void {
+    this.#pieces.push(bytes);
+    this.#bytes += bytes;
+  }
+
+  /** The oldest piece has gone. */
+  took(): void {
+    this.#bytes -= this.#pieces.shift() ?? 0;
   }
 }
 

@@ -59,11 +59,12 @@ export class Subscriptions {
       this.#groups.set(key, group);
       this.#groupsById.set(group.id, group);
     }
-    const subscription = new Subscription(this.#nextId++, group, stream, start);
+    const subscription: Subscription = new Subscription(this.#nextId++, group, stream, start, () =>
+      this.#taken(subscription),
+    );
     group.members.add(subscription);
     this.#byId.set(subscription.id, subscription);
     stream.on('cancelled', () => this.#close(subscription));
-    stream.on('drain', () => this.#drained(subscription));
     this.#port.subscribeAt(subscription, start, this.#limits.bufferBytes);
   }
 
@@ -93,7 +94,7 @@ export class Subscriptions {
     if (subscription === undefined) return;
     subscription.spentCredit += run.bytes;
     this.#offer(subscription, run);
-    if (!subscription.stream.writableNeedDrain) this.#refund(subscription);
+    if (subscription.unsent.bytes === 0) this.#refund(subscription);
   }
 
   /** Best effort, once each: a stream that is full or not live yet gets none. Returns how many took it. */
@@ -102,11 +103,11 @@ export class Subscriptions {
     if (group === undefined) return 0;
     let taken = 0;
     for (const subscription of group.members) {
-      if (subscription.window === null || subscription.unsentBytes > this.#limits.bufferBytes) {
+      if (subscription.window === null || subscription.unsent.bytes > this.#limits.bufferBytes) {
         this.broadcastsDropped += 1;
         continue;
       }
-      this.#write(subscription, message);
+      this.#write(subscription, message, message.length);
       taken += 1;
     }
     return taken;
@@ -115,7 +116,13 @@ export class Subscriptions {
   /** Ends what has not taken a byte for stall_timeout; called about once a second. */
   sweep(now: number): void {
     for (const subscription of this.#byId.values()) {
-      if (subscription.fullSince === 0 || now - subscription.fullSince < this.#limits.stallTimeoutMs) continue;
+      const waiting = subscription.stream.writableLength;
+      const taken = subscription.written - waiting;
+      if (waiting === 0 || taken !== subscription.takenSeen) {
+        subscription.takenSeen = taken;
+        subscription.movedAt = now;
+      }
+      if (now - subscription.movedAt < this.#limits.stallTimeoutMs) continue;
       this.stalled += 1;
       this.#end(subscription, 'SUBSCRIBER_STALLED');
       reset(subscription.stream);
@@ -144,32 +151,41 @@ export class Subscriptions {
     if (window === null || window.judge(run.from, run.to) !== 'take') return;
     const next = window.next;
     const { ids, messages } = run;
-    for (let i = 0; i < messages.length; i++) {
-      if ((ids[i] as number) < next) continue;
-      this.#write(subscription, messages[i] as Buffer);
+    let i = 0;
+    while (i < messages.length && (ids[i] as number) < next) i++;
+    const last = messages.length - 1;
+    let bytes = 0;
+    for (; i <= last; i++) {
+      const message = messages[i] as Buffer;
+      bytes += message.length;
+      // One call back a run: what waits is counted in runs.
+      this.#write(subscription, message, i === last ? bytes : 0);
     }
     window.took(run.to);
-    if (subscription.unsentBytes > this.#limits.bufferBytes && subscription.stream.writableNeedDrain) {
+    if (subscription.unsent.bytes > this.#limits.bufferBytes) {
       window.pause();
       this.#port.credit(subscription, Credit.PAUSE, window.next, 0);
     }
   }
 
-  #write(subscription: Subscription, message: Buffer): void {
+  /** `pieceBytes`: bytes of the piece that this message ends, or 0 if more of it follows. */
+  #write(subscription: Subscription, message: Buffer, pieceBytes: number): void {
     this.delivered += 1;
-    if (subscription.stream.write(message)) {
-      subscription.unsentBytes = 0;
+    subscription.written += 1;
+    // Not by what write() returns: the stream counts 16 messages as little, however large they are.
+    if (pieceBytes === 0) {
+      subscription.stream.write(message);
       return;
     }
-    subscription.unsentBytes += message.length;
-    if (subscription.fullSince === 0) subscription.fullSince = performance.now();
+    subscription.unsent.wrote(pieceBytes);
+    subscription.stream.write(message, subscription.onTaken);
   }
 
-  #drained(subscription: Subscription): void {
-    subscription.unsentBytes = 0;
-    subscription.fullSince = 0;
+  /** A piece has gone out to the client, as far as HTTP/2 lets it. */
+  #taken(subscription: Subscription): void {
+    subscription.unsent.took();
     const window = subscription.window;
-    if (window === null || subscription.ended) return;
+    if (subscription.unsent.bytes > 0 || window === null || subscription.ended) return;
     if (!window.paused) {
       this.#refund(subscription);
       return;

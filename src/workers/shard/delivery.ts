@@ -10,7 +10,7 @@ import type { ActiveSubject, Unresolved } from './subjects.ts';
 const RUN_BYTES = 128 * 1024;
 /** Read from the store at a time for one reader. */
 const READ_BYTES = 256 * 1024;
-/** Readers with an asynchronous read on its way, for one shard. */
+/** Reads from disk that may be on their way at a time, for one shard. */
 const READS_IN_FLIGHT_MAX = 4;
 
 interface Member {
@@ -32,8 +32,8 @@ export class Delivery {
   /** Subjects with something to read from the store. */
   #pumping: ActiveSubject[] = [];
   #readsInFlight = 0;
-  /** The payload ring had no room: nothing can be pumped until it has. */
-  stuck = false;
+  /** Bytes that the payload ring had no room for: nothing can be pumped until it has. 0 = it had. */
+  #stuckBytes = 0;
 
   constructor(
     store: MessageStore,
@@ -100,7 +100,7 @@ export class Delivery {
       return;
     }
     const inOrder = group.next >= allotment.base && subject.resolvedTo >= allotment.base + allotment.count - 1;
-    if (!inOrder || this.stuck || subject.pumping) {
+    if (!inOrder || this.#stuckBytes > 0 || subject.pumping) {
       this.#pump(subject);
       return;
     }
@@ -116,7 +116,8 @@ export class Delivery {
 
   /** One round of reading from the store. Returns the number of things done. */
   work(): number {
-    this.stuck = false;
+    if (this.#stuckBytes > 0 && !this.#hasRoom()) return 0;
+    this.#stuckBytes = 0;
     if (this.#pumping.length === 0) return 0;
     const subjects = this.#pumping;
     this.#pumping = [];
@@ -130,7 +131,13 @@ export class Delivery {
 
   /** Something waits for room on the payload ring. */
   get waiting(): boolean {
-    return this.stuck && this.#pumping.length > 0;
+    return this.#stuckBytes > 0 && this.#pumping.length > 0;
+  }
+
+  /** Room for what did not fit, also if it must begin again at the start of the ring. Reading the store before there is would be for nothing. */
+  #hasRoom(): boolean {
+    const ring = this.#main.payload;
+    return ring.freeBytes() >= Math.min(2 * this.#stuckBytes, ring.capacityBytes);
   }
 
   #pump(subject: ActiveSubject): void {
@@ -152,7 +159,8 @@ export class Delivery {
     let done = 0;
     if (group.live === 0) group.next = Math.max(group.next, subject.resolvedTo + 1);
     else if (group.next <= subject.resolvedTo) done += this.#pumpGroup(subject, group);
-    for (const cursor of subject.cursors) {
+    // A copy: a cursor that meets damage leaves.
+    for (const cursor of [...subject.cursors]) {
       if (cursor.state === 'reading' && !cursor.maybeMeet(group)) done += this.#pumpCursor(subject, group, cursor);
     }
     return done;
@@ -183,7 +191,7 @@ export class Delivery {
     until: number,
     then: (result: { readonly from: number; readonly read: ReadResult }) => void,
   ): number {
-    if (this.stuck || this.#readsInFlight >= READS_IN_FLIGHT_MAX) {
+    if (this.#stuckBytes > 0 || this.#readsInFlight >= READS_IN_FLIGHT_MAX) {
       this.#pump(subject);
       return 0;
     }
@@ -219,10 +227,8 @@ export class Delivery {
           if (!this.#sendEmpty(type, target, next, item.base)) return next;
           next = item.base;
         }
-        const before = next;
-        next = this.#sendBatch(type, target, next, item.bytes, subject.ref.bytes);
-        if (cursor !== undefined && next > before) cursor.credit -= item.bytes.length;
-        if (this.stuck) return next;
+        next = this.#sendBatch(type, target, next, item.bytes, subject.ref.bytes, cursor);
+        if (next < item.to) return next;
       } else if (item.kind === 'damaged') {
         if (item.from > next && !this.#sendEmpty(type, target, next, item.from)) return next;
         this.#damaged(subject, item.from, cursor);
@@ -246,7 +252,7 @@ export class Delivery {
   #sendEmpty(type: number, target: number, from: number, to: number): boolean {
     const at = this.#main.payload.claim(type, RUN_HEADER);
     if (at < 0) {
-      this.stuck = true;
+      this.#stuckBytes = RUN_HEADER;
       return false;
     }
     this.#writeHeader(at, target, from, to, 0);
@@ -256,28 +262,45 @@ export class Delivery {
   }
 
   /** Sends the messages of one stored batch from id `from` on, in runs; returns the first id that was not sent. */
-  #sendBatch(type: number, target: number, from: number, bytes: Buffer, subject: Uint8Array): number {
+  #sendBatch(
+    type: number,
+    target: number,
+    from: number,
+    bytes: Buffer,
+    subject: Uint8Array,
+    cursor?: Cursor,
+  ): number {
     const view = this.#view;
     view.wrap(bytes, 0);
     const now = Date.now();
     const end = view.base + view.count;
     let next = from;
-    while (next < end) {
-      const sent = this.#sendRun(type, target, next, end, now, subject);
+    while (next < end && (cursor === undefined || cursor.credit > 0)) {
+      const sent = this.#sendRun(type, target, next, end, now, subject, cursor);
       if (sent === next) return next;
       next = sent;
     }
     return next;
   }
 
-  #sendRun(type: number, target: number, from: number, end: number, now: number, subject: Uint8Array): number {
+  #sendRun(
+    type: number,
+    target: number,
+    from: number,
+    end: number,
+    now: number,
+    subject: Uint8Array,
+    cursor?: Cursor,
+  ): number {
     const view = this.#view;
     const size = this.#measureRun(from, end, now, subject);
     const at = this.#main.payload.claim(type, size.bytes);
     if (at < 0) {
-      this.stuck = true;
+      this.#stuckBytes = size.bytes;
       return from;
     }
+    // Exactly what the main thread gives back for this run (front/run.ts): a difference would use the credit up for ever.
+    if (cursor !== undefined) cursor.credit -= size.bytes - RUN_HEADER;
     const ring = this.#main.payload;
     let offset = at + RUN_HEADER;
     view.seek(from);

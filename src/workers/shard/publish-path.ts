@@ -86,6 +86,8 @@ export class PublishPath {
   readonly #groups: Group[] = [];
   readonly #allotting = new Map<number, { batch: OpenBatch; group: Group }>();
   readonly #incrementing = new Map<number, { subject: ActiveSubject; call: number }>();
+  /** Some of them are gathered and not sent yet. */
+  #hasIncrements = false;
   readonly #revoking: Revocation[] = [];
 
   constructor(
@@ -152,6 +154,7 @@ export class PublishPath {
   /** IncIdx: one id, answered when it is allotted, and then made void. */
   increment(subject: ActiveSubject, call: number): void {
     this.#incrementing.set(this.#requests.openPlain(subject, 1, 0, 0), { subject, call });
+    this.#hasIncrements = true;
   }
 
   /** Leftovers of an earlier process or thread that the store does not have. */
@@ -181,6 +184,11 @@ export class PublishPath {
       done += 1;
     } else if (this.#marks.length > 0 && this.#groups.length < this.#seal.groupsInFlight && now >= this.#marksRetryAt) {
       this.#sealMarks();
+      done += 1;
+    }
+    if (this.#hasIncrements) {
+      this.#hasIncrements = false;
+      this.#requests.send();
       done += 1;
     }
     return done;

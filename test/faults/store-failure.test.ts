@@ -1,0 +1,102 @@
+/** The disk of a broker process answers with errors: what is not durable is not acknowledged. */
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { BrokerStartError } from '../support/broker.ts';
+import { requireTool } from '../support/tools.ts';
+import { FaultRig, pause, within } from './rig.ts';
+import { ONE_FILE_THREAD, Strace } from './strace.ts';
+
+const LONG = process.env.BROKER_TEST_LONG === '1';
+const SYNC_NUMBERS = LONG ? Array.from({ length: 50 }, (_, i) => i + 1) : [2, 30];
+const DYING_MS_MAX = 1_000;
+const LOAD_MS_MAX = 20_000;
+
+describe('a sync of the disk fails', () => {
+  for (const n of SYNC_NUMBERS) {
+    it(`[S2] EIO from fdatasync number ${n} of a thread: no acknowledgement after it, the process ends within 1 s, and all that was acknowledged is there`, async (t) => {
+      if (!requireTool(t, 'strace')) return;
+      using strace = new Strace();
+      await using rig = await FaultRig.create({ flags: ['--shards', '1'], env: ONE_FILE_THREAD });
+      rig.broker.launch({ under: strace.under(`fdatasync:error=EIO:when=${n}`) });
+      const exit = await loadUntilEnd(rig);
+      // Before it was ready it says that it could not start; afterwards that it died.
+      assert.ok(exit?.code === 70 || (exit?.code === 1 && rig.load.lastAckedSentAt === 0), rig.broker.logs);
+      const last = rig.lines.findLast(({ level }) => level === 'error');
+      assert.match(`${last?.message} ${last?.error}`, /cannot fdatasync .*EIO.*the process must end/);
+      const failedAt = strace.syncs().find(({ injected }) => injected)?.at ?? 0;
+      assert.ok(failedAt > 0, 'no fdatasync has failed');
+      assert.ok(
+        rig.load.lastAckedSentAt < failedAt,
+        `sent ${rig.load.lastAckedSentAt - failedAt} ms after the failure`,
+      );
+      const dyingMs = strace.exitedAt() - failedAt;
+      assert.ok(dyingMs > 0 && dyingMs < DYING_MS_MAX, `dead ${dyingMs} ms after the failure`);
+      t.diagnostic(`exit ${exit?.code} ${dyingMs.toFixed(0)} ms after the failure`);
+      await rig.broker.restart();
+      await rig.assertKept(exit?.code === 70 && n > 20 ? 1 : 0);
+    });
+  }
+
+  for (const site of ['segment.sync', 'wal.sync']) {
+    it(`[S2, P3] EIO at ${site}, in the midst of the load: no acknowledgement after it and exit code 70; a start finds all that was acknowledged`, async () => {
+      await using rig = await FaultRig.start({ env: { BROKER_FAILPOINTS: `${site}=eio@40` } });
+      const exit = await loadUntilEnd(rig);
+      assert.deepEqual(exit, { code: 70, signal: null }, rig.broker.logs);
+      assert.ok(rig.lines.some(({ message }) => message === 'the broker cannot go on'));
+      await rig.broker.restart({ env: { BROKER_FAILPOINTS: '' } });
+      await rig.assertKept(10);
+    });
+  }
+
+  it('[S2] EIO from the last fdatasync, after SIGTERM: the process ends, and not with 0', async (t) => {
+    if (!requireTool(t, 'strace')) return;
+    await using rig = await FaultRig.start({ env: { BROKER_FAILPOINTS: 'segment-seal.sync=eio,sidecar.sync=eio' } });
+    rig.startLoad();
+    await pause(300);
+    await rig.load.stop();
+    await rig.broker.stop(5_000);
+  });
+});
+
+describe('the store takes no write', () => {
+  for (const [action, refusal] of [
+    ['eio', 'UNAVAILABLE STORE_UNAVAILABLE'],
+    ['enospc', 'RESOURCE_EXHAUSTED STORE_FULL'],
+  ] as const) {
+    it(`[P2, P3, S8, R27] ${action} from every write of a segment, then kill -9: nothing was acknowledged, every publish was refused (${refusal}) and none of it appears`, async (t) => {
+      await using rig = await FaultRig.start();
+      rig.startLoad();
+      await pause(400);
+      await rig.load.stop();
+      const before = rig.history.judge().counts;
+      await rig.broker.restart({ env: { BROKER_FAILPOINTS: `segment.write=${action}` } });
+      const readyAt = Date.now();
+      rig.startLoad();
+      await pause(1_200);
+      assert.equal(rig.broker.running, true, rig.broker.logs);
+      await rig.broker.kill();
+      await rig.load.stop();
+      assert.ok(rig.load.lastAckedSentAt < readyAt, 'acknowledged without a store');
+      t.diagnostic(JSON.stringify(Object.fromEntries(rig.load.refusals)));
+      assert.ok((rig.load.refusals.get(refusal) ?? 0) > 10, JSON.stringify([...rig.load.refusals]));
+      await rig.broker.restart({ env: { BROKER_FAILPOINTS: '' } });
+      const counts = await rig.assertKept(before.acked);
+      assert.ok(counts.voids > before.voids, 'the ids of the refused messages are void');
+    });
+  }
+});
+
+/** Load from when the broker is ready until it ends by itself. */
+async function loadUntilEnd(rig: FaultRig) {
+  try {
+    await rig.broker.ready();
+  } catch (error) {
+    if (error instanceof BrokerStartError) return error.exit;
+    throw error;
+  }
+  rig.startLoad();
+  const exit = await within(rig.broker.exited, LOAD_MS_MAX);
+  await rig.broker.kill();
+  await rig.load.stop();
+  return exit;
+}

@@ -1,0 +1,53 @@
+/** Brokers whose system calls strace answers, and what it wrote down. Needs requireTool(t, 'strace'). */
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+/** Every call on this list is a sync of the broker: fdatasync for files, fsync for directories. */
+const SYNCS = 'fdatasync,fsync';
+
+/**
+ * With one thread for asynchronous file calls: strace counts `when=N` for each thread, so there are two counts only beside that of the
+ * start, the Raft thread's and that of the segments.
+ */
+export const ONE_FILE_THREAD = { UV_THREADPOOL_SIZE: '1' } as const;
+
+export interface SyncCall {
+  /** Epoch ms at which the call began. */
+  readonly at: number;
+  readonly injected: boolean;
+}
+
+export class Strace implements Disposable {
+  readonly #folder = mkdtempSync(join(tmpdir(), 'strace-'));
+
+  /** What to start the broker under. -D: strace is the grandchild, so the pid and the exit code are the broker's own. */
+  under(inject: string): string[] {
+    const output = ['-q', '-ttt', '-o', join(this.#folder, 'calls')];
+    return ['strace', '-D', '-f', '--seccomp-bpf', ...output, '-e', `trace=${SYNCS}`, '-e', `inject=${inject}`];
+  }
+
+  get #lines(): string[] {
+    return readFileSync(join(this.#folder, 'calls'), 'utf8').split('\n');
+  }
+
+  /** The calls so far, in order. */
+  syncs(): SyncCall[] {
+    return this.#lines
+      .filter((line) => /f(data)?sync\(/.test(line))
+      .map((line) => ({ at: timeOf(line), injected: line.includes('(INJECTED)') }));
+  }
+
+  /** Epoch ms at which the last thread had gone; 0 if none has. */
+  exitedAt(): number {
+    return Math.max(0, ...this.#lines.filter((line) => /\+\+\+ (exited|killed)/.test(line)).map(timeOf));
+  }
+
+  [Symbol.dispose](): void {
+    rmSync(this.#folder, { recursive: true, force: true });
+  }
+}
+
+function timeOf(line: string): number {
+  return Number(/^\d+ +([\d.]+) /.exec(line)?.[1] ?? 0) * 1_000;
+}
