@@ -107,6 +107,11 @@ export class Follower {
     if (this.#waiting !== null && message.id >= this.#waiting.until) this.#waiting.resolve();
   }
 
+  /** Nothing is asked for any more. */
+  stop(): void {
+    this.#over = true;
+  }
+
   /** Resolves when it stands at `id`, or after `timeoutMs`; from then on it must have everything. */
   async finish(id: number, timeoutMs: number): Promise<void> {
     if (this.#last < id) {

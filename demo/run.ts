@@ -52,10 +52,10 @@ async function demo(lines: readonly Line[], producers: number, say: (text: strin
   const tally = new Tally();
   const clients = Array.from({ length: CONNECTIONS }, () => new BrokerClient(broker.address, { timeoutMs: 30_000 }));
   const clientOf = (index: number): BrokerClient => clients[index % CONNECTIONS] as BrokerClient;
+  const followers = busiest(lines).map(
+    (subject, index) => new Follower(subject, { client: clientOf(index), history, tally }),
+  );
   try {
-    const followers = busiest(lines).map(
-      (subject, index) => new Follower(subject, { client: clientOf(index), history, tally }),
-    );
     const timer = setInterval(
       () =>
         say(
@@ -92,6 +92,7 @@ async function demo(lines: readonly Line[], producers: number, say: (text: strin
       verdict: history.judge(),
     };
   } finally {
+    for (const follower of followers) follower.stop();
     for (const client of clients) client.close();
     await broker.stop().catch(() => broker.kill());
   }

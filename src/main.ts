@@ -99,6 +99,8 @@ class Broker {
   #retention: RetentionKeeper | null = null;
   /** Why the node is not ready; empty when it is. */
   #notReady: string[] = ['starting'];
+  /** It has been ready: what ends it before is a start that failed, such as a log that is older than the store. */
+  #hasServed = false;
 
   constructor(config: Config, logger: Logger) {
     this.#config = config;
@@ -156,6 +158,7 @@ class Broker {
 
     await this.#openGrpc(this.#raft, node.nodeId);
     this.#notReady = [];
+    this.#hasServed = true;
     this.#dispatcher.admit();
     this.#grpc?.setServing(true);
     const ms = Math.round(performance.now() - startedAt);
@@ -313,18 +316,19 @@ class Broker {
 
   /** Overload and stalled subscribers are judged by time, not by traffic. */
   #watch(): void {
-    let taken = 0;
+    const taken = this.#counters.map(() => 0);
     const observe = (): void => {
       let wait: number | null = null;
       let queued = 0;
-      let now = 0;
-      for (const counters of this.#counters) {
+      this.#counters.forEach((counters, shard) => {
         queued += counters.get('queue_bytes');
-        now += counters.get('queue_wait_count');
+        const count = counters.get('queue_wait_count');
+        // What an idle shard took last says nothing of now.
+        if (count === taken[shard]) return;
+        taken[shard] = count;
         wait = Math.max(wait ?? 0, counters.get('queue_wait_ms'));
-      }
-      this.#dispatcher.observe(now === taken ? null : wait, queued > 0, performance.now());
-      taken = now;
+      });
+      this.#dispatcher.observe(wait, queued > 0, performance.now());
     };
     let utilization = performance.eventLoopUtilization();
     const measureLoad = (): void => {
@@ -345,8 +349,9 @@ class Broker {
   #die(reason: string, message: string): void {
     this.#logger.error('the broker cannot go on', { reason, error: message });
     this.#logger.flush();
-    process.exitCode = EXIT.died;
-    setTimeout(() => process.exit(EXIT.died), 0);
+    const code = this.#hasServed ? EXIT.died : EXIT.startFailed;
+    process.exitCode = code;
+    setTimeout(() => process.exit(code), 0);
   }
 }
 

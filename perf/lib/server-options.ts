@@ -14,5 +14,8 @@ const STREAM_WINDOW_BYTES = 4 << 20;
 /** The window of each stream, for which grpc-js has no option. Before the server listens. */
 export function widenWindows(server: Server): void {
   const inner = server as unknown as { commonServerOptions: { settings?: object } };
-  inner.commonServerOptions.settings = { ...inner.commonServerOptions.settings, initialWindowSize: STREAM_WINDOW_BYTES };
+  inner.commonServerOptions.settings = {
+    ...inner.commonServerOptions.settings,
+    initialWindowSize: STREAM_WINDOW_BYTES,
+  };
 }

@@ -44,8 +44,9 @@ export function sealChunk(chunk: Uint8Array, number: number): Uint8Array {
   return chunk;
 }
 
-/** Checks a chunk and returns its body, a view. */
-export function openChunk(chunk: Uint8Array, number: number): Uint8Array {
+/** Checks a chunk and returns its body, a view and never a Buffer: whoever keeps a part of it takes slice(), which copies no Buffer. */
+export function openChunk(source: Uint8Array, number: number): Uint8Array {
+  const chunk = new Uint8Array(source.buffer, source.byteOffset, source.byteLength);
   assert(chunk.length >= CHUNK_HEADER, () => `snapshot chunk ${number} is cut short`);
   const view = new DataView(chunk.buffer, chunk.byteOffset, chunk.byteLength);
   assert(view.getUint32(0, true) === SNAPSHOT_MAGIC, () => `snapshot chunk ${number} has no magic`);
@@ -56,8 +57,7 @@ export function openChunk(chunk: Uint8Array, number: number): Uint8Array {
     () => `snapshot chunk ${view.getUint32(8, true)} came as number ${number}`,
   );
   assert(view.getUint32(12, true) === chunk.length - CHUNK_HEADER, () => `snapshot chunk ${number} has a wrong length`);
-  // Not slice(): of a Buffer that would be the chunk itself.
-  const header = Uint8Array.from(chunk.subarray(0, CHUNK_HEADER));
+  const header = chunk.slice(0, CHUNK_HEADER);
   header.fill(0, 16);
   const body = chunk.subarray(CHUNK_HEADER);
   assert(crc32(body, crc32(header)) === view.getUint32(16, true), () => `snapshot chunk ${number} is damaged`);

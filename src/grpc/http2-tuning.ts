@@ -14,6 +14,11 @@ export const HEADER_LIST_BYTES = 16 << 10;
 /** Resets a connection may send at once and per second: nghttp2's defaults (1,000 and 33) end honest clients that cancel many calls. */
 export const RESET_BURST = 10_000;
 export const RESET_RATE = 1_000;
+/**
+ * Streams above the cap that a connection may try in its life before it is closed. Node refuses a stream that comes together with the
+ * cancel that makes room for it, so an honest client at the cap meets refusals too; its default of 100 would end its connection.
+ */
+export const REJECTED_STREAMS = 10_000;
 
 const CHECK_TIMEOUT_MS = 5_000;
 
@@ -29,6 +34,7 @@ export function setHttp2Options(server: Server): void {
   };
   options.streamResetBurst = RESET_BURST;
   options.streamResetRate = RESET_RATE;
+  options.maxSessionRejectedStreams = REJECTED_STREAMS;
 }
 
 /** After it is bound: one for each address. */

@@ -7,6 +7,7 @@
  * entry does it: at once, code 70, one line on stderr.
  */
 import { rmSync, writeSync } from 'node:fs';
+import { setTimeout } from 'node:timers/promises';
 import { BrokerError } from '../../src/base/errors.ts';
 import { armFailpoints } from '../../src/base/failpoint.ts';
 import { NodeDisk } from '../../src/storage/disk.ts';
@@ -81,6 +82,8 @@ async function run(options: ChildOptions): Promise<void> {
           isFreed = true;
           say(`read ${(await readAll(store, SUBJECT)).filter(({ kind }) => kind === 'data').length}`);
           rmSync(options.ballast);
+          // The mark is looked at once a second.
+          if (options.lowSpaceBytes) await setTimeout(1100);
         }
         await store.append([voidBatch(SUBJECT, at, 1)]);
         say(`void ${at}`);

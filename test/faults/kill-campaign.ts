@@ -6,7 +6,7 @@ import { type Counts, History, type Violation } from '../support/checker.ts';
 import { BrokerClient } from '../support/client.ts';
 import type { Campaign, CampaignOptions, CampaignResult, CampaignRow } from './campaign.ts';
 import { KillLoad, reader, readStreams } from './kill-load.ts';
-import { failpointSites, type KillPlan, planKills } from './kill-plan.ts';
+import { failpointSites, type KillPlan, planKills, RUNS_PER_FOLDER } from './kill-plan.ts';
 
 /** Small files, so that the load passes through rolls, snapshots and compactions. */
 const FLAGS = [
@@ -19,8 +19,6 @@ const FLAGS = [
   '--log-format',
   'json',
 ];
-/** Runs on one data folder before a new one is begun: reading back costs what was written. */
-const RUNS_PER_FOLDER = 25;
 const STREAMS_TIMEOUT_MS = 20_000;
 
 interface RunOutcome {

@@ -25,19 +25,25 @@ export function failpointSites(): string[] {
   return [...sites].sort();
 }
 
+/** Runs on one data folder before a new one is begun: reading back costs what was written, and the first start has sites of its own. */
+export const RUNS_PER_FOLDER = 10;
 /** Hits from the first (start-up, rare sites) to deep in the load (sites of the write path). */
-const HITS = [1, 2, 3, 7, 20, 60, 150];
+const HITS = [1, 1, 1, 2, 3, 7, 20, 60];
+/** Longest wait for a failpoint; then the broker is killed like any other. */
+const FAILPOINT_WAIT_MS = 1_500;
 
 export function planKills(seed: number, runs: number, sites: readonly string[]): KillPlan[] {
   const prng = new Prng(seed);
+  let nextSite = sites.length === 0 ? 0 : prng.nextBelow(sites.length);
   return Array.from({ length: runs }, (_, run) => {
     const delayMs = 120 + prng.nextBelow(500);
     const hit = HITS[prng.nextBelow(HITS.length)] as number;
-    const site = sites[(Math.floor(run / 2) + prng.nextBelow(2) * Math.floor(sites.length / 2)) % sites.length];
     const inRecovery = prng.chance(1, 4);
     const recoveryKillMs = inRecovery ? 30 + prng.nextBelow(500) : null;
-    // Every second run goes by the clock, the others through the sites in turn.
-    const failpoint = run % 2 === 1 && site !== undefined ? { site, hit } : null;
-    return { run, delayMs: failpoint === null ? delayMs : 900, failpoint, recoveryKillMs };
+    // Half of the runs go by the clock, the others through the sites in turn; so does every first start on an empty folder.
+    const byFailpoint = run % RUNS_PER_FOLDER === 0 || prng.chance(1, 2);
+    if (!byFailpoint || sites.length === 0) return { run, delayMs, failpoint: null, recoveryKillMs };
+    const site = sites[nextSite++ % sites.length] as string;
+    return { run, delayMs: FAILPOINT_WAIT_MS, failpoint: { site, hit }, recoveryKillMs };
   });
 }

@@ -235,3 +235,20 @@ test('a machine is not changed by looking at it', () => {
   assert.equal(rig.machine.stateHash(), before);
   assert.ok(new Transcript().take().length === 0);
 });
+
+test('a machine that was restored from one reused Buffer keeps nothing of it', () => {
+  const prng = new Prng(77);
+  const rig = Rig.started();
+  for (let i = 0; i < 60; i++) step(rig, prng);
+  const chunks = rig.snapshot(64);
+  const memory = Buffer.alloc(Math.max(...chunks.map(({ length }) => length)));
+  function* reused(): Generator<Uint8Array> {
+    for (const chunk of chunks) {
+      memory.set(chunk);
+      yield memory.subarray(0, chunk.length);
+      memory.fill(0xee);
+    }
+  }
+  const restored = AllotMachine.restore(reused(), LIMITS);
+  assert.equal(restored.stateHash(), rig.machine.stateHash());
+});

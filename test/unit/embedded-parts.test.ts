@@ -18,7 +18,16 @@ const COUNT = 5;
 
 function entryAt(base: number, kind: number, segment: number): IndexEntry {
   const check = base % 2 ** 27;
-  return { base, publishedAt: base % 2 ** 45, count: COUNT, segment, kind, offset: (base % 9973) * 8, length: 64, check };
+  return {
+    base,
+    publishedAt: base % 2 ** 45,
+    count: COUNT,
+    segment,
+    kind,
+    offset: (base % 9973) * 8,
+    length: 64,
+    check,
+  };
 }
 
 test('the index keeps what a sorted map keeps: any order of puts, trims and dropped segments', () => {

@@ -97,25 +97,50 @@ test('[F1] 10,000 streams on one connection: refused above the cap, memory bound
   assert.ok(growth < 64, `memory grew by ${growth.toFixed(1)} MiB`);
 });
 
-test('[F1] a client with more streams than the cap waits for room instead of failing', {
-  timeout: 20_000,
-}, async (t) => {
-  const [STREAMS, CAP] = [30, 10];
-  const engine = new TestEngine();
+test('[F1] a client with more calls than the cap waits for room instead of failing', { timeout: 20_000 }, async (t) => {
+  const CAP = 10;
+  let open = 0;
+  let openMax = 0;
+  const engine = new TestEngine((request, _deadlineMs, done) => {
+    open += 1;
+    openMax = Math.max(openMax, open);
+    setImmediate(() => {
+      open -= 1;
+      done(null, request);
+    });
+  });
   const server = await startServer(t, { engine, limits: { ...DOOR, streamsPerConnection: CAP } });
   const client = clientOf(t, server.address);
   // The cap is known from the first connection on.
   await client.call('Publish', Buffer.alloc(0));
+  await Promise.all(Array.from({ length: CAP * 50 }, () => client.call('Publish', Buffer.from('x'))));
+  assert.equal(engine.calls, CAP * 50 + 1);
+  assert.ok(openMax <= CAP, `${openMax} at a time`);
+});
+
+test('[F1] a client that cancels at the cap is refused streams, but keeps its connection', {
+  timeout: 20_000,
+}, async (t) => {
+  const [STREAMS, CAP] = [400, 10];
+  const engine = new TestEngine();
+  const server = await startServer(t, { engine, limits: { ...DOOR, streamsPerConnection: CAP } });
+  const client = clientOf(t, server.address);
+  await client.call('Publish', Buffer.alloc(0));
+  const refusals: (CallError | null)[] = [];
   const subscriptions = Array.from({ length: STREAMS }, () =>
-    client.subscribeRaw(Buffer.from('s'), { onMessage: () => undefined }),
+    client.subscribeRaw(Buffer.from('s'), { onMessage: () => undefined, onEnd: (error) => refusals.push(error) }),
   );
-  for (const [i, subscription] of subscriptions.entries()) {
-    const expected = Math.min(STREAMS, CAP + i);
-    await eventually(t, () => engine.streams.length >= expected);
-    assert.equal(engine.streams.length, expected);
+  await eventually(t, () => engine.streams.length === CAP);
+  for (const subscription of subscriptions) {
     subscription.cancel();
-    await subscription.ended;
+    await new Promise((resolve) => setImmediate(resolve));
   }
+  await Promise.all(subscriptions.map(({ ended }) => ended));
+  const refused = refusals.filter((error) => error !== null);
+  assert.ok(refused.length > 100, `only ${refused.length} of ${STREAMS} streams were refused: less than would end a connection`);
+  assert.ok(refused.every(({ statusName }) => statusName === 'RESOURCE_EXHAUSTED'));
+  assert.deepEqual(await client.call('Publish', Buffer.from('a')), Buffer.from('a'));
+  assert.deepEqual(server.connections, { open: 1, refused: 0 });
 });
 
 test('[F4] 5,000 quick subscribe/cancel on one connection: the connection and a subscription beside them survive', {

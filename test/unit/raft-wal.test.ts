@@ -275,3 +275,17 @@ test('segments wholly below the older of two snapshots are dropped, nothing else
   const firstIndex = Number(oldest.slice(4, 20));
   assert.ok(firstIndex > 30 && firstIndex <= 41, oldest);
 });
+
+test('entries keep their bytes when the log is longer than what is read at a time', (t) => {
+  const dir = join(temporaryFolder(t), 'raft');
+  const options = { instanceId: '00112233445566778899aabbccddeeff' };
+  const first = openWal(dir, options);
+  const data = (index: number): Buffer => Buffer.alloc(300_000, `${index},`);
+  for (let index = 1; index <= 20; index++) first.wal.append([{ term: 1, index, type: 0, data: data(index) }], null);
+  first.wal.sync();
+  first.wal.close();
+  const second = openWal(dir, options);
+  assert.equal(second.state.entries.length, 20);
+  for (const { index, data: bytes } of second.state.entries) assert(data(index).equals(bytes), `entry ${index} has other bytes`);
+  second.wal.close();
+});

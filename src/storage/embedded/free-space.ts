@@ -23,8 +23,9 @@ export class FreeSpace {
     this.#clock = clock;
   }
 
-  /** True if `bytes` more would leave less than the mark. */
+  /** True if `bytes` more would leave less than the mark. A mark of 0: never, the disk itself says when it is full. */
   isShortOf(bytes: number): boolean {
+    if (this.#lowBytes === 0) return false;
     const now = this.#clock();
     if (now - this.#askedAt >= ASK_EVERY_MS) {
       this.#free = this.#disk.freeBytes(this.#path);

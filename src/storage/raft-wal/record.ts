@@ -166,7 +166,8 @@ export function parseSegment(payload: Uint8Array): ParsedSegment {
   return {
     sequence: uint(view, 0, 'sequence'),
     firstIndex: uint(view, 8, 'first index'),
-    instance: payload.slice(16, 32),
+    // Not slice(): of a Buffer that is a view, and the window it looks on moves.
+    instance: Uint8Array.from(payload.subarray(16, 32)),
   };
 }
 

@@ -36,7 +36,7 @@ export class Replay {
 
   #append(payload: Uint8Array): void {
     // The payload is a view on a window that moves on: one copy for all entries of the record.
-    const { entries, hardState } = parseAppend(payload.slice());
+    const { entries, hardState } = parseAppend(Uint8Array.from(payload));
     const first = entries[0];
     if (first !== undefined) {
       if (first.index > this.lastIndex + 1) {

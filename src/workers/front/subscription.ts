@@ -24,7 +24,7 @@ export class Subscription {
   /** Messages written to the stream. */
   written = 0;
   /** Of these, how many it had passed on at the last sweep, and when that number last grew or nothing waited (ms of performance.now()). */
-  takenSeen = 0;
+  takenSeen = -1;
   movedAt = 0;
   ended = false;
 

@@ -28,7 +28,8 @@ export class RaftHandle {
   readonly #waiting = new Map<number, Waiter>();
   readonly #ready: Promise<RaftStatus>;
   #nextToken = 1;
-  #stopping = false;
+  /** It has stopped in good order: its end is no death. */
+  #stopped = false;
   #dead = false;
 
   constructor(data: RaftThreadData, events: RaftHandleEvents) {
@@ -93,9 +94,10 @@ export class RaftHandle {
   }
 
   async stop(): Promise<void> {
-    this.#stopping = true;
     if (this.#dead) return;
     await this.#ask((token) => ({ kind: 'stop', token }));
+    // Not before the answer: a thread that dies on the way to it would be waited for without an end.
+    this.#stopped = true;
     await this.#worker.terminate();
   }
 
@@ -127,6 +129,6 @@ export class RaftHandle {
   #die(reason: string, message: string): void {
     if (this.#dead) return;
     this.#dead = true;
-    if (!this.#stopping) this.#events.onDeath(reason, message);
+    if (!this.#stopped) this.#events.onDeath(reason, message);
   }
 }

@@ -173,6 +173,9 @@ export class RaftNode implements AllotSink {
   /** About once a second. */
   countLevels(): void {
     this.#counters.levels(this.status());
+    if (!this.#wal.holdsReserve && this.#wal.restoreReserve()) {
+      this.#report(line('info', 'there is space again: the Raft log has its reserve back', {}));
+    }
   }
 
   answerTo(answers: AnswerPort): void {
@@ -237,6 +240,7 @@ export class RaftNode implements AllotSink {
   }
 
   close(): void {
+    failpoint('raft.close');
     this.#snapshot?.abort();
     this.#wal.sync();
     this.#wal.close();

@@ -262,14 +262,7 @@ export class Delivery {
   }
 
   /** Sends the messages of one stored batch from id `from` on, in runs; returns the first id that was not sent. */
-  #sendBatch(
-    type: number,
-    target: number,
-    from: number,
-    bytes: Buffer,
-    subject: Uint8Array,
-    cursor?: Cursor,
-  ): number {
+  #sendBatch(type: number, target: number, from: number, bytes: Buffer, subject: Uint8Array, cursor?: Cursor): number {
     const view = this.#view;
     view.wrap(bytes, 0);
     const now = Date.now();

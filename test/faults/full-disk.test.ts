@@ -1,0 +1,150 @@
+/** Brokers on file systems of their own that fill up and get space again. */
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { closeSync, ftruncateSync, mkdtempSync, openSync, rmSync, statfsSync, writeSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { describe, it } from 'node:test';
+import { BrokerClient, CallError } from '../support/client.ts';
+import { requireTool } from '../support/tools.ts';
+import { FaultRig, pause } from './rig.ts';
+
+const MIB = 1 << 20;
+const FLAGS = [
+  '--shards',
+  '1',
+  '--store-low-space-bytes',
+  '16MiB',
+  '--segment-bytes',
+  '1MiB',
+  '--raft-snapshot-bytes',
+  '1MiB',
+];
+const LARGE = 512 * 1024;
+
+/** A tmpfs with a file that takes space away from the broker. */
+class SmallDisk implements Disposable {
+  readonly path = mkdtempSync(join(tmpdir(), 'small-disk-'));
+  readonly #filler: number;
+
+  constructor(bytes: number) {
+    execFileSync('mount', ['-t', 'tmpfs', '-o', `size=${bytes}`, 'tmpfs', this.path]);
+    this.#filler = openSync(join(this.path, 'filler'), 'w');
+  }
+
+  get freeBytes(): number {
+    const { bavail, bsize } = statfsSync(this.path);
+    return bavail * bsize;
+  }
+
+  /** Writes until so much is left. */
+  fillUpTo(leftBytes: number): void {
+    const zeros = Buffer.alloc(64 * 1024);
+    try {
+      for (let free = this.freeBytes; free > leftBytes; free = this.freeBytes) {
+        writeSync(this.#filler, zeros, 0, Math.min(zeros.length, free - leftBytes));
+      }
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ENOSPC') throw error;
+    }
+  }
+
+  free(): void {
+    ftruncateSync(this.#filler, 0);
+  }
+
+  [Symbol.dispose](): void {
+    closeSync(this.#filler);
+    execFileSync('umount', ['-l', this.path]);
+    rmSync(this.path, { recursive: true, force: true });
+  }
+}
+
+/** Publishes large messages one after the other until the broker refuses one; returns that refusal. */
+async function publishUntilRefused(rig: FaultRig, client: BrokerClient): Promise<CallError> {
+  for (let number = 0; number < 1_000; number++) {
+    const payload = Buffer.alloc(LARGE, `${number} `);
+    const attempt = rig.history.beginAttempt(rig.history.submit({ subject: 'full.large', payload, lane: 'large' }));
+    try {
+      const id = await client.publish({ subject: 'full.large', body: payload });
+      rig.history.endAttempt(attempt, { outcome: 'ok', id });
+    } catch (error) {
+      assert.ok(error instanceof CallError);
+      rig.history.endAttempt(attempt, { outcome: error.outcome, detail: error.message });
+      return error;
+    }
+  }
+  throw new Error('the disk does not fill up');
+}
+
+async function publishWorksWithin(client: BrokerClient, ms: number): Promise<boolean> {
+  for (const until = performance.now() + ms; performance.now() < until; await pause(50)) {
+    const id = await client.publish({ subject: 'full.again', body: Buffer.from('x') }).catch(() => 0);
+    if (id > 0) return true;
+  }
+  return false;
+}
+
+describe('the disk fills up', () => {
+  it('[S8] at the low-space mark publishes get STORE_FULL with a delay, reads go on, with space again all goes on, and nothing is lost', async (t) => {
+    if (!requireTool(t, 'tmpfs')) return;
+    using disk = new SmallDisk(64 * MIB);
+    disk.fillUpTo(28 * MIB);
+    await using rig = await FaultRig.start({ dataDir: join(disk.path, 'data'), flags: FLAGS });
+    const client = new BrokerClient(rig.broker.address);
+    const pid = rig.broker.pid;
+    const refusal = await publishUntilRefused(rig, client);
+    assert.equal(`${refusal.statusName} ${refusal.reason} ${refusal.outcome}`, 'RESOURCE_EXHAUSTED STORE_FULL none');
+    assert.ok((refusal.retryAfterMs ?? 0) > 0, 'no RetryInfo');
+    const freeWhenFull = disk.freeBytes;
+    rig.startLoad();
+    await pause(2_000);
+    const refused = [...rig.load.refusals];
+    assert.equal((await client.fetch('full.large', 1)).body.length, LARGE);
+    await rig.load.stop();
+    assert.equal(rig.load.lastAckedSentAt, 0, 'acknowledged below the mark');
+    const [[why, count]] = refused as [[string, number]];
+    assert.ok(why === 'RESOURCE_EXHAUSTED STORE_FULL' && count > 50 && refused.length === 1, JSON.stringify(refused));
+    t.diagnostic(`${count} refusals took ${freeWhenFull - disk.freeBytes} bytes of the disk`);
+    assert.ok(disk.freeBytes > 14 * MIB, `refusals took ${freeWhenFull - disk.freeBytes} bytes`);
+    disk.free();
+    assert.ok(await publishWorksWithin(client, 5_000), rig.broker.logs);
+    rig.startLoad();
+    await pause(500);
+    await rig.load.stop();
+    assert.equal(rig.broker.pid, pid, 'the process has lived on');
+    client.close();
+    await rig.assertKept(30);
+    await rig.broker.restart();
+    await rig.assertKept(30);
+  });
+
+  it('[S8] another program takes the last byte under load: what does not fit is refused, the process lives, and with space again all goes on', async (t) => {
+    if (!requireTool(t, 'tmpfs')) return;
+    using disk = new SmallDisk(160 * MIB);
+    await using rig = await FaultRig.start({ dataDir: join(disk.path, 'data'), flags: FLAGS });
+    const client = new BrokerClient(rig.broker.address);
+    const pid = rig.broker.pid;
+    for (let round = 1; round <= 2; round++) {
+      rig.startLoad();
+      await pause(300);
+      disk.fillUpTo(0);
+      await publishUntilRefused(rig, client);
+      await pause(600);
+      assert.equal(rig.broker.running, true, rig.broker.logs);
+      await rig.load.stop();
+      disk.free();
+      assert.ok(await publishWorksWithin(client, 5_000), rig.broker.logs);
+      // The Raft log takes its reserve back within a second or so.
+      for (let i = 0; i < 100 && disk.freeBytes > 110 * MIB; i++) await pause(50);
+    }
+    t.diagnostic(JSON.stringify([...rig.load.refusals]));
+    const reserve = rig.lines.filter(({ message }) => message.includes('reserve')).map(({ message }) => message);
+    t.diagnostic(JSON.stringify(reserve));
+    assert.equal(rig.broker.pid, pid, 'the process has lived on');
+    client.close();
+    await rig.assertKept(30);
+    await rig.broker.restart();
+    await rig.assertKept(30);
+  });
+});
