@@ -19,7 +19,7 @@ const WINDOW = 2_000;
 export const fanout: Scenario = {
   name: 'fanout',
   about: '1 publisher to 20 Subscribe streams, against 20 bare server streams fed from one loop',
-  defaults: { inFlight: 64 },
+  defaults: { inFlight: 256 },
   async run(options, progress) {
     const { bodyBytes, streams, connections, client, inFlight, warmupMs, durationMs } = options;
     const name = Buffer.from(`${SUBJECT}.0`);

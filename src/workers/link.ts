@@ -63,18 +63,18 @@ export const ToMain = {
   INFO: 6,
   /** Payload: 0 u32 call · 4 u32 unused · 8 MessageResponse. */
   FETCHED: 7,
-  /** Payload: a run of a subject for a group. 0 f64 from · 8 f64 to (exclusive) · 16 u32 group · 20 u32 count · 24 count x (f64 id, u32 length, u32 unused, MessageResponse, padding to 8). Ids in [from, to) that are not in it are void or expired. */
+  /** Payload: a run of a subject for a group. 0 f64 from · 8 f64 to (exclusive) · 16 u32 group · 20 u32 count · 24 f64 ids[count] · u32 ends[count], padding to 8 · gRPC frames (flag, u32 length, MessageResponse), where ends[i] is the end of frame i in them. Ids in [from, to) that are not in it are void or expired. */
   GROUP_RUN: 8,
   /** Payload: the same for one subscription (catch-up). 16 u32 subscription. */
   READER_RUN: 9,
 } as const;
 
 export const RUN_HEADER = 24;
-export const RUN_ENTRY_HEADER = 16;
 
-/** Start of the next entry of a run: entries are padded to 8 bytes. */
-export function runEntryBytes(messageBytes: number): number {
-  return RUN_ENTRY_HEADER + ((messageBytes + 7) & ~7);
+/** Offsets of the columns of a run of `count` messages from the start of its record: ids behind the header, then ends, then frames. */
+export function runLayout(count: number): { readonly ends: number; readonly frames: number } {
+  const ends = RUN_HEADER + count * 8;
+  return { ends, frames: (ends + count * 4 + 7) & ~7 };
 }
 
 /** shard -> raft. */

@@ -63,7 +63,7 @@ class SmallDisk implements Disposable {
 /** Publishes large messages one after the other until the broker refuses one; returns that refusal. */
 async function publishUntilRefused(rig: FaultRig, client: BrokerClient): Promise<CallError> {
   for (let number = 0; number < 1_000; number++) {
-    const payload = Buffer.alloc(LARGE, `${number} `);
+    const payload = Buffer.alloc(LARGE, `${rig.history.judge().counts.submissions} `);
     const attempt = rig.history.beginAttempt(rig.history.submit({ subject: 'full.large', payload, lane: 'large' }));
     try {
       const id = await client.publish({ subject: 'full.large', body: payload });
@@ -75,6 +75,15 @@ async function publishUntilRefused(rig: FaultRig, client: BrokerClient): Promise
     }
   }
   throw new Error('the disk does not fill up');
+}
+
+/** Ids without messages, of a long name: what they take of the Raft log is more than it has allocated ahead. */
+async function fillLog(client: BrokerClient): Promise<void> {
+  const subject = `full.${'x'.repeat(240)}`;
+  const one = async (): Promise<void> => {
+    for (let i = 0; i < 30; i++) await client.incIdx(subject);
+  };
+  await Promise.all(Array.from({ length: 32 }, one));
 }
 
 async function publishWorksWithin(client: BrokerClient, ms: number): Promise<boolean> {
@@ -96,17 +105,17 @@ describe('the disk fills up', () => {
     const refusal = await publishUntilRefused(rig, client);
     assert.equal(`${refusal.statusName} ${refusal.reason} ${refusal.outcome}`, 'RESOURCE_EXHAUSTED STORE_FULL none');
     assert.ok((refusal.retryAfterMs ?? 0) > 0, 'no RetryInfo');
-    const freeWhenFull = disk.freeBytes;
+    // What is small still fits; the broker looks at the disk once a second.
+    disk.fillUpTo(16 * MIB - 1);
+    await pause(1_100);
     rig.startLoad();
-    await pause(2_000);
+    await pause(1_500);
     const refused = [...rig.load.refusals];
     assert.equal((await client.fetch('full.large', 1)).body.length, LARGE);
     await rig.load.stop();
     assert.equal(rig.load.lastAckedSentAt, 0, 'acknowledged below the mark');
     const [[why, count]] = refused as [[string, number]];
     assert.ok(why === 'RESOURCE_EXHAUSTED STORE_FULL' && count > 50 && refused.length === 1, JSON.stringify(refused));
-    t.diagnostic(`${count} refusals took ${freeWhenFull - disk.freeBytes} bytes of the disk`);
-    assert.ok(disk.freeBytes > 14 * MIB, `refusals took ${freeWhenFull - disk.freeBytes} bytes`);
     disk.free();
     assert.ok(await publishWorksWithin(client, 5_000), rig.broker.logs);
     rig.startLoad();
@@ -114,9 +123,11 @@ describe('the disk fills up', () => {
     await rig.load.stop();
     assert.equal(rig.broker.pid, pid, 'the process has lived on');
     client.close();
-    await rig.assertKept(30);
     await rig.broker.restart();
-    await rig.assertKept(30);
+    const { voids } = await rig.assertKept(30);
+    // A refusal that took an id would take space as well, for a log entry and a void mark, until there is none.
+    t.diagnostic(`${count} refusals, ${voids} void ids`);
+    assert.ok(voids < count / 2, `${voids} void ids after ${count} refusals`);
   });
 
   it('[S8] another program takes the last byte under load: what does not fit is refused, the process lives, and with space again all goes on', async (t) => {
@@ -129,21 +140,22 @@ describe('the disk fills up', () => {
       rig.startLoad();
       await pause(300);
       disk.fillUpTo(0);
-      await publishUntilRefused(rig, client);
-      await pause(600);
+      const refusal = await publishUntilRefused(rig, client);
+      assert.equal(`${refusal.reason} ${refusal.outcome}`, 'STORE_FULL none');
+      await fillLog(client);
       assert.equal(rig.broker.running, true, rig.broker.logs);
       await rig.load.stop();
+      const used = rig.lines.filter(({ message }) => message.includes('the Raft log uses its reserve')).length;
+      assert.equal(used, round, 'the log needed no reserve: the disk was not full');
       disk.free();
       assert.ok(await publishWorksWithin(client, 5_000), rig.broker.logs);
-      // The Raft log takes its reserve back within a second or so.
-      for (let i = 0; i < 100 && disk.freeBytes > 110 * MIB; i++) await pause(50);
+      const isBack = (): boolean =>
+        rig.lines.filter(({ message }) => message.includes('its reserve back')).length === round;
+      for (let i = 0; i < 100 && !isBack(); i++) await pause(50);
+      assert.ok(isBack(), 'the reserve did not come back');
     }
-    t.diagnostic(JSON.stringify([...rig.load.refusals]));
-    const reserve = rig.lines.filter(({ message }) => message.includes('reserve')).map(({ message }) => message);
-    t.diagnostic(JSON.stringify(reserve));
     assert.equal(rig.broker.pid, pid, 'the process has lived on');
     client.close();
-    await rig.assertKept(30);
     await rig.broker.restart();
     await rig.assertKept(30);
   });

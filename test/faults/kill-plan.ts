@@ -14,13 +14,22 @@ export interface KillPlan {
   readonly recoveryKillMs: number | null;
 }
 
-/** Every `failpoint('site')` of the sources, in alphabetical order. */
+/** What src/storage/disk.ts does with a file that is written, each with a site before and most with one behind it. */
+const FILE_STEPS = ['write', 'written', 'sync', 'synced'];
+/** The name of a site, then the kind of file that a path is opened as for writing. */
+const NAMED_SITE = /\bfailpoint\(\s*['"`]([\w.-]+)['"`]\s*\)/g;
+const WRITTEN_FILE = /\.(?:createExclusive|createOrEmpty|open)\((?!.*'read').*,\s*'([\w-]+)'\)/g;
+
+/** Every failpoint of the sources, in alphabetical order: `failpoint('site')`, and the steps of each kind of file that is written. */
 export function failpointSites(): string[] {
   const folder = fileURLToPath(new URL('../../src', import.meta.url));
   const sites = new Set<string>();
   for (const file of globSync('**/*.ts', { cwd: folder })) {
     const text = readFileSync(join(folder, file), 'utf8');
-    for (const match of text.matchAll(/\bfailpoint\(\s*['"`]([\w.-]+)['"`]\s*\)/g)) sites.add(match[1] as string);
+    for (const match of text.matchAll(NAMED_SITE)) sites.add(match[1] as string);
+    for (const match of text.matchAll(WRITTEN_FILE)) {
+      for (const step of FILE_STEPS) sites.add(`${match[1]}.${step}`);
+    }
   }
   return [...sites].sort();
 }

@@ -5,9 +5,10 @@ import { bar, terminalProgress } from '../../perf/lib/progress.ts';
 import { table } from '../../perf/lib/report.ts';
 import type { Campaign, CampaignResult } from './campaign.ts';
 import { kill } from './kill-campaign.ts';
+import { power } from './power-campaign.ts';
 import { shards } from './shard-campaign.ts';
 
-const CAMPAIGNS: readonly Campaign[] = [kill, shards];
+const CAMPAIGNS: readonly Campaign[] = [kill, shards, power];
 
 const HELP = `usage: npm run faults -- NAME… [options]
 

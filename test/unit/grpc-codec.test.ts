@@ -214,7 +214,16 @@ test('a varint of more than ten bytes or 64 bits is malformed, padding within te
 });
 
 test('a length beyond the end of the message is malformed, also one near 2^32 and 2^64', () => {
-  for (const length of [2n, 127n, (1n << 31n) - 1n, 1n << 31n, (1n << 32n) - 1n, 1n << 32n, (1n << 64n) - 1n]) {
+  for (const length of [
+    2n,
+    127n,
+    (1n << 31n) - 1n,
+    1n << 31n,
+    (1n << 32n) - 1n,
+    1n << 32n,
+    (1n << 32n) + 1n,
+    (1n << 64n) - 1n,
+  ]) {
     const tagged = Buffer.concat([
       Buffer.from([0x0a]),
       new Writer().varint(0, length).finish().subarray(1),

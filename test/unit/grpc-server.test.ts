@@ -139,6 +139,8 @@ test('a header list over 16 KiB ends its stream, not the connection', async (t) 
 
 test('connections beyond limits.connections are closed at once, and may come when others have gone', async (t) => {
   const server = await startServer(t, { limits: { ...DOOR, connections: 2 } });
+  // The connection by which the server looks at its own windows goes away first.
+  await eventually(t, () => server.connections.open === 0);
   const open = async (): Promise<{ session: ClientHttp2Session; isOpen: boolean }> => {
     const session = connect(`http://${server.address}`);
     t.after(() => session.destroy());

@@ -32,7 +32,7 @@ export interface Drop {
   readonly reason: DropReason;
 }
 
-/** Expired messages stay this much longer, in ms, so that a reader whose clock is behind does not find a hole where it expects a message. */
+/** Expired messages stay this much longer, in ms: a reader whose clock is behind must not find a hole where it expects a message. */
 const EXPIRY_GRACE_MS = 60_000;
 
 /**

@@ -1,3 +1,4 @@
+import type { ServerWritableStream } from '@grpc/grpc-js';
 import { assert, defined } from '../../base/assert.ts';
 import { BrokerError, REASON_NAMES, type Reason } from '../../base/errors.ts';
 import { slotOfHash, subjectFault, subjectHash } from '../../base/subject.ts';
@@ -16,6 +17,7 @@ import {
   scanSubject,
   scanSubscribe,
 } from '../../grpc/codec.ts';
+import { DeliveryStream } from '../../grpc/delivery-stream.ts';
 import type { Done, Engine } from '../../grpc/engine.ts';
 import { StatusBook, statusCodeOf } from '../../grpc/status.ts';
 import {
@@ -35,7 +37,7 @@ import { CallMetrics } from './call-metrics.ts';
 import { CallTable, Method } from './call-table.ts';
 import { takeRun } from './run.ts';
 import { ShardLink } from './shard-link.ts';
-import type { MessageStream, StartPosition, Subscription } from './subscription.ts';
+import type { StartPosition, Subscription } from './subscription.ts';
 import { type SubscriptionLimits, type SubscriptionPort, Subscriptions } from './subscriptions.ts';
 
 export interface DispatcherLimits extends SubscriptionLimits {
@@ -201,7 +203,7 @@ export class Dispatcher implements Engine, SubscriptionPort {
     done(null, encodeBroadcastResponse(true));
   }
 
-  subscribe(request: Buffer, stream: MessageStream): void {
+  subscribe(request: Buffer, stream: ServerWritableStream<Buffer, Buffer>): void {
     const scan = this.#subscribeScan;
     const fault = scanSubscribe(request, 0, request.length, scan);
     const refusal =
@@ -213,7 +215,8 @@ export class Dispatcher implements Engine, SubscriptionPort {
     }
     const { start, end, hash, shard } = this.#route;
     this.metrics.answered(Method.SUBSCRIBE, 0, 0);
-    this.subscriptions.open(request.subarray(start, end), hash, shard, { kind: scan.start, value: scan.value }, stream);
+    const position = { kind: scan.start, value: scan.value };
+    this.subscriptions.open(request.subarray(start, end), hash, shard, position, new DeliveryStream(stream));
   }
 
   // --- administration ---

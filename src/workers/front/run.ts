@@ -1,4 +1,4 @@
-import { RUN_HEADER, runEntryBytes } from '../link.ts';
+import { RUN_HEADER, runLayout } from '../link.ts';
 
 /** A run of messages taken off a ring, copied once and shared by every stream that it is written to. */
 export interface Run {
@@ -6,33 +6,38 @@ export interface Run {
   readonly to: number;
   /** Group or subscription, by the record's type. */
   readonly target: number;
+  readonly count: number;
   readonly ids: Float64Array;
-  readonly messages: readonly Buffer[];
-  /** Bytes of its entries: what it costs of a reader's credit. */
-  readonly bytes: number;
+  /** Where the frame of each message ends in `frames`. */
+  readonly ends: Uint32Array;
+  /** gRPC frames, one behind the other. */
+  readonly frames: Buffer;
 }
 
-/** Reads the record at `offset` of a ring. The copy is needed: the ring's space is given back when the record is done. */
+/** Reads the record at `offset` of a ring. The copy is needed: the ring's space is given back when the round is done. */
 export function takeRun(bytes: Uint8Array, view: DataView, offset: number, length: number): Run {
   const count = view.getUint32(offset + 20, true);
-  const copy = Buffer.allocUnsafe(length - RUN_HEADER);
-  copy.set(bytes.subarray(offset + RUN_HEADER, offset + length));
-  const copyView = new DataView(copy.buffer, copy.byteOffset, copy.length);
+  const { ends: endsAt, frames: framesAt } = runLayout(count);
   const ids = new Float64Array(count);
-  const messages = new Array<Buffer>(count);
-  let at = 0;
-  for (let i = 0; i < count; i++) {
-    const size = copyView.getUint32(at + 8, true);
-    ids[i] = copyView.getFloat64(at, true);
-    messages[i] = copy.subarray(at + 16, at + 16 + size);
-    at += runEntryBytes(size);
-  }
+  const ends = new Uint32Array(count);
+  new Uint8Array(ids.buffer).set(bytes.subarray(offset + RUN_HEADER, offset + endsAt));
+  new Uint8Array(ends.buffer).set(bytes.subarray(offset + endsAt, offset + endsAt + count * 4));
+  const frames = Buffer.allocUnsafe(length - framesAt);
+  frames.set(bytes.subarray(offset + framesAt, offset + length));
   return {
     from: view.getFloat64(offset, true),
     to: view.getFloat64(offset + 8, true),
     target: view.getUint32(offset + 16, true),
+    count,
     ids,
-    messages,
-    bytes: copy.length,
+    ends,
+    frames,
   };
+}
+
+/** Index of the first message whose id is at least `next`; `count` if there is none. */
+export function firstFrom(run: Run, next: number): number {
+  let i = 0;
+  while (i < run.count && (run.ids[i] as number) < next) i++;
+  return i;
 }

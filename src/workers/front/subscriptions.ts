@@ -1,12 +1,12 @@
-import { constants } from 'node:http2';
-import { Metadata } from '@grpc/grpc-js';
 import { assert } from '../../base/assert.ts';
 import type { Reason } from '../../base/errors.ts';
+import type { DeliveryStream } from '../../grpc/delivery-stream.ts';
+import { frameOf } from '../../grpc/frame.ts';
 import { makeStatus } from '../../grpc/status.ts';
 import { DeliveryWindow } from '../../subscribe/delivery-window.ts';
 import { Credit } from '../link.ts';
-import type { Run } from './run.ts';
-import { type MessageStream, type StartPosition, SubjectGroup, Subscription } from './subscription.ts';
+import { firstFrom, type Run } from './run.ts';
+import { type StartPosition, SubjectGroup, Subscription } from './subscription.ts';
 
 /** What the subscriptions need of the links to the shards. None of it may be lost. */
 export interface SubscriptionPort {
@@ -51,7 +51,7 @@ export class Subscriptions {
   }
 
   /** Opens a subscription; the caller has checked the subject, the start and `full`. */
-  open(subject: Buffer, hash: number, shard: number, start: StartPosition, stream: MessageStream): void {
+  open(subject: Buffer, hash: number, shard: number, start: StartPosition, stream: DeliveryStream): void {
     const key = subject.toString('latin1');
     let group = this.#groups.get(key);
     if (group === undefined) {
@@ -59,12 +59,11 @@ export class Subscriptions {
       this.#groups.set(key, group);
       this.#groupsById.set(group.id, group);
     }
-    const subscription: Subscription = new Subscription(this.#nextId++, group, stream, start, () =>
-      this.#taken(subscription),
-    );
+    const subscription = new Subscription(this.#nextId++, group, stream, start);
     group.members.add(subscription);
     this.#byId.set(subscription.id, subscription);
-    stream.on('cancelled', () => this.#close(subscription));
+    stream.onCancelled(() => this.#close(subscription));
+    stream.onDrained(() => this.#drained(subscription));
     this.#port.subscribeAt(subscription, start, this.#limits.bufferBytes);
   }
 
@@ -74,7 +73,7 @@ export class Subscriptions {
     if (subscription === undefined) return;
     if (subscription.window === null) {
       subscription.window = new DeliveryWindow(next);
-      subscription.stream.sendMetadata(new Metadata());
+      subscription.stream.open();
     }
   }
 
@@ -92,22 +91,24 @@ export class Subscriptions {
   readerRun(run: Run): void {
     const subscription = this.#byId.get(run.target);
     if (subscription === undefined) return;
-    subscription.spentCredit += run.bytes;
+    subscription.spentCredit += run.frames.length;
     this.#offer(subscription, run);
-    if (subscription.unsent.bytes === 0) this.#refund(subscription);
+    if (!subscription.stream.isFull) this.#refund(subscription);
   }
 
   /** Best effort, once each: a stream that is full or not live yet gets none. Returns how many took it. */
   broadcast(subject: Buffer, message: Buffer): number {
     const group = this.#groups.get(subject.toString('latin1'));
     if (group === undefined) return 0;
+    const frame = frameOf(message);
     let taken = 0;
     for (const subscription of group.members) {
-      if (subscription.window === null || subscription.unsent.bytes > this.#limits.bufferBytes) {
+      if (subscription.window === null || subscription.stream.unsentBytes > this.#limits.bufferBytes) {
         this.broadcastsDropped += 1;
         continue;
       }
-      this.#write(subscription, message, message.length);
+      subscription.stream.write(frame);
+      this.delivered += 1;
       taken += 1;
     }
     return taken;
@@ -116,16 +117,15 @@ export class Subscriptions {
   /** Ends what has not taken a byte for stall_timeout; called about once a second. */
   sweep(now: number): void {
     for (const subscription of this.#byId.values()) {
-      const waiting = subscription.stream.writableLength;
-      const taken = subscription.written - waiting;
-      if (waiting === 0 || taken !== subscription.takenSeen) {
-        subscription.takenSeen = taken;
+      const { unsentBytes, sentBytes } = subscription.stream;
+      if (unsentBytes === 0 || sentBytes !== subscription.sentSeen) {
+        subscription.sentSeen = sentBytes;
         subscription.movedAt = now;
       }
       if (now - subscription.movedAt < this.#limits.stallTimeoutMs) continue;
       this.stalled += 1;
       this.#end(subscription, 'SUBSCRIBER_STALLED');
-      reset(subscription.stream);
+      subscription.stream.reset();
     }
   }
 
@@ -149,43 +149,23 @@ export class Subscriptions {
   #offer(subscription: Subscription, run: Run): void {
     const window = subscription.window;
     if (window === null || window.judge(run.from, run.to) !== 'take') return;
-    const next = window.next;
-    const { ids, messages } = run;
-    let i = 0;
-    while (i < messages.length && (ids[i] as number) < next) i++;
-    const last = messages.length - 1;
-    let bytes = 0;
-    for (; i <= last; i++) {
-      const message = messages[i] as Buffer;
-      bytes += message.length;
-      // One call back a run: what waits is counted in runs.
-      this.#write(subscription, message, i === last ? bytes : 0);
+    const first = firstFrom(run, window.next);
+    if (first < run.count) {
+      // Every stream gets the same memory; one that has had the beginning of the run gets the rest of it.
+      subscription.stream.write(first === 0 ? run.frames : run.frames.subarray(run.ends[first - 1]));
+      this.delivered += run.count - first;
     }
     window.took(run.to);
-    if (subscription.unsent.bytes > this.#limits.bufferBytes) {
+    if (subscription.stream.unsentBytes > this.#limits.bufferBytes && subscription.stream.isFull) {
       window.pause();
       this.#port.credit(subscription, Credit.PAUSE, window.next, 0);
     }
   }
 
-  /** `pieceBytes`: bytes of the piece that this message ends, or 0 if more of it follows. */
-  #write(subscription: Subscription, message: Buffer, pieceBytes: number): void {
-    this.delivered += 1;
-    subscription.written += 1;
-    // Not by what write() returns: the stream counts 16 messages as little, however large they are.
-    if (pieceBytes === 0) {
-      subscription.stream.write(message);
-      return;
-    }
-    subscription.unsent.wrote(pieceBytes);
-    subscription.stream.write(message, subscription.onTaken);
-  }
-
-  /** A piece has gone out to the client, as far as HTTP/2 lets it. */
-  #taken(subscription: Subscription): void {
-    subscription.unsent.took();
+  /** Everything written has gone out to the client, as far as HTTP/2 lets it. */
+  #drained(subscription: Subscription): void {
     const window = subscription.window;
-    if (subscription.unsent.bytes > 0 || window === null || subscription.ended) return;
+    if (window === null || subscription.ended) return;
     if (!window.paused) {
       this.#refund(subscription);
       return;
@@ -205,7 +185,7 @@ export class Subscriptions {
     const window = subscription.window;
     const where = window === null ? '' : `next id ${window.next}`;
     this.#close(subscription);
-    subscription.stream.emit('error', makeStatus(reason, where));
+    subscription.stream.end(makeStatus(reason, where));
   }
 
   #close(subscription: Subscription): void {
@@ -220,13 +200,4 @@ export class Subscriptions {
     this.#byId.delete(subscription.id);
     this.#port.unsubscribe(subscription);
   }
-}
-
-/**
- * Resets the HTTP/2 stream under a call. A status sent in the ordinary way would wait behind the data that the client does not read, and
- * grpc-js 1.14 has no public way to end a call at once (its `ServerWritableStreamImpl.call.stream`).
- */
-function reset(stream: MessageStream): void {
-  const inner = stream as unknown as { call?: { stream?: { close(code: number): void } } };
-  inner.call?.stream?.close(constants.NGHTTP2_ENHANCE_YOUR_CALM);
 }

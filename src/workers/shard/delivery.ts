@@ -1,8 +1,9 @@
 import { BatchView } from '../../batch/batch-view.ts';
 import { encodeDelivery, encodedDeliveryBytes } from '../../batch/delivery.ts';
+import { FRAME_HEADER_BYTES } from '../../grpc/frame.ts';
 import type { MessageStore, ReadResult } from '../../storage/store.ts';
 import { Cursor, TailGroup } from '../../subscribe/tail-group.ts';
-import { Credit, RUN_HEADER, runEntryBytes, ToMain } from '../link.ts';
+import { Credit, RUN_HEADER, runLayout, ToMain } from '../link.ts';
 import type { MainPort } from './main-port.ts';
 import type { ActiveSubject, Unresolved } from './subjects.ts';
 
@@ -295,16 +296,22 @@ export class Delivery {
     // Exactly what the main thread gives back for this run (front/run.ts): a difference would use the credit up for ever.
     if (cursor !== undefined) cursor.credit -= size.bytes - RUN_HEADER;
     const ring = this.#main.payload;
-    let offset = at + RUN_HEADER;
+    const { ends, frames } = runLayout(size.count);
+    let idAt = at + RUN_HEADER;
+    let endAt = at + ends;
+    let offset = at + frames;
     view.seek(from);
     for (let id = from; id < size.to; id++) {
       view.next();
       if (isExpired(view, now)) continue;
-      const length = encodedDeliveryBytes(view, id, subject.length);
-      ring.view.setFloat64(offset, id, true);
-      ring.view.setUint32(offset + 8, length, true);
-      encodeDelivery(view, id, subject, ring.bytes, offset + 16);
-      offset += runEntryBytes(length);
+      ring.bytes[offset] = 0;
+      const start = offset + FRAME_HEADER_BYTES;
+      offset = encodeDelivery(view, id, subject, ring.bytes, start);
+      ring.view.setUint32(start - 4, offset - start, false);
+      ring.view.setFloat64(idAt, id, true);
+      ring.view.setUint32(endAt, offset - at - frames, true);
+      idAt += 8;
+      endAt += 4;
     }
     this.#writeHeader(at, target, from, size.to, size.count);
     ring.commit();
@@ -319,19 +326,19 @@ export class Delivery {
     subject: Uint8Array,
   ): { bytes: number; to: number; count: number } {
     const view = this.#view;
-    let bytes = RUN_HEADER;
+    let bytes = 0;
     let count = 0;
     let id = from;
     view.seek(from);
     for (; id < end; id++) {
       view.next();
       if (isExpired(view, now)) continue;
-      const entry = runEntryBytes(encodedDeliveryBytes(view, id, subject.length));
+      const entry = FRAME_HEADER_BYTES + encodedDeliveryBytes(view, id, subject.length);
       if (count > 0 && bytes + entry > RUN_BYTES) break;
       bytes += entry;
       count += 1;
     }
-    return { bytes, to: id, count };
+    return { bytes: runLayout(count).frames + bytes, to: id, count };
   }
 
   #writeHeader(at: number, target: number, from: number, to: number, count: number): void {

@@ -53,7 +53,7 @@ interface Revocation {
   readonly reasonCode: number;
 }
 
-/** Waiting before void marks are tried again after the store refused them, in ms. */
+/** Waiting before void marks, and after STORE_FULL new messages, are tried again after the store refused some, in ms. */
 const MARK_RETRY_MS = 250;
 /** Keeps the request for one batch within a piece of the Raft client, also if every message has a producer id of 64 bytes. */
 const WAITING_MESSAGES_MAX = 8_192;
@@ -81,6 +81,8 @@ export class PublishPath {
   #oldest = 0;
   #marks: VoidMark[] = [];
   #marksRetryAt = 0;
+  /** Ms of performance.now(); until then the store is not tried with new messages. */
+  #storeFullUntil = 0;
   /** The main thread has no idle time left (seal-policy.ts). */
   isSourceBusy = false;
   readonly #groups: Group[] = [];
@@ -110,6 +112,11 @@ export class PublishPath {
   /** Enough waits for the store: publishes stay on their ring, and when that is full they are refused. */
   get full(): boolean {
     return this.#waitingBytes >= this.#waitingBytesMax || this.#waitingMessages >= WAITING_MESSAGES_MAX;
+  }
+
+  /** The store was full a moment ago. A publish is then refused before it gets an id, since the log entry and the void mark of it take space too. */
+  get isStoreFull(): boolean {
+    return this.#storeFullUntil > 0 && performance.now() < this.#storeFullUntil;
   }
 
   /** Nothing is on its way. */
@@ -414,6 +421,7 @@ export class PublishPath {
     }
     this.#marks.push(...group.marks);
     this.#marksRetryAt = performance.now() + MARK_RETRY_MS;
+    if (error.reason === 'STORE_FULL') this.#storeFullUntil = this.#marksRetryAt;
     this.#requests.send();
   }
 

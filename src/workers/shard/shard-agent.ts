@@ -98,7 +98,8 @@ export class ShardAgent {
       return;
     }
     const frame = offset + PUBLISH_HEADER;
-    const fault = scanPublish(bytes, frame, offset + length, this.#scan, limits);
+    const fault =
+      scanPublish(bytes, frame, offset + length, this.#scan, limits) ?? (publish.isStoreFull ? 'STORE_FULL' : null);
     if (fault !== null) {
       main.refuse(call, fault);
       return;

@@ -1,0 +1,223 @@
+/** Slow, stalled and short-lived subscribers of a real broker process. */
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { startBroker } from '../support/broker.ts';
+import { BrokerClient } from '../support/client.ts';
+import { follow, Metrics, MIB, numbered, pause, peakRss, publishAll, range, rssOf, until } from './flow-rig.ts';
+
+const RESOURCE_EXHAUSTED = 8;
+
+describe('a subscriber that never reads', () => {
+  it('[F2] costs at most 64 MiB while 112 MiB go past it in bodies of 256 KiB, and delays nobody for ever', {
+    timeout: 60_000,
+  }, async () => {
+    await using broker = await startBroker({
+      flags: ['--shards', '1', '--subscribe-buffer-bytes', '256KiB', '--store-cache-bytes', '1MiB'],
+    });
+    const client = new BrokerClient(broker.address, { timeoutMs: 60_000 });
+    const stalledClient = new BrokerClient(broker.address);
+    /** The same load on a subject of its own with a live reader; returns how far memory rose. */
+    const run = async (subject: string, count: number): Promise<number> => {
+      const reader = follow(client, subject, { at: 'new' });
+      await reader.live;
+      const publish = publishAll(count, 8, (n) => client.publish({ subject, body: numbered(n, 256 << 10) }));
+      const peak = await peakRss(broker, publish);
+      await until(
+        () => reader.ids.length === count,
+        () => `the live reader has ${reader.ids.length} of ${count}`,
+      );
+      assert.deepEqual(reader.ids, range(1, count));
+      reader.subscription.cancel();
+      return peak;
+    };
+    const without = await run('t.flow.alone', 192);
+    const stalled = follow(stalledClient, 't.flow.stalled', { at: 'new' });
+    await stalled.live;
+    stalled.subscription.pause();
+    const count = 448;
+    const beside = await run('t.flow.stalled', count);
+    await until(
+      async () => (await Metrics.of(broker)).sum('active_subscribers') === 1,
+      () => 'the stalled one alone should be left',
+    );
+    assert(
+      beside - without <= 64 * MIB,
+      `${Math.round(beside / MIB)} MiB with it, ${Math.round(without / MIB)} MiB without`,
+    );
+    // It was not cut yet: what it did not read is in the store.
+    stalled.subscription.resume();
+    await until(
+      () => stalled.ids.length === count,
+      () => `the stalled one has ${stalled.ids.length} of ${count}`,
+    );
+    assert.deepEqual(stalled.ids, range(1, count));
+    client.close();
+    stalledClient.close();
+  });
+
+  for (const { title, count, size } of [
+    { title: '200 bodies of 64 KiB', count: 200, size: 64 << 10 },
+    // A paused client of grpc-js still takes 16.
+    { title: 'fewer messages than the 16 that a stream takes before it asks to wait', count: 24, size: MIB },
+  ]) {
+    it(`[F3] with ${title} it is reset after subscribe.stall_timeout and counted; others go on`, {
+      timeout: 60_000,
+    }, async () => {
+      await using broker = await startBroker({ flags: ['--shards', '1', '--subscribe-stall-timeout', '1s'] });
+      const client = new BrokerClient(broker.address);
+      const stalledClient = new BrokerClient(broker.address);
+      const subject = 't.flow.cut';
+      const stalled = follow(stalledClient, subject, { at: 'new' });
+      const reader = follow(client, subject, { at: 'new' });
+      await Promise.all([stalled.live, reader.live]);
+      stalled.subscription.pause();
+      await publishAll(count, 4, (n) => client.publish({ subject, body: numbered(n, size) }));
+      let metrics = await Metrics.of(broker);
+      await until(
+        async () => {
+          metrics = await Metrics.of(broker);
+          return metrics.sum('broker_subscribers_stalled_total') === 1;
+        },
+        () => 'it was not cut',
+      );
+      assert.equal(metrics.sum('active_subscribers'), 1);
+      const rest = await client.publish({ subject, body: numbered(count, size) });
+      await until(
+        () => reader.ids.at(-1) === rest,
+        () => `the other reader stands at ${reader.ids.at(-1)}`,
+      );
+      assert.deepEqual(reader.ids, range(1, rest));
+      // The reset (ENHANCE_YOUR_CALM) overtakes what waits: gRPC shows it as RESOURCE_EXHAUSTED.
+      stalled.subscription.resume();
+      const error = await stalled.ended;
+      assert.equal(error?.code, RESOURCE_EXHAUSTED, String(error));
+      assert(stalled.ids.length < count);
+      assert.deepEqual(stalled.ids, range(1, stalled.ids.length));
+      client.close();
+      stalledClient.close();
+    });
+  }
+
+  it('[F3] one that takes a little now and then, less than a buffer in the time of a stall, is not cut', {
+    timeout: 60_000,
+  }, async () => {
+    await using broker = await startBroker({ flags: ['--shards', '1', '--subscribe-stall-timeout', '2s'] });
+    const client = new BrokerClient(broker.address);
+    const subject = 't.flow.little';
+    const count = 160;
+    await publishAll(count, 8, (n) => client.publish({ subject, body: numbered(n, 128 << 10) }));
+    const reader = follow(client, subject, { at: 'earliest' });
+    // A message, then nothing for a while: in 2 s far less than the 1 MiB that the server may have waiting.
+    reader.hooks.onMessage = () => {
+      reader.subscription.pause();
+      const waits = reader.ids.length > 40 ? 0 : 120;
+      setTimeout(() => reader.subscription.resume(), waits);
+    };
+    await until(
+      () => reader.ids.length === count,
+      () => `it has ${reader.ids.length} of ${count}`,
+      30_000,
+    );
+    assert.deepEqual(reader.ids, range(1, count));
+    assert.equal((await Metrics.of(broker)).sum('broker_subscribers_stalled_total'), 0);
+    client.close();
+  });
+});
+
+describe('a subscriber that reads slowly', () => {
+  it('[F3, P6] loses nothing and gets nothing twice: it falls back to the store and meets the tail again', {
+    timeout: 60_000,
+  }, async () => {
+    await using broker = await startBroker({
+      flags: ['--shards', '1', '--subscribe-buffer-bytes', '128KiB', '--store-cache-bytes', '1MiB'],
+    });
+    const client = new BrokerClient(broker.address);
+    const slowClient = new BrokerClient(broker.address);
+    const subject = 't.flow.slow';
+    const slow = follow(slowClient, subject, { at: 'new' });
+    const quick = follow(client, subject, { at: 'new' });
+    await Promise.all([slow.live, quick.live]);
+    let publishing = true;
+    slow.hooks.onMessage = () => {
+      if (!publishing || slow.ids.length % 16 !== 0) return;
+      slow.subscription.pause();
+      setTimeout(() => slow.subscription.resume(), 100);
+    };
+    const count = 1_200;
+    // Three bursts with a rest between them: it meets the tail in the rest and is left behind again.
+    for (let burst = 0; burst < 3; burst++) {
+      publishing = true;
+      const from = (burst * count) / 3;
+      await publishAll(count / 3, 16, (n) => client.publish({ subject, body: numbered(from + n, 32 << 10) }));
+      const behind = slow.ids.length;
+      assert(behind < from + count / 3, 'the slow one was not behind');
+      publishing = false;
+      slow.subscription.resume();
+      await until(
+        () => slow.ids.length === from + count / 3,
+        () => `the slow one has ${slow.ids.length}`,
+      );
+    }
+    assert.deepEqual(slow.ids, range(1, count));
+    assert.deepEqual(slow.numbers, quick.numbers);
+    assert.deepEqual(
+      slow.numbers.toSorted((a, b) => a - b),
+      range(0, count - 1),
+    );
+    client.close();
+    slowClient.close();
+  });
+
+  it('[P6] 3 MiB of expired messages, more than its buffer, do not use up its credit', {
+    timeout: 60_000,
+  }, async () => {
+    await using broker = await startBroker({ flags: ['--shards', '1'] });
+    const client = new BrokerClient(broker.address);
+    const subject = 't.flow.expired';
+    await publishAll(48, 8, (n) => client.publish({ subject, body: numbered(n, 64 << 10), expirationSeconds: 1 }));
+    await pause(1_200);
+    const reader = follow(client, subject, { at: 'earliest' });
+    const id = await client.publish({ subject, body: numbered(48, 64) });
+    await until(
+      () => reader.ids.length === 1,
+      () => 'what came behind the expired messages was not delivered',
+    );
+    assert.deepEqual(reader.ids, [id]);
+    client.close();
+  });
+});
+
+describe('subscriptions that come and go', () => {
+  it('[P6] 2,000 subscribe and cancel, every other before it is live, leave no trace', {
+    timeout: 60_000,
+  }, async () => {
+    await using broker = await startBroker({ flags: ['--shards', '1'] });
+    const client = new BrokerClient(broker.address);
+    const subjectOf = (n: number): string => `t.flow.come-${n % 20}`;
+    await publishAll(20, 20, (n) => client.publish({ subject: subjectOf(n), body: numbered(n, 1_024) }));
+    const churn = (count: number): Promise<void> =>
+      publishAll(count, 100, async (n) => {
+        const follower = follow(client, subjectOf(n), { at: n % 3 === 0 ? 'new' : 'earliest' });
+        if (n % 2 === 0) await follower.live;
+        else await pause(n % 7);
+        follower.subscription.cancel();
+        await follower.ended;
+      });
+    const isEmpty = async (): Promise<boolean> => {
+      const metrics = await Metrics.of(broker);
+      return metrics.sum('active_subscribers') === 0 && metrics.sum('broker_shard_subscriptions') === 0;
+    };
+    await churn(1_000);
+    await until(isEmpty, () => 'subscriptions are left after the first 1,000');
+    const base = rssOf(broker);
+    await churn(1_000);
+    // The shard counts its levels once a second: a figure from before the churn must not pass for one after it.
+    await pause(1_100);
+    await until(isEmpty, () => 'subscriptions are left');
+    assert(rssOf(broker) - base <= 48 * MIB, `memory grew by ${Math.round((rssOf(broker) - base) / MIB)} MiB`);
+    const before = (await Metrics.of(broker)).sum('broker_deliveries_total');
+    await publishAll(20, 20, (n) => client.publish({ subject: subjectOf(n), body: numbered(n, 1_024) }));
+    assert.equal((await Metrics.of(broker)).sum('broker_deliveries_total'), before, 'somebody was still delivered to');
+    client.close();
+  });
+});
