@@ -69,6 +69,9 @@ export const ToMain = {
   READER_RUN: 9,
 } as const;
 
+/** A run of one message is at most this much longer than the PUBLISH record that brought it: id, time, headers and padding of the run. */
+export const DELIVERY_EXTRA_BYTES = 64;
+
 export const RUN_HEADER = 24;
 
 /** Offsets of the columns of a run of `count` messages from the start of its record: ids behind the header, then ends, then frames. */

@@ -89,6 +89,14 @@ const SLOW_STORE = { BROKER_FAILPOINTS: 'segment.sync=sleep:40' };
 const SMALL = ['--shards', '1', '--limits-message-bytes', '64KiB', '--limits-body-bytes', '16KiB'];
 const SMALL_LIMITS = [...SMALL, '--limits-headers-bytes', '4KiB', '--batch-bytes', '16KiB', '--segment-bytes', '64MiB'];
 
+/** Writes of the Raft log that a start on an empty folder makes; a test that holds up a later one counts from here. */
+const SYNCS_OF_START = 3;
+
+it('a start on an empty folder makes the number of Raft writes that these tests count on', async () => {
+  await using broker = await startBroker({ flags: SMALL_LIMITS });
+  assert.equal((await Metrics.of(broker)).sum('broker_raft_sync_seconds_count'), SYNCS_OF_START);
+});
+
 describe('overload', () => {
   const rows = [
     { reason: 'QUEUE_FULL', calm: 24, flags: ['--ring-bytes', '64KiB'] },
@@ -132,7 +140,7 @@ describe('overload', () => {
     // The first publish holds up the Raft thread; shard and main thread are free to spin.
     await using broker = await startBroker({
       flags: [...SMALL_LIMITS, '--ring-bytes', '64KiB'],
-      env: { BROKER_FAILPOINTS: 'raft.after-apply=sleep:4000@2' },
+      env: { BROKER_FAILPOINTS: `raft.before-append=sleep:4000@${SYNCS_OF_START + 1}` },
     });
     const client = new BrokerClient(broker.address, { timeoutMs: 30_000 });
     const follower = follow(client, 't.flow.stop', { at: 'new' });
@@ -161,7 +169,10 @@ describe('overload', () => {
 describe('deadlines', () => {
   const rows = [
     // Before it: the start of the node, the open and the close of the first publish.
-    { where: 'in the open batch, while the group before them gets its ids', hold: 'raft.after-apply=sleep:2000@4' },
+    {
+      where: 'in the open batch, while the group before them gets its ids',
+      hold: `raft.before-append=sleep:2000@${SYNCS_OF_START + 3}`,
+    },
     // Before it: the segment's header, the first group.
     { where: 'on the ring, while the shard writes', hold: 'segment.sync=sleep:2000@3' },
   ];
@@ -221,7 +232,7 @@ describe('memory', () => {
     // A ring that would take it all: the budget alone is in the way.
     await using broker = await startBroker({
       flags: ['--shards', '1', '--limits-in-flight-bytes', '16MiB', '--ring-bytes', '256MiB'],
-      env: { BROKER_FAILPOINTS: 'raft.after-apply=sleep:3000@2' },
+      env: { BROKER_FAILPOINTS: `raft.before-append=sleep:3000@${SYNCS_OF_START + 1}` },
     });
     const clients = Array.from({ length: 4 }, () => new BrokerClient(broker.address, { timeoutMs: 30_000 }));
     const request = encodePublish({ subject: 't.flow.flood', body: Buffer.alloc(MIB - 1_024, 7) });

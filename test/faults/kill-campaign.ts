@@ -1,5 +1,6 @@
 /** kill -9 again and again, under load and while starting, on one data folder; then everything is read back and judged. */
-import { rmSync } from 'node:fs';
+import { readdirSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { BrokerProcess, BrokerStartError, makeDataDirectory } from '../support/broker.ts';
 import { type Counts, History, type Violation } from '../support/checker.ts';
@@ -23,6 +24,8 @@ const STREAMS_TIMEOUT_MS = 20_000;
 
 interface RunOutcome {
   readonly plan: KillPlan;
+  /** Those of `plan.firstStarts` at which the broker ended. */
+  readonly firstStartsReached: readonly string[];
   /** The failpoint ended the broker, not we. */
   readonly reached: boolean;
   readonly killedInRecovery: boolean;
@@ -63,6 +66,10 @@ class FolderRun {
   }
 
   async #oneRun(plan: KillPlan): Promise<void> {
+    const firstStartsReached: string[] = [];
+    for (const site of plan.firstStarts) {
+      if (await this.#dieInFirstStart(site)) firstStartsReached.push(site);
+    }
     const died = await this.#loadUntilDeath(plan);
     let killedInRecovery = false;
     if (plan.recoveryKillMs !== null) {
@@ -72,8 +79,30 @@ class FolderRun {
       await this.#broker.kill();
     }
     const readyMs = await this.#broker.restart();
-    this.#outcomes.push({ plan, reached: died === 'failpoint', killedInRecovery, readyMs });
+    this.#outcomes.push({ plan, firstStartsReached, reached: died === 'failpoint', killedInRecovery, readyMs });
     await this.#withClient((client) => this.#history.readBack(reader(client), { from: 'last' }));
+  }
+
+  /** On an empty folder: the start ends at the site, or after it; what it leaves behind must not keep the next one from starting. */
+  async #dieInFirstStart(site: string): Promise<boolean> {
+    await this.#broker.kill();
+    for (const name of readdirSync(this.#broker.dataDir)) rmSync(join(this.#broker.dataDir, name), { recursive: true });
+    this.#broker.launch({ env: { BROKER_FAILPOINTS: `${site}=kill@1` } });
+    const reached = await this.#readyOrKilled();
+    await this.#broker.restart();
+    await this.#broker.kill();
+    return reached;
+  }
+
+  /** True if the armed broker killed itself before it was ready. */
+  async #readyOrKilled(): Promise<boolean> {
+    try {
+      await this.#broker.ready();
+      return false;
+    } catch (error) {
+      if (error instanceof BrokerStartError && error.exit?.signal === 'SIGKILL') return true;
+      throw error;
+    }
   }
 
   /** Starts the broker, armed or not, lets the load run and resolves when the process is dead and every call answered. */
@@ -83,14 +112,8 @@ class FolderRun {
     if (!this.#broker.running) {
       const spec = failpoint === null ? '' : `${failpoint.site}=kill@${failpoint.hit}`;
       this.#broker.launch({ env: { BROKER_FAILPOINTS: spec } });
-      try {
-        await this.#broker.ready();
-      } catch (error) {
-        // A site of the start-up kills before there is anything to load.
-        if (failpoint !== null && error instanceof BrokerStartError && error.exit?.signal === 'SIGKILL')
-          return 'failpoint';
-        throw error;
-      }
+      // A site of the start-up kills before there is anything to load.
+      if (await this.#readyOrKilled()) return 'failpoint';
     }
     this.#load.start(this.#broker.address, `kill.run.${run}`);
     const ended = await Promise.race([sleep(delayMs, null), this.#broker.exited]);
@@ -160,16 +183,24 @@ function describePlan({ delayMs, failpoint, recoveryKillMs }: KillPlan): string 
 
 function summarize(folders: readonly FolderOutcome[], sites: readonly string[], seed: number): CampaignResult {
   const runs = folders.flatMap((folder) => folder.runs);
-  const reachedSites = new Set(runs.filter((run) => run.reached).map((run) => run.plan.failpoint?.site));
-  const triedSites = new Set(runs.flatMap((run) => (run.plan.failpoint === null ? [] : [run.plan.failpoint.site])));
+  const reachedAt = runs.flatMap(({ reached, plan, firstStartsReached }) =>
+    reached && plan.failpoint !== null ? [...firstStartsReached, plan.failpoint.site] : firstStartsReached,
+  );
+  const reachedSites = new Set(reachedAt);
+  const triedSites = new Set(
+    runs.flatMap(({ plan }) =>
+      plan.failpoint === null ? plan.firstStarts : [...plan.firstStarts, plan.failpoint.site],
+    ),
+  );
+  const killedInRecovery = runs.filter((run) => run.killedInRecovery).length;
   const sum = (pick: (counts: Counts) => number): number =>
     folders.reduce((total, { counts }) => total + pick(counts), 0);
   const ready = runs.map((run) => run.readyMs).toSorted((a, b) => a - b);
   const row: CampaignRow = {
     seed,
-    kills: runs.length + runs.filter((run) => run.killedInRecovery).length,
-    'at failpoints': runs.filter((run) => run.reached).length,
-    'while starting': runs.filter((run) => run.killedInRecovery).length,
+    kills: runs.length + killedInRecovery + runs.reduce((sum, run) => sum + run.plan.firstStarts.length, 0),
+    'at failpoints': reachedAt.length,
+    'while starting': killedInRecovery,
     acked: sum((counts) => counts.acked),
     'unknown, stored': sum((counts) => counts.unknownStored),
     unknown: sum((counts) => counts.unknown),

@@ -2,6 +2,7 @@
 import { join } from 'node:path';
 import { Prng } from '../../src/base/prng.ts';
 import { BrokerStartError } from '../support/broker.ts';
+import { CallError } from '../support/client.ts';
 import { PowerCutDisk } from '../support/power-cut.ts';
 import type { Campaign, CampaignOptions, CampaignResult } from './campaign.ts';
 import { FaultRig, pause, within } from './rig.ts';
@@ -29,6 +30,14 @@ export interface PowerCutOutcome {
   readonly exitCodes: readonly (number | null)[];
 }
 
+/** A broker that does not start any more, or has forgotten a producer whose next message it is sent, has lost what it acknowledged. */
+function asLoss(error: unknown): string {
+  if (error instanceof BrokerStartError || (error instanceof CallError && error.reason === 'SEQUENCE_UNKNOWN')) {
+    return error.message;
+  }
+  throw error;
+}
+
 export async function powerCuts({ cuts, seed, flags = [], under }: PowerCutPlan): Promise<PowerCutOutcome> {
   using disk = PowerCutDisk.create({ bytes: DISK_BYTES });
   await using rig = await FaultRig.create({ dataDir: join(disk.path, 'data'), flags }, seed);
@@ -45,16 +54,16 @@ export async function powerCuts({ cuts, seed, flags = [], under }: PowerCutPlan)
     await rig.broker.kill();
     await rig.load.stop();
     disk.restore();
-    try {
-      await rig.broker.restart();
-    } catch (error) {
-      if (!(error instanceof BrokerStartError)) throw error;
-      return { violations: [`after cut ${cut + 1}: ${error.message}`], acked: 0, unknown: 0, exitCodes };
-    }
+    const lost = await rig.broker.restart().then(() => null, asLoss);
+    if (lost !== null) return { violations: [`after cut ${cut + 1}: ${lost}`], acked: 0, unknown: 0, exitCodes };
   }
-  const { violations, counts } = await rig.judge();
+  const judged = await rig.judge().catch((error: unknown) => ({ ...rig.history.judge(), lost: asLoss(error) }));
+  const { violations, counts } = judged;
   return {
-    violations: violations.map(({ rule, subject, id, detail }) => `${rule}: ${subject} id ${id}: ${detail}`),
+    violations: [
+      ...('lost' in judged ? [judged.lost] : []),
+      ...violations.map(({ rule, subject, id, detail }) => `${rule}: ${subject} id ${id}: ${detail}`),
+    ],
     acked: counts.acked,
     unknown: counts.unknown + counts.unknownStored,
     exitCodes,

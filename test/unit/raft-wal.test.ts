@@ -286,6 +286,7 @@ test('entries keep their bytes when the log is longer than what is read at a tim
   first.wal.close();
   const second = openWal(dir, options);
   assert.equal(second.state.entries.length, 20);
-  for (const { index, data: bytes } of second.state.entries) assert(data(index).equals(bytes), `entry ${index} has other bytes`);
+  for (const { index, data: bytes } of second.state.entries)
+    assert(data(index).equals(bytes), `entry ${index} has other bytes`);
   second.wal.close();
 });

@@ -22,6 +22,7 @@ import type { Done, Engine } from '../../grpc/engine.ts';
 import { StatusBook, statusCodeOf } from '../../grpc/status.ts';
 import {
   CREDIT_BYTES,
+  DELIVERY_EXTRA_BYTES,
   FETCH_HEADER,
   INFO_HEADER,
   PUBLISH_HEADER,
@@ -151,7 +152,7 @@ export class Dispatcher implements Engine, SubscriptionPort {
     }
     const link = this.#links[route.shard] as ShardLink;
     const length = PUBLISH_HEADER + request.length;
-    if (length > link.payload.recordBytesMax) {
+    if (length > link.payload.recordBytesMax - DELIVERY_EXTRA_BYTES) {
       // No valid request is that long (config/rules.ts): it is over a limit, or padded with fields that nobody knows.
       const fault = scanPublish(request, 0, request.length, this.#publishScan, this.#limits.scan);
       this.#refuse(Method.PUBLISH, fault ?? 'MESSAGE_TOO_LARGE', done);

@@ -7,7 +7,7 @@ import { Credit, RUN_HEADER, runLayout, ToMain } from '../link.ts';
 import type { MainPort } from './main-port.ts';
 import type { ActiveSubject, Unresolved } from './subjects.ts';
 
-/** A run is sent when it holds this many bytes. */
+/** A run is sent when it holds this many bytes, or a quarter of its ring if that is less. */
 const RUN_BYTES = 128 * 1024;
 /** Read from the store at a time for one reader. */
 const READ_BYTES = 256 * 1024;
@@ -28,6 +28,7 @@ export class Delivery {
   readonly #main: MainPort;
   readonly #onProgress: () => void;
   readonly #onDamage: (subject: ActiveSubject, id: number) => void;
+  readonly #runBytes: number;
   readonly #members = new Map<number, Member>();
   readonly #view = new BatchView();
   /** Subjects with something to read from the store. */
@@ -44,6 +45,7 @@ export class Delivery {
   ) {
     this.#store = store;
     this.#main = main;
+    this.#runBytes = Math.min(RUN_BYTES, main.payload.capacityBytes / 4);
     this.#onProgress = onProgress;
     this.#onDamage = onDamage;
   }
@@ -334,7 +336,7 @@ export class Delivery {
       view.next();
       if (isExpired(view, now)) continue;
       const entry = FRAME_HEADER_BYTES + encodedDeliveryBytes(view, id, subject.length);
-      if (count > 0 && bytes + entry > RUN_BYTES) break;
+      if (count > 0 && bytes + entry > this.#runBytes) break;
       bytes += entry;
       count += 1;
     }

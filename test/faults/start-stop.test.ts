@@ -1,0 +1,136 @@
+/** Starts that must be refused, and stops under load, of real broker processes. */
+import assert from 'node:assert/strict';
+import { cpSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, it } from 'node:test';
+import { BrokerProcess, BrokerStartError, type RestartOptions } from '../support/broker.ts';
+import { temporaryFolder } from '../support/temporary.ts';
+import { FaultRig, type LogLine, logLines, pause, within } from './rig.ts';
+
+/** Starts it and expects that it ends by itself with exit code 1; returns the last error of its log. */
+async function refusedStart(broker: BrokerProcess, options: RestartOptions = {}): Promise<LogLine> {
+  const failure = await broker.restart(options).then(
+    () => null,
+    (error: unknown) => error,
+  );
+  assert.ok(failure instanceof BrokerStartError, 'it has started');
+  assert.deepEqual(failure.exit, { code: 1, signal: null }, failure.message);
+  const last = logLines(broker.logs).findLast(({ level }) => level === 'error');
+  assert.ok(last !== undefined, broker.logs);
+  return last;
+}
+
+/** Every file below a folder with its content. */
+function contents(folder: string): Map<string, string> {
+  const names = readdirSync(folder, { recursive: true, encoding: 'utf8' }).sort();
+  const files = names.filter((name) => statSync(join(folder, name)).isFile());
+  return new Map(files.map((name) => [name, readFileSync(join(folder, name)).toString('latin1')]));
+}
+
+describe('a second broker on a data directory', () => {
+  it('[R31] ends with DATA_DIRECTORY_LOCKED and exit code 1 and changes nothing; kill -9 of the first frees the directory at once', async () => {
+    await using rig = await FaultRig.start();
+    rig.startLoad();
+    await pause(300);
+    await rig.load.stop();
+    // Closes follow within 50 ms; then an idle broker writes nothing.
+    await pause(300);
+    const before = contents(rig.broker.dataDir);
+    await using second = await BrokerProcess.create({ dataDir: rig.broker.dataDir, flags: ['--log-format', 'json'] });
+    const { reason, message } = await refusedStart(second);
+    assert.equal(reason, 'DATA_DIRECTORY_LOCKED');
+    assert.match(message, /in use by another process/);
+    assert.deepEqual(contents(rig.broker.dataDir), before);
+    assert.equal(rig.broker.running, true);
+    await rig.broker.kill();
+    await second.restart();
+    await second.kill();
+    await rig.broker.restart();
+    await rig.assertKept(20);
+  });
+});
+
+describe('a start that is refused', () => {
+  it('by a Raft log from an older copy than the segments: STORE_AHEAD_OF_LOG and exit code 1; with the right log it starts, and nothing is lost', async (t) => {
+    const copies = temporaryFolder(t);
+    await using rig = await FaultRig.start();
+    const raft = join(rig.broker.dataDir, 'raft');
+    rig.startLoad();
+    await pause(300);
+    await rig.broker.kill();
+    await rig.load.stop();
+    cpSync(raft, join(copies, 'older'), { recursive: true });
+    await rig.broker.restart();
+    rig.startLoad();
+    await pause(300);
+    await rig.broker.kill();
+    await rig.load.stop();
+    cpSync(raft, join(copies, 'newer'), { recursive: true });
+    rmSync(raft, { recursive: true });
+    cpSync(join(copies, 'older'), raft, { recursive: true });
+    const { reason, error } = await refusedStart(rig.broker);
+    assert.equal(reason, 'STORE_AHEAD_OF_LOG');
+    assert.match(error, /the store has id \d+ of subject "[^"]+", but the log has given ids up to \d+ only/);
+    rmSync(raft, { recursive: true });
+    cpSync(join(copies, 'newer'), raft, { recursive: true });
+    await rig.broker.restart();
+    await rig.assertKept(20);
+  });
+
+  it('by a clock more than 24 h ahead of the log: CLOCK_AHEAD and exit code 1, unless it is accepted', async () => {
+    await using rig = await FaultRig.start();
+    rig.startLoad();
+    await pause(200);
+    await rig.broker.kill();
+    await rig.load.stop();
+    // Nothing but the clock of the process is moved: the code under test reads Date.now() alone.
+    const source = `const now = Date.now; Date.now = () => now() + ${25 * 60 * 60 * 1000};`;
+    const env = { NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(source)}` };
+    const { reason, error } = await refusedStart(rig.broker, { env });
+    assert.equal(reason, 'CLOCK_AHEAD');
+    assert.match(error, /--accept-clock/);
+    // As it was: with the right clock it starts and publishes with the right times.
+    await rig.broker.restart();
+    await rig.assertKept(5);
+    await rig.broker.restart({ env, flags: ['--accept-clock', '--log-format', 'json'] });
+  });
+});
+
+describe('SIGTERM under load', () => {
+  it('answers what is in flight and exits with 0; every message that was acknowledged is there after a start', async () => {
+    await using rig = await FaultRig.start();
+    for (let round = 0; round < 2; round++) {
+      rig.startLoad();
+      await pause(300);
+      const { code, signal } = await rig.broker.stop(10_000);
+      assert.deepEqual({ code, signal }, { code: 0, signal: null }, rig.broker.logs);
+      await rig.load.stop();
+      assert.equal(rig.lines.at(-1)?.message, 'stopped');
+      await rig.broker.restart();
+    }
+    await rig.assertKept(30);
+  });
+
+  it('a second one, later, ends a broker that is still draining at once', async () => {
+    // Every sync takes so long that the drain cannot be over before the second signal.
+    await using rig = await FaultRig.start({ env: { BROKER_FAILPOINTS: 'segment.sync=sleep:2500' } });
+    rig.startLoad();
+    await pause(400);
+    process.kill(rig.broker.pid, 'SIGTERM');
+    await pause(600);
+    assert.equal(rig.broker.running, true, 'it was over already');
+    const asked = performance.now();
+    process.kill(rig.broker.pid, 'SIGTERM');
+    assert.notEqual(await within(rig.broker.exited, 1_500), null, 'it still runs');
+    assert.ok(performance.now() - asked < 1_500);
+    await rig.load.stop();
+    await rig.broker.restart({ env: { BROKER_FAILPOINTS: '' } });
+    await rig.assertKept(1);
+  });
+
+  it('[W1] a Raft thread that dies on the way down is no good end: exit code 70, and no process that stays', async () => {
+    await using rig = await FaultRig.start({ env: { BROKER_FAILPOINTS: 'raft.close=throw' } });
+    process.kill(rig.broker.pid, 'SIGTERM');
+    assert.deepEqual(await within(rig.broker.exited, 5_000), { code: 70, signal: null }, rig.broker.logs);
+  });
+});
