@@ -18,6 +18,8 @@ export function seen(message: Message) {
 }
 
 export class Tally {
+  /** Records that were sent at least once. */
+  published = 0;
   acked = 0;
   delivered = 0;
   /** Calls that ended without an answer: nobody knew what had become of the record. */
@@ -26,7 +28,10 @@ export class Tally {
   refused = 0;
 }
 
-/** Publishes its lines one after the other under its own producer id; a line without answer is sent again with its sequence. */
+/**
+ * Publishes its lines one after the other under its own producer id; a line without answer is sent again with its sequence. Once `over` is
+ * aborted it begins no other line.
+ */
 export async function produce(
   producer: string,
   lines: readonly Line[],
@@ -34,10 +39,13 @@ export async function produce(
     readonly client: BrokerClient;
     readonly history: History;
     readonly tally: Tally;
+    readonly over: AbortSignal;
   },
 ): Promise<void> {
-  const { client, history, tally } = shared;
+  const { client, history, tally, over } = shared;
   for (const [index, line] of lines.entries()) {
+    if (over.aborted) return;
+    tally.published += 1;
     const sequence = index + 1;
     const body = Buffer.from(line.text);
     const headers = [{ key: 'line', value: Buffer.from(String(line.number)) }];

@@ -1,6 +1,7 @@
 /** Composition root of the server: opens what is needed in order, and closes it in the opposite order. */
 import { randomUUID } from 'node:crypto';
 import { join } from 'node:path';
+import { logVerbosity, setLogVerbosity } from '@grpc/grpc-js';
 import { armFailpoints } from './base/failpoint.ts';
 import { formatEndpoint } from './config/endpoint.ts';
 import { failpointSpec } from './config/environment.ts';
@@ -43,6 +44,8 @@ const OPEN_ALLOTMENTS_MAX = 1_000_000;
 
 /** Runs a broker until it is told to stop; resolves with the exit code. */
 export async function serve(config: Config): Promise<number> {
+  // grpc-js writes to stderr by itself what we log with its reason.
+  setLogVerbosity(logVerbosity.NONE);
   const logger = createLogger({ level: config.log.level, format: config.log.format, destination: 'stdout' });
   const broker = new Broker(config, logger);
   const signals = watchSignals(logger);
@@ -310,6 +313,7 @@ class Broker {
       admin,
       limits,
       maxConnectionAgeMs: grpc.maxConnectionAgeMs,
+      log: this.#logger,
     });
     await listening('grpc.listen', this.#grpc.listen(grpc.listen));
   }

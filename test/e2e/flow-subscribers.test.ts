@@ -8,7 +8,7 @@ import { follow, Metrics, MIB, numbered, pause, peakRss, publishAll, range, rssO
 const RESOURCE_EXHAUSTED = 8;
 
 describe('a subscriber that never reads', () => {
-  it('[F2] costs at most 64 MiB while 112 MiB go past it in bodies of 256 KiB, and delays nobody for ever', {
+  it('[F2] costs at most 64 MiB while 96 MiB go past it in bodies of 256 KiB, and delays nobody for ever', {
     timeout: 60_000,
   }, async () => {
     await using broker = await startBroker({
@@ -30,11 +30,11 @@ describe('a subscriber that never reads', () => {
       reader.subscription.cancel();
       return peak;
     };
-    const without = await run('t.flow.alone', 192);
+    const without = await run('t.flow.alone', 96);
     const stalled = follow(stalledClient, 't.flow.stalled', { at: 'new' });
     await stalled.live;
     stalled.subscription.pause();
-    const count = 448;
+    const count = 384;
     const beside = await run('t.flow.stalled', count);
     await until(
       async () => (await Metrics.of(broker)).sum('active_subscribers') === 1,
@@ -101,16 +101,16 @@ describe('a subscriber that never reads', () => {
   it('[F3] one that takes a little now and then, less than a buffer in the time of a stall, is not cut', {
     timeout: 60_000,
   }, async () => {
-    await using broker = await startBroker({ flags: ['--shards', '1', '--subscribe-stall-timeout', '2s'] });
+    await using broker = await startBroker({ flags: ['--shards', '1', '--subscribe-stall-timeout', '1s'] });
     const client = new BrokerClient(broker.address);
     const subject = 't.flow.little';
     const count = 160;
     await publishAll(count, 8, (n) => client.publish({ subject, body: numbered(n, 128 << 10) }));
     const reader = follow(client, subject, { at: 'earliest' });
-    // A message, then nothing for a while: in 2 s far less than the 1 MiB that the server may have waiting.
+    // A message, then nothing for a while: in 1 s far less than the 1 MiB that the server may have waiting.
     reader.hooks.onMessage = () => {
       reader.subscription.pause();
-      const waits = reader.ids.length > 40 ? 0 : 120;
+      const waits = reader.ids.length > 24 ? 0 : 100;
       setTimeout(() => reader.subscription.resume(), waits);
     };
     await until(

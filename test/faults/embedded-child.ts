@@ -3,7 +3,7 @@
  *
  *   node embedded-child.ts '{"dir": …, "groups": 20, "bytes": 100}'
  *
- * Prints `ack BASE` per durable group, `refused REASON`, `read N` for what can be read at the end. A fatal error ends the process as a thread
+ * Prints `ack BASE TIME` (process.hrtime) per durable group, `refused REASON`, `read N` for what can be read at the end. A fatal error ends the process as a thread
  * entry does it: at once, code 70, one line on stderr.
  */
 import { rmSync, writeSync } from 'node:fs';
@@ -74,7 +74,7 @@ async function run(options: ChildOptions): Promise<void> {
   for (const last = base + options.groups; base < last; base++) {
     const at = base;
     const append = store.append(childGroup(at, options.bytes)).then(
-      () => say(`ack ${at}`),
+      () => say(`ack ${at} ${process.hrtime.bigint()}`),
       async (error: unknown) => {
         if (!(error instanceof BrokerError)) return die(error);
         say(`refused ${error.reason} ${at}`);

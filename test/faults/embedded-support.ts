@@ -14,6 +14,8 @@ const CHILD = fileURLToPath(new URL('./embedded-child.ts', import.meta.url));
 export interface Said {
   readonly lines: readonly string[];
   readonly acked: readonly number[];
+  /** Of these, what was said before an instant of process.hrtime (PowerCutDisk.cut). */
+  ackedBefore(time: bigint): number[];
   readonly errors: string;
   readonly exitCode: number | null;
   /** From the first line on stderr to the exit, ms. */
@@ -72,8 +74,11 @@ function follow(child: ChildProcess): Running {
     async finished() {
       const [exitCode] = (await closed) as [number | null];
       const dyingMs = dyingSince === 0 ? 0 : performance.now() - dyingSince;
-      const acked = lines().flatMap((line) => (line.startsWith('ack ') ? [Number(line.slice(4))] : []));
-      return { lines: lines(), acked, errors, exitCode, dyingMs };
+      const acks = lines().flatMap((line) => (line.startsWith('ack ') ? [line.split(' ')] : []));
+      const acked = acks.map((ack) => Number(ack[1]));
+      const ackedBefore = (time: bigint): number[] =>
+        acks.filter((ack) => BigInt(ack[2] ?? 0) < time).map((ack) => Number(ack[1]));
+      return { lines: lines(), acked, ackedBefore, errors, exitCode, dyingMs };
     },
   };
 }

@@ -46,6 +46,8 @@ export class KillLoad {
   readonly unknownReasons = new Set<string>();
   /** Of the acknowledged publishes: when the one that was sent last was sent, in epoch ms. */
   lastAckedSentAt = 0;
+  /** When the last acknowledgement came, in epoch ms. */
+  lastAckAt = 0;
   readonly refusals = new Map<string, number>();
   #clients: BrokerClient[] = [];
   #loops: Promise<void>[] = [];
@@ -168,6 +170,7 @@ export class KillLoad {
       const id = await client.publish({ subject, body, headers, ...producer });
       this.#history.endAttempt(attempt, { outcome: 'ok', id });
       this.lastAckedSentAt = Math.max(this.lastAckedSentAt, sentAt);
+      this.lastAckAt = Date.now();
       this.#acked.push({ subject, id });
       return true;
     } catch (error) {

@@ -5,7 +5,7 @@ import { describe, it } from 'node:test';
 import { runKillCampaign } from './kill-campaign.ts';
 import { failpointSites, planKills } from './kill-plan.ts';
 
-const RUNS = 12;
+const RUNS = 8;
 
 describe('kill -9', () => {
   it(`nothing acknowledged is lost, no id has two contents, every id is a message or void, in ${RUNS} kills at random instants and failpoints [R25] [R27] [S11] [R4]`, async (t) => {

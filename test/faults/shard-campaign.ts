@@ -19,7 +19,7 @@ export const DEATHS: readonly Death[] = [
 const HEAP_FLAGS = ['--max-old-space-size=96'];
 /** The broker gives up after 20 deaths in a minute (src/workers/shard-pool.ts): it is started anew before that. */
 const DEATHS_A_PROCESS = 12;
-const LOAD_MS_MAX = 30_000;
+const LOAD_MS_MAX = 20_000;
 
 export interface ShardDeaths {
   readonly deaths: number;
@@ -47,12 +47,17 @@ export async function shardDeaths(death: Death, deaths: number, seed: number): P
   rig.startLoad({ witness: true });
   const until = performance.now() + LOAD_MS_MAX;
   const died = (line: LogLine): boolean => line.message.startsWith('a shard thread died');
-  while (rig.lines.filter(died).length < deaths && rig.broker.running && performance.now() < until) await pause(20);
+  const isUp = ({ message }: LogLine): boolean => message === 'shard is up';
+  const isOver = (): boolean =>
+    rig.lines.filter(died).length >= deaths &&
+    rig.lines.findLast((line) => died(line) || isUp(line))?.message === 'shard is up';
+  while (!isOver() && rig.broker.running && performance.now() < until) await pause(20);
   if (!rig.broker.running) throw new Error(`the broker ended with its shard\n${rig.broker.logs}`);
+  if (!isOver()) throw new Error(`too few deaths, or a shard that was not replaced\n${rig.broker.logs}`);
   await rig.load.stop();
   await rig.catchUp();
   const lines = rig.lines;
-  const up = lines.filter(({ message }) => message === 'shard is up');
+  const up = lines.filter(isUp);
   const replacedMs = lines.flatMap((line) => {
     const next = died(line) ? up.find(({ at }) => at >= line.at) : undefined;
     return next === undefined ? [] : [next.at - line.at];

@@ -21,10 +21,22 @@ export interface SyncCall {
 export class Strace implements Disposable {
   readonly #folder = mkdtempSync(join(tmpdir(), 'strace-'));
 
-  /** What to start the broker under. -D: strace is the grandchild, so the pid and the exit code are the broker's own. */
-  under(inject: string): string[] {
+  /** What to start the broker under; with `onlyPath` calls on other files are left alone. -D: strace is the grandchild, so the pid and the exit code are the broker's own. */
+  under(inject: string, onlyPath?: string): string[] {
     const output = ['-q', '-ttt', '-o', join(this.#folder, 'calls')];
-    return ['strace', '-D', '-f', '--seccomp-bpf', ...output, '-e', `trace=${SYNCS}`, '-e', `inject=${inject}`];
+    const path = onlyPath === undefined ? [] : ['-P', onlyPath];
+    return [
+      'strace',
+      '-D',
+      '-f',
+      '--seccomp-bpf',
+      ...output,
+      ...path,
+      '-e',
+      `trace=${SYNCS}`,
+      '-e',
+      `inject=${inject}`,
+    ];
   }
 
   get #lines(): string[] {

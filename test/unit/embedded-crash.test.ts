@@ -224,6 +224,45 @@ test('[S6] a chunk of another segment, whole in itself, is not read as this one'
   }
 });
 
+test('[S6] the last group replaced by that of another segment costs that group, not the one before', async () => {
+  const { disk, ends } = await written(3);
+  const { disk: other } = await written(3);
+  const [, second = 0, third = 0] = ends;
+  const found = disk.copy();
+  other.bytes(PATH).copy(found.bytes(PATH), second, second, third);
+  const rig = rigOn(found);
+  assert.deepEqual(await groupsIn(rig.open()), ['group 0', 'group 1']);
+  assert.deepEqual(
+    rig.report?.damages.map(({ damage }) => [damage.what, damage.position]),
+    [['foreign', second]],
+  );
+});
+
+test('[S5] any of the sectors of the last group lost: torn and cut, unless nothing but right zeros was lost', async () => {
+  const disk = new MemoryDisk();
+  const store = rigOn(disk).open();
+  await store.append(group(0));
+  const start = disk.size(PATH);
+  const body = Buffer.alloc(2500, 7);
+  body.fill(0, 700, 1900);
+  await store.append([dataBatch(B, [{ body, headers: [], expirationSeconds: 0 }], { base: 2 })]);
+  const whole = Buffer.from(disk.bytes(PATH));
+  const sectors = (whole.length - start) / 512;
+  assert.ok(sectors >= 5);
+  for (let lost = 0; lost < 1 << sectors; lost++) {
+    const found = disk.copy();
+    const bytes = found.bytes(PATH);
+    for (let i = 0; i < sectors; i++) if ((lost >> i) & 1) bytes.fill(0, start + i * 512, start + (i + 1) * 512);
+    const isWhole = bytes.equals(whole);
+    const rig = rigOn(found);
+    const again = rig.open();
+    assert.deepEqual(rig.report?.damages, [], `sectors ${lost.toString(2)}`);
+    assert.equal(rig.report?.torn.length, isWhole ? 0 : 1);
+    assert.equal(again.lookup(B, 2), isWhole ? 'data' : 'absent');
+    assert.equal(found.size(PATH), isWhole ? whole.length : start);
+  }
+});
+
 test('[S6] a batch swapped for another whole one of the same group is found at read and by the scan', async () => {
   const disk = new MemoryDisk();
   const store = rigOn(disk).open();
@@ -235,21 +274,32 @@ test('[S6] a batch swapped for another whole one of the same group is found at r
     const found = disk.copy();
     if (isSealed) sealLanes(found, '/segments');
     found.bytes(PATH).copy(found.bytes(PATH), first, first + length, first + 2 * length);
-    const again = rigOn(found).open();
+    const rig = rigOn(found);
+    const again = rig.open();
     assert.deepEqual(await damagedIds(again), ['alpha 1-2']);
     assert.deepEqual(await bodiesOf(again, A), ['body 2', 'body 3']);
+    if (!isSealed)
+      assert.deepEqual(
+        rig.report?.damages.map(({ damage }) => damage.what),
+        ['batch'],
+        'by the scan too',
+      );
   }
 });
 
 test('[S1][S3][S4] a power cut at every step of writing and rolling: what was acknowledged is there, every group is whole or absent', async () => {
   const groups = 6;
+  /** Two batches, four sectors. */
+  const wide = (i: number): SealedBatch[] => group(i).map((batch) => (batch.subject === B ? batch : longer(batch)));
+  const longer = (batch: SealedBatch): SealedBatch =>
+    dataBatch(A, [plain('x'.repeat(800)), plain('y'.repeat(700))], { base: batch.base });
   const run = async (disk: MemoryDisk): Promise<number> => {
     let acked = 0;
     // Three groups to a segment.
-    const rig = rigOn(disk, { segmentBytes: 2048 });
+    const rig = rigOn(disk, { segmentBytes: 7000 });
     try {
       const store = rig.open();
-      const appends = Array.from({ length: groups }, (_, i) => store.append(group(i)).then(() => (acked += 1)));
+      const appends = Array.from({ length: groups }, (_, i) => store.append(wide(i)).then(() => (acked += 1)));
       await Promise.all(appends);
       await store.close();
     } catch (error) {

@@ -12,6 +12,8 @@ export interface Run {
   readonly ends: Uint32Array;
   /** gRPC frames, one behind the other. */
   readonly frames: Buffer;
+  /** Bytes that it took of its reader's credit in the shard: the whole record but for the header. */
+  readonly cost: number;
 }
 
 /** Reads the record at `offset` of a ring. The copy is needed: the ring's space is given back when the round is done. */
@@ -32,6 +34,7 @@ export function takeRun(bytes: Uint8Array, view: DataView, offset: number, lengt
     ids,
     ends,
     frames,
+    cost: length - RUN_HEADER,
   };
 }
 

@@ -91,7 +91,7 @@ export class Subscriptions {
   readerRun(run: Run): void {
     const subscription = this.#byId.get(run.target);
     if (subscription === undefined) return;
-    subscription.spentCredit += run.frames.length;
+    subscription.spentCredit += run.cost;
     this.#offer(subscription, run);
     if (!subscription.stream.isFull) this.#refund(subscription);
   }
