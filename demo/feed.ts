@@ -5,7 +5,7 @@ import { type BrokerClient, CallError } from '../test/support/client.ts';
 import type { Header, Message } from '../test/support/wire.ts';
 import type { Line } from './flights.ts';
 
-const RETRY_MS = 20;
+const RETRY_MS = 50;
 
 /** What the checker knows a record by: its line number, and its bytes. */
 export function payloadOf(headers: readonly Header[], body: Buffer): Buffer {

@@ -201,7 +201,7 @@ function print(outcome: Outcome): void {
     ],
     [
       'kill -9',
-      `after ${outcome.ackedBeforeKill} acknowledgements; ${outcome.unanswered} calls were left without an answer and sent again`,
+      `after ${outcome.ackedBeforeKill} acknowledgements; ${outcome.unanswered} calls had no answer, most of them while it was down, and were sent again`,
     ],
     ['ready again', `${Math.round(outcome.readyAgainMs)} ms after the kill`],
     ['delivered live', `${outcome.delivered} to ${outcome.followers} subscribers, which went on where they stood`],

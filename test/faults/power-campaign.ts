@@ -18,6 +18,8 @@ export interface PowerCutPlan {
   readonly cuts: number;
   readonly seed: number;
   readonly flags?: readonly string[];
+  /** The load runs at least so long before a cut; default 150. */
+  readonly loadMsMin?: number;
   /** What the broker under load is started under, such as strace. The starts between are always plain. */
   readonly under?: readonly string[];
 }
@@ -38,7 +40,13 @@ function asLoss(error: unknown): string {
   throw error;
 }
 
-export async function powerCuts({ cuts, seed, flags = [], under }: PowerCutPlan): Promise<PowerCutOutcome> {
+export async function powerCuts({
+  cuts,
+  seed,
+  flags = [],
+  loadMsMin = LOAD_MS_MIN,
+  under,
+}: PowerCutPlan): Promise<PowerCutOutcome> {
   using disk = PowerCutDisk.create({ bytes: DISK_BYTES });
   await using rig = await FaultRig.create({ dataDir: join(disk.path, 'data'), flags }, seed);
   const prng = new Prng(seed);
@@ -47,7 +55,7 @@ export async function powerCuts({ cuts, seed, flags = [], under }: PowerCutPlan)
   for (let cut = 0; cut < cuts; cut++) {
     if (under !== undefined) await rig.broker.restart({ under });
     rig.startLoad();
-    await pause(LOAD_MS_MIN + prng.nextBelow(LOAD_MS_SPREAD));
+    await pause(loadMsMin + prng.nextBelow(LOAD_MS_SPREAD));
     disk.cut();
     const exit = await within(rig.broker.exited, DYING_MS);
     exitCodes.push(exit?.code ?? null);

@@ -33,7 +33,11 @@ describe('the power of the disk is cut under load', () => {
   it('[S3] while every fdatasync begins 40 ms late and comes back 40 ms after it is done: nothing that was written meanwhile is acknowledged with it', async (t) => {
     if (!requireTool(t, 'loop-devices') || !requireTool(t, 'strace')) return;
     using strace = new Strace();
-    await assertNothingLost(t, { cuts: 1, under: strace.under('fdatasync:delay_enter=40000:delay_exit=40000') });
+    await assertNothingLost(t, {
+      cuts: 1,
+      loadMsMin: 1_000,
+      under: strace.under('fdatasync:delay_enter=40000:delay_exit=40000'),
+    });
   });
 
   it('[S1, R4] with syncs that only say they were done the same harness finds that acknowledged messages are lost', async (t) => {

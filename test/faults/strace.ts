@@ -43,11 +43,22 @@ export class Strace implements Disposable {
     return readFileSync(join(this.#folder, 'calls'), 'utf8').split('\n');
   }
 
-  /** The calls so far, in order. */
+  /** The calls so far that came back, in that order. */
   syncs(): SyncCall[] {
-    return this.#lines
-      .filter((line) => /f(data)?sync\(/.test(line))
-      .map((line) => ({ at: timeOf(line), injected: line.includes('(INJECTED)') }));
+    /** By thread: when the call began that another thread's line has cut in two. */
+    const begun = new Map<string, number>();
+    const calls: SyncCall[] = [];
+    for (const line of this.#lines) {
+      if (!/f(data)?sync(\(| resumed)/.test(line)) continue;
+      const thread = line.slice(0, line.indexOf(' '));
+      if (line.includes('<unfinished')) {
+        begun.set(thread, timeOf(line));
+        continue;
+      }
+      const at = line.includes(' resumed') ? (begun.get(thread) ?? timeOf(line)) : timeOf(line);
+      calls.push({ at, injected: line.includes('(INJECTED)') });
+    }
+    return calls;
   }
 
   /** Epoch ms at which the last thread had gone; 0 if none has. */

@@ -51,7 +51,7 @@ describe('call table', () => {
 
   it('gives every open call a number of its own and answers the right one, in any order of ends', () => {
     fc.assert(
-      fc.property(fc.array(fc.nat({ max: 20 }), { maxLength: 200 }), (steps) => {
+      fc.property(fc.array(fc.nat({ max: 20 }), { maxLength: 200, size: 'max' }), (steps) => {
         const table = new CallTable(8);
         const open = new Map<number, { done: () => void; bytes: number; shard: number }>();
         for (const value of steps) {
@@ -142,7 +142,7 @@ describe('when waiting messages become a group', () => {
 
 describe('outbox', () => {
   it('[W7] keeps every record and their order over a ring that is full again and again', () => {
-    const lengths = fc.array(fc.integer({ min: 1, max: 400 }), { minLength: 1, maxLength: 120 });
+    const lengths = fc.array(fc.integer({ min: 1, max: 400 }), { minLength: 1, maxLength: 120, size: 'max' });
     const drains = fc.array(fc.boolean(), { minLength: 120, maxLength: 120 });
     fc.assert(
       fc.property(lengths, drains, (sizes, drainAfter) => {
