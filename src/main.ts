@@ -6,6 +6,7 @@ import { armFailpoints } from './base/failpoint.ts';
 import { formatEndpoint } from './config/endpoint.ts';
 import { failpointSpec } from './config/environment.ts';
 import type { Config } from './config/schema.ts';
+import { AnswerBudget } from './grpc/answer-budget.ts';
 import { createGrpcServer, type GrpcServer } from './grpc/server.ts';
 import { createDoorbell, Doorbell } from './shm/doorbell.ts';
 import {
@@ -32,6 +33,8 @@ import { ShardPool } from './workers/shard-pool.ts';
 
 /** Exit codes of the server (docs/operations.md). */
 const EXIT = { ok: 0, startFailed: 1, died: 70 } as const;
+/** How long the shards, and then the Raft thread, may take to finish what is on its way to the disk. */
+const STOP_MS = 5_000;
 /** Ctrl-C reaches a process that npm started twice, from the terminal and from npm: within this time it is one signal. */
 const ECHO_MS = 300;
 const OBSERVE_MS = 100;
@@ -52,7 +55,13 @@ export async function serve(config: Config): Promise<number> {
   try {
     await broker.start();
   } catch (error) {
-    if (!(error instanceof StartError)) throw error;
+    if (!(error instanceof StartError)) {
+      // A disk that fails, or a defect: what is open by now cannot be trusted to close, and must not keep the process.
+      const detail = error instanceof Error ? (error.stack ?? error.message) : String(error);
+      logger.error('the broker could not start', { reason: 'start_failed', error: detail });
+      logger.flush();
+      process.exit(EXIT.startFailed);
+    }
     logger.error(error.message, { reason: error.code });
     await broker.stop();
     logger.flush();
@@ -63,6 +72,7 @@ export async function serve(config: Config): Promise<number> {
   await broker.stop();
   logger.info('stopped');
   logger.flush();
+  if (broker.isStuck) process.exit(EXIT.ok);
   return EXIT.ok;
 }
 
@@ -99,6 +109,7 @@ class Broker {
   #admin: AdminServer | null = null;
   readonly #raftCounters = new RaftCounters();
   #grpc: GrpcServer | null = null;
+  #isStuck = false;
   #retention: RetentionKeeper | null = null;
   /** Why the node is not ready; empty when it is. */
   #notReady: string[] = ['starting'];
@@ -183,10 +194,28 @@ class Broker {
     await this.#grpc?.drain(Math.max(0, deadline - performance.now()));
   }
 
+  /** Waits no longer than `ms`: what does not end by itself is cut off by the end of the process, which is as safe as a crash. */
+  async #within(ms: number, what: string, stopped: Promise<void> | undefined): Promise<void> {
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<'late'>((resolve) => {
+      timer = setTimeout(() => resolve('late'), ms);
+    });
+    const outcome = await Promise.race([stopped, late]);
+    clearTimeout(timer);
+    if (outcome !== 'late') return;
+    this.#logger.error('something did not stop in time', { what, ms });
+    this.#isStuck = true;
+  }
+
+  /** True if a part did not stop: the process has to be ended. */
+  get isStuck(): boolean {
+    return this.#isStuck;
+  }
+
   async stop(): Promise<void> {
     this.#retention?.stop();
-    await this.#shards?.stop();
-    await this.#raft?.stop();
+    await this.#within(STOP_MS, 'the shards', this.#shards?.stop());
+    await this.#within(STOP_MS, 'the Raft thread', this.#raft?.stop());
     this.#loop.stopped = true;
     this.#bell?.poke();
     for (const timer of this.#timers) clearInterval(timer);
@@ -306,7 +335,9 @@ class Broker {
   }
 
   async #openGrpc(raft: RaftHandle, nodeId: string): Promise<void> {
-    const { limits, grpc } = this.#config;
+    const { limits, grpc, subscribe } = this.#config;
+    const answers = new AnswerBudget(limits.inFlightBytes, subscribe.stallTimeoutMs);
+    this.#timers.push(setInterval(() => answers.sweep(performance.now()), SWEEP_MS));
     const admin = new AdminService(this.#dispatcher, raft, this.#counters, this.#config, nodeId);
     this.#grpc = createGrpcServer({
       engine: this.#dispatcher,
@@ -314,6 +345,7 @@ class Broker {
       limits,
       maxConnectionAgeMs: grpc.maxConnectionAgeMs,
       log: this.#logger,
+      answers,
     });
     await listening('grpc.listen', this.#grpc.listen(grpc.listen));
   }

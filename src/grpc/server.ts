@@ -10,6 +10,7 @@ import { assert } from '../base/assert.ts';
 import type { Endpoint } from '../config/endpoint.ts';
 import type { Log } from '../telemetry/log.ts';
 import { type AdminPort, addAdmin } from './admin.ts';
+import type { AnswerBudget } from './answer-budget.ts';
 import type { Done, Engine } from './engine.ts';
 import {
   CONNECTION_WINDOW_BYTES,
@@ -36,6 +37,8 @@ export interface GrpcServerOptions {
   readonly limits: DoorLimits;
   /** 0 = connections are kept as long as the client likes. */
   readonly maxConnectionAgeMs: number;
+  /** Bounds the answers of Fetch that clients do not read; none in tests that need none. */
+  readonly answers?: AnswerBudget;
   /** Where defects of the admin service are told. */
   readonly log?: Pick<Log, 'error'>;
 }
@@ -97,7 +100,7 @@ export class GrpcServer {
       interceptors: [explainTooLarge],
     });
     setHttp2Options(this.#server);
-    this.#server.addService(BROKER_SERVICE, handlersOf(options.engine));
+    this.#server.addService(BROKER_SERVICE, handlersOf(options.engine, options.answers ?? null));
     addAdmin(this.#server, options.admin, (error) =>
       log?.error('a defect in the admin service', { error: String(error) }),
     );
@@ -158,13 +161,15 @@ export function createGrpcServer(options: GrpcServerOptions): GrpcServer {
 }
 
 /** Thin on purpose: a call that was cancelled before it got here costs nothing more. */
-function handlersOf(engine: Engine) {
+function handlersOf(engine: Engine, answers: AnswerBudget | null) {
   const unary =
-    (call: (request: Buffer, deadlineMs: number, done: Done) => void): handleUnaryCall<Buffer, Buffer> =>
+    (
+      call: (request: Buffer, deadlineMs: number, done: Done, handled: ServerUnaryCall<Buffer, Buffer>) => void,
+    ): handleUnaryCall<Buffer, Buffer> =>
     (handled: ServerUnaryCall<Buffer, Buffer>, callback: sendUnaryData<Buffer>): void => {
       if (wasCancelled(handled)) return;
       try {
-        call(handled.request, deadlineOf(handled.getDeadline()), callback as Done);
+        call(handled.request, deadlineOf(handled.getDeadline()), callback as Done, handled);
       } catch (defect) {
         callback(makeStatus('INTERNAL_ERROR', ''));
         escalate(defect);
@@ -172,7 +177,22 @@ function handlersOf(engine: Engine) {
     };
   return {
     publish: unary((request, deadlineMs, done) => engine.publish(request, deadlineMs, done)),
-    fetch: unary((request, deadlineMs, done) => engine.fetch(request, deadlineMs, done)),
+    fetch: unary((request, deadlineMs, done, handled) => {
+      if (answers === null) {
+        engine.fetch(request, deadlineMs, done);
+        return;
+      }
+      if (answers.isSpent) {
+        done(makeStatus('IN_FLIGHT_FULL', ''));
+        return;
+      }
+      engine.fetch(request, deadlineMs, (error, response) => {
+        // Many may have been asked for before the first answer was known to be large.
+        if (response !== undefined && !answers.tryHold(handled, response.length))
+          done(makeStatus('IN_FLIGHT_FULL', ''));
+        else done(error, response);
+      });
+    }),
     broadcast: unary((request, deadlineMs, done) => engine.broadcast(request, deadlineMs, done)),
     incIdx: unary((request, deadlineMs, done) => engine.incIdx(request, deadlineMs, done)),
     subscribe: (stream: ServerWritableStream<Buffer, Buffer>): void => {

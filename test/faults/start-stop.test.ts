@@ -77,6 +77,19 @@ describe('a start that is refused', () => {
     await rig.assertKept(20);
   });
 
+  it('[S2, W1] by EIO while torn ends of segments are cut: exit code 1, and no process that stays; the next start finds everything', async () => {
+    await using rig = await FaultRig.start();
+    rig.startLoad();
+    await pause(300);
+    await rig.broker.kill();
+    await rig.load.stop();
+    const { message, error } = await refusedStart(rig.broker, { env: { BROKER_FAILPOINTS: 'segment-seal.sync=eio' } });
+    assert.equal(message, 'the broker could not start');
+    assert.match(error, /cannot fdatasync .*\.seg: EIO/);
+    await rig.broker.restart({ env: { BROKER_FAILPOINTS: '' } });
+    await rig.assertKept(10);
+  });
+
   it('by a clock more than 24 h ahead of the log: CLOCK_AHEAD and exit code 1, unless it is accepted', async () => {
     await using rig = await FaultRig.start();
     rig.startLoad();

@@ -4,7 +4,7 @@ import type { DeliveryStream } from '../../grpc/delivery-stream.ts';
 import { frameOf } from '../../grpc/frame.ts';
 import { makeStatus } from '../../grpc/status.ts';
 import { DeliveryWindow } from '../../subscribe/delivery-window.ts';
-import { Credit } from '../link.ts';
+import { Credit, Start } from '../link.ts';
 import { firstFrom, type Run } from './run.ts';
 import { type StartPosition, SubjectGroup, Subscription } from './subscription.ts';
 
@@ -139,7 +139,7 @@ export class Subscriptions {
       if (subscription.group.shard !== shard) continue;
       const window = subscription.window;
       // A start that was not fixed yet is asked for again as it was.
-      const start = window === null ? subscription.start : { kind: 2, value: window.next };
+      const start = window === null ? subscription.start : { kind: Start.ID, value: window.next };
       subscription.spentCredit = 0;
       this.#port.subscribeAt(subscription, start, this.#limits.bufferBytes);
       if (window?.paused === true) this.#port.credit(subscription, Credit.PAUSE, window.next, 0);

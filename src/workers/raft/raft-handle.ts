@@ -129,6 +129,9 @@ export class RaftHandle {
   #die(reason: string, message: string): void {
     if (this.#dead) return;
     this.#dead = true;
+    // Nobody may wait for an answer that will never come.
+    for (const { resolve } of this.#waiting.values()) resolve({ kind: 'fatal', reason, message });
+    this.#waiting.clear();
     if (!this.#stopped) this.#events.onDeath(reason, message);
   }
 }

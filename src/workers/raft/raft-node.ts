@@ -79,6 +79,7 @@ export async function openRaftNode(
     electionTicks: Math.max(ELECTION_TICKS_MIN, Math.ceil(data.electionMs / data.heartbeatMs)),
   });
   const node = new RaftNode({
+    replayed: state.entries,
     core,
     storage,
     wal,
@@ -93,6 +94,8 @@ export async function openRaftNode(
 }
 
 interface Parts {
+  /** Entries behind the snapshot: they count towards the next one. */
+  readonly replayed: readonly { readonly data: Uint8Array }[];
   readonly core: RaftCore;
   readonly storage: MemoryRaftStorage;
   readonly wal: RaftWal;
@@ -134,6 +137,8 @@ export class RaftNode implements AllotSink {
 
   constructor(parts: Parts) {
     this.#onFatal = parts.onFatal;
+    this.#entriesSinceSnapshot = parts.replayed.length;
+    for (const { data } of parts.replayed) this.#bytesSinceSnapshot += data.length;
     this.#counters = parts.counters;
     this.machine = parts.machine;
     this.name = parts.name;

@@ -242,9 +242,15 @@ export class LookupPath {
         return;
       default: {
         const found = this.#store.findTime(subject.ref, request.value);
-        // Nothing stored that late: what comes next is the first message at or after that time.
-        if (!(found instanceof Promise)) this.#started(subject, request, Math.max(found ?? state.head + 1, first));
-        else void found.then((id) => this.#started(subject, request, Math.max(id ?? state.head + 1, first)));
+        // Not stored yet, but allotted: it is on its way, and belongs to this start if its time does.
+        const startAt = (id: number | null): number => Math.max(id ?? subject.firstInFlightSince(request.value), first);
+        if (!(found instanceof Promise)) this.#started(subject, request, startAt(found));
+        else {
+          void found.then((id) => {
+            this.#started(subject, request, startAt(id));
+            this.#onProgress();
+          });
+        }
       }
     }
   }

@@ -29,6 +29,8 @@ export class OpenBatch {
   /** Log time of the allotment, epoch ms. */
   publishedAt = 0;
   allotment: Unresolved | null = null;
+  /** Reason code if an earlier batch of the subject could not be stored: this one must not be either. -1: none. */
+  doom = -1;
 
   constructor(subject: ActiveSubject, builder: BatchBuilder, capacity: number) {
     this.subject = subject;

@@ -1,6 +1,7 @@
 import { assert } from '../../base/assert.ts';
 import { crc32 } from '../../base/checksum.ts';
 import { BrokerError, REASON_CODE } from '../../base/errors.ts';
+import { failpoint } from '../../base/failpoint.ts';
 import { BatchBuilder, sealVoidMark, stampBatch } from '../../batch/batch-builder.ts';
 import { type SealLimits, type SealState, shouldSeal } from '../../batch/seal-policy.ts';
 import type { PublishScan } from '../../grpc/codec.ts';
@@ -160,19 +161,20 @@ export class PublishPath {
 
   /** IncIdx: one id, answered when it is allotted, and then made void. */
   increment(subject: ActiveSubject, call: number): void {
+    subject.opening += 1;
     this.#incrementing.set(this.#requests.openPlain(subject, 1, 0, 0), { subject, call });
     this.#hasIncrements = true;
   }
 
   /** Leftovers of an earlier process or thread that the store does not have. */
   revokeLeftOver(subject: ActiveSubject, base: number, count: number): void {
-    const allotment = subject.allotted(base, count);
+    const allotment = subject.allotted(base, count, 0);
     this.#revoke({ subject, allotment, publishedAt: 0, calls: new Uint32Array(0), callCount: 0, reasonCode: 0 });
   }
 
   /** The same for one that was revoked before the end: its mark is all that is missing. */
   markLeftOver(subject: ActiveSubject, base: number, count: number): void {
-    this.#marks.push({ subject, allotment: subject.allotted(base, count), publishedAt: 0 });
+    this.#marks.push({ subject, allotment: subject.allotted(base, count, 0), publishedAt: 0 });
   }
 
   /** One round: sends what may be sent, finishes what is written. Returns the number of things done. */
@@ -214,7 +216,8 @@ export class PublishPath {
     if (increment !== undefined) {
       this.#incrementing.delete(counter);
       const { subject, call } = increment;
-      const allotment = subject.allotted(base, 1);
+      subject.opening -= 1;
+      const allotment = subject.allotted(base, 1, time);
       this.#main.ack(call, base);
       this.#revoke({ subject, allotment, publishedAt: time, calls: new Uint32Array(0), callCount: 0, reasonCode: 0 });
       return;
@@ -223,13 +226,14 @@ export class PublishPath {
     if (entry === undefined) return;
     this.#allotting.delete(counter);
     this.#assign(entry.batch, base, time);
-    this.#answered(entry.group);
+    this.#answered(entry.group, entry.batch);
   }
 
   refused(counter: number, reasonCode: number): void {
     const increment = this.#incrementing.get(counter);
     if (increment !== undefined) {
       this.#incrementing.delete(counter);
+      increment.subject.opening -= 1;
       this.#main.refuseAll(Uint32Array.of(increment.call), 1, reasonCode);
       return;
     }
@@ -238,7 +242,7 @@ export class PublishPath {
     this.#allotting.delete(counter);
     this.#main.refuseAll(entry.batch.calls, entry.batch.count, reasonCode);
     entry.batch.count = 0;
-    this.#answered(entry.group);
+    this.#answered(entry.group, entry.batch);
   }
 
   /** An answer part by part: `firstIds[i]` with `verdicts[i]` for message i of the batch. */
@@ -255,7 +259,7 @@ export class PublishPath {
     }
     if (kept < batch.count) batch.keepOnly((i) => parts.isNew(i));
     if (kept > 0) this.#assign(batch, base, time);
-    this.#answered(group);
+    this.#answered(group, batch);
   }
 
   /** The revoke of an allotment was applied: its calls get their answer, its void mark goes to the store. */
@@ -277,13 +281,14 @@ export class PublishPath {
   #assign(batch: OpenBatch, base: number, time: number): void {
     batch.base = base;
     batch.publishedAt = time;
-    batch.allotment = batch.subject.allotted(base, batch.count);
+    batch.allotment = batch.subject.allotted(base, batch.count, time);
     stampBatch(batch.sealed, base, time);
   }
 
-  #answered(group: Group): void {
+  #answered(group: Group, batch: OpenBatch): void {
+    batch.subject.opening -= 1;
     group.unanswered -= 1;
-    if (group.unanswered === 0) this.#write(group);
+    if (group.unanswered === 0) this.#ready(group);
   }
 
   #sealGroup(now: number): void {
@@ -297,12 +302,13 @@ export class PublishPath {
       group.bytes += batch.sealed.length;
       group.messages += batch.count;
       group.unanswered += 1;
+      batch.subject.opening += 1;
       this.#allotting.set(this.#requests.openBatch(batch), { batch, group });
     }
     this.#counters.onGroup(group.messages, group.batches.length, group.bytes);
     this.#waitingBytes = 0;
     this.#waitingMessages = 0;
-    if (group.unanswered === 0) this.#write(group);
+    if (group.unanswered === 0) this.#ready(group);
     else this.#requests.send();
   }
 
@@ -318,7 +324,7 @@ export class PublishPath {
   #sealMarks(): void {
     const marks = this.#marks;
     this.#marks = [];
-    this.#write(this.#newGroup([], marks));
+    this.#ready(this.#newGroup([], marks));
   }
 
   #takeMarks(now: number): VoidMark[] {
@@ -343,10 +349,25 @@ export class PublishPath {
     return group;
   }
 
+  #ready(group: Group): void {
+    group.state = 'ready';
+    this.#writeNext();
+  }
+
+  /** Groups are written one after another: what comes behind a failed one must be known before it is stored (promise 5). */
+  #writeNext(): void {
+    for (const group of this.#groups) {
+      if (group.state === 'written' || group.state === 'failed') continue;
+      if (group.state === 'ready') this.#write(group);
+      return;
+    }
+  }
+
   #write(group: Group): void {
     const sealed: SealedBatch[] = [];
     for (const batch of group.batches) {
-      if (batch.count === 0) continue;
+      if (batch.doom >= 0) this.#takeBack(batch, batch.doom);
+      if (batch.allotment === null) continue;
       const { subject, base, count, publishedAt } = batch;
       const expiresMax = batch.builder.expiresMax;
       sealed.push({ subject: subject.ref, bytes: batch.sealed, base, count, publishedAt, expiresMax, kind: 'data' });
@@ -358,20 +379,25 @@ export class PublishPath {
     }
     if (sealed.length === 0) {
       group.state = 'written';
+      this.#writeNext();
       this.#events.onProgress();
       return;
     }
+    failpoint('shard.before-append');
     group.state = 'writing';
     group.writingSince = performance.now();
     this.#store.append(sealed).then(
       () => {
         group.state = 'written';
         this.#counters.onWritten((performance.now() - group.writingSince) * 1000);
+        this.#writeNext();
         this.#events.onProgress();
       },
       (error: unknown) => {
         group.state = 'failed';
         group.error = error;
+        this.#doom(group, error);
+        this.#writeNext();
         this.#events.onProgress();
       },
     );
@@ -415,14 +441,33 @@ export class PublishPath {
     }
     const reasonCode = REASON_CODE[error.reason];
     for (const batch of group.batches) {
-      const { subject, allotment, publishedAt, calls, count } = batch;
-      if (allotment !== null) this.#revoke({ subject, allotment, publishedAt, calls, callCount: count, reasonCode });
+      this.#takeBack(batch, reasonCode);
       this.#giveBuilder(batch.builder);
     }
     this.#marks.push(...group.marks);
     this.#marksRetryAt = performance.now() + MARK_RETRY_MS;
     if (error.reason === 'STORE_FULL') this.#storeFullUntil = this.#marksRetryAt;
     this.#requests.send();
+  }
+
+  /** Batches of the same subjects in later groups would overtake what their senders will try again: they are taken back too. */
+  #doom(failed: Group, error: unknown): void {
+    if (!(error instanceof BrokerError)) return;
+    const subjects = new Set(failed.batches.map(({ subject }) => subject));
+    for (const group of this.#groups) {
+      if (group === failed || group.state === 'written' || group.state === 'failed') continue;
+      for (const batch of group.batches) {
+        if (subjects.has(batch.subject)) batch.doom = REASON_CODE[error.reason];
+      }
+    }
+  }
+
+  /** The ids of a batch that is not stored are given up; its calls are answered when that is applied. */
+  #takeBack(batch: OpenBatch, reasonCode: number): void {
+    const { subject, allotment, publishedAt, calls, count } = batch;
+    if (allotment === null) return;
+    batch.allotment = null;
+    this.#revoke({ subject, allotment, publishedAt, calls, callCount: count, reasonCode });
   }
 
   #revoke(entry: Revocation): void {

@@ -10,7 +10,9 @@ export class ReleaseJobs {
   readonly #store: EmbeddedStore;
   readonly #subjects: ActiveSubjects;
   readonly #requests: AllotRequests;
-  readonly #jobs: { readonly waiting: Set<ActiveSubject>; readonly release: () => void }[] = [];
+  readonly #jobs: { readonly waiting: Map<ActiveSubject, number>; readonly release: () => void }[] = [];
+  /** Trims that were applied only in part, because the last ids are not settled yet. */
+  readonly #again = new Map<ActiveSubject, number>();
 
   constructor(store: EmbeddedStore, subjects: ActiveSubjects, requests: AllotRequests) {
     this.#store = store;
@@ -21,7 +23,7 @@ export class ReleaseJobs {
   /** `isTrimmed` false: everything in the segments has expired, and the log knows that messages of these subjects expire. */
   release(segments: readonly number[], isTrimmed: boolean, onReleased: () => void): void {
     const set = new Set(segments);
-    const waiting = new Set<ActiveSubject>();
+    const waiting = new Map<ActiveSubject, number>();
     const release = (): void => {
       this.#store.releaseSegments(set);
       onReleased();
@@ -31,7 +33,7 @@ export class ReleaseJobs {
         const subject = this.#subjects.get(name, 0, name.length, hash);
         // Keeps it from being forgotten while the answer is on its way.
         subject.parked += 1;
-        waiting.add(subject);
+        waiting.set(subject, first);
         this.#requests.trim(subject, first);
       });
     }
@@ -39,10 +41,22 @@ export class ReleaseJobs {
     else this.#jobs.push({ waiting, release });
   }
 
-  /** A trim of the subject was applied. */
-  trimmed(subject: ActiveSubject): void {
+  /** About every second: what was applied in part is asked for again. */
+  tick(): void {
+    for (const [subject, first] of this.#again) this.#requests.trim(subject, first);
+    this.#again.clear();
+  }
+
+  /** A trim of the subject was applied, perhaps somebody else's: `first` is what holds now. */
+  trimmed(subject: ActiveSubject, first: number): void {
     for (const job of this.#jobs) {
-      if (!job.waiting.delete(subject)) continue;
+      const wanted = job.waiting.get(subject);
+      if (wanted === undefined) continue;
+      if (first < wanted) {
+        this.#again.set(subject, Math.max(wanted, this.#again.get(subject) ?? 0));
+        continue;
+      }
+      job.waiting.delete(subject);
       subject.parked -= 1;
       if (job.waiting.size === 0) job.release();
     }

@@ -25,6 +25,7 @@ import type { ActiveSubject, ActiveSubjects } from './subjects.ts';
 
 /** Records taken from one ring in one round, so that no ring starves another. */
 const RECORDS_A_ROUND = 512;
+const CONTROL_RECORDS_AT_ONCE = 16;
 
 export interface ShardParts {
   readonly store: MessageStore;
@@ -60,12 +61,12 @@ export class ShardAgent {
 
   /** One round. Returns the number of things done; 0 means that the thread may sleep. */
   doWork(): number {
-    const { publish, delivery, main, raft, fromRaft, fromMainControl, fromMainPayload, counters } = this.#parts;
+    const { publish, delivery, main, raft, fromRaft, fromMainPayload, counters } = this.#parts;
     this.#now = Date.now();
     let done = fromRaft.drain(this.#onRaft, RECORDS_A_ROUND);
     // What this thread says must be heard before it takes in more: that bounds what can wait here.
     if (!main.blocked && !raft.blocked) {
-      done += fromMainControl.drain(this.#onControl, RECORDS_A_ROUND);
+      done += this.#drainControl();
       if (!publish.full) {
         counters.queueBytes(fromMainPayload.usedBytes());
         done += fromMainPayload.drain(this.#onPublish, RECORDS_A_ROUND);
@@ -80,10 +81,23 @@ export class ShardAgent {
 
   /** Coarse work, about every 20 ms while anything is parked or blocked. */
   tick(): void {
-    const { lookup, requests, subjects } = this.#parts;
+    const { lookup, requests, subjects, releases } = this.#parts;
+    releases.tick();
     lookup.expire(Date.now());
     requests.maybeSendCloses(performance.now());
     subjects.maybeForgetIdle();
+  }
+
+  /** A few at a time: one fetch may answer with a whole message, and what the ring to main cannot take waits in memory. */
+  #drainControl(): number {
+    const { fromMainControl, main } = this.#parts;
+    let done = 0;
+    while (done < RECORDS_A_ROUND && !main.blocked) {
+      const drained = fromMainControl.drain(this.#onControl, CONTROL_RECORDS_AT_ONCE);
+      done += drained;
+      if (drained === 0) break;
+    }
+    return done;
   }
 
   #publish(type: number, offset: number, length: number): void {
@@ -125,6 +139,7 @@ export class ShardAgent {
         }
         const subject = subjects.get(bytes, offset + FETCH_HEADER, end, view.getUint32(offset + 20, true));
         if (type === ToShard.FETCH) lookup.fetch(subject, view.getFloat64(offset + 8, true), call, deadline);
+        else if (publish.isStoreFull) main.refuse(call, 'STORE_FULL');
         else publish.increment(subject, call);
         return;
       }
@@ -226,7 +241,7 @@ export class ShardAgent {
   #trimmed(subject: ActiveSubject, first: number): void {
     const { store, main, releases } = this.#parts;
     if (first > 0) void store.trim(subject.ref, first);
-    releases.trimmed(subject);
+    releases.trimmed(subject, first);
     for (const call of subject.trims.splice(0)) {
       if (first > 0) main.ack(call, first);
       else main.refuse(call, 'SUBJECT_NOT_FOUND');

@@ -38,7 +38,7 @@ export function resolveLeftOpen(
       revoked += 1;
       continue;
     }
-    const allotment = subject.allotted(base, count);
+    const allotment = subject.allotted(base, count, 0);
     subject.resolved(allotment);
     if (found === 'data') requests.closeStored(subject, base);
     else requests.closeVoid(subject, base);

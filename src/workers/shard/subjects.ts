@@ -8,6 +8,8 @@ import type { OpenBatch } from './open-batch.ts';
 export interface Unresolved {
   readonly base: number;
   readonly count: number;
+  /** Log time, epoch ms. */
+  readonly publishedAt: number;
   done: boolean;
 }
 
@@ -20,6 +22,8 @@ export class ActiveSubject {
   readonly cursors: Cursor[] = [];
   /** True while the pump has this subject on its list. */
   pumping = false;
+  /** Requests for ids whose answer is on its way. */
+  opening = 0;
   /** Calls that wait for a verdict of this subject. */
   parked = 0;
   /** Repeated sequences whose first copy has no verdict yet: the id they will be answered with, and their calls. */
@@ -41,7 +45,7 @@ export class ActiveSubject {
   }
 
   get idle(): boolean {
-    const calls = this.parked + this.repeats.length + this.trims.length;
+    const calls = this.parked + this.opening + this.repeats.length + this.trims.length;
     return (
       calls === 0 && this.waiting === null && this.group === null && this.#unresolved.length === 0 && !this.pumping
     );
@@ -53,14 +57,20 @@ export class ActiveSubject {
     return !this.#unresolved.some((entry) => !entry.done && id >= entry.base && id < entry.base + entry.count);
   }
 
+  /** First id that is allotted here, without a verdict yet, and was published at or after `ms`; the next id to come if there is none. */
+  firstInFlightSince(ms: number): number {
+    const found = this.#unresolved.find(({ publishedAt }) => publishedAt >= ms);
+    return found === undefined ? this.#allottedTo + 1 : found.base;
+  }
+
   /** The state machine's head, read when this shard had nothing unresolved that it did not know of. */
   learnHead(head: number): void {
     this.#allottedTo = Math.max(this.#allottedTo, head);
   }
 
-  allotted(base: number, count: number): Unresolved {
+  allotted(base: number, count: number, publishedAt: number): Unresolved {
     assert(base > this.#allottedTo, () => `allotment at ${base} is not above ${this.#allottedTo}`);
-    const allotment = { base, count, done: false };
+    const allotment = { base, count, publishedAt, done: false };
     this.#unresolved.push(allotment);
     this.#allottedTo = base + count - 1;
     return allotment;

@@ -1,0 +1,92 @@
+/** Places where an acknowledged message, an id or memory could be lost sight of. */
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { connect } from 'node:http2';
+import { describe, it } from 'node:test';
+import { startBroker } from '../support/broker.ts';
+import { BrokerClient } from '../support/client.ts';
+import { encodeFetch } from '../support/wire.ts';
+
+async function metric(address: string, name: string): Promise<number> {
+  const text = await (await fetch(`http://${address}/metrics`)).text();
+  const line = text.split('\n').find((row) => row.startsWith(name) && !row.startsWith('#'));
+  assert(line !== undefined, `no metric ${name}`);
+  return Number(line.split(' ').at(-1));
+}
+
+describe('ids on their way', () => {
+  it('a subscription from a time gets a message that is allotted and not stored yet', async () => {
+    // The segment's write takes long, so that the subscription starts between the allotment and the write.
+    await using broker = await startBroker({ env: { BROKER_FAILPOINTS: 'shard.before-append=sleep:300' } });
+    const client = new BrokerClient(broker.address);
+    const publishing = client.publish({ subject: 't.time', body: Buffer.from('x') });
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    const got = Promise.withResolvers<number>();
+    client.subscribe('t.time', { at: 'time', ms: Date.now() - 10_000 }, { onMessage: ({ id }) => got.resolve(id) });
+    assert.equal(await publishing, 1);
+    assert.equal(await got.promise, 1);
+    client.close();
+  });
+
+  it('45,000 subjects on one shard, one IncIdx each: nothing stays open', { timeout: 120_000 }, async () => {
+    await using broker = await startBroker({ flags: ['--shards', '1'] });
+    const client = new BrokerClient(broker.address, { timeoutMs: 60_000 });
+    let next = 0;
+    const worker = async (): Promise<void> => {
+      while (next < 45_000) assert.equal(await client.incIdx(`inc.${next++}`), 1);
+    };
+    await Promise.all(Array.from({ length: 256 }, worker));
+    const deadline = Date.now() + 20_000;
+    let open = -1;
+    while (open !== 0 && Date.now() < deadline) {
+      await new Promise((resolve) => setTimeout(resolve, 200));
+      open = await metric(broker.adminAddress, 'broker_raft_open_allotments');
+    }
+    assert.equal(open, 0);
+    client.close();
+    assert.equal((await broker.stop()).code, 0);
+  });
+});
+
+describe('memory', () => {
+  it('[W6] answers that nobody reads are bounded, and fetches beyond it are refused', { timeout: 60_000 }, async () => {
+    await using broker = await startBroker({ flags: ['--limits-in-flight-bytes', '32MiB'] });
+    const client = new BrokerClient(broker.address);
+    await client.publish({ subject: 't.large', body: Buffer.alloc(1 << 20, 1) });
+    const rss = (): number =>
+      Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${broker.pid}/status`, 'utf8'))?.[1]) / 1024;
+    await client.fetch('t.large', 1);
+    const before = rss();
+    const session = connect(`http://${broker.address}`, { settings: { initialWindowSize: 0 } });
+    const request = encodeFetch('t.large', 1);
+    const frame = Buffer.concat([Buffer.from([0, 0, 0, 0, request.length]), request]);
+    const refused = { count: 0 };
+    for (let i = 0; i < 300; i++) {
+      const stream = session.request({
+        ':method': 'POST',
+        ':path': '/broker.Broker/Fetch',
+        te: 'trailers',
+        'content-type': 'application/grpc',
+      });
+      stream.on('error', () => undefined);
+      stream.on('response', (headers) => {
+        if (headers['grpc-status'] === '8') refused.count += 1;
+      });
+      stream.end(frame);
+    }
+    const deadline = Date.now() + 15_000;
+    while (refused.count === 0 && Date.now() < deadline) await new Promise((resolve) => setTimeout(resolve, 50));
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    assert(refused.count > 100, `${refused.count} refused`);
+    assert(rss() - before < 200, `memory rose by ${Math.round(rss() - before)} MiB`);
+    session.destroy();
+    const back = Date.now() + 10_000;
+    for (;;) {
+      const fetched = await client.fetch('t.large', 1).catch(() => null);
+      if (fetched !== null) break;
+      assert(Date.now() < back, 'fetches are refused after the unread answers have gone');
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+    client.close();
+  });
+});
