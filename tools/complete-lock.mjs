@@ -6,7 +6,8 @@ import { readFileSync, writeFileSync } from 'node:fs';
 
 const path = new URL('../package-lock.json', import.meta.url);
 const lock = JSON.parse(readFileSync(path, 'utf8'));
-const PLATFORM = /(aix|android|darwin|freebsd|linux|netbsd|openbsd|win32)-(arm64|armv7|arm|ia32|ppc64|riscv64|s390x|x64)/;
+const PLATFORM =
+  /(aix|android|darwin|freebsd|linux|netbsd|openbsd|win32)-(arm64|armv7|arm|ia32|ppc64|riscv64|s390x|x64)/;
 
 let added = 0;
 for (const owner of Object.values({ ...lock.packages })) {

@@ -150,7 +150,7 @@ describe('overload', () => {
       assert.deepEqual([...load.refusals.keys()], [reason]);
       assert(crowded >= alone * 0.5, `${crowded} messages/s against ${alone} without the crowd`);
       // The guard looks back over an interval.
-      await pause(500);
+      await pause(400);
       load.refusals.clear();
       const after = await load.run(calm, 500);
       assert.deepEqual([...load.refusals.keys()], [], 'still refusing after the crowd has gone');
@@ -166,7 +166,7 @@ describe('overload', () => {
     // The first publish holds up the Raft thread; shard and main thread are free to spin.
     await using broker = await startBroker({
       flags: [...SMALL_LIMITS, '--ring-bytes', '64KiB'],
-      env: { BROKER_FAILPOINTS: `raft.before-append=sleep:6000@${SYNCS_OF_START + 1}` },
+      env: { BROKER_FAILPOINTS: `raft.before-append=sleep:5000@${SYNCS_OF_START + 1}` },
     });
     const client = new BrokerClient(broker.address, { timeoutMs: 30_000 });
     const follower = follow(client, 't.flow.stop', { at: 'new' });
@@ -200,15 +200,15 @@ describe('overload', () => {
   });
 });
 
-describe('deadlines', () => {
+describe('deadlines', { concurrency: 2 }, () => {
   const rows = [
     // Before it: the start of the node, the open and the close of the first publish.
     {
       where: 'in the open batch, while the group before them gets its ids',
-      hold: `raft.before-append=sleep:2000@${SYNCS_OF_START + 3}`,
+      hold: `raft.before-append=sleep:1500@${SYNCS_OF_START + 3}`,
     },
     // Before it: the segment's header, the first group.
-    { where: 'on the ring, while the shard writes', hold: 'segment.sync=sleep:2000@3' },
+    { where: 'on the ring, while the shard writes', hold: 'segment.sync=sleep:1500@3' },
   ];
   for (const { where, hold } of rows) {
     it(`[F10] calls that expire ${where} get no ids`, { timeout: 60_000 }, async () => {
@@ -368,7 +368,7 @@ describe('memory', () => {
   });
 });
 
-describe('pauses', () => {
+describe('pauses', { concurrency: 2 }, () => {
   const pauses: { what: string; env: Record<string, string>; hold?: (broker: BrokerProcess) => Promise<void> }[] = [
     { what: 'the loop of a shard is blocked for 2 s', env: { BROKER_FAILPOINTS: 'shard.round=sleep:2000@300' } },
     {

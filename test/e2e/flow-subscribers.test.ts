@@ -71,7 +71,7 @@ describe('a subscriber that never reads', () => {
       const reader = follow(client, subject, { at: 'new' });
       await Promise.all([stalled.live, reader.live]);
       stalled.subscription.pause();
-      await publishAll(count, 4, (n) => client.publish({ subject, body: numbered(n, size) }));
+      await publishAll(count, 2, (n) => client.publish({ subject, body: numbered(n, size) }));
       let metrics = await Metrics.of(broker);
       await until(
         async () => {

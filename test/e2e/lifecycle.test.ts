@@ -1,7 +1,7 @@
 /** Trim, retention and restarts of a real broker process. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { readdirSync, statSync } from 'node:fs';
+import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { LAUNCHER, startBroker } from '../support/broker.ts';
@@ -119,6 +119,31 @@ describe('shutdown', () => {
     await broker.restart();
     await client.ready();
     for (const id of acked) assert.equal((await client.fetch('t.stop', id)).id, id);
+    client.close();
+  });
+});
+
+describe('recovery', () => {
+  it('[S16] reads a log far larger than the memory that it takes', { timeout: 60_000 }, async () => {
+    await using broker = await startBroker({ flags: ['--segment-bytes', '64MiB'] });
+    const peak = (): number =>
+      Number(/VmHWM:\s+(\d+)/.exec(readFileSync(`/proc/${broker.pid}/status`, 'utf8'))?.[1]) / 1024;
+    await broker.restart();
+    const empty = peak();
+    const client = new BrokerClient(broker.address);
+    const large = Buffer.alloc(1 << 20, 7);
+    const total = 240;
+    for (let i = 0; i < total; i += 2) {
+      await Promise.all(Array.from({ length: 2 }, () => client.publish({ subject: 't.recover', body: large })));
+    }
+    await broker.restart();
+    const grown = peak() - empty;
+    assert(
+      grown < total / 2,
+      `recovery of ${total} MiB took ${Math.round(grown)} MiB more memory than that of nothing`,
+    );
+    await client.ready();
+    assert((await client.fetch('t.recover', total)).body.equals(large));
     client.close();
   });
 });

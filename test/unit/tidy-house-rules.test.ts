@@ -109,6 +109,16 @@ test('[F7] the lock file has no protobufjs or grpc-js with known flaws', () => {
   }
 });
 
+test('the lock file is complete: optional packages of other platforms too, which npm ci asks for', () => {
+  const { packages } = JSON.parse(readFileSync(join(ROOT, 'package-lock.json'), 'utf8')) as {
+    packages: Record<string, { optionalDependencies?: Record<string, string> }>;
+  };
+  const missing = Object.values(packages)
+    .flatMap(({ optionalDependencies }) => Object.keys(optionalDependencies ?? {}))
+    .filter((name) => !Object.keys(packages).some((path) => path.endsWith(`node_modules/${name}`)));
+  assert.deepEqual(missing, [], 'run `npm run lock`');
+});
+
 test('the lock file names no host: it installs from any registry', () => {
   assert.doesNotMatch(readFileSync(join(ROOT, 'package-lock.json'), 'utf8'), /"resolved": "http/);
 });

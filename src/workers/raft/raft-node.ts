@@ -33,6 +33,8 @@ export interface AnswerPort {
 const ENTRY_KIND_ALLOT = 1;
 
 const BIRTH_CHUNK_BYTES = 64 * 1024;
+/** Before a snapshot that found no space is tried again, in ms. */
+const SNAPSHOT_RETRY_MS = 30_000;
 
 /** Ticks of an election timeout: raft.election_timeout in heartbeats, with etcd's ratio as the least. */
 const ELECTION_TICKS_MIN = 5;
@@ -129,6 +131,8 @@ export class RaftNode implements AllotSink {
   #readableContext = 0;
   #snapshot: SnapshotJob | null = null;
   #entriesSinceSnapshot = 0;
+  /** Ms of performance.now(). */
+  #snapshotNotBefore = 0;
   #bytesSinceSnapshot = 0;
   #snapshotEntries = Number.POSITIVE_INFINITY;
   #snapshotBytes = Number.POSITIVE_INFINITY;
@@ -299,11 +303,23 @@ export class RaftNode implements AllotSink {
     failpoint('raft.after-apply');
   }
 
+  /** Without a snapshot the log goes on, longer than it should be: on a full disk it is tried again later. */
+  #snapshotFailed(error: unknown): void {
+    this.#snapshot = null;
+    if (!(error instanceof DiskFull)) {
+      this.#onFatal(error);
+      return;
+    }
+    this.#entriesSinceSnapshot = this.#snapshotEntries;
+    this.#snapshotNotBefore = performance.now() + SNAPSHOT_RETRY_MS;
+    this.#report(line('warn', 'no space for a snapshot; it is tried again later', { retryMs: SNAPSHOT_RETRY_MS }));
+  }
+
   #maybeSnapshot(): number {
     if (this.#snapshot === null) {
       const isDue =
         this.#entriesSinceSnapshot >= this.#snapshotEntries || this.#bytesSinceSnapshot >= this.#snapshotBytes;
-      if (!isDue) return 0;
+      if (!isDue || performance.now() < this.#snapshotNotBefore) return 0;
       this.#entriesSinceSnapshot = 0;
       this.#bytesSinceSnapshot = 0;
       const index = this.#core.applied;
@@ -316,12 +332,14 @@ export class RaftNode implements AllotSink {
         this.#storage.compact(index);
         this.#report(line('info', 'took a snapshot', { index, path }));
       };
-      this.#snapshot = new SnapshotJob(
-        this.machine.beginSnapshot(),
-        this.#wal.beginSnapshot({ index, term, meta }),
-        onDone,
-        this.#onFatal,
-      );
+      try {
+        const file = this.#wal.beginSnapshot({ index, term, meta });
+        const onError = (error: unknown): void => this.#snapshotFailed(error);
+        this.#snapshot = new SnapshotJob(this.machine.beginSnapshot(), file, onDone, onError);
+      } catch (error) {
+        this.#snapshotFailed(error);
+        return 0;
+      }
     }
     return this.#snapshot.work();
   }

@@ -4,7 +4,7 @@ import type { SnapshotWriter as FileWriter } from '../../storage/raft-wal/types.
 /** A chunk of the state per round: short enough to stop nobody. */
 const CHUNK_BYTES = 256 * 1024;
 
-/** Writes a snapshot of the state machine a chunk at a time, between rounds of work, and publishes it. */
+/** Writes a snapshot of the state machine a chunk at a time, between rounds of work, and publishes it. One that fails leaves nothing behind. */
 export class SnapshotJob {
   readonly #state: StateWriter;
   readonly #file: FileWriter;
@@ -24,7 +24,7 @@ export class SnapshotJob {
     if (this.#phase !== 'writing') return 0;
     const chunk = this.#state.nextChunk(CHUNK_BYTES);
     if (chunk !== null) {
-      this.#file.write(chunk);
+      this.#write(chunk);
       return 1;
     }
     this.#phase = 'finishing';
@@ -32,8 +32,24 @@ export class SnapshotJob {
       .flush()
       .then(() => this.#file.finish('local'))
       .then((stored) => this.#finish(() => this.#onDone(stored.path)))
-      .catch((error: unknown) => this.#finish(() => this.#onError(error)));
+      .catch((error: unknown) => this.#fail(error));
     return 1;
+  }
+
+  #write(chunk: Uint8Array): void {
+    try {
+      this.#file.write(chunk);
+    } catch (error) {
+      this.#state.abandon();
+      this.#fail(error);
+    }
+  }
+
+  #fail(error: unknown): void {
+    this.#finish(() => {
+      this.#file.abort();
+      this.#onError(error);
+    });
   }
 
   abort(): void {

@@ -83,7 +83,7 @@ export class ActiveSubject {
 }
 
 /** Keeps at most this many idle subjects before it forgets them. */
-const IDLE_MAX = 32_768;
+const IDLE_MAX = 4_096;
 
 /** The active subjects of a shard, found by their bytes so that the publish path makes no string. */
 export class ActiveSubjects {
