@@ -4,6 +4,9 @@ import { RingProducer } from '../../shm/ring-producer.ts';
 import { Outbox } from '../outbox.ts';
 import type { ShardConnection } from '../shard-pool.ts';
 
+/** Requests that are worth a wake-up of their own. */
+const RECORDS_A_RING = 64;
+
 /** The main thread's ends of the rings to one shard. */
 export class ShardLink {
   readonly shard: number;
@@ -16,7 +19,7 @@ export class ShardLink {
   readonly fromControl: RingConsumer;
   readonly fromPayload: RingConsumer;
   readonly #ringer: DoorbellRinger;
-  #dirty = false;
+  #unrung = 0;
 
   constructor(connection: ShardConnection) {
     this.shard = connection.shard;
@@ -28,16 +31,20 @@ export class ShardLink {
     this.#ringer = new DoorbellRinger(connection.doorbell);
   }
 
-  /** Something was written; the bell is rung once for all that one turn of the event loop writes. Returns true the first time. */
+  /**
+   * A record was written. The bell is rung for many at once: at the end of the turn of the event loop, or earlier if there are enough, because a
+   * turn that reads all connections takes milliseconds, in which the shard should be at work. Returns true if the end of the turn has to ring.
+   */
   markDirty(): boolean {
-    const first = !this.#dirty;
-    this.#dirty = true;
-    return first;
+    this.#unrung += 1;
+    if (this.#unrung < RECORDS_A_RING) return this.#unrung === 1;
+    this.ringIfDirty();
+    return false;
   }
 
   ringIfDirty(): void {
-    if (!this.#dirty) return;
-    this.#dirty = false;
+    if (this.#unrung === 0) return;
+    this.#unrung = 0;
     this.#ringer.ring();
   }
 }
