@@ -91,7 +91,7 @@ export const SCHEMA = {
       max: '36500d',
       zero: 'off',
       default: '0',
-      doc: 'A segment whose newest message is older is dropped. Deletion is by log time and wall clock, whichever is later.',
+      doc: 'A segment whose newest message is older is dropped, once it is full (`segment.bytes`): the one being written stays. Deletion is by log time and wall clock, whichever is later.',
     }),
     max_bytes: bytes({
       min: '16MiB',
@@ -112,7 +112,7 @@ export const SCHEMA = {
       min: '0B',
       max: '1MiB',
       default: '64KiB',
-      doc: 'Largest sum of the keys and values of the headers of a message.',
+      doc: 'Largest sum of the encoded headers of a message: keys, values and about 4 bytes for each.',
     }),
     headers_count: integer({ min: 0, max: 1_000, default: 64, doc: 'Most headers of a message.' }),
     message_bytes: bytes({
@@ -125,7 +125,7 @@ export const SCHEMA = {
       min: '1MiB',
       max: '16GiB',
       default: '64MiB',
-      doc: 'Requests that were taken in and not answered yet, all together. Beyond it new ones get RESOURCE_EXHAUSTED. It bounds memory: the process uses up to about three times as much at the limit.',
+      doc: 'Requests that were taken in and not answered yet, all together. Beyond it new ones get RESOURCE_EXHAUSTED. Answers of `Fetch` that clients do not read have the same bound. Requests that are still being received are bounded by `limits.message_bytes` times the open streams only.',
     }),
     in_flight_calls: integer({
       min: 1,
