@@ -1,10 +1,11 @@
 /** Places where an acknowledged message, an id or memory could be lost sight of. */
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
+import { readFileSync, rmSync } from 'node:fs';
 import { connect } from 'node:http2';
+import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { startBroker } from '../support/broker.ts';
-import { BrokerClient } from '../support/client.ts';
+import { BrokerClient, CallError } from '../support/client.ts';
 import { encodeFetch } from '../support/wire.ts';
 
 async function metric(address: string, name: string): Promise<number> {
@@ -87,6 +88,64 @@ describe('memory', () => {
       assert(Date.now() < back, 'fetches are refused after the unread answers have gone');
       await new Promise((resolve) => setTimeout(resolve, 50));
     }
+    client.close();
+  });
+});
+
+describe('a lost segment', () => {
+  it('[S11] is DATA_LOSS to Fetch and to subscribers that come to it, and everything else is served', async () => {
+    await using broker = await startBroker({ flags: ['--segment-bytes', '1MiB'] });
+    const client = new BrokerClient(broker.address);
+    const large = Buffer.alloc(256 << 10, 7);
+    for (let i = 0; i < 24; i++) await client.publish({ subject: 't.lost', body: large });
+    await client.incIdx('t.lost');
+    await broker.stop();
+    const lane = join(broker.dataDir, 'segments', 'lane-000');
+    for (const suffix of ['seg', 'idx']) rmSync(join(lane, `00000003.${suffix}`));
+    await broker.restart();
+    await client.ready();
+    const found: number[] = [];
+    const lost: number[] = [];
+    for (let id = 1; id <= 24; id++) {
+      const reason = await client.fetch('t.lost', id).then(
+        () => null,
+        (error: unknown) => (error instanceof CallError ? error.reason : String(error)),
+      );
+      if (reason === null) found.push(id);
+      else {
+        assert.equal(reason, 'DATA_LOSS');
+        lost.push(id);
+      }
+    }
+    assert(lost.length > 0 && found.length > 12);
+    const read = async (start: number): Promise<{ ids: number[]; reason: string | null }> => {
+      const ids: number[] = [];
+      const end = Promise.withResolvers<string | null>();
+      const subscription = client.subscribe(
+        't.lost',
+        { at: 'id', id: start },
+        {
+          onMessage({ id }) {
+            ids.push(id);
+            if (id === 24) subscription.cancel();
+          },
+          onEnd: (error) => end.resolve(error?.reason ?? null),
+        },
+      );
+      return { reason: await end.promise, ids };
+    };
+    const before = await read(1);
+    assert.equal(before.reason, 'DATA_LOSS');
+    assert.deepEqual(
+      before.ids,
+      found.filter((id) => id < (lost[0] as number)),
+    );
+    const behind = await read((lost.at(-1) as number) + 1);
+    assert.equal(behind.reason, null);
+    assert.deepEqual(
+      behind.ids,
+      found.filter((id) => id > (lost.at(-1) as number)),
+    );
     client.close();
   });
 });

@@ -54,7 +54,7 @@ class Rig {
       () => assert.fail('nothing is damaged'),
     );
     const subject = new ActiveSubject(SUBJECT);
-    subject.learnHead(this.head);
+    subject.learn({ head: this.head, first: 1, everExpires: true });
     this.delivery.join(subject, SUBSCRIPTION, GROUP, 1, credit);
   }
 

@@ -36,6 +36,7 @@ export class AllotRequests {
   /** Asks for the ids of a sealed batch; returns the counter that the answer will carry. */
   openBatch(batch: OpenBatch): number {
     const { subject, count, sealed, builder, parts } = batch;
+    subject.everExpires ||= builder.hasExpiry;
     // A batch in which some messages never expire has expiresMax 0; the state machine only needs to know whether anything may vanish.
     const expires = builder.hasExpiry ? Math.max(1, builder.expiresMax) : 0;
     if (parts === null) return this.openPlain(subject, count, sealed.length, expires);

@@ -222,24 +222,43 @@ export class Delivery {
     cursor?: Cursor,
   ): number {
     let next = from;
+    // Below it every id is sent, void, or rightly absent.
+    let known = from;
     for (const item of read.items) {
       if (cursor !== undefined && cursor.credit <= 0) return next;
+      if (this.#isLost(subject, type, target, next, known, item.from, cursor)) return item.from;
       if (item.kind === 'data') {
-        if (item.base > next) {
-          // Nothing is stored between: void, expired and dropped, or trimmed.
-          if (!this.#sendEmpty(type, target, next, item.base)) return next;
-          next = item.base;
-        }
-        next = this.#sendBatch(type, target, next, item.bytes, subject.ref.bytes, cursor);
+        if (item.from > next && !this.#sendEmpty(type, target, next, item.from)) return next;
+        next = this.#sendBatch(type, target, Math.max(next, item.from), item.bytes, subject.ref.bytes, cursor);
         if (next < item.to) return next;
       } else if (item.kind === 'damaged') {
         if (item.from > next && !this.#sendEmpty(type, target, next, item.from)) return next;
         this.#damaged(subject, item.from, cursor);
         return Math.max(next, item.to);
       }
+      known = Math.max(known, item.to);
     }
+    if (this.#isLost(subject, type, target, next, known, read.next, cursor)) return read.next;
     if (read.next > next && this.#sendEmpty(type, target, next, read.next)) next = read.next;
     return next;
+  }
+
+  /** The store has nothing for [known, until): expired, trimmed, or lost, which is told to whoever stands before it (section 7, rule 7). */
+  #isLost(
+    subject: ActiveSubject,
+    type: number,
+    target: number,
+    next: number,
+    known: number,
+    until: number,
+    cursor: Cursor | undefined,
+  ): boolean {
+    if (until <= known) return false;
+    const missing = subject.firstMissing(known, until);
+    if (missing >= until) return false;
+    if (missing > next) this.#sendEmpty(type, target, next, missing);
+    this.#damaged(subject, missing, cursor);
+    return true;
   }
 
   /** Streams that stand before damaged ids are ended and told so; they may subscribe again behind them. */

@@ -116,12 +116,12 @@ export class LookupPath {
         question.passed();
         return;
       case 'fetch':
-        question.fetch.subject.learnHead(state.head);
+        question.fetch.subject.learn(state);
         this.#fetchStored(question.fetch, (fetch) => this.#judge(fetch, state));
         return;
       case 'subscribe':
         question.subject.parked -= 1;
-        question.subject.learnHead(state.head);
+        question.subject.learn(state);
         this.#start(question.subject, question.request, state);
         return;
       case 'info': {

@@ -240,6 +240,7 @@ export class ShardAgent {
   /** The log has moved the first id of the subject; the store follows. */
   #trimmed(subject: ActiveSubject, first: number): void {
     const { store, main, releases } = this.#parts;
+    subject.first = Math.max(subject.first, first);
     if (first > 0) void store.trim(subject.ref, first);
     releases.trimmed(subject, first);
     for (const call of subject.trims.splice(0)) {

@@ -22,6 +22,10 @@ export class ActiveSubject {
   readonly cursors: Cursor[] = [];
   /** True while the pump has this subject on its list. */
   pumping = false;
+  /** Ids below it are trimmed; as far as this shard has heard, which is all there is once it has asked or delivered. */
+  first = 1;
+  /** Some message of it has, or had, an expiry: what is missing may have expired. */
+  everExpires = false;
   /** Requests for ids whose answer is on its way. */
   opening = 0;
   /** Calls that wait for a verdict of this subject. */
@@ -63,9 +67,16 @@ export class ActiveSubject {
     return found === undefined ? this.#allottedTo + 1 : found.base;
   }
 
-  /** The state machine's head, read when this shard had nothing unresolved that it did not know of. */
-  learnHead(head: number): void {
-    this.#allottedTo = Math.max(this.#allottedTo, head);
+  /** The state machine's view, read when this shard had nothing unresolved that it did not know of. */
+  learn(state: { readonly head: number; readonly first: number; readonly everExpires: boolean }): void {
+    this.#allottedTo = Math.max(this.#allottedTo, state.head);
+    this.first = Math.max(this.first, state.first);
+    this.everExpires ||= state.everExpires;
+  }
+
+  /** Lowest of the ids [from, to), which the store does not have, that must be there; `to` if none must. */
+  firstMissing(from: number, to: number): number {
+    return this.everExpires ? to : Math.min(to, Math.max(from, this.first));
   }
 
   allotted(base: number, count: number, publishedAt: number): Unresolved {
