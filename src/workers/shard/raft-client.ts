@@ -1,4 +1,4 @@
-import { assert, defined } from '../../base/assert.ts';
+import { assert } from '../../base/assert.ts';
 import { DoorbellRinger } from '../../shm/doorbell.ts';
 import { RingProducer } from '../../shm/ring-producer.ts';
 import type { SubjectRef } from '../../storage/store.ts';
@@ -21,7 +21,7 @@ export class RaftClient {
   #nextCounter: number;
   #sent = false;
 
-  /** `generation` keeps the counters of a replaced shard apart from its predecessor's. */
+  /** `generation` keeps the counters of a replaced shard apart from those that its predecessor was still waiting for. */
   constructor(requests: SharedArrayBuffer, raftDoorbell: SharedArrayBuffer, generation: number) {
     this.#outbox = new Outbox(new RingProducer(requests));
     this.#ringer = new DoorbellRinger(raftDoorbell);
@@ -30,11 +30,6 @@ export class RaftClient {
 
   get blocked(): boolean {
     return this.#outbox.blocked;
-  }
-
-  /** True while gathered commands wait for `send`. */
-  get gathered(): boolean {
-    return this.#used > 0;
   }
 
   /** A number for a request; answers carry it. */
@@ -119,9 +114,5 @@ export class Pending<T> {
     const value = this.#byCounter.get(counter) ?? null;
     this.#byCounter.delete(counter);
     return value;
-  }
-
-  expect(counter: number): T {
-    return defined(this.take(counter), 'an answer to a request that was not made');
   }
 }
