@@ -57,7 +57,7 @@ export const ToMain = {
   REFUSE: 3,
   /** Control: 0 f64 next id · 8 u32 subscription. */
   SUBSCRIBED: 4,
-  /** Control: 0 u32 subscription · 4 u32 reason code. */
+  /** Payload, behind the runs that were sent before it: 0 u32 subscription · 4 u32 reason code. */
   UNSUBSCRIBED: 5,
   /** Control: 0 f64 first · 8 f64 head · 16 f64 settled · 24 f64 batches · 32 f64 bytes · 40 u32 call · 44 u32 ever expires. */
   INFO: 6,

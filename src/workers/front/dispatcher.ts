@@ -320,12 +320,6 @@ export class Dispatcher implements Engine, SubscriptionPort {
       case ToMain.SUBSCRIBED:
         this.subscriptions.started(view.getUint32(offset + 8, true), view.getFloat64(offset, true));
         return;
-      case ToMain.UNSUBSCRIBED:
-        this.subscriptions.refused(
-          view.getUint32(offset, true),
-          REASON_NAMES[view.getUint32(offset + 4, true)] as Reason,
-        );
-        return;
       case ToMain.INFO: {
         const call = view.getUint32(offset + 40, true);
         this.#infos.get(call)?.({
@@ -350,6 +344,12 @@ export class Dispatcher implements Engine, SubscriptionPort {
     switch (type) {
       case ToMain.FETCHED:
         this.#succeed(view.getUint32(offset, true), Buffer.from(bytes.subarray(offset + 8, offset + length)));
+        return;
+      case ToMain.UNSUBSCRIBED:
+        this.subscriptions.refused(
+          view.getUint32(offset, true),
+          REASON_NAMES[view.getUint32(offset + 4, true)] as Reason,
+        );
         return;
       case ToMain.GROUP_RUN:
         this.subscriptions.groupRun(takeRun(bytes, view, offset, length));

@@ -64,11 +64,14 @@ export class MainPort {
     this.#end();
   }
 
+  /** Travels with the runs, not on the control ring: what was sent before it is delivered before it. */
   unsubscribed(subscription: number, reason: Reason): void {
-    const at = this.control.begin(ToMain.UNSUBSCRIBED, 8);
-    this.control.view.setUint32(at, subscription, true);
-    this.control.view.setUint32(at + 4, REASON_CODE[reason], true);
-    this.#end();
+    const outbox = this.payloadOutbox;
+    const at = outbox.begin(ToMain.UNSUBSCRIBED, 8);
+    outbox.view.setUint32(at, subscription, true);
+    outbox.view.setUint32(at + 4, REASON_CODE[reason], true);
+    outbox.end();
+    this.touched();
   }
 
   info(
