@@ -1,4 +1,4 @@
-/** `npm run generate`: lints the proto files and makes src/grpc/gen from those of the control plane. The hot path's codec is written by hand. */
+/** `npm run generate`: lints the proto files and makes src/grpc/gen from them. The hot path's codec is written by hand. */
 import { execFileSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 
@@ -7,5 +7,5 @@ const buf = fileURLToPath(new URL('../node_modules/.bin/buf', import.meta.url));
 const run = (...args: string[]): void => void execFileSync(buf, args, { cwd: folder, stdio: 'inherit' });
 
 run('lint');
-const inputs = ['broker/v1/admin.proto', 'google/rpc'].flatMap((path) => ['--path', path]);
+const inputs = ['broker.proto', 'broker/v1', 'google/rpc'].flatMap((path) => ['--path', path]);
 run('generate', ...inputs, '--include-imports');

@@ -202,6 +202,53 @@ export const REASONS = {
     'the gRPC message is larger than limits.message_bytes',
     'send a smaller message or raise limits.message_bytes',
   ),
+  STREAM_NOT_OPENED: row(
+    'INVALID_ARGUMENT',
+    'the first frame of a stream must open it, and no later one may',
+    'send the open frame once, first',
+  ),
+  SEQUENCE_OUT_OF_ORDER: row(
+    'INVALID_ARGUMENT',
+    'a new batch must have the next sequence of its stream, and a repeated one must have failed before',
+    'number the batches 1, 2, 3, … over all subjects, and send again only what was refused',
+  ),
+  PREDECESSOR_FAILED: row(
+    'ABORTED',
+    'an earlier batch of this producer and subject was refused and may be tried again, so this one would overtake it',
+    'send again from the first refused batch on, in order',
+    0,
+  ),
+  WINDOW_EXCEEDED: row(
+    'FAILED_PRECONDITION',
+    'the client has sent more than the window allowed',
+    'open the stream again and stay within the window',
+  ),
+  PRODUCER_REPLACED: row(
+    'ABORTED',
+    'another stream was opened with the same producer id',
+    'use each producer id on one stream at a time',
+  ),
+  PATTERN_INVALID: row(
+    'INVALID_ARGUMENT',
+    'the pattern is not valid: "*" and ">" stand for whole tokens, and ">" only for the last',
+    'correct the pattern',
+  ),
+  CONSUMER_SUBJECTS_FULL: row(
+    'RESOURCE_EXHAUSTED',
+    'the stream has more subjects than limits.consumer_subjects',
+    'spread the subjects over several streams, or raise limits.consumer_subjects',
+    5_000,
+  ),
+  RESUME_TOKEN_INVALID: row(
+    'INVALID_ARGUMENT',
+    'the resume token is damaged or of another kind',
+    'resume from the ids that were received',
+  ),
+  CREDIT_INVALID: row(
+    'INVALID_ARGUMENT',
+    'credit must be 0 or more, and its sum below 2^53',
+    'grant what you are ready to take',
+  ),
 } as const satisfies Record<string, ReasonRow>;
 
 export type Reason = keyof typeof REASONS;
