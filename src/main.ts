@@ -5,6 +5,7 @@ import { logVerbosity, setLogVerbosity } from '@grpc/grpc-js';
 import { armFailpoints } from './base/failpoint.ts';
 import { formatEndpoint } from './config/endpoint.ts';
 import { failpointSpec } from './config/environment.ts';
+import { RING_RECORD_OVERHEAD_BYTES } from './config/rules.ts';
 import type { Config } from './config/schema.ts';
 import { AnswerBudget } from './grpc/answer-budget.ts';
 import { createGrpcServer, type GrpcServer } from './grpc/server.ts';
@@ -119,7 +120,7 @@ class Broker {
   constructor(config: Config, logger: Logger) {
     this.#config = config;
     this.#logger = logger;
-    const { limits, subscribe, overload, shards } = config;
+    const { limits, subscribe, overload, shards, batch, publish } = config;
     this.#counters = Array.from({ length: shards.count }, () => new ShardCounters());
     this.#dispatcher = new Dispatcher(
       {
@@ -129,6 +130,14 @@ class Broker {
         subscriptionsMax: limits.subscriptions,
         bufferBytes: subscribe.bufferBytes,
         stallTimeoutMs: subscribe.stallTimeoutMs,
+        producerStreamsMax: limits.producerStreams,
+        // A batch is as large as a group may be, and one message always fits.
+        sectionBytesMax: Math.max(batch.bytes, limits.bodyBytes + limits.headersBytes + RING_RECORD_OVERHEAD_BYTES / 2),
+        window: {
+          bytesMin: publish.windowMin,
+          bytesMax: publish.windowMax,
+          targetMs: publish.targetDelayMs,
+        },
         scan: { bodyBytes: limits.bodyBytes, headersBytes: limits.headersBytes, headersCount: limits.headersCount },
       },
       new OverloadGuard({ targetMs: overload.targetMs, intervalMs: overload.intervalMs }),
@@ -187,9 +196,11 @@ class Broker {
     this.#grpc?.setServing(false);
     this.#dispatcher.refuseNew('SHUTTING_DOWN');
     const deadline = performance.now() + this.#config.shutdown.drainMs;
-    while (this.#dispatcher.callsInFlight > 0 && performance.now() < deadline) {
+    const { producers } = this.#dispatcher;
+    while ((this.#dispatcher.callsInFlight > 0 || !producers.isIdle) && performance.now() < deadline) {
       await new Promise((resolve) => setTimeout(resolve, 5));
     }
+    producers.endAll('SHUTTING_DOWN');
     this.#dispatcher.subscriptions.endAll('SHUTTING_DOWN');
     await this.#grpc?.drain(Math.max(0, deadline - performance.now()));
   }

@@ -12,6 +12,8 @@ import {
   OPEN_HEADER,
   OpenFlag,
   ORIGIN_HEADER,
+  PRODUCER_BYTES_MAX,
+  PRODUCER_COMMAND_HEADER,
   REVOKE_NODE_HEADER,
 } from './commands.ts';
 import { PartsOpener } from './parts-opener.ts';
@@ -248,6 +250,9 @@ export class AllotMachine {
         return;
       case Kind.FLOOR:
         this.#applyFloor();
+        return;
+      case Kind.PRODUCER:
+        this.#applyProducer(sink);
         return;
       default:
         assert(false, () => `unknown command ${kind} at ${this.#at}: written by a newer version, or damaged`);
@@ -564,6 +569,32 @@ export class AllotMachine {
   #applyFloor(): void {
     const floor = readSafeUint(this.#view, this.#take(FLOOR_BYTES) + 2);
     this.#state.floor = Math.max(this.#state.floor, floor);
+  }
+
+  /** A producer opens a stream: what it may go on from (design section 3, promise 7). */
+  #applyProducer(sink: AllotSink): void {
+    const { producers, limits, time } = this.#state;
+    const at = this.#take(PRODUCER_COMMAND_HEADER);
+    const length = this.#payload[at + 1] as number;
+    const mayBeNew = this.#payload[at + 2] as number;
+    assert(length > 0 && length <= PRODUCER_BYTES_MAX && mayBeNew <= 1, 'a producer command is malformed');
+    const start = this.#take(length);
+    const shard = this.#view.getUint32(at + 4, true);
+    const counter = this.#view.getUint32(at + 8, true);
+    const hash = subjectHash(this.#payload, start, this.#at);
+    let producer = producers.find(this.#payload, start, this.#at, hash, time);
+    if (producer === null) {
+      const isFull = mayBeNew === 1 && !producers.tryMakeRoom(limits.producersMax, time);
+      if (mayBeNew === 0 || isFull) {
+        this.#mix(REFUSED);
+        sink.openRefused(shard, counter, REASON_CODE[isFull ? 'PRODUCERS_FULL' : 'SEQUENCE_UNKNOWN']);
+        return;
+      }
+      producer = producers.add(Uint8Array.from(this.#payload.subarray(start, this.#at)), hash);
+    }
+    producers.touch(producer, time);
+    this.#mix(producer.window.last + 1);
+    sink.producerOpened(shard, counter, producer.window.last);
   }
 
   #mix(value: number): void {

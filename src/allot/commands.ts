@@ -18,6 +18,7 @@ import { SUBJECT_BYTES_MAX } from '../base/subject.ts';
  *   REVOKE_NODE   0 u8 kind · 1 u8 node length · 2 u8 1 = of that shard only · 3 u8 zero · 4 u32 shard · 8 node
  *   RECOVERED     as CLOSE, verdict zero; base = the store's highest id; behind the subject u64 new head
  *   FLOOR         0 u8 kind · 1 u8 zero · 2 u64 floor
+ *   PRODUCER      0 u8 kind · 1 u8 producer length · 2 u8 1 = may be new · 3 u8 zero · 4 u32 shard · 8 u32 counter · 12 producer
  */
 export const Kind = {
   ORIGIN: 1,
@@ -29,6 +30,7 @@ export const Kind = {
   REVOKE_NODE: 7,
   RECOVERED: 8,
   FLOOR: 9,
+  PRODUCER: 10,
 } as const;
 
 export const OpenFlag = { EXPECTED_HEAD: 1, PARTS: 2 } as const;
@@ -41,6 +43,7 @@ export const CLOSE_HEADER = 16;
 export const NODE_STARTED_BYTES = 2;
 export const REVOKE_NODE_HEADER = 8;
 export const FLOOR_BYTES = 10;
+export const PRODUCER_COMMAND_HEADER = 12;
 
 export const NODE_BYTES_MAX = 255;
 export const PRODUCER_BYTES_MAX = 64;
@@ -329,4 +332,32 @@ function writeSubjectId(
 function copy(target: Uint8Array, at: number, source: Uint8Array): number {
   for (let i = 0; i < source.length; i++) target[at + i] = source[i] as number;
   return at + source.length;
+}
+
+/** Bytes of a PRODUCER command. */
+export function producerSize(producerLength: number): number {
+  return PRODUCER_COMMAND_HEADER + producerLength;
+}
+
+/** Asks for the last sequence of a producer; `mayBeNew`: one that is not known becomes known with none. `shard`, `counter`: the request, answered verbatim. */
+export function writeProducer(
+  view: DataView,
+  bytes: Uint8Array,
+  at: number,
+  producer: Uint8Array,
+  shard: number,
+  counter: number,
+  mayBeNew: boolean,
+): number {
+  assert(
+    producer.length >= 1 && producer.length <= PRODUCER_BYTES_MAX,
+    () => `producer id of ${producer.length} bytes`,
+  );
+  view.setUint8(at, Kind.PRODUCER);
+  view.setUint8(at + 1, producer.length);
+  view.setUint8(at + 2, mayBeNew ? 1 : 0);
+  view.setUint8(at + 3, 0);
+  view.setUint32(at + 4, shard, true);
+  view.setUint32(at + 8, counter, true);
+  return copy(bytes, at + PRODUCER_COMMAND_HEADER, producer);
 }

@@ -83,6 +83,8 @@ export interface AllotSink {
   openRefused(shard: number, counter: number, reasonCode: number): void;
   /** An open with parts: `base` and `count` of the new allotment, both 0 if no part got new ids. */
   partsOpened(shard: number, counter: number, base: number, count: number, time: number, parts: PartAnswers): void;
+  /** The producer is known: the highest sequence that it has used, 0 if none. A refusal comes as `openRefused`. */
+  producerOpened(shard: number, counter: number, lastSequence: number): void;
   /**
    * Where an allotment stands after a close or a revoke (or a node-started that revoked it). The subject is names[start, end).
    * `applied`: the command did what it says, now or before. A repeated close of something at or below `settled` answers SETTLED and

@@ -228,6 +228,12 @@ export const REASONS = {
     'another stream was opened with the same producer id',
     'use each producer id on one stream at a time',
   ),
+  STREAMS_FULL: row(
+    'RESOURCE_EXHAUSTED',
+    'limits.producer_streams publish streams are open',
+    'send more on fewer streams, or raise limits.producer_streams',
+    1_000,
+  ),
   PATTERN_INVALID: row(
     'INVALID_ARGUMENT',
     'the pattern is not valid: "*" and ">" stand for whole tokens, and ">" only for the last',

@@ -55,6 +55,12 @@ export const RULES: readonly Rule[] = [
     against: ({ ring }) => `ring.bytes is ${formatBytes(ring.bytes)}`,
   },
   {
+    key: 'publish.window_max',
+    text: 'publish.window_max must be at least publish.window_min',
+    holds: ({ publish }) => publish.windowMax >= publish.windowMin,
+    against: ({ publish }) => `publish.window_min is ${formatBytes(publish.windowMin)}`,
+  },
+  {
     key: 'segment.bytes',
     text: 'segment.bytes must be at least batch.bytes',
     holds: ({ segment, batch }) => segment.bytes >= batch.bytes,

@@ -145,11 +145,37 @@ export const SCHEMA = {
       default: 10_000,
       doc: 'Open client connections. Beyond it new ones are closed at once. Needs as many file descriptors.',
     }),
+    producer_streams: integer({
+      min: 1,
+      max: 1_000_000,
+      default: 10_000,
+      doc: 'Open publish streams. Each costs some KiB, and what its window allows while it sends.',
+    }),
     subscriptions: integer({
       min: 1,
       max: 10_000_000,
       default: 100_000,
       doc: 'Open subscriptions. Each costs a few KiB, and up to `subscribe.buffer_bytes` while its client reads too slowly.',
+    }),
+  },
+  publish: {
+    target_delay: duration({
+      min: '1ms',
+      max: '10s',
+      default: '10ms',
+      doc: 'Time from the arrival of a batch of a publish stream to its acknowledgement at which windows stop growing. Turn it up for throughput with a slow disk or store, down for latency.',
+    }),
+    window_min: bytes({
+      min: '1KiB',
+      max: '64MiB',
+      default: '64KiB',
+      doc: 'What a publish stream may always have in flight, and what it begins with.',
+    }),
+    window_max: bytes({
+      min: '1KiB',
+      max: '1GiB',
+      default: '8MiB',
+      doc: 'What one publish stream may have in flight at the most.',
     }),
   },
   subjects: {

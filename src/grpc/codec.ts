@@ -16,18 +16,16 @@ export interface ScanLimits {
 }
 
 /** Wire types (protobuf encoding, "Message Structure"). */
-const VARINT = 0;
-const FIXED64 = 1;
-const BYTES = 2;
-const FIXED32 = 5;
+export const WireType = { VARINT: 0, FIXED64: 1, BYTES: 2, FIXED32: 5 } as const;
+const { VARINT, FIXED64, BYTES, FIXED32 } = WireType;
 
 const VARINT_BYTES_MAX = 10;
 const HEADER_KEY_BYTES_MAX = 255;
-const PRODUCER_BYTES_MAX = 64;
+export const PRODUCER_BYTES_MAX = 64;
 const TWO_32 = 0x1_0000_0000;
 
 /** One field at a time. Varints are kept as two 32-bit halves, because a negative int32 arrives as ten bytes. */
-class FieldReader {
+export class FieldReader {
   bytes: Uint8Array = new Uint8Array(0);
   at = 0;
   end = 0;
@@ -235,7 +233,7 @@ function addHeader(scan: PublishScan, start: number, end: number): void {
   scan.headerCount += 1;
 }
 
-function isUtf8(bytes: Uint8Array, start: number, end: number): boolean {
+export function isUtf8(bytes: Uint8Array, start: number, end: number): boolean {
   for (let i = start; i < end; i++) {
     if ((bytes[i] as number) >= 0x80) return bufferIsUtf8(Uint8Array.from(bytes.subarray(i, end)));
   }

@@ -1,7 +1,9 @@
 import { constants, type ServerHttp2Stream } from 'node:http2';
-import { Metadata, type ServerWritableStream } from '@grpc/grpc-js';
+import { Metadata, type ServerDuplexStream, type ServerWritableStream } from '@grpc/grpc-js';
 import { assert } from '../base/assert.ts';
 import type { ErrorStatus } from './status.ts';
+
+type OutgoingCall = ServerWritableStream<Buffer, Buffer> | ServerDuplexStream<Buffer, Buffer>;
 
 /**
  * The sending side of a server stream, for many messages at a time. grpc-js copies, queues and writes each message on its own, and counts
@@ -10,11 +12,11 @@ import type { ErrorStatus } from './status.ts';
  * exactly; a change of the private fields that are used here fails the first subscription, and its test.
  */
 export class DeliveryStream {
-  readonly #call: ServerWritableStream<Buffer, Buffer>;
+  readonly #call: OutgoingCall;
   readonly #stream: ServerHttp2Stream;
   #written = 0;
 
-  constructor(call: ServerWritableStream<Buffer, Buffer>) {
+  constructor(call: OutgoingCall) {
     this.#call = call;
     const inner = (call as unknown as { call?: { stream?: ServerHttp2Stream } }).call?.stream;
     assert(typeof inner?.close === 'function', 'grpc-js has changed: the HTTP/2 stream of a call is not there');

@@ -1,4 +1,4 @@
-import type { ServerWritableStream, ServiceError } from '@grpc/grpc-js';
+import type { ServerDuplexStream, ServerWritableStream, ServiceError } from '@grpc/grpc-js';
 
 /** Answers a call once. */
 export type Done = (error: Partial<ServiceError> | null, response?: Buffer) => void;
@@ -12,5 +12,7 @@ export interface Engine {
   incIdx(request: Buffer, deadlineMs: number, done: Done): void;
   fetch(request: Buffer, deadlineMs: number, done: Done): void;
   broadcast(request: Buffer, deadlineMs: number, done: Done): void;
+  /** broker.v1.Producer: frames are raw bytes in both directions. */
+  publishStream(stream: ServerDuplexStream<Buffer, Buffer>): void;
   subscribe(request: Buffer, stream: ServerWritableStream<Buffer, Buffer>): void;
 }

@@ -20,6 +20,7 @@ import {
   STREAM_WINDOW_BYTES,
   setHttp2Options,
 } from './http2-tuning.ts';
+import { addProducer } from './producer-service.ts';
 import { addHealth, addReflection, SERVICES } from './reflection.ts';
 import { makeStatus } from './status.ts';
 import { explainTooLarge } from './too-large.ts';
@@ -101,6 +102,7 @@ export class GrpcServer {
     });
     setHttp2Options(this.#server);
     this.#server.addService(BROKER_SERVICE, handlersOf(options.engine, options.answers ?? null));
+    addProducer(this.#server, options.engine, escalate);
     addAdmin(this.#server, options.admin, (error) =>
       log?.error('a defect in the admin service', { error: String(error) }),
     );

@@ -32,6 +32,42 @@ export const ToShard = {
   TRIM: 7,
   /** 0 u32 call · 4 u32 hash · 8 subject. */
   INFO: 8,
+  /** Payload, behind the publishes before it: a batch of a publish stream. 0 f64 enqueued at · 8 f64 sequence · 16 f64 expected head (-1 = any) · 24 u32 token (StreamToken) · 28 u32 hash · 32 u8 subject length · 33 u8 producer length (0 = none) · 34 u8 1 = the main thread is busy · 35 u8 unused · 36 subject · producer · records section. */
+  PUBLISH_BATCH: 9,
+  /** Payload, behind the last batch of a publish stream. 0 u32 the stream's number · 4 u32 unused. */
+  STREAM_ENDED: 10,
+  /** Control: 0 u32 call · 4 u32 1 = may be new · 8 producer. */
+  OPEN_PRODUCER: 11,
+} as const;
+
+/** Messages of one batch of a publish stream. */
+export const BATCH_MESSAGES_MAX = 65_535;
+
+export const PUBLISH_BATCH_HEADER = 36;
+export const STREAM_ENDED_BYTES = 8;
+export const OPEN_PRODUCER_HEADER = 8;
+
+/**
+ * What stands for a batch of a publish stream where the number of a call stands for a unary publish: the highest bit set, then the number of
+ * the stream, then the lower bits of the sequence. Numbers of calls are below 2^31 (limits.in_flight_calls).
+ */
+export const StreamToken = {
+  SEQUENCE_BITS: 10,
+  STREAMS_MAX: 1 << 21,
+
+  make(stream: number, sequence: number): number {
+    return (0x8000_0000 | (stream << 10) | (sequence & 0x3ff)) >>> 0;
+  },
+  is(token: number): boolean {
+    return token >= 0x8000_0000;
+  },
+  stream(token: number): number {
+    return (token >>> 10) & 0x1f_ffff;
+  },
+  /** Lower bits of the sequence. */
+  sequence(token: number): number {
+    return token & 0x3ff;
+  },
 } as const;
 
 export const PUBLISH_HEADER = 32;
@@ -67,6 +103,10 @@ export const ToMain = {
   GROUP_RUN: 8,
   /** Payload: the same for one subscription (catch-up). 16 u32 subscription. */
   READER_RUN: 9,
+  /** Control: consecutive ids of one batch whose calls, or stream tokens, have several messages each. 0 f64 base · 8 u32 rows · 12 u32 unused · 16 rows x (u32 call or token, u32 messages). */
+  ACK_ROWS: 10,
+  /** Control: 0 f64 last sequence · 8 u32 call. */
+  PRODUCER: 11,
 } as const;
 
 /** A run of one message is at most this much longer than the PUBLISH record that brought it: id, time, headers and padding of the run. */
@@ -106,6 +146,8 @@ export const FromRaft = {
   TRIMMED: 5,
   /** 0 f64 first · 8 f64 head · 16 f64 settled · 24 u32 counter · 28 u32 flags (StateFlag). */
   STATE: 6,
+  /** 0 f64 last sequence of the producer · 8 u32 counter. */
+  PRODUCER: 7,
 } as const;
 
 export const SUBJECT_ANSWER_HEADER = 16;

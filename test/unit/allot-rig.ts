@@ -31,7 +31,8 @@ export type Command =
   | { readonly do: 'node-started'; readonly keepOpen: boolean }
   | { readonly do: 'revoke-node'; readonly node: string; readonly shard?: number }
   | { readonly do: 'recovered'; readonly subject: string; readonly storeHighest: number; readonly head: number }
-  | { readonly do: 'floor'; readonly floor: number };
+  | { readonly do: 'floor'; readonly floor: number }
+  | { readonly do: 'producer'; readonly producer: string; readonly mayBeNew: boolean; readonly counter?: number };
 
 export interface Origin {
   readonly node: string;
@@ -80,6 +81,8 @@ function sizeOf(command: Command): number {
       return commands.recoveredSize(text(command.subject).length);
     case 'floor':
       return commands.FLOOR_BYTES;
+    case 'producer':
+      return commands.producerSize(text(command.producer).length);
     default:
       return commands.closeSize(text(command.subject).length);
   }
@@ -91,6 +94,8 @@ function write(view: DataView, bytes: Uint8Array, at: number, command: Command):
   if (command.do === 'revoke-node')
     return commands.writeRevokeNode(view, bytes, at, text(command.node), command.shard ?? -1);
   if (command.do === 'floor') return commands.writeFloor(view, at, command.floor);
+  if (command.do === 'producer')
+    return commands.writeProducer(view, bytes, at, text(command.producer), 0, command.counter ?? 0, command.mayBeNew);
   const subject = text(command.subject);
   const hash = hashOf(command.subject);
   switch (command.do) {
@@ -180,6 +185,10 @@ export class Transcript implements AllotSink {
       answers.push(`${verdict} ${refused ? REASON_NAMES[parts.reason[i] as number] : parts.first[i]}${waits}`);
     }
     this.lines.push(`parts ${shard}.${counter} ${base}+${count} at ${time}: ${answers.join(', ')}`);
+  }
+
+  producerOpened(shard: number, counter: number, lastSequence: number): void {
+    this.lines.push(`producer ${shard}.${counter} last ${lastSequence}`);
   }
 
   verdict(

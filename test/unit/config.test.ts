@@ -257,6 +257,7 @@ const BROKEN_RULES: readonly (readonly string[])[] = [
   ['--ring-bytes=2MiB', '--batch-bytes=4KiB'],
   ['--ring-bytes=64KiB', '--limits-body-bytes=16KiB', '--batch-bytes=4KiB'],
   ['--batch-bytes=2MiB'],
+  ['--publish-window-max=32KiB'],
   ['--segment-bytes=1MiB', '--batch-bytes=2MiB', '--ring-bytes=8MiB'],
   ['--raft-heartbeat=250ms'],
   ['--overload-target=2s'],

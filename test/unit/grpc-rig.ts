@@ -1,7 +1,7 @@
 /** A real server with an engine made for tests, and HTTP/2 frames written by hand for what a well-behaved client would not send. */
 import { connect, type Socket } from 'node:net';
 import type { TestContext } from 'node:test';
-import type { ServerWritableStream } from '@grpc/grpc-js';
+import type { ServerDuplexStream, ServerWritableStream } from '@grpc/grpc-js';
 import { BrokerError } from '../../src/base/errors.ts';
 import type { AdminPort } from '../../src/grpc/admin.ts';
 import type { Done, Engine } from '../../src/grpc/engine.ts';
@@ -39,6 +39,12 @@ export class TestEngine implements Engine {
 
   broadcast(request: Buffer, deadlineMs: number, done: Done): void {
     this.publish(request, deadlineMs, done);
+  }
+
+  /** Answers each frame with itself. */
+  publishStream(stream: ServerDuplexStream<Buffer, Buffer>): void {
+    stream.on('data', (frame: Buffer) => stream.write(frame));
+    stream.on('end', () => stream.end());
   }
 
   subscribe(request: Buffer, stream: ServerWritableStream<Buffer, Buffer>): void {

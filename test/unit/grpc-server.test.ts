@@ -240,7 +240,7 @@ test('reflection lists every service, in v1 and in v1alpha, and answers their fi
     const listed = (await ask(new Writer().bytes(7, '*').finish())).find(({ number }) => number === 6);
     assert.ok(listed !== undefined);
     const names = readFields(listed.bytes).map(({ bytes }) => readFields(bytes)[0]?.bytes.toString());
-    for (const name of ['broker.Broker', 'broker.v1.Admin', 'grpc.health.v1.Health']) {
+    for (const name of ['broker.Broker', 'broker.v1.Producer', 'broker.v1.Admin', 'grpc.health.v1.Health']) {
       assert.ok(names.includes(name), `${version} lists ${names}`);
     }
     // file_containing_symbol (4) -> file_descriptor_response (4) { file_descriptor_proto (1) }, or error_response (7)
@@ -284,7 +284,8 @@ test('health: NOT_SERVING until it is set, for the server and each service; an u
     [false, NOT_SERVING],
   ] as const) {
     if (isServing !== null) server.setServing(isServing);
-    for (const service of ['', 'broker.Broker', 'broker.v1.Admin']) assert.equal(await check(service), answer, service);
+    for (const service of ['', 'broker.Broker', 'broker.v1.Producer', 'broker.v1.Admin'])
+      assert.equal(await check(service), answer, service);
   }
   for (const service of ['no.Such', '__proto__', 'constructor', 'toString']) {
     assert.equal((await refusalOf(check(service))).statusName, 'NOT_FOUND', service);

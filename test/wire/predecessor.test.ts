@@ -184,6 +184,10 @@ class MemoryEngine implements Engine {
     done(null, encodeBroadcastResponse(true));
   }
 
+  publishStream(stream: grpc.ServerDuplexStream<Buffer, Buffer>): void {
+    stream.end();
+  }
+
   subscribe(_request: Buffer, stream: grpc.ServerWritableStream<Buffer, Buffer>): void {
     for (const message of this.#messages) stream.write(message);
     stream.end();

@@ -2,9 +2,27 @@ import { assert, defined } from '../../base/assert.ts';
 import type { Done } from '../../grpc/engine.ts';
 
 /** The methods of the service, as numbers for tables and counters. */
-export const METHODS = ['Publish', 'Subscribe', 'Fetch', 'Broadcast', 'IncIdx', 'Trim', 'Info'] as const;
+export const METHODS = [
+  'Publish',
+  'Subscribe',
+  'Fetch',
+  'Broadcast',
+  'IncIdx',
+  'Trim',
+  'Info',
+  'PublishStream',
+] as const;
 export type MethodName = (typeof METHODS)[number];
-export const Method = { PUBLISH: 0, SUBSCRIBE: 1, FETCH: 2, BROADCAST: 3, INCREMENT: 4, TRIM: 5, INFO: 6 } as const;
+export const Method = {
+  PUBLISH: 0,
+  SUBSCRIBE: 1,
+  FETCH: 2,
+  BROADCAST: 3,
+  INCREMENT: 4,
+  TRIM: 5,
+  INFO: 6,
+  PUBLISH_STREAM: 7,
+} as const;
 
 /**
  * The calls that are on their way through the threads, as columns: no object is made per call. A call keeps its number until its shard has

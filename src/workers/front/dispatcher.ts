@@ -1,4 +1,4 @@
-import type { ServerWritableStream } from '@grpc/grpc-js';
+import type { ServerDuplexStream, ServerWritableStream } from '@grpc/grpc-js';
 import { assert, defined } from '../../base/assert.ts';
 import { BrokerError, REASON_NAMES, type Reason } from '../../base/errors.ts';
 import { slotOfHash, subjectFault, subjectHash } from '../../base/subject.ts';
@@ -25,7 +25,9 @@ import {
   DELIVERY_EXTRA_BYTES,
   FETCH_HEADER,
   INFO_HEADER,
+  OPEN_PRODUCER_HEADER,
   PUBLISH_HEADER,
+  StreamToken,
   SUBSCRIBE_HEADER,
   ToMain,
   ToShard,
@@ -36,12 +38,13 @@ import type { ShardConnection } from '../shard-pool.ts';
 import type { OverloadGuard } from './admission.ts';
 import { CallMetrics } from './call-metrics.ts';
 import { CallTable, Method } from './call-table.ts';
+import { type ProducerRoutes, type ProducerStreamLimits, ProducerStreams } from './producer-streams.ts';
 import { takeRun } from './run.ts';
 import { ShardLink } from './shard-link.ts';
 import type { StartPosition, Subscription } from './subscription.ts';
 import { type SubscriptionLimits, type SubscriptionPort, Subscriptions } from './subscriptions.ts';
 
-export interface DispatcherLimits extends SubscriptionLimits {
+export interface DispatcherLimits extends SubscriptionLimits, ProducerStreamLimits {
   readonly shards: number;
   /** limits.in_flight_calls */
   readonly callsMax: number;
@@ -79,9 +82,10 @@ export interface SubjectInfo {
  * The engine behind the gRPC handlers, on the main thread: finds the shard of a request, admits or refuses it before any work is done, copies it
  * to the shard's ring, and answers calls when their answers come back.
  */
-export class Dispatcher implements Engine, SubscriptionPort {
+export class Dispatcher implements Engine, SubscriptionPort, ProducerRoutes {
   readonly metrics = new CallMetrics();
   readonly subscriptions: Subscriptions;
+  readonly producers: ProducerStreams;
   /** This thread has no idle time left; told to the shards, which then make larger groups. */
   isBusy = false;
   readonly #limits: DispatcherLimits;
@@ -95,6 +99,8 @@ export class Dispatcher implements Engine, SubscriptionPort {
   readonly #subscribeScan = new SubscribeScan();
   readonly #statuses = new StatusBook();
   readonly #infos = new Map<number, (info: SubjectInfo) => void>();
+  /** Calls that ask for the last sequence of a producer. */
+  readonly #opening = new Map<number, (lastSequence: number) => void>();
   readonly #onControl = (type: number, offset: number): void => this.#control(type, offset);
   readonly #onPayload = (type: number, offset: number, length: number): void => this.#payload(type, offset, length);
   /** The link whose records are being handled. */
@@ -108,14 +114,20 @@ export class Dispatcher implements Engine, SubscriptionPort {
     this.#calls = new CallTable(limits.callsMax);
     this.#links = new Array<ShardLink | null>(limits.shards).fill(null);
     this.subscriptions = new Subscriptions(this, limits);
+    this.producers = new ProducerStreams(limits, this);
   }
 
   get callsInFlight(): number {
     return this.#calls.inFlight;
   }
 
+  /** Of calls and of batches of publish streams. */
   get bytesInFlight(): number {
-    return this.#calls.bytesInFlight;
+    return this.#calls.bytesInFlight + this.producers.bytesInFlight;
+  }
+
+  get refusing(): Reason | null {
+    return this.#refusing;
   }
 
   /** From now on calls are admitted. */
@@ -139,6 +151,7 @@ export class Dispatcher implements Engine, SubscriptionPort {
   detach(shard: number): void {
     this.#links[shard] = null;
     for (const call of this.#calls.callsOfShard(shard)) this.#fail(call, 'OUTCOME_UNKNOWN');
+    this.producers.shardDied(shard);
   }
 
   // --- Engine ---
@@ -173,7 +186,7 @@ export class Dispatcher implements Engine, SubscriptionPort {
     view.setUint32(at + 24, this.isBusy ? 1 : 0, true);
     link.payload.bytes.set(request, at + PUBLISH_HEADER);
     link.payload.commit();
-    this.#touched(link);
+    this.touched(link);
   }
 
   fetch(request: Buffer, deadlineMs: number, done: Done): void {
@@ -220,6 +233,54 @@ export class Dispatcher implements Engine, SubscriptionPort {
     this.subscriptions.open(request.subarray(start, end), hash, shard, position, new DeliveryStream(stream));
   }
 
+  // --- publish streams ---
+
+  publishStream(stream: ServerDuplexStream<Buffer, Buffer>): void {
+    const refusal = this.producers.accept(stream);
+    this.metrics.answered(Method.PUBLISH_STREAM, refusal === null ? 0 : statusCodeOf(refusal), 0);
+  }
+
+  hashOf(bytes: Buffer, start: number, end: number): number {
+    return subjectHash(bytes, start, end);
+  }
+
+  linkOf(hash: number): ShardLink | null {
+    return this.#links[shardOfSlot(slotOfHash(hash), this.#limits.shards)] ?? null;
+  }
+
+  links(): readonly ShardLink[] {
+    return this.#links.filter((link) => link !== null);
+  }
+
+  /** Something must be in flight for it to be full, so that what is larger than the limit can pass alone. */
+  hasRoom(bytes: number): boolean {
+    const { bytesInFlight } = this;
+    return bytesInFlight === 0 || bytesInFlight + bytes <= this.#limits.bytesMax;
+  }
+
+  openProducer(producer: Buffer, mayBeNew: boolean): Promise<number> {
+    return new Promise((resolve, reject) => {
+      const link = this.linkOf(subjectHash(producer, 0, producer.length));
+      if (link === null || this.#calls.full) {
+        reject(this.#statuses.of(link === null ? 'NOT_READY' : 'IN_FLIGHT_FULL'));
+        return;
+      }
+      const done: Done = (error) => {
+        this.#opening.delete(call);
+        if (error !== null) reject(error);
+      };
+      const call = this.#calls.open(done, Method.PUBLISH_STREAM, link.shard, LOOK_UP_BYTES, performance.now());
+      this.#opening.set(call, resolve);
+      const at = link.controlOutbox.begin(ToShard.OPEN_PRODUCER, OPEN_PRODUCER_HEADER + producer.length);
+      const { view, bytes } = link.controlOutbox;
+      view.setUint32(at, call, true);
+      view.setUint32(at + 4, mayBeNew ? 1 : 0, true);
+      bytes.set(producer, at + OPEN_PRODUCER_HEADER);
+      link.controlOutbox.end();
+      this.touched(link);
+    });
+  }
+
   // --- administration ---
 
   info(subject: Buffer): Promise<SubjectInfo> {
@@ -248,7 +309,7 @@ export class Dispatcher implements Engine, SubscriptionPort {
     view.setUint32(at + 24, creditBytes, true);
     bytes.set(group.subject, at + SUBSCRIBE_HEADER);
     link.controlOutbox.end();
-    this.#touched(link);
+    this.touched(link);
   }
 
   credit(subscription: Subscription, kind: number, next: number, creditBytes: number): void {
@@ -261,7 +322,7 @@ export class Dispatcher implements Engine, SubscriptionPort {
     view.setUint32(at + 12, creditBytes, true);
     view.setUint32(at + 16, kind, true);
     link.controlOutbox.end();
-    this.#touched(link);
+    this.touched(link);
   }
 
   unsubscribe(subscription: Subscription): void {
@@ -270,7 +331,7 @@ export class Dispatcher implements Engine, SubscriptionPort {
     const at = link.controlOutbox.begin(ToShard.UNSUBSCRIBE, 8);
     link.controlOutbox.view.setUint32(at, subscription.id, true);
     link.controlOutbox.end();
-    this.#touched(link);
+    this.touched(link);
   }
 
   // --- answers of the shards ---
@@ -286,6 +347,7 @@ export class Dispatcher implements Engine, SubscriptionPort {
       done += link.fromPayload.drain(this.#onPayload, RUNS_A_ROUND);
       link.ringIfDirty();
     }
+    if (this.producers.isBlocked) this.producers.retry();
     return done;
   }
 
@@ -305,16 +367,33 @@ export class Dispatcher implements Engine, SubscriptionPort {
         }
         return;
       }
-      case ToMain.ACK_ONE: {
+      case ToMain.ACK_ROWS: {
+        let id = view.getFloat64(offset, true);
+        const end = offset + 16 + view.getUint32(offset + 8, true) * 8;
+        for (let at = offset + 16; at < end; at += 8) {
+          this.#acknowledge(view.getUint32(at, true), id);
+          id += view.getUint32(at + 4, true);
+        }
+        return;
+      }
+      case ToMain.ACK_ONE:
+        this.#acknowledge(view.getUint32(offset + 8, true), view.getFloat64(offset, true));
+        return;
+      case ToMain.PRODUCER: {
         const call = view.getUint32(offset + 8, true);
-        const id = view.getFloat64(offset, true);
-        this.#succeed(call, encodeId(id));
+        this.#opening.get(call)?.(view.getFloat64(offset, true));
+        this.#opening.delete(call);
+        this.#succeed(call, EMPTY);
         return;
       }
       case ToMain.REFUSE: {
         const reason = REASON_NAMES[view.getUint32(offset, true)] as Reason;
         const count = view.getUint32(offset + 4, true);
-        for (let i = 0; i < count; i++) this.#fail(view.getUint32(offset + 8 + i * 4, true), reason);
+        for (let i = 0; i < count; i++) {
+          const call = view.getUint32(offset + 8 + i * 4, true);
+          if (StreamToken.is(call)) this.producers.refuse(call, reason);
+          else this.#fail(call, reason);
+        }
         return;
       }
       case ToMain.SUBSCRIBED:
@@ -373,7 +452,7 @@ export class Dispatcher implements Engine, SubscriptionPort {
     if (this.#refusing !== null) return this.#refusing;
     const fault = this.#findRoute(request);
     if (fault !== null) return fault;
-    if (this.#calls.full || this.#calls.bytesInFlight + size > this.#limits.bytesMax) return 'IN_FLIGHT_FULL';
+    if (this.#calls.full || this.bytesInFlight + size > this.#limits.bytesMax) return 'IN_FLIGHT_FULL';
     if (this.#guard.overloaded) return 'OVERLOADED';
     if (this.#links[this.#route.shard] === null) return 'NOT_READY';
     return deadlineMs <= Date.now() ? 'DEADLINE_PASSED' : null;
@@ -424,7 +503,7 @@ export class Dispatcher implements Engine, SubscriptionPort {
     view.setUint32(at + 20, route.hash, true);
     link.control.bytes.set(request.subarray(route.start, route.end), at + FETCH_HEADER);
     link.control.commit();
-    this.#touched(link);
+    this.touched(link);
   }
 
   #administer(type: number, method: number, subject: Buffer, first: number): Promise<SubjectInfo | number> {
@@ -457,11 +536,17 @@ export class Dispatcher implements Engine, SubscriptionPort {
       }
       bytes.set(subject, at + header);
       link.controlOutbox.end();
-      this.#touched(link);
+      this.touched(link);
     });
   }
 
   // --- answers ---
+
+  /** `call`: the number of a call, or a stream token. */
+  #acknowledge(call: number, firstId: number): void {
+    if (StreamToken.is(call)) this.producers.stored(call, firstId);
+    else this.#succeed(call, encodeId(firstId));
+  }
 
   #succeed(call: number, response: Buffer): void {
     this.#count(call, 0);
@@ -483,7 +568,7 @@ export class Dispatcher implements Engine, SubscriptionPort {
   }
 
   /** The bells are rung once for all that one turn of the event loop brings. */
-  #touched(link: ShardLink): void {
+  touched(link: ShardLink): void {
     if (link.markDirty() && !this.#flushQueued) {
       this.#flushQueued = true;
       setImmediate(this.#flush);

@@ -260,6 +260,16 @@ export class RaftAgent implements AnswerPort {
     side.touched();
   }
 
+  producerOpened(shard: number, counter: number, lastSequence: number): void {
+    const side = this.#sides[shard];
+    if (side === null || side === undefined) return;
+    const at = side.answers.begin(FromRaft.PRODUCER, 16);
+    side.answers.view.setFloat64(at, lastSequence, true);
+    side.answers.view.setUint32(at + 8, counter, true);
+    side.answers.end();
+    side.touched();
+  }
+
   /** A verdict concerns the shard that owns the subject now, whoever opened the allotment. */
   revoked(names: Uint8Array, start: number, end: number, hash: number, base: number): void {
     this.#writeSubjectAnswer(FromRaft.REVOKED, names, start, end, hash, base);

@@ -24,6 +24,7 @@ export interface AnswerPort {
   opened(shard: number, counter: number, base: number, time: number): void;
   openRefused(shard: number, counter: number, reasonCode: number): void;
   partsOpened(shard: number, counter: number, base: number, time: number, parts: PartAnswers): void;
+  producerOpened(shard: number, counter: number, lastSequence: number): void;
   revoked(names: Uint8Array, start: number, end: number, hash: number, base: number): void;
   trimmed(names: Uint8Array, start: number, end: number, hash: number, first: number): void;
   onReadable(): void;
@@ -364,6 +365,10 @@ export class RaftNode implements AllotSink {
 
   partsOpened(shard: number, counter: number, base: number, _count: number, time: number, parts: PartAnswers): void {
     if (this.#isOwnOrigin) this.#answers?.partsOpened(shard, counter, base, time, parts);
+  }
+
+  producerOpened(shard: number, counter: number, lastSequence: number): void {
+    if (this.#isOwnOrigin) this.#answers?.producerOpened(shard, counter, lastSequence);
   }
 
   verdict(

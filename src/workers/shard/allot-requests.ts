@@ -3,15 +3,17 @@ import {
   openPartsSize,
   openSize,
   partSize,
+  producerSize,
   writeClose,
   writeOpen,
   writeOpenParts,
   writePart,
+  writeProducer,
   writeRevoke,
   writeTrim,
 } from '../../allot/commands.ts';
 import { AllotVerdict } from '../../allot/verdicts.ts';
-import type { OpenBatch } from './open-batch.ts';
+import { ANY_HEAD, type OpenBatch } from './open-batch.ts';
 import type { RaftClient } from './raft-client.ts';
 import type { ActiveSubject } from './subjects.ts';
 
@@ -35,15 +37,15 @@ export class AllotRequests {
 
   /** Asks for the ids of a sealed batch; returns the counter that the answer will carry. */
   openBatch(batch: OpenBatch): number {
-    const { subject, count, sealed, builder, parts } = batch;
+    const { subject, messages, sealed, builder, parts, expectedHead } = batch;
     subject.everExpires ||= builder.hasExpiry;
     // A batch in which some messages never expire has expiresMax 0; the state machine only needs to know whether anything may vanish.
     const expires = builder.hasExpiry ? Math.max(1, builder.expiresMax) : 0;
-    if (parts === null) return this.openPlain(subject, count, sealed.length, expires);
+    if (parts === null) return this.openPlain(subject, messages, sealed.length, expires, expectedHead);
     const raft = this.#raft;
     const counter = raft.takeCounter();
     const { bytes, hash } = subject.ref;
-    let size = openPartsSize(bytes.length, false);
+    let size = openPartsSize(bytes.length, expectedHead >= 0);
     for (const part of parts) size += partSize(part === null ? 0 : part.producer.length);
     let at = raft.claim(size);
     at = writeOpenParts(
@@ -54,27 +56,45 @@ export class AllotRequests {
       hash,
       this.#shard,
       counter,
-      count,
+      messages,
       sealed.length,
       expires,
-      -1,
-      count,
+      expectedHead,
+      batch.rows,
     );
-    for (const part of parts) {
+    for (let row = 0; row < batch.rows; row++) {
+      const part = parts[row] ?? null;
+      const count = batch.messagesOf(row);
       at =
         part === null
-          ? writePart(raft.view, raft.bytes, at, 1, null, 0, 0)
-          : writePart(raft.view, raft.bytes, at, 1, part.producer, part.sequence, part.checksum);
+          ? writePart(raft.view, raft.bytes, at, count, null, 0, 0)
+          : writePart(raft.view, raft.bytes, at, count, part.producer, part.sequence, part.checksum);
     }
     return counter;
   }
 
-  openPlain(subject: ActiveSubject, count: number, byteCount: number, expires: number): number {
+  /** Asks for the last sequence of a producer; returns the counter that the answer will carry. */
+  openProducer(producer: Uint8Array, mayBeNew: boolean): number {
+    const raft = this.#raft;
+    const counter = raft.takeCounter();
+    const at = raft.claim(producerSize(producer.length));
+    writeProducer(raft.view, raft.bytes, at, producer, this.#shard, counter, mayBeNew);
+    this.send();
+    return counter;
+  }
+
+  openPlain(
+    subject: ActiveSubject,
+    count: number,
+    byteCount: number,
+    expires: number,
+    expectedHead: number = ANY_HEAD,
+  ): number {
     const raft = this.#raft;
     const counter = raft.takeCounter();
     const { bytes, hash } = subject.ref;
-    const at = raft.claim(openSize(bytes.length, false));
-    writeOpen(raft.view, raft.bytes, at, bytes, hash, this.#shard, counter, count, byteCount, expires, -1);
+    const at = raft.claim(openSize(bytes.length, expectedHead >= 0));
+    writeOpen(raft.view, raft.bytes, at, bytes, hash, this.#shard, counter, count, byteCount, expires, expectedHead);
     return counter;
   }
 

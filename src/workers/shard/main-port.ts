@@ -3,6 +3,7 @@ import { DoorbellRinger } from '../../shm/doorbell.ts';
 import { RingProducer } from '../../shm/ring-producer.ts';
 import { ToMain } from '../link.ts';
 import { Outbox } from '../outbox.ts';
+import type { OpenBatch } from './open-batch.ts';
 
 /** The shard's answers to the main thread. Control records are never lost; the payload ring may be full, which the delivery side handles. */
 export class MainPort {
@@ -32,6 +33,26 @@ export class MainPort {
     this.#calls(at + 16, calls, count);
   }
 
+  /** The same for a batch whose rows have several messages each. */
+  ackRows(batch: OpenBatch): void {
+    const at = this.control.begin(ToMain.ACK_ROWS, 16 + batch.rows * 8);
+    const view = this.control.view;
+    view.setFloat64(at, batch.base, true);
+    view.setUint32(at + 8, batch.rows, true);
+    for (let row = 0; row < batch.rows; row++) {
+      view.setUint32(at + 16 + row * 8, batch.calls[row] as number, true);
+      view.setUint32(at + 20 + row * 8, batch.messagesOf(row), true);
+    }
+    this.#end();
+  }
+
+  producer(call: number, lastSequence: number): void {
+    const at = this.control.begin(ToMain.PRODUCER, 16);
+    this.control.view.setFloat64(at, lastSequence, true);
+    this.control.view.setUint32(at + 8, call, true);
+    this.#end();
+  }
+
   ack(call: number, id: number): void {
     const at = this.control.begin(ToMain.ACK_ONE, 16);
     this.control.view.setFloat64(at, id, true);
@@ -48,13 +69,19 @@ export class MainPort {
     this.#end();
   }
 
-  refuseAll(calls: Uint32Array, count: number, reasonCode: number): void {
-    if (count === 0) return;
-    const at = this.control.begin(ToMain.REFUSE, 8 + count * 4);
-    const view = this.control.view;
-    view.setUint32(at, reasonCode, true);
-    view.setUint32(at + 4, count, true);
-    this.#calls(at + 8, calls, count);
+  /** Call i with reason code reasons[i]. */
+  refuseEach(calls: Uint32Array, reasons: Uint16Array): void {
+    for (let start = 0; start < calls.length; ) {
+      const reasonCode = reasons[start] as number;
+      let end = start + 1;
+      while (end < calls.length && reasons[end] === reasonCode) end += 1;
+      const at = this.control.begin(ToMain.REFUSE, 8 + (end - start) * 4);
+      const view = this.control.view;
+      view.setUint32(at, reasonCode, true);
+      view.setUint32(at + 4, end - start, true);
+      this.#calls(at + 8, calls.subarray(start, end), end - start);
+      start = end;
+    }
   }
 
   subscribed(subscription: number, next: number): void {

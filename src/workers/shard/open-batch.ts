@@ -1,28 +1,37 @@
 import type { BatchBuilder } from '../../batch/batch-builder.ts';
 import type { ActiveSubject, Unresolved } from './subjects.ts';
 
-/** A message that carries a producer id and sequence: it is allotted as a part of its own. */
+/** What the state machine is told of a row that has a producer id and a sequence. */
 export interface ProducerPart {
   readonly producer: Uint8Array;
   readonly sequence: number;
-  /** CRC-32 of the record: a repeated sequence with other content is refused. */
+  /** CRC-32 of the row's records: a repeated sequence with other content is refused. */
   readonly checksum: number;
 }
 
+/** No expected head: the batch takes what ids there are. */
+export const ANY_HEAD = -1;
+
 const NOT_SEALED = Buffer.alloc(0);
 
-/** Messages of one subject on their way to the store: gathered, then sealed, then stamped with their ids. */
+/**
+ * Messages of one subject on their way to the store: gathered, then sealed, then stamped with their ids. A row is what is answered as one: the
+ * message of a unary call, or a batch of a publish stream.
+ */
 export class OpenBatch {
   readonly subject: ActiveSubject;
   readonly builder: BatchBuilder;
-  /** The call of each message, in order. */
+  /** The call, or the stream token, of each row, in order. */
   calls: Uint32Array;
-  /** The deadline of each message's call, epoch ms. */
+  /** When the client of each row stops waiting, epoch ms. */
   deadlines: Float64Array;
   earliestDeadline = Number.POSITIVE_INFINITY;
-  /** The producer part of each message, or null if none has one. A null element is a plain message. */
+  /** The producer part of each row, or null if none has one. A null element is a row without. */
   parts: (ProducerPart | null)[] | null = null;
-  count = 0;
+  rows = 0;
+  messages = 0;
+  /** Refuse unless the subject's head is this; then it is the only row. */
+  expectedHead = ANY_HEAD;
   /** The encoded batch once sealed: the builder's memory, valid until the builder is reset. */
   sealed: Buffer = NOT_SEALED;
   base = 0;
@@ -31,6 +40,9 @@ export class OpenBatch {
   allotment: Unresolved | null = null;
   /** Reason code if an earlier batch of the subject could not be stored: this one must not be either. -1: none. */
   doom = -1;
+  /** Messages and sequence of each row; null while every row is a unary call, with one message and sequence 0. */
+  #counts: Uint32Array | null = null;
+  #sequences: Float64Array | null = null;
 
   constructor(subject: ActiveSubject, builder: BatchBuilder, capacity: number) {
     this.subject = subject;
@@ -39,43 +51,99 @@ export class OpenBatch {
     this.deadlines = new Float64Array(capacity);
   }
 
-  /** The message whose record was just appended to the builder. */
-  add(call: number, part: ProducerPart | null, deadline: number): void {
-    if (this.count === this.calls.length) this.#grow();
-    this.calls[this.count] = call;
-    this.deadlines[this.count] = deadline;
-    this.earliestDeadline = Math.min(this.earliestDeadline, deadline);
-    if (part !== null && this.parts === null) {
-      this.parts = new Array<ProducerPart | null>(this.count).fill(null);
-    }
-    this.parts?.push(part);
-    this.count += 1;
+  /** The message of a unary call, whose record was just appended to the builder. */
+  addCall(call: number, part: ProducerPart | null, deadline: number): void {
+    this.#add(call, part, deadline, 1);
+    if (this.#counts !== null) this.#counts[this.rows - 1] = 1;
   }
 
-  /** Takes out the messages that `keep` refuses; seals again if it was sealed. The calls of the others must have been answered. */
-  keepOnly(keep: (index: number) => boolean): void {
-    const wasSealed = this.sealed !== NOT_SEALED;
-    this.builder.keepOnly(keep);
-    let kept = 0;
-    const parts: (ProducerPart | null)[] = [];
-    for (let i = 0; i < this.count; i++) {
-      if (!keep(i)) continue;
-      this.calls[kept] = this.calls[i] as number;
-      this.deadlines[kept] = this.deadlines[i] as number;
-      if (this.parts !== null) parts.push(this.parts[i] ?? null);
-      kept += 1;
+  /** A batch of a publish stream, whose section was just appended to the builder. */
+  addSection(token: number, part: ProducerPart | null, sequence: number, messages: number): void {
+    if (this.#counts === null || this.#sequences === null) {
+      this.#counts = new Uint32Array(this.calls.length).fill(1);
+      this.#sequences = new Float64Array(this.calls.length);
     }
+    this.#add(token, part, Number.POSITIVE_INFINITY, messages);
+    this.#counts[this.rows - 1] = messages;
+    this.#sequences[this.rows - 1] = sequence;
+  }
+
+  /** Every row is a unary call. */
+  get isUnary(): boolean {
+    return this.#counts === null;
+  }
+
+  messagesOf(row: number): number {
+    return this.#counts === null ? 1 : (this.#counts[row] as number);
+  }
+
+  /** 0 for a unary call. */
+  sequenceOf(row: number): number {
+    return this.#sequences === null ? 0 : (this.#sequences[row] as number);
+  }
+
+  /** Takes out the rows that `keep` refuses; seals again if it was sealed. The calls of the others must have been answered. */
+  keepOnly(keep: (row: number) => boolean): void {
+    const wasSealed = this.sealed !== NOT_SEALED;
+    const kept: number[] = [];
+    for (let row = 0; row < this.rows; row++) {
+      if (keep(row)) kept.push(row);
+    }
+    this.#keepRecords(kept);
+    const parts: (ProducerPart | null)[] = [];
+    let messages = 0;
+    kept.forEach((row, to) => {
+      this.calls[to] = this.calls[row] as number;
+      this.deadlines[to] = this.deadlines[row] as number;
+      if (this.parts !== null) parts.push(this.parts[row] ?? null);
+      messages += this.messagesOf(row);
+      if (this.#counts !== null) this.#counts[to] = this.#counts[row] as number;
+      if (this.#sequences !== null) this.#sequences[to] = this.#sequences[row] as number;
+    });
     if (this.parts !== null) this.parts = parts;
-    this.count = kept;
-    if (wasSealed && kept > 0) this.sealed = this.builder.seal();
+    this.rows = kept.length;
+    this.messages = messages;
+    if (wasSealed && messages > 0) this.sealed = this.builder.seal();
+  }
+
+  #keepRecords(kept: readonly number[]): void {
+    const keptMessages = new Uint8Array(this.messages);
+    let next = 0;
+    let at = 0;
+    for (let row = 0; row < this.rows; row++) {
+      const end = at + this.messagesOf(row);
+      if (kept[next] === row) {
+        keptMessages.fill(1, at, end);
+        next += 1;
+      }
+      at = end;
+    }
+    this.builder.keepOnly((index) => keptMessages[index] === 1);
+  }
+
+  #add(call: number, part: ProducerPart | null, deadline: number, messages: number): void {
+    if (this.rows === this.calls.length) this.#grow();
+    this.calls[this.rows] = call;
+    this.deadlines[this.rows] = deadline;
+    this.earliestDeadline = Math.min(this.earliestDeadline, deadline);
+    if (part !== null && this.parts === null) {
+      this.parts = new Array<ProducerPart | null>(this.rows).fill(null);
+    }
+    this.parts?.push(part);
+    this.rows += 1;
+    this.messages += messages;
   }
 
   #grow(): void {
-    const calls = new Uint32Array(this.calls.length * 2);
-    calls.set(this.calls);
-    this.calls = calls;
-    const deadlines = new Float64Array(this.deadlines.length * 2);
-    deadlines.set(this.deadlines);
-    this.deadlines = deadlines;
+    const capacity = this.calls.length * 2;
+    this.calls = grown(this.calls, new Uint32Array(capacity));
+    this.deadlines = grown(this.deadlines, new Float64Array(capacity));
+    if (this.#counts !== null) this.#counts = grown(this.#counts, new Uint32Array(capacity));
+    if (this.#sequences !== null) this.#sequences = grown(this.#sequences, new Float64Array(capacity));
   }
+}
+
+function grown<T extends Uint32Array | Float64Array>(old: T, larger: T): T {
+  larger.set(old);
+  return larger;
 }

@@ -1,6 +1,6 @@
 import { PartVerdict } from '../../allot/verdicts.ts';
 import { OPENED_PARTS_HEADER, PART_BYTES } from '../link.ts';
-import type { PartAnswers } from './publish-path.ts';
+import type { PartAnswers } from './group.ts';
 
 /** Reads FromRaft.OPENED_PARTS in place. */
 export class RingPartAnswers implements PartAnswers {

@@ -1,14 +1,17 @@
 import { assert } from '../../base/assert.ts';
 import { crc32 } from '../../base/checksum.ts';
-import { BrokerError, REASON_CODE } from '../../base/errors.ts';
+import { BrokerError, REASON_CODE, REASON_NAMES, type Reason } from '../../base/errors.ts';
 import { failpoint } from '../../base/failpoint.ts';
 import { BatchBuilder, sealVoidMark, stampBatch } from '../../batch/batch-builder.ts';
+import type { RecordsScan } from '../../batch/records-scan.ts';
 import { type SealLimits, type SealState, shouldSeal } from '../../batch/seal-policy.ts';
 import type { PublishScan } from '../../grpc/codec.ts';
 import type { MessageStore, SealedBatch } from '../../storage/store.ts';
 import type { AllotRequests } from './allot-requests.ts';
+import { type Group, newGroup, type PartAnswers, type Revocation, type VoidMark } from './group.ts';
 import type { MainPort } from './main-port.ts';
-import { OpenBatch, type ProducerPart } from './open-batch.ts';
+import { ANY_HEAD, OpenBatch, type ProducerPart } from './open-batch.ts';
+import type { StreamFailures } from './stream-failures.ts';
 import type { ActiveSubject, Unresolved } from './subjects.ts';
 
 /** What the publish path tells the rest of the shard. */
@@ -25,41 +28,15 @@ export interface PublishCounters {
   onWritten(microseconds: number): void;
 }
 
-interface VoidMark {
-  readonly subject: ActiveSubject;
-  readonly allotment: Unresolved;
-  readonly publishedAt: number;
-}
-
-/** Batches that share one request for ids and one durable write. */
-interface Group {
-  readonly batches: OpenBatch[];
-  readonly marks: VoidMark[];
-  /** Batches whose ids are not known yet. */
-  unanswered: number;
-  bytes: number;
-  messages: number;
-  state: 'allotting' | 'ready' | 'writing' | 'written' | 'failed';
-  error: unknown;
-  writingSince: number;
-}
-
-/** Ids that were taken back because their batch could not be stored; their calls are answered once the revoke is applied. */
-interface Revocation {
-  readonly subject: ActiveSubject;
-  readonly allotment: Unresolved;
-  readonly publishedAt: number;
-  readonly calls: Uint32Array;
-  readonly callCount: number;
-  readonly reasonCode: number;
-}
-
 /** Waiting before void marks, and after STORE_FULL new messages, are tried again after the store refused some, in ms. */
 const MARK_RETRY_MS = 250;
-/** Keeps the request for one batch within a piece of the Raft client, also if every message has a producer id of 64 bytes. */
-const WAITING_MESSAGES_MAX = 8_192;
+/** Keeps the request for one batch within a piece of the Raft client, also if every row has a producer id of 64 bytes. */
+const WAITING_ROWS_MAX = 8_192;
 const BUILDERS_KEPT = 256;
 const CALLS_START = 16;
+const NO_CALLS = new Uint32Array(0);
+const NO_REASONS = new Uint16Array(0);
+const STORE_UNAVAILABLE = REASON_CODE.STORE_UNAVAILABLE;
 
 /**
  * Messages become batches, batches groups; a group gets its ids in one request, is written with one durable write, and is then acknowledged and
@@ -72,12 +49,13 @@ export class PublishPath {
   readonly #main: MainPort;
   readonly #events: PublishEvents;
   readonly #counters: PublishCounters;
+  readonly #failures: StreamFailures;
   readonly #seal: SealLimits;
   readonly #waitingBytesMax: number;
   readonly #builders: BatchBuilder[] = [];
   #waiting: OpenBatch[] = [];
   #waitingBytes = 0;
-  #waitingMessages = 0;
+  #waitingRows = 0;
   /** When the oldest waiting message came, ms of performance.now(). */
   #oldest = 0;
   #marks: VoidMark[] = [];
@@ -99,6 +77,7 @@ export class PublishPath {
     main: MainPort,
     events: PublishEvents,
     counters: PublishCounters,
+    failures: StreamFailures,
     limits: { readonly seal: SealLimits; readonly batchBytes: number },
   ) {
     this.#store = store;
@@ -106,13 +85,14 @@ export class PublishPath {
     this.#main = main;
     this.#events = events;
     this.#counters = counters;
+    this.#failures = failures;
     this.#seal = limits.seal;
     this.#waitingBytesMax = limits.batchBytes * 2;
   }
 
   /** Enough waits for the store: publishes stay on their ring, and when that is full they are refused. */
   get full(): boolean {
-    return this.#waitingBytes >= this.#waitingBytesMax || this.#waitingMessages >= WAITING_MESSAGES_MAX;
+    return this.#waitingBytes >= this.#waitingBytesMax || this.#waitingRows >= WAITING_ROWS_MAX;
   }
 
   /** The store was full a moment ago. A publish is then refused before it gets an id, since the log entry and the void mark of it take space too. */
@@ -131,15 +111,9 @@ export class PublishPath {
     );
   }
 
-  /** Adds the scanned message; `bytes` is the ring's memory, copied here. `deadline` in epoch ms. */
+  /** Adds the scanned message of a unary call; `bytes` is the ring's memory, copied here. `deadline` in epoch ms. */
   add(subject: ActiveSubject, call: number, bytes: Uint8Array, scan: PublishScan, deadline: number): void {
-    let batch = subject.waiting;
-    if (batch === null) {
-      batch = new OpenBatch(subject, this.#takeBuilder(subject), CALLS_START);
-      subject.waiting = batch;
-      if (this.#waitingMessages === 0) this.#oldest = performance.now();
-      this.#waiting.push(batch);
-    }
+    const batch = this.#waitingBatch(subject);
     const before = batch.builder.byteLength;
     batch.builder.appendRecord(
       bytes,
@@ -154,9 +128,54 @@ export class PublishPath {
       const producer = Buffer.from(bytes.subarray(scan.producerStart, scan.producerEnd));
       part = { producer, sequence: scan.sequence, checksum: crc32(batch.builder.lastRecord()) };
     }
-    batch.add(call, part, deadline);
-    this.#waitingBytes += batch.builder.byteLength - before;
-    this.#waitingMessages += 1;
+    batch.addCall(call, part, deadline);
+    this.#added(batch, before);
+  }
+
+  /**
+   * Adds a batch of a publish stream: the records section bytes[start, end), which `scan` has found good. `producer`: null if nobody remembers
+   * its sequence. `expectedHead`: -1 = any.
+   */
+  addSection(
+    subject: ActiveSubject,
+    token: number,
+    bytes: Uint8Array,
+    start: number,
+    end: number,
+    scan: RecordsScan,
+    producer: Uint8Array | null,
+    sequence: number,
+    expectedHead: number,
+  ): void {
+    // What is expected holds of this batch alone.
+    if (expectedHead !== ANY_HEAD) subject.waiting = null;
+    const batch = this.#waitingBatch(subject);
+    const before = batch.builder.byteLength;
+    batch.builder.appendSection(bytes, start, end, scan);
+    const part =
+      producer === null
+        ? null
+        : { producer, sequence, checksum: crc32(Buffer.from(bytes.buffer, bytes.byteOffset + start, end - start)) };
+    batch.addSection(token, part, sequence, scan.count);
+    batch.expectedHead = expectedHead;
+    if (expectedHead !== ANY_HEAD) subject.waiting = null;
+    this.#added(batch, before);
+  }
+
+  #waitingBatch(subject: ActiveSubject): OpenBatch {
+    if (subject.waiting !== null) return subject.waiting;
+    const batch = new OpenBatch(subject, this.#takeBuilder(subject), CALLS_START);
+    subject.waiting = batch;
+    if (this.#waitingRows === 0) this.#oldest = performance.now();
+    this.#waiting.push(batch);
+    return batch;
+  }
+
+  #added(batch: OpenBatch, bytesBefore: number): void {
+    this.#waitingBytes += batch.builder.byteLength - bytesBefore;
+    this.#waitingRows += 1;
+    // A stored batch is read as a whole: it stays small enough for that.
+    if (batch.builder.byteLength >= this.#seal.fullBytes) batch.subject.waiting = null;
   }
 
   /** IncIdx: one id, answered when it is allotted, and then made void. */
@@ -169,7 +188,7 @@ export class PublishPath {
   /** Leftovers of an earlier process or thread that the store does not have. */
   revokeLeftOver(subject: ActiveSubject, base: number, count: number): void {
     const allotment = subject.allotted(base, count, 0);
-    this.#revoke({ subject, allotment, publishedAt: 0, calls: new Uint32Array(0), callCount: 0, reasonCode: 0 });
+    this.#revoke({ subject, allotment, publishedAt: 0, calls: NO_CALLS, reasons: NO_REASONS });
   }
 
   /** The same for one that was revoked before the end: its mark is all that is missing. */
@@ -184,7 +203,7 @@ export class PublishPath {
     const state: SealState = {
       groupsInFlight: this.#groups.length,
       waitingBytes: this.#waitingBytes,
-      waitingMessages: this.#waitingMessages,
+      waitingMessages: this.#waitingRows,
       oldestMs: now - this.#oldest,
       isSourceBusy: this.isSourceBusy,
     };
@@ -207,7 +226,7 @@ export class PublishPath {
   nextDeadline(): number {
     if (this.#groups.length >= this.#seal.groupsInFlight) return Number.POSITIVE_INFINITY;
     const now = performance.now();
-    if (this.#waitingMessages > 0) return Math.max(0, this.#oldest + this.#seal.lingerMs - now);
+    if (this.#waitingRows > 0) return Math.max(0, this.#oldest + this.#seal.lingerMs - now);
     return this.#marks.length > 0 ? Math.max(1, this.#marksRetryAt - now) : Number.POSITIVE_INFINITY;
   }
 
@@ -219,7 +238,7 @@ export class PublishPath {
       subject.opening -= 1;
       const allotment = subject.allotted(base, 1, time);
       this.#main.ack(call, base);
-      this.#revoke({ subject, allotment, publishedAt: time, calls: new Uint32Array(0), callCount: 0, reasonCode: 0 });
+      this.#revoke({ subject, allotment, publishedAt: time, calls: NO_CALLS, reasons: NO_REASONS });
       return;
     }
     const entry = this.#allotting.get(counter);
@@ -234,30 +253,35 @@ export class PublishPath {
     if (increment !== undefined) {
       this.#incrementing.delete(counter);
       increment.subject.opening -= 1;
-      this.#main.refuseAll(Uint32Array.of(increment.call), 1, reasonCode);
+      this.#main.refuse(increment.call, REASON_NAMES[reasonCode] as Reason);
       return;
     }
     const entry = this.#allotting.get(counter);
     if (entry === undefined) return;
     this.#allotting.delete(counter);
-    this.#main.refuseAll(entry.batch.calls, entry.batch.count, reasonCode);
-    entry.batch.count = 0;
-    this.#answered(entry.group, entry.batch);
+    const { batch } = entry;
+    this.#refuseRows(batch, this.#failures.reasonsOf(batch, reasonCode));
+    batch.rows = batch.messages = 0;
+    this.#afterRefusal(batch.subject);
+    this.#answered(entry.group, batch);
   }
 
-  /** An answer part by part: `firstIds[i]` with `verdicts[i]` for message i of the batch. */
+  /** An answer part by part: part i is row i of the batch. */
   openedParts(counter: number, base: number, time: number, parts: PartAnswers): void {
     const entry = this.#allotting.get(counter);
     if (entry === undefined) return;
     this.#allotting.delete(counter);
     const { batch, group } = entry;
-    assert(parts.count === batch.count, 'the answer has another number of parts than the request');
+    assert(parts.count === batch.rows, 'the answer has another number of parts than the request');
     let kept = 0;
-    for (let i = 0; i < parts.count; i++) {
-      if (parts.isNew(i)) kept += 1;
-      else this.#answerOldPart(batch.subject, batch.calls[i] as number, parts, i);
+    for (let row = 0; row < parts.count; row++) {
+      if (parts.isNew(row)) kept += 1;
+      else this.#answerOldPart(batch, row, parts);
     }
-    if (kept < batch.count) batch.keepOnly((i) => parts.isNew(i));
+    if (kept < batch.rows) {
+      batch.keepOnly((row) => parts.isNew(row));
+      this.#afterRefusal(batch.subject);
+    }
     if (kept > 0) this.#assign(batch, base, time);
     this.#answered(group, batch);
   }
@@ -267,21 +291,65 @@ export class PublishPath {
     const at = this.#revoking.findIndex((entry) => entry.subject === subject && entry.allotment.base === base);
     if (at < 0) return;
     const [entry] = this.#revoking.splice(at, 1) as [Revocation];
-    this.#main.refuseAll(entry.calls, entry.callCount, entry.reasonCode);
+    this.#main.refuseEach(entry.calls, entry.reasons);
     this.#marks.push({ subject, allotment: entry.allotment, publishedAt: entry.publishedAt });
   }
 
-  #answerOldPart(subject: ActiveSubject, call: number, parts: PartAnswers, i: number): void {
-    const reasonCode = parts.refusal(i);
-    if (reasonCode >= 0) this.#main.refuseAll(Uint32Array.of(call), 1, reasonCode);
-    else if (parts.isStored(i) || subject.isResolved(parts.firstId(i))) this.#main.ack(call, parts.firstId(i));
-    else subject.repeats.push({ id: parts.firstId(i), call });
+  /** A repeated sequence was waiting for a batch that became void: it may come again. */
+  repeatRefused(subject: ActiveSubject, call: number, sequence: number): void {
+    const isBehind = this.#failures.isBehind(subject, call, sequence);
+    const reason: Reason = isBehind ? 'PREDECESSOR_FAILED' : 'STORE_UNAVAILABLE';
+    if (!isBehind) this.#failures.note(subject, call, sequence, reason);
+    this.#main.refuse(call, reason);
+    this.#afterRefusal(subject);
+  }
+
+  #answerOldPart(batch: OpenBatch, row: number, parts: PartAnswers): void {
+    const { subject } = batch;
+    const call = batch.calls[row] as number;
+    const sequence = batch.sequenceOf(row);
+    const reasonCode = parts.refusal(row);
+    const id = parts.firstId(row);
+    if (reasonCode >= 0) {
+      const reason = REASON_NAMES[reasonCode] as Reason;
+      this.#failures.note(subject, call, sequence, reason);
+      this.#main.refuse(call, reason);
+    } else if (parts.isStored(row) || subject.isResolved(id)) this.#main.ack(call, id);
+    else subject.repeats.push({ id, call, sequence });
+  }
+
+  #refuseRows(batch: OpenBatch, reasons: Uint16Array): void {
+    this.#main.refuseEach(batch.calls.subarray(0, batch.rows), reasons);
+  }
+
+  /**
+   * Rows of the subject that would overtake one that was refused go with it: those that wait for their group, at once; those that have asked for
+   * ids, when their group is written.
+   */
+  #afterRefusal(subject: ActiveSubject): void {
+    if (subject.failures === null) return;
+    const failures = this.#failures;
+    for (const group of this.#groups) {
+      if (group.state !== 'allotting' && group.state !== 'ready') continue;
+      for (const batch of group.batches) {
+        if (batch.subject === subject && batch.doom < 0 && failures.hasRowBehind(batch)) batch.doom = STORE_UNAVAILABLE;
+      }
+    }
+    for (const batch of this.#waiting) {
+      if (batch.subject !== subject || !failures.hasRowBehind(batch)) continue;
+      const isBehind = (row: number): boolean =>
+        failures.isBehind(subject, batch.calls[row] as number, batch.sequenceOf(row));
+      for (let row = 0; row < batch.rows; row++) {
+        if (isBehind(row)) this.#main.refuse(batch.calls[row] as number, 'PREDECESSOR_FAILED');
+      }
+      batch.keepOnly((row) => !isBehind(row));
+    }
   }
 
   #assign(batch: OpenBatch, base: number, time: number): void {
     batch.base = base;
     batch.publishedAt = time;
-    batch.allotment = batch.subject.allotted(base, batch.count, time);
+    batch.allotment = batch.subject.allotted(base, batch.messages, time);
     stampBatch(batch.sealed, base, time);
   }
 
@@ -292,22 +360,23 @@ export class PublishPath {
   }
 
   #sealGroup(now: number): void {
-    const group = this.#newGroup(this.#waiting, this.#takeMarks(now));
+    const group = newGroup(this.#waiting, this.#takeMarks(now));
+    this.#groups.push(group);
     this.#waiting = [];
     for (const batch of group.batches) {
-      batch.subject.waiting = null;
+      if (batch.subject.waiting === batch) batch.subject.waiting = null;
       if (batch.earliestDeadline !== Number.POSITIVE_INFINITY) this.#dropExpired(batch, Date.now());
-      if (batch.count === 0) continue;
+      if (batch.rows === 0) continue;
       batch.sealed = batch.builder.seal();
       group.bytes += batch.sealed.length;
-      group.messages += batch.count;
+      group.messages += batch.messages;
       group.unanswered += 1;
       batch.subject.opening += 1;
       this.#allotting.set(this.#requests.openBatch(batch), { batch, group });
     }
     this.#counters.onGroup(group.messages, group.batches.length, group.bytes);
     this.#waitingBytes = 0;
-    this.#waitingMessages = 0;
+    this.#waitingRows = 0;
     if (group.unanswered === 0) this.#ready(group);
     else this.#requests.send();
   }
@@ -315,16 +384,18 @@ export class PublishPath {
   /** Requests whose deadline passed while they waited must cost no more: their clients have gone. */
   #dropExpired(batch: OpenBatch, now: number): void {
     if (batch.earliestDeadline > now) return;
-    for (let i = 0; i < batch.count; i++) {
-      if ((batch.deadlines[i] as number) <= now) this.#main.refuse(batch.calls[i] as number, 'DEADLINE_PASSED');
+    for (let row = 0; row < batch.rows; row++) {
+      if ((batch.deadlines[row] as number) <= now) this.#main.refuse(batch.calls[row] as number, 'DEADLINE_PASSED');
     }
-    batch.keepOnly((i) => (batch.deadlines[i] as number) > now);
+    batch.keepOnly((row) => (batch.deadlines[row] as number) > now);
   }
 
   #sealMarks(): void {
     const marks = this.#marks;
     this.#marks = [];
-    this.#ready(this.#newGroup([], marks));
+    const group = newGroup([], marks);
+    this.#groups.push(group);
+    this.#ready(group);
   }
 
   #takeMarks(now: number): VoidMark[] {
@@ -332,21 +403,6 @@ export class PublishPath {
     const marks = this.#marks;
     this.#marks = [];
     return marks;
-  }
-
-  #newGroup(batches: OpenBatch[], marks: VoidMark[]): Group {
-    const group: Group = {
-      batches,
-      marks,
-      unanswered: 0,
-      bytes: 0,
-      messages: 0,
-      state: 'allotting',
-      error: null,
-      writingSince: 0,
-    };
-    this.#groups.push(group);
-    return group;
   }
 
   #ready(group: Group): void {
@@ -368,7 +424,7 @@ export class PublishPath {
     for (const batch of group.batches) {
       if (batch.doom >= 0) this.#takeBack(batch, batch.doom);
       if (batch.allotment === null) continue;
-      const { subject, base, count, publishedAt } = batch;
+      const { subject, base, messages: count, publishedAt } = batch;
       const expiresMax = batch.builder.expiresMax;
       sealed.push({ subject: subject.ref, bytes: batch.sealed, base, count, publishedAt, expiresMax, kind: 'data' });
     }
@@ -419,7 +475,8 @@ export class PublishPath {
     for (const batch of group.batches) {
       const { subject, allotment } = batch;
       if (allotment === null) continue;
-      this.#main.acks(batch.base, batch.calls, batch.count);
+      if (batch.isUnary) this.#main.acks(batch.base, batch.calls, batch.rows);
+      else this.#main.ackRows(batch);
       subject.resolved(allotment);
       this.#requests.closeStored(subject, batch.base);
       this.#events.onResolved(subject, allotment, batch.sealed);
@@ -453,6 +510,8 @@ export class PublishPath {
   /** Batches of the same subjects in later groups would overtake what their senders will try again: they are taken back too. */
   #doom(failed: Group, error: unknown): void {
     if (!(error instanceof BrokerError)) return;
+    // Noted before the later groups are taken back, so that these tell the order.
+    for (const batch of failed.batches) this.#failures.reasonsOf(batch, REASON_CODE[error.reason]);
     const subjects = new Set(failed.batches.map(({ subject }) => subject));
     for (const group of this.#groups) {
       if (group === failed || group.state === 'written' || group.state === 'failed') continue;
@@ -464,10 +523,12 @@ export class PublishPath {
 
   /** The ids of a batch that is not stored are given up; its calls are answered when that is applied. */
   #takeBack(batch: OpenBatch, reasonCode: number): void {
-    const { subject, allotment, publishedAt, calls, count } = batch;
+    const { subject, allotment, publishedAt, calls, rows } = batch;
     if (allotment === null) return;
     batch.allotment = null;
-    this.#revoke({ subject, allotment, publishedAt, calls, callCount: count, reasonCode });
+    const reasons = this.#failures.reasonsOf(batch, reasonCode);
+    this.#revoke({ subject, allotment, publishedAt, calls: calls.subarray(0, rows), reasons });
+    this.#afterRefusal(subject);
   }
 
   #revoke(entry: Revocation): void {
@@ -484,16 +545,4 @@ export class PublishPath {
   #giveBuilder(builder: BatchBuilder): void {
     if (this.#builders.length < BUILDERS_KEPT) this.#builders.push(builder);
   }
-}
-
-/** The parts of an answer, read straight from the ring's record. */
-export interface PartAnswers {
-  readonly count: number;
-  /** It got a new id of this allotment. */
-  isNew(i: number): boolean;
-  /** It repeats a sequence whose batch is stored. */
-  isStored(i: number): boolean;
-  firstId(i: number): number;
-  /** Reason code, or -1. */
-  refusal(i: number): number;
 }

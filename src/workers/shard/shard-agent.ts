@@ -1,4 +1,6 @@
 import { assert } from '../../base/assert.ts';
+import { REASON_NAMES, type Reason } from '../../base/errors.ts';
+import { type RecordLimits, RecordsScan } from '../../batch/records-scan.ts';
 import { PublishScan, type ScanLimits, scanPublish } from '../../grpc/codec.ts';
 import type { RingConsumer } from '../../shm/ring-consumer.ts';
 import type { MessageStore } from '../../storage/store.ts';
@@ -6,6 +8,8 @@ import {
   FETCH_HEADER,
   FromRaft,
   INFO_HEADER,
+  OPEN_PRODUCER_HEADER,
+  PUBLISH_BATCH_HEADER,
   PUBLISH_HEADER,
   StateFlag,
   SUBSCRIBE_HEADER,
@@ -18,13 +22,16 @@ import type { LookupPath } from './lookup-path.ts';
 import type { MainPort } from './main-port.ts';
 import { RingPartAnswers } from './part-answers.ts';
 import type { PublishPath } from './publish-path.ts';
-import type { RaftClient } from './raft-client.ts';
+import { Pending, type RaftClient } from './raft-client.ts';
 import type { ReleaseJobs } from './release-job.ts';
 import type { ShardCounters } from './shard-counters.ts';
+import type { StreamFailures } from './stream-failures.ts';
 import type { ActiveSubject, ActiveSubjects } from './subjects.ts';
 
 /** Records taken from one ring in one round, so that no ring starves another. */
 const RECORDS_A_ROUND = 512;
+/** Between two looks at whether enough waits: batches are up to a megabyte. */
+const PUBLISHES_AT_ONCE = 64;
 const CONTROL_RECORDS_AT_ONCE = 16;
 
 export interface ShardParts {
@@ -32,6 +39,7 @@ export interface ShardParts {
   readonly releases: ReleaseJobs;
   readonly subjects: ActiveSubjects;
   readonly publish: PublishPath;
+  readonly failures: StreamFailures;
   readonly lookup: LookupPath;
   readonly delivery: Delivery;
   readonly requests: AllotRequests;
@@ -41,16 +49,19 @@ export interface ShardParts {
   readonly fromMainControl: RingConsumer;
   readonly fromMainPayload: RingConsumer;
   readonly fromRaft: RingConsumer;
-  readonly limits: ScanLimits;
+  readonly limits: ScanLimits & RecordLimits;
 }
 
 /** One shard's loop: takes records off its rings, moves every path on, and rings each neighbour at most once a round. */
 export class ShardAgent {
   readonly #parts: ShardParts;
   readonly #scan = new PublishScan();
+  readonly #records = new RecordsScan();
+  /** Calls that wait for the last sequence of a producer. */
+  readonly #producers = new Pending<number>();
   readonly #partAnswers: RingPartAnswers;
   readonly #onControl = (type: number, offset: number, length: number): void => this.#control(type, offset, length);
-  readonly #onPublish = (type: number, offset: number, length: number): void => this.#publish(type, offset, length);
+  readonly #onPublish = (type: number, offset: number, length: number): void => this.#payload(type, offset, length);
   readonly #onRaft = (type: number, offset: number, length: number): void => this.#raftAnswer(type, offset, length);
   #now = 0;
 
@@ -69,7 +80,7 @@ export class ShardAgent {
       done += this.#drainControl();
       if (!publish.full) {
         counters.queueBytes(fromMainPayload.usedBytes());
-        done += fromMainPayload.drain(this.#onPublish, RECORDS_A_ROUND);
+        done += this.#drainPublishes();
       }
     }
     done += publish.work();
@@ -100,8 +111,34 @@ export class ShardAgent {
     return done;
   }
 
-  #publish(type: number, offset: number, length: number): void {
-    assert(type === ToShard.PUBLISH, 'only publishes travel on the payload ring');
+  #drainPublishes(): number {
+    const { fromMainPayload, publish } = this.#parts;
+    let done = 0;
+    while (done < RECORDS_A_ROUND && !publish.full) {
+      const drained = fromMainPayload.drain(this.#onPublish, PUBLISHES_AT_ONCE);
+      done += drained;
+      if (drained === 0) break;
+    }
+    return done;
+  }
+
+  #payload(type: number, offset: number, length: number): void {
+    switch (type) {
+      case ToShard.PUBLISH:
+        this.#publish(offset, length);
+        return;
+      case ToShard.PUBLISH_BATCH:
+        this.#publishBatch(offset, length);
+        return;
+      case ToShard.STREAM_ENDED:
+        this.#parts.failures.streamEnded(this.#parts.fromMainPayload.view.getUint32(offset, true));
+        return;
+      default:
+        assert(false, () => `unknown record ${type} on the payload ring`);
+    }
+  }
+
+  #publish(offset: number, length: number): void {
     const { fromMainPayload, subjects, publish, main, counters, limits } = this.#parts;
     const { bytes, view } = fromMainPayload;
     const deadline = view.getFloat64(offset, true);
@@ -122,6 +159,44 @@ export class ShardAgent {
     const subject = subjects.get(bytes, this.#scan.subjectStart, this.#scan.subjectEnd, hash);
     publish.isSourceBusy = view.getUint32(offset + 24, true) === 1;
     publish.add(subject, call, bytes, this.#scan, deadline);
+  }
+
+  #publishBatch(offset: number, length: number): void {
+    const { fromMainPayload, subjects, publish, failures, main, counters, limits } = this.#parts;
+    const { bytes, view } = fromMainPayload;
+    const sequence = view.getFloat64(offset + 8, true);
+    const token = view.getUint32(offset + 24, true);
+    counters.queueWait(performance.now() - view.getFloat64(offset, true));
+    const subjectStart = offset + PUBLISH_BATCH_HEADER;
+    const subjectEnd = subjectStart + view.getUint8(offset + 32);
+    const producerEnd = subjectEnd + view.getUint8(offset + 33);
+    const subject = subjects.get(bytes, subjectStart, subjectEnd, view.getUint32(offset + 28, true));
+    // Order comes before everything else: also before a fault, which is told when it is its turn.
+    if (failures.isBehind(subject, token, sequence)) {
+      main.refuse(token, 'PREDECESSOR_FAILED');
+      return;
+    }
+    failures.cameAgain(subject, token);
+    const fault =
+      this.#records.scan(bytes, producerEnd, offset + length, limits) ?? (publish.isStoreFull ? 'STORE_FULL' : null);
+    if (fault !== null) {
+      failures.note(subject, token, sequence, fault);
+      main.refuse(token, fault);
+      return;
+    }
+    const producer = producerEnd > subjectEnd ? Buffer.from(bytes.subarray(subjectEnd, producerEnd)) : null;
+    publish.isSourceBusy = view.getUint8(offset + 34) === 1;
+    publish.addSection(
+      subject,
+      token,
+      bytes,
+      producerEnd,
+      offset + length,
+      this.#records,
+      producer,
+      sequence,
+      view.getFloat64(offset + 16, true),
+    );
   }
 
   #control(type: number, offset: number, length: number): void {
@@ -180,13 +255,19 @@ export class ShardAgent {
           view.getUint32(offset, true),
         );
         return;
+      case ToShard.OPEN_PRODUCER: {
+        const name = bytes.subarray(offset + OPEN_PRODUCER_HEADER, end);
+        const mayBeNew = view.getUint32(offset + 4, true) === 1;
+        this.#producers.set(requests.openProducer(name, mayBeNew), view.getUint32(offset, true));
+        return;
+      }
       default:
         assert(false, () => `unknown record ${type} on the control ring`);
     }
   }
 
   #raftAnswer(type: number, offset: number, length: number): void {
-    const { fromRaft, publish, lookup, subjects } = this.#parts;
+    const { fromRaft, publish, lookup, subjects, main } = this.#parts;
     const { bytes, view } = fromRaft;
     switch (type) {
       case FromRaft.OPENED:
@@ -196,9 +277,19 @@ export class ShardAgent {
           view.getFloat64(offset + 8, true),
         );
         return;
-      case FromRaft.REFUSED:
-        publish.refused(view.getUint32(offset, true), view.getUint32(offset + 4, true));
+      case FromRaft.REFUSED: {
+        const counter = view.getUint32(offset, true);
+        const reasonCode = view.getUint32(offset + 4, true);
+        const call = this.#producers.take(counter);
+        if (call === null) publish.refused(counter, reasonCode);
+        else main.refuse(call, REASON_NAMES[reasonCode] as Reason);
         return;
+      }
+      case FromRaft.PRODUCER: {
+        const call = this.#producers.take(view.getUint32(offset + 8, true));
+        if (call !== null) main.producer(call, view.getFloat64(offset, true));
+        return;
+      }
       case FromRaft.OPENED_PARTS: {
         const counter = view.getUint32(offset + 16, true);
         this.#partAnswers.wrap(offset);

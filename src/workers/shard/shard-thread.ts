@@ -6,6 +6,7 @@ import { RingConsumer } from '../../shm/ring-consumer.ts';
 import { NodeDisk } from '../../storage/disk.ts';
 import { openEmbeddedStore } from '../../storage/embedded/embedded-store.ts';
 import { sealLane } from '../../storage/embedded/seal-lanes.ts';
+import { BATCH_MESSAGES_MAX } from '../link.ts';
 import type { FromShardThread, LogLine, ShardTask, ToShardThread } from '../messages.ts';
 import { shardOfSlot } from '../shard-of-slot.ts';
 import { AllotRequests } from './allot-requests.ts';
@@ -18,6 +19,7 @@ import { ReleaseJobs } from './release-job.ts';
 import { ShardAgent } from './shard-agent.ts';
 import { ShardCounters } from './shard-counters.ts';
 import { resolveLeftOpen, verifyHeads } from './start-up.ts';
+import { StreamFailures } from './stream-failures.ts';
 import { type ActiveSubject, ActiveSubjects, type Unresolved } from './subjects.ts';
 
 /** How often parked calls, closes and idle subjects are looked at, in ms, while there are any. */
@@ -78,7 +80,8 @@ async function serveShard(task: ShardTask): Promise<void> {
   };
   const delivery = new Delivery(store, main, onProgress, onDamage);
   const lookup = new LookupPath({ store, raft, main, delivery, onProgress, onDamage });
-  const publish = new PublishPath(
+  const failures = new StreamFailures();
+  const publish: PublishPath = new PublishPath(
     store,
     requests,
     main,
@@ -88,10 +91,11 @@ async function serveShard(task: ShardTask): Promise<void> {
       onResolved(subject, allotment, bytes) {
         delivery.resolved(subject, allotment, bytes);
         if (lookup.parked > 0) lookup.resolved(subject, allotment.base, allotment.count);
-        if (subject.repeats.length > 0) answerRepeats(subject, allotment, main, bytes !== null);
+        if (subject.repeats.length > 0) answerRepeats(subject, allotment, main, publish, bytes !== null);
       },
     },
     counters,
+    failures,
     {
       seal: {
         groupsInFlight: task.limits.groupsInFlight,
@@ -107,6 +111,7 @@ async function serveShard(task: ShardTask): Promise<void> {
     releases,
     subjects,
     publish,
+    failures,
     lookup,
     delivery,
     requests,
@@ -116,7 +121,7 @@ async function serveShard(task: ShardTask): Promise<void> {
     fromMainControl: new RingConsumer(task.rings.mainControl),
     fromMainPayload: new RingConsumer(task.rings.mainPayload),
     fromRaft: new RingConsumer(task.rings.fromRaft),
-    limits: task.limits,
+    limits: { ...task.limits, records: BATCH_MESSAGES_MAX },
   });
 
   const verified = verifyHeads(store, raft);
@@ -183,12 +188,18 @@ async function serveShard(task: ShardTask): Promise<void> {
 }
 
 /** A repeated sequence is answered with its first id once that is stored; if that id became void nothing was stored, and it may be sent again. */
-function answerRepeats(subject: ActiveSubject, allotment: Unresolved, main: MainPort, isStored: boolean): void {
+function answerRepeats(
+  subject: ActiveSubject,
+  allotment: Unresolved,
+  main: MainPort,
+  publish: PublishPath,
+  isStored: boolean,
+): void {
   for (const repeat of subject.repeats.splice(0)) {
     const isOfIt = repeat.id >= allotment.base && repeat.id < allotment.base + allotment.count;
     if (!isOfIt) subject.repeats.push(repeat);
     else if (isStored) main.ack(repeat.call, repeat.id);
-    else main.refuse(repeat.call, 'STORE_UNAVAILABLE');
+    else publish.repeatRefused(subject, repeat.call, repeat.sequence);
   }
 }
 

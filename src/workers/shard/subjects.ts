@@ -30,8 +30,10 @@ export class ActiveSubject {
   opening = 0;
   /** Calls that wait for a verdict of this subject. */
   parked = 0;
-  /** Repeated sequences whose first copy has no verdict yet: the id they will be answered with, and their calls. */
-  readonly repeats: { readonly id: number; readonly call: number }[] = [];
+  /** Repeated sequences whose first copy has no verdict yet: the id they will be answered with, their calls, and the sequence on its stream (0: unary). */
+  readonly repeats: { readonly id: number; readonly call: number; readonly sequence: number }[] = [];
+  /** By publish stream: lowest sequence that was refused and may come again; null while there is none (stream-failures.ts). */
+  failures: Map<number, number> | null = null;
   /** Calls that wait for a trim to be applied. */
   readonly trims: number[] = [];
   /** In base order. */
@@ -50,9 +52,8 @@ export class ActiveSubject {
 
   get idle(): boolean {
     const calls = this.parked + this.opening + this.repeats.length + this.trims.length;
-    return (
-      calls === 0 && this.waiting === null && this.group === null && this.#unresolved.length === 0 && !this.pumping
-    );
+    const hasNothing = this.waiting === null && this.group === null && this.failures === null;
+    return calls === 0 && hasNothing && this.#unresolved.length === 0 && !this.pumping;
   }
 
   /** True if `id` was allotted here and has its verdict. */

@@ -1,0 +1,120 @@
+import { assert } from '../base/assert.ts';
+
+/** Bounds and goal of the windows; all times in ms. */
+export interface WindowLimits {
+  /** What may be in flight at the least and at the most, in bytes of records sections. */
+  readonly bytesMin: number;
+  readonly bytesMax: number;
+  /** Time from the arrival of a batch to its result that is worth waiting for a larger group; above it only the queue grows. */
+  readonly targetMs: number;
+}
+
+/** A message counts as at least this many bytes: small ones cost by their number. */
+const BYTES_A_MESSAGE = 64;
+const GROWTH = 1.5;
+const SHRINKING = 0.75;
+/** Below this share of the target the window grows fast; up to the target it stays. */
+const COMFORT = 0.5;
+/** A sender that comes this close to its limit, as a share of the window, has been using it. */
+const NEAR = 0.25;
+/** A round is judged when it is at least this long and as many bytes as were in flight have been answered. */
+const ROUND_MS = 5;
+
+/**
+ * How much one producer stream may have in flight. The smallest time that any batch of a round took is the queue that never drained (the idea of
+ * CoDel, Nichols and Jacobson, ACM Queue 2012, and of LEDBAT, RFC 6817): above the target the window shrinks, well below it the window grows if
+ * the sender has been using it.
+ *
+ * The sender is told limits on what it has sent in all since the stream began, like TCP's right edge (RFC 9293, section 3.8.6): they never
+ * move back, so whoever goes beyond has broken the rule whatever was on its way. A smaller window only moves them less than what is answered.
+ */
+export class SendWindow {
+  readonly #limits: WindowLimits;
+  #size: number;
+  #received = 0;
+  #answered = 0;
+  #bytesLimit: number;
+  #receivedMessages = 0;
+  #answeredMessages = 0;
+  #messagesLimit: number;
+  #roundStartedAt = 0;
+  /** `received` when the round began: it is over when that has been answered. */
+  #roundEnd = 0;
+  #smallestMs = Number.POSITIVE_INFINITY;
+  /** The sender has come close to the limit since the round began. */
+  #wasUsed = false;
+
+  constructor(limits: WindowLimits) {
+    assert(limits.bytesMin > 0 && limits.bytesMin <= limits.bytesMax, 'a window has a least and a greatest size');
+    this.#limits = limits;
+    this.#size = limits.bytesMin;
+    this.#bytesLimit = this.#size;
+    this.#messagesLimit = this.messagesSize;
+  }
+
+  /** What may be in flight now, in bytes. */
+  get size(): number {
+    return this.#size;
+  }
+
+  get messagesSize(): number {
+    return Math.ceil(this.#size / BYTES_A_MESSAGE);
+  }
+
+  /** Bytes of all records sections that the sender may have sent since the stream began. */
+  get bytesLimit(): number {
+    return this.#bytesLimit;
+  }
+
+  /** The same in messages. */
+  get messagesLimit(): number {
+    return this.#messagesLimit;
+  }
+
+  /** False: a batch of this size is beyond what the sender was allowed, and the stream has to end. */
+  allows(bytes: number, messages: number): boolean {
+    if (this.#received === this.#answered && this.#receivedMessages === this.#answeredMessages) return true;
+    return this.#received + bytes <= this.#bytesLimit && this.#receivedMessages + messages <= this.#messagesLimit;
+  }
+
+  /** A batch has come. */
+  received(bytes: number, messages: number): void {
+    this.#received += bytes;
+    this.#receivedMessages += messages;
+    const isNearBytes = this.#received > this.#bytesLimit - this.#size * NEAR;
+    const isNearMessages = this.#receivedMessages > this.#messagesLimit - this.messagesSize * NEAR;
+    if (isNearBytes || isNearMessages) this.#wasUsed = true;
+  }
+
+  /** A batch has its result, `tookMs` after it came; `now`: ms, monotonic. */
+  answered(bytes: number, messages: number, tookMs: number, now: number): void {
+    this.#answered += bytes;
+    this.#answeredMessages += messages;
+    this.#smallestMs = Math.min(this.#smallestMs, tookMs);
+    if (this.#answered >= this.#roundEnd && now - this.#roundStartedAt >= ROUND_MS) this.#judge(now);
+    this.#widen();
+  }
+
+  /** A batch was refused at once: it says nothing of the queue. */
+  returned(bytes: number, messages: number): void {
+    this.#answered += bytes;
+    this.#answeredMessages += messages;
+    this.#widen();
+  }
+
+  #widen(): void {
+    this.#bytesLimit = Math.max(this.#bytesLimit, Math.floor(this.#answered + this.#size));
+    this.#messagesLimit = Math.max(this.#messagesLimit, this.#answeredMessages + this.messagesSize);
+  }
+
+  #judge(now: number): void {
+    const { targetMs, bytesMin, bytesMax } = this.#limits;
+    if (this.#smallestMs > targetMs) this.#size = Math.max(bytesMin, this.#size * SHRINKING);
+    else if (this.#wasUsed && this.#smallestMs <= targetMs * COMFORT)
+      this.#size = Math.min(bytesMax, this.#size * GROWTH);
+    this.#roundStartedAt = now;
+    this.#roundEnd = this.#received;
+    this.#smallestMs = Number.POSITIVE_INFINITY;
+    this.#wasUsed = false;
+  }
+}

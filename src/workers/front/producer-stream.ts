@@ -1,0 +1,334 @@
+import type { ServerDuplexStream } from '@grpc/grpc-js';
+import type { Reason } from '../../base/errors.ts';
+import { DeliveryStream } from '../../grpc/delivery-stream.ts';
+import { type BatchErrors, FramePart, type FrameScan, ResponseBuilder } from '../../grpc/producer-codec.ts';
+import { type ErrorStatus, makeStatus } from '../../grpc/status.ts';
+import { SendWindow, type WindowLimits } from '../../publish/send-window.ts';
+import { SequenceLedger } from '../../publish/sequence-ledger.ts';
+
+/** Answers that the client has not taken; above it nothing more is read from it. */
+const UNSENT_BYTES_MAX = 1 << 20;
+/** A client whose stream has been ended and who goes on is cut off after this time, in ms. */
+const LAST_WORDS_MS = 1_000;
+
+/** What became of a batch on its way to a shard: 'full' = try again later. */
+export type Passing = 'passed' | 'full' | Reason;
+
+/** What one stream needs of the broker. */
+export interface ProducerStreamPort {
+  readonly scan: FrameScan;
+  readonly errors: BatchErrors;
+  readonly window: WindowLimits;
+  /** The shard of the batch under the scan, or why it has none; writes it there. Takes it into the ledger of the stream if it passed. */
+  pass(stream: ProducerStream, frame: Buffer): Passing;
+  /** So many bytes that it passed have their result. */
+  settled(bytes: number): void;
+  /** Answers the open: the fields of the first response. Rejects with an ErrorStatus. */
+  open(stream: ProducerStream, producer: Buffer, firstSequence: number): Promise<Uint8Array>;
+  /** Something is to be sent: `flush` will be called at the end of this turn. */
+  touched(stream: ProducerStream): void;
+  /** The next frame has to wait for room: `retry` will be called. */
+  blocked(stream: ProducerStream): void;
+  /** It has ended and nothing of it is on its way: its number may be given to another. */
+  finished(stream: ProducerStream): void;
+}
+
+/**
+ * One PublishStream call on the main thread. Frames are taken apart into batches, which go to their shards; results gather and are written once per
+ * turn of the event loop. A frame that finds no room stops the reading of the stream, and so its sender.
+ */
+export class ProducerStream {
+  readonly number: number;
+  readonly out: DeliveryStream;
+  /** Null until it is open. */
+  ledger: SequenceLedger | null = null;
+  /** Empty: nobody remembers the sequences. */
+  producer: Buffer = Buffer.alloc(0);
+  isTouched = false;
+  isBlocked = false;
+  readonly window: SendWindow;
+  readonly #port: ProducerStreamPort;
+  readonly #call: ServerDuplexStream<Buffer, Buffer>;
+  readonly #response = new ResponseBuilder();
+  #state: 'new' | 'opening' | 'open' | 'ended' = 'new';
+  /** The client has sent its last frame. */
+  #isHalfClosed = false;
+  #isFinished = false;
+  /** Frames that came while another waits, in order; the first may have been taken in part. */
+  readonly #waiting: Buffer[] = [];
+  /** Where the first batch of waiting[0] begins that has not been taken. */
+  #waitingAt = 0;
+  /** A retryable result was sent, so shards may remember something of this stream. */
+  #hadFailures = false;
+
+  constructor(number: number, call: ServerDuplexStream<Buffer, Buffer>, port: ProducerStreamPort) {
+    this.number = number;
+    this.#call = call;
+    this.#port = port;
+    this.out = new DeliveryStream(call);
+    this.window = new SendWindow(port.window);
+    this.out.open();
+    call.on('data', (frame: Buffer) => this.#onFrame(frame));
+    call.on('end', () => this.#onHalfClose());
+    call.on('cancelled', () => this.#close());
+    this.out.onDrained(() => this.#resumeIfReady());
+  }
+
+  get inFlight(): number {
+    return this.ledger?.inFlight ?? 0;
+  }
+
+  get ended(): boolean {
+    return this.#state === 'ended';
+  }
+
+  get hadFailures(): boolean {
+    return this.#hadFailures;
+  }
+
+  /** Nothing waits to be taken or to be answered. */
+  get idle(): boolean {
+    return this.inFlight === 0 && this.#waiting.length === 0;
+  }
+
+  /** A batch is stored: its first id. */
+  stored(lowBits: number, firstId: number): void {
+    const { ledger } = this;
+    if (ledger === null) return;
+    const sequence = ledger.sequenceOf(lowBits);
+    const messages = ledger.messages(sequence);
+    this.#answered(ledger, sequence, true);
+    if (this.#state !== 'ended') this.#response.stored(sequence, firstId, firstId + messages - 1);
+    this.#afterAnswer();
+  }
+
+  /** A batch is refused. */
+  refused(lowBits: number, reason: Reason): void {
+    const { ledger } = this;
+    if (ledger === null) return;
+    const sequence = ledger.sequenceOf(lowBits);
+    this.#answered(ledger, sequence, false);
+    this.#hadFailures = true;
+    if (this.#state !== 'ended') this.#response.refused(sequence, this.#port.errors.of(reason));
+    this.#afterAnswer();
+  }
+
+  /** A shard has died: nobody knows what became of its batches. The client has to open again and send again what has no result. */
+  shardDied(shard: number): void {
+    const lost = this.ledger?.inFlightOf(shard) ?? [];
+    for (const sequence of lost) {
+      this.#port.settled(this.ledger?.bytes(sequence) ?? 0);
+      this.ledger?.settle(sequence, false);
+    }
+    if (lost.length > 0) this.end('OUTCOME_UNKNOWN');
+    this.#finishIfDone();
+  }
+
+  /** Writes what has gathered. */
+  flush(): void {
+    this.isTouched = false;
+    if (this.#response.isEmpty || this.#state === 'ended') return;
+    this.#write();
+    if (this.out.unsentBytes > UNSENT_BYTES_MAX) this.#call.pause();
+    this.#endIfDone();
+  }
+
+  /** There may be room again. */
+  retry(): void {
+    this.isBlocked = false;
+    this.#takeWaiting();
+  }
+
+  /** Ends the stream with a status, behind the results that are known. */
+  end(reason: Reason, details = ''): void {
+    if (this.#state !== 'ended') this.#endWith(makeStatus(reason, details));
+  }
+
+  #endWith(status: ErrorStatus): void {
+    if (this.#state === 'ended') return;
+    if (!this.#response.isEmpty) this.#write();
+    this.#close();
+    this.out.end(status);
+    setTimeout(() => this.out.reset(), LAST_WORDS_MS).unref();
+  }
+
+  // --- frames ---
+
+  #onFrame(frame: Buffer): void {
+    if (this.#state === 'ended') return;
+    if (this.#state === 'new') {
+      this.#onOpen(frame);
+      return;
+    }
+    this.#waiting.push(frame);
+    if (this.#waiting.length === 1 && this.#state === 'open' && !this.isBlocked) this.#takeWaiting();
+    else this.#call.pause();
+  }
+
+  #onOpen(frame: Buffer): void {
+    const { scan } = this.#port;
+    scan.reset(frame, 0);
+    const part = scan.next();
+    if (part !== FramePart.OPEN) {
+      this.end(part === FramePart.MALFORMED ? 'MALFORMED_MESSAGE' : 'STREAM_NOT_OPENED');
+      return;
+    }
+    const open = scan.open();
+    if (typeof open === 'string') {
+      this.end(open);
+      return;
+    }
+    const rest = scan.next();
+    if (rest !== FramePart.END) {
+      this.end(
+        rest === FramePart.MALFORMED ? 'MALFORMED_MESSAGE' : 'STREAM_NOT_OPENED',
+        'batches come in later frames',
+      );
+      return;
+    }
+    this.#state = 'opening';
+    this.#call.pause();
+    this.producer = open.producer;
+    this.#port.open(this, open.producer, open.firstSequence).then(
+      (opened) => this.#opened(opened, open.firstSequence),
+      (status: ErrorStatus) => this.#endWith(status),
+    );
+  }
+
+  #opened(response: Uint8Array, firstSequence: number): void {
+    if (this.#state === 'ended') return;
+    this.#state = 'open';
+    this.ledger = new SequenceLedger(firstSequence);
+    this.#response.append(response);
+    this.#write();
+    this.#takeWaiting();
+    this.#endIfDone();
+  }
+
+  /** Takes the batches of waiting frames until one finds no room. */
+  #takeWaiting(): void {
+    while (this.#state === 'open' && this.#waiting.length > 0) {
+      if (!this.#takeFrame(this.#waiting[0] as Buffer)) {
+        this.#block();
+        return;
+      }
+      this.#waiting.shift();
+      this.#waitingAt = 0;
+    }
+    this.#resumeIfReady();
+    this.#endIfDone();
+  }
+
+  #block(): void {
+    if (this.#state !== 'open') return;
+    this.#call.pause();
+    this.isBlocked = true;
+    this.#port.blocked(this);
+  }
+
+  /** False: there was no room for a batch, which has to be tried again. */
+  #takeFrame(frame: Buffer): boolean {
+    const { scan } = this.#port;
+    scan.reset(frame, this.#waitingAt);
+    for (let at = this.#waitingAt; this.#state === 'open'; at = scan.offset) {
+      const part = scan.next();
+      switch (part) {
+        case FramePart.END:
+          return true;
+        case FramePart.BATCH:
+          if (this.#takeBatch(frame)) break;
+          this.#waitingAt = at;
+          return false;
+        case FramePart.OPEN:
+          this.end('STREAM_NOT_OPENED', 'it is open already');
+          return true;
+        default:
+          this.end('MALFORMED_MESSAGE');
+          return true;
+      }
+    }
+    return true;
+  }
+
+  #takeBatch(frame: Buffer): boolean {
+    const { scan, errors } = this.#port;
+    const { sequence, count } = scan;
+    const ledger = this.ledger as SequenceLedger;
+    const admission = ledger.judge(sequence);
+    if (admission !== 'taken') {
+      const last = `sequence ${sequence} after ${ledger.last}`;
+      this.end(admission === 'too-many' ? 'WINDOW_EXCEEDED' : 'SEQUENCE_OUT_OF_ORDER', last);
+      return true;
+    }
+    const bytes = scan.sectionEnd - scan.sectionStart;
+    if (!this.window.allows(bytes, count)) {
+      const { bytesLimit, messagesLimit } = this.window;
+      this.end('WINDOW_EXCEEDED', `the limits are ${bytesLimit} bytes and ${messagesLimit} messages in all`);
+      return true;
+    }
+    const passing = this.#port.pass(this, frame);
+    if (passing === 'full') return false;
+    this.window.received(bytes, count);
+    if (passing === 'passed') return true;
+    ledger.refuse(sequence);
+    this.window.returned(bytes, count);
+    this.#response.refused(sequence, errors.of(passing));
+    this.#port.touched(this);
+    return true;
+  }
+
+  // --- answers ---
+
+  #answered(ledger: SequenceLedger, sequence: number, isStored: boolean): void {
+    const now = performance.now();
+    const bytes = ledger.bytes(sequence);
+    this.window.answered(bytes, ledger.messages(sequence), now - ledger.takenAt(sequence), now);
+    this.#port.settled(bytes);
+    ledger.settle(sequence, isStored);
+  }
+
+  #afterAnswer(): void {
+    if (this.#state === 'ended') this.#finishIfDone();
+    else this.#port.touched(this);
+  }
+
+  #write(): void {
+    this.out.write(
+      this.#response.take(this.ledger?.acknowledged ?? 0, this.window.bytesLimit, this.window.messagesLimit),
+    );
+  }
+
+  #resumeIfReady(): void {
+    if (this.#state !== 'open' || this.isBlocked || this.out.unsentBytes > UNSENT_BYTES_MAX) return;
+    if (this.#waiting.length === 0) this.#call.resume();
+  }
+
+  // --- the end ---
+
+  #onHalfClose(): void {
+    this.#isHalfClosed = true;
+    if (this.#state === 'new') this.end('STREAM_NOT_OPENED');
+    else this.#endIfDone();
+  }
+
+  /** The client has sent everything and has every result. */
+  #endIfDone(): void {
+    if (!this.#isHalfClosed || this.#state !== 'open' || !this.idle) return;
+    if (!this.#response.isEmpty) this.#write();
+    this.#close();
+    this.#call.end();
+  }
+
+  #close(): void {
+    if (this.#state === 'ended') return;
+    this.#state = 'ended';
+    this.#waiting.length = 0;
+    this.#finishIfDone();
+  }
+
+  #finishIfDone(): void {
+    if (this.#isFinished || this.#state !== 'ended' || this.inFlight > 0) return;
+    this.#isFinished = true;
+    this.#port.finished(this);
+  }
+}

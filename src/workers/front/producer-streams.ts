@@ -1,0 +1,268 @@
+import type { ServerDuplexStream } from '@grpc/grpc-js';
+import { defined } from '../../base/assert.ts';
+import type { Reason } from '../../base/errors.ts';
+import { subjectFault } from '../../base/subject.ts';
+import { Durability, type ProducerOpened, PublishStreamResponse } from '../../grpc/gen/broker/v1/producer.ts';
+import { BatchErrors, FrameScan } from '../../grpc/producer-codec.ts';
+import { makeStatus } from '../../grpc/status.ts';
+import type { WindowLimits } from '../../publish/send-window.ts';
+import { LEDGER_SEQUENCES } from '../../publish/sequence-ledger.ts';
+import { BATCH_MESSAGES_MAX, PUBLISH_BATCH_HEADER, STREAM_ENDED_BYTES, StreamToken, ToShard } from '../link.ts';
+import { type Passing, ProducerStream, type ProducerStreamPort } from './producer-stream.ts';
+import type { ShardLink } from './shard-link.ts';
+
+/** A reader of a ring does not ring when it has made room: it is looked for again after this time, in ms. */
+const RETRY_MS = 1;
+
+export interface ProducerStreamLimits {
+  /** limits.producer_streams */
+  readonly producerStreamsMax: number;
+  /** Largest records section of a batch, in bytes. */
+  readonly sectionBytesMax: number;
+  readonly window: WindowLimits;
+}
+
+/** What the streams need of the dispatcher. */
+export interface ProducerRoutes {
+  /** Hash of the subject bytes[start, end), which is valid. */
+  hashOf(bytes: Buffer, start: number, end: number): number;
+  /** The link to the shard of a hash; null while it is being replaced. */
+  linkOf(hash: number): ShardLink | null;
+  /** All links that are there. */
+  links(): readonly ShardLink[];
+  touched(link: ShardLink): void;
+  readonly isBusy: boolean;
+  /** There is room for so many bytes within limits.in_flight_bytes. */
+  hasRoom(bytes: number): boolean;
+  /** Last sequence of a producer, 0 for a new one; rejects with an ErrorStatus. */
+  openProducer(producer: Buffer, mayBeNew: boolean): Promise<number>;
+  /** Why nothing new is taken, or null. */
+  readonly refusing: Reason | null;
+}
+
+/** All publish streams of this node. */
+export class ProducerStreams implements ProducerStreamPort {
+  readonly scan = new FrameScan();
+  readonly errors = new BatchErrors();
+  readonly window: WindowLimits;
+  readonly #limits: ProducerStreamLimits;
+  readonly #routes: ProducerRoutes;
+  /** By number; null = free. */
+  readonly #streams: (ProducerStream | null)[] = [];
+  readonly #free: number[] = [];
+  readonly #byProducer = new Map<string, ProducerStream>();
+  #touchedStreams: ProducerStream[] = [];
+  #blockedStreams: ProducerStream[] = [];
+  /** Streams that have ended, and the links that have not been told yet: their numbers are not free before. */
+  #ending: { readonly number: number; links: ShardLink[] }[] = [];
+  #retryTimer: NodeJS.Timeout | null = null;
+  #count = 0;
+  #bytesInFlight = 0;
+  messages = 0;
+  batches = 0;
+  refused = 0;
+
+  constructor(limits: ProducerStreamLimits, routes: ProducerRoutes) {
+    this.#limits = limits;
+    this.#routes = routes;
+    this.window = limits.window;
+  }
+
+  get count(): number {
+    return this.#count;
+  }
+
+  get bytesInFlight(): number {
+    return this.#bytesInFlight;
+  }
+
+  /** Streams wait for room on a ring, whose reader does not ring when it has made some. */
+  get isBlocked(): boolean {
+    return this.#blockedStreams.length > 0 || this.#ending.length > 0;
+  }
+
+  /** Nothing that was taken waits for its result. */
+  get isIdle(): boolean {
+    return this.#streams.every((stream) => stream === null || stream.inFlight === 0);
+  }
+
+  accept(call: ServerDuplexStream<Buffer, Buffer>): Reason | null {
+    const refusal = this.#routes.refusing ?? (this.#count >= this.#limits.producerStreamsMax ? 'STREAMS_FULL' : null);
+    if (refusal !== null) {
+      call.emit('error', makeStatus(refusal, ''));
+      return refusal;
+    }
+    const number = this.#free.pop() ?? this.#streams.length;
+    this.#count += 1;
+    this.#streams[number] = new ProducerStream(number, call, this);
+    return null;
+  }
+
+  async open(stream: ProducerStream, producer: Buffer, firstSequence: number): Promise<Uint8Array> {
+    let lastSequence = 0;
+    if (producer.length > 0) {
+      const name = producer.toString('latin1');
+      this.#byProducer.get(name)?.end('PRODUCER_REPLACED');
+      this.#byProducer.set(name, stream);
+      lastSequence = await this.#routes.openProducer(producer, firstSequence === 1);
+    }
+    const opened: ProducerOpened = {
+      lastSequence,
+      durability: Durability.DURABILITY_DURABLE,
+      batchesInFlightMax: LEDGER_SEQUENCES,
+      batchBytesMax: this.#limits.sectionBytesMax,
+      batchMessagesMax: BATCH_MESSAGES_MAX,
+    };
+    return PublishStreamResponse.encode({ opened, acknowledged: 0, results: [], window: undefined }).finish();
+  }
+
+  pass(stream: ProducerStream, frame: Buffer): Passing {
+    const { scan } = this;
+    const routes = this.#routes;
+    const fault = this.#faultOf(frame);
+    if (fault !== null) return fault;
+    const hash = routes.hashOf(frame, scan.subjectStart, scan.subjectEnd);
+    const link = routes.linkOf(hash);
+    const bytes = scan.sectionEnd - scan.sectionStart;
+    if (link === null || routes.refusing !== null || !routes.hasRoom(bytes)) return 'full';
+    const { payload } = link;
+    const subjectLength = scan.subjectEnd - scan.subjectStart;
+    const at = payload.claim(
+      ToShard.PUBLISH_BATCH,
+      PUBLISH_BATCH_HEADER + subjectLength + stream.producer.length + bytes,
+    );
+    if (at < 0) return 'full';
+    const now = performance.now();
+    const { view } = payload;
+    view.setFloat64(at, now, true);
+    view.setFloat64(at + 8, scan.sequence, true);
+    view.setFloat64(at + 16, scan.expectedHead, true);
+    view.setUint32(at + 24, StreamToken.make(stream.number, scan.sequence), true);
+    view.setUint32(at + 28, hash, true);
+    view.setUint8(at + 32, subjectLength);
+    view.setUint8(at + 33, stream.producer.length);
+    view.setUint8(at + 34, routes.isBusy ? 1 : 0);
+    const target = payload.buffer;
+    let to = at + PUBLISH_BATCH_HEADER;
+    to += frame.copy(target, to, scan.subjectStart, scan.subjectEnd);
+    if (stream.producer.length > 0) to += stream.producer.copy(target, to);
+    frame.copy(target, to, scan.sectionStart, scan.sectionEnd);
+    payload.commit();
+    stream.ledger?.take(scan.sequence, link.shard, bytes, scan.count, now);
+    this.#bytesInFlight += bytes;
+    this.batches += 1;
+    this.messages += scan.count;
+    routes.touched(link);
+    return 'passed';
+  }
+
+  touched(stream: ProducerStream): void {
+    if (stream.isTouched) return;
+    stream.isTouched = true;
+    this.#touchedStreams.push(stream);
+    if (this.#touchedStreams.length === 1) queueMicrotask(this.#flush);
+  }
+
+  blocked(stream: ProducerStream): void {
+    this.#blockedStreams.push(stream);
+    this.#retrySoon();
+  }
+
+  settled(bytes: number): void {
+    this.#bytesInFlight -= bytes;
+  }
+
+  finished(stream: ProducerStream): void {
+    this.#count -= 1;
+    const name = stream.producer.toString('latin1');
+    if (this.#byProducer.get(name) === stream) this.#byProducer.delete(name);
+    if (!stream.hadFailures) {
+      this.#release(stream.number);
+      return;
+    }
+    this.#ending.push({ number: stream.number, links: [...this.#routes.links()] });
+    this.#tellEnded();
+  }
+
+  // --- answers of the shards ---
+
+  stored(token: number, firstId: number): void {
+    this.#streamOf(token).stored(StreamToken.sequence(token), firstId);
+  }
+
+  refuse(token: number, reason: Reason): void {
+    this.refused += 1;
+    this.#streamOf(token).refused(StreamToken.sequence(token), reason);
+  }
+
+  shardDied(shard: number): void {
+    for (const ending of this.#ending) ending.links = ending.links.filter((link) => link.shard !== shard);
+    for (const stream of [...this.#streams]) stream?.shardDied(shard);
+  }
+
+  /** Tries again what found no room; called in every round of work. */
+  retry(): void {
+    if (this.#ending.length > 0) this.#tellEnded();
+    if (this.#blockedStreams.length === 0) return;
+    const streams = this.#blockedStreams;
+    this.#blockedStreams = [];
+    for (const stream of streams) stream.retry();
+  }
+
+  endAll(reason: Reason): void {
+    for (const stream of [...this.#streams]) stream?.end(reason);
+  }
+
+  readonly #flush = (): void => {
+    const streams = this.#touchedStreams;
+    this.#touchedStreams = [];
+    for (const stream of streams) stream.flush();
+  };
+
+  #streamOf(token: number): ProducerStream {
+    return defined(this.#streams[StreamToken.stream(token)], 'an answer names a stream that is not there');
+  }
+
+  /** Why no shard may have the batch under the scan, or null. */
+  #faultOf(frame: Buffer): Reason | null {
+    const { scan } = this;
+    const fault = subjectFault(frame, scan.subjectStart, scan.subjectEnd) ?? scan.fault;
+    if (fault !== null) return fault;
+    const isLarge =
+      scan.sectionEnd - scan.sectionStart > this.#limits.sectionBytesMax || scan.count > BATCH_MESSAGES_MAX;
+    return isLarge ? 'BATCH_TOO_LARGE' : null;
+  }
+
+  #retrySoon(): void {
+    if (this.#retryTimer !== null) return;
+    this.#retryTimer = setTimeout(() => {
+      this.#retryTimer = null;
+      this.retry();
+      if (this.isBlocked) this.#retrySoon();
+    }, RETRY_MS);
+  }
+
+  /** Behind the stream's last batch on every ring, so that a shard cannot take a batch of the next stream for one of it. */
+  #tellEnded(): void {
+    for (const ending of this.#ending) {
+      ending.links = ending.links.filter((link) => !this.#tell(link, ending.number));
+      if (ending.links.length === 0) this.#release(ending.number);
+    }
+    this.#ending = this.#ending.filter(({ links }) => links.length > 0);
+    if (this.#ending.length > 0) this.#retrySoon();
+  }
+
+  #tell(link: ShardLink, stream: number): boolean {
+    const at = link.payload.claim(ToShard.STREAM_ENDED, STREAM_ENDED_BYTES);
+    if (at < 0) return false;
+    link.payload.view.setUint32(at, stream, true);
+    link.payload.commit();
+    this.#routes.touched(link);
+    return true;
+  }
+
+  #release(number: number): void {
+    this.#streams[number] = null;
+    this.#free.push(number);
+  }
+}

@@ -1,0 +1,45 @@
+import type { OpenBatch } from './open-batch.ts';
+import type { ActiveSubject, Unresolved } from './subjects.ts';
+
+/** Ids whose void mark has to go to the store. */
+export interface VoidMark {
+  readonly subject: ActiveSubject;
+  readonly allotment: Unresolved;
+  readonly publishedAt: number;
+}
+
+/** Batches that share one request for ids and one durable write. */
+export interface Group {
+  readonly batches: OpenBatch[];
+  readonly marks: VoidMark[];
+  /** Batches whose ids are not known yet. */
+  unanswered: number;
+  bytes: number;
+  messages: number;
+  state: 'allotting' | 'ready' | 'writing' | 'written' | 'failed';
+  error: unknown;
+  writingSince: number;
+}
+
+export function newGroup(batches: OpenBatch[], marks: VoidMark[]): Group {
+  return { batches, marks, unanswered: 0, bytes: 0, messages: 0, state: 'allotting', error: null, writingSince: 0 };
+}
+
+/** Ids that were taken back because their batch could not be stored; their calls are answered once the revoke is applied. */
+export interface Revocation extends VoidMark {
+  readonly calls: Uint32Array;
+  /** Reason code of each call; one entry for each. */
+  readonly reasons: Uint16Array;
+}
+
+/** The parts of an answer, read straight from the ring's record. Part i is row i of the batch. */
+export interface PartAnswers {
+  readonly count: number;
+  /** It got new ids of this allotment. */
+  isNew(i: number): boolean;
+  /** It repeats a sequence whose batch is stored. */
+  isStored(i: number): boolean;
+  firstId(i: number): number;
+  /** Reason code, or -1. */
+  refusal(i: number): number;
+}

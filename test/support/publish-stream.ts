@@ -1,0 +1,128 @@
+/** A client of broker.v1.Producer/PublishStream for tests: stock @grpc/grpc-js with the generated code, nothing hidden. */
+import * as grpc from '@grpc/grpc-js';
+import {
+  type BatchResult,
+  ProducerClient,
+  type ProducerOpened,
+  type PublishStreamRequest,
+  type PublishStreamResponse,
+  type Window,
+} from '../../src/grpc/gen/broker/v1/producer.ts';
+import { CallError } from './client.ts';
+
+export interface StreamBatch {
+  readonly subject: string;
+  readonly sequence: number;
+  readonly bodies: readonly (string | Buffer)[];
+  readonly expectedLastId?: number;
+  readonly expirationSeconds?: number;
+}
+
+/** One stream; every response is kept, and waited for by `until`. */
+export class PublishStream {
+  readonly results = new Map<number, BatchResult>();
+  /** Results in the order in which they came. */
+  readonly order: number[] = [];
+  opened: ProducerOpened | null = null;
+  acknowledged = 0;
+  window: Window = { bytesLimit: 0, messagesLimit: 0 };
+  /** Undefined while the stream lives; null after OK. */
+  status: CallError | null | undefined;
+  readonly #client: ProducerClient;
+  readonly #call: grpc.ClientDuplexStream<PublishStreamRequest, PublishStreamResponse>;
+  readonly #waiting: { readonly isDone: () => boolean; readonly resolve: () => void }[] = [];
+
+  constructor(address: string) {
+    this.#client = new ProducerClient(address, grpc.credentials.createInsecure(), {
+      'grpc.use_local_subchannel_pool': 1,
+    });
+    this.#call = this.#client.publishStream();
+    this.#call.on('data', (response: PublishStreamResponse) => this.#onResponse(response));
+    this.#call.on('status', (status: grpc.StatusObject) => {
+      this.status = status.code === grpc.status.OK ? null : new CallError(status);
+      this.#check();
+    });
+    // The status says the same.
+    this.#call.on('error', () => undefined);
+  }
+
+  /** Opens and waits for the answer, or for the end. */
+  static async open(address: string, producerId: string, firstSequence = 0): Promise<PublishStream> {
+    const stream = new PublishStream(address);
+    stream.write({ open: { producerId, firstSequence }, batches: [] });
+    await stream.until(() => stream.opened !== null || stream.status !== undefined);
+    return stream;
+  }
+
+  write(request: PublishStreamRequest): void {
+    this.#call.write(request);
+  }
+
+  send(...batches: readonly StreamBatch[]): void {
+    this.write({ open: undefined, batches: batches.map(toBatch) });
+  }
+
+  halfClose(): void {
+    this.#call.end();
+  }
+
+  /** Stops reading: results stay with the broker. */
+  pause(): void {
+    this.#call.pause();
+  }
+
+  resume(): void {
+    this.#call.resume();
+  }
+
+  cancel(): void {
+    this.#call.cancel();
+    this.#client.close();
+  }
+
+  [Symbol.dispose](): void {
+    this.cancel();
+  }
+
+  /** Resolves when it is so; looked at with each response. */
+  until(isDone: () => boolean): Promise<void> {
+    if (isDone()) return Promise.resolve();
+    return new Promise((resolve) => this.#waiting.push({ isDone, resolve }));
+  }
+
+  /** The results of these sequences, or the end of the stream. */
+  async settled(...sequences: readonly number[]): Promise<BatchResult[]> {
+    await this.until(() => this.status !== undefined || sequences.every((sequence) => this.results.has(sequence)));
+    return sequences.flatMap((sequence) => this.results.get(sequence) ?? []);
+  }
+
+  /** Results as text: `1..3` or the reason. */
+  async outcomes(...sequences: readonly number[]): Promise<string[]> {
+    const results = await this.settled(...sequences);
+    return results.map(({ firstId, lastId, error }) => error?.reason ?? `${firstId}..${lastId}`);
+  }
+
+  #onResponse(response: PublishStreamResponse): void {
+    this.opened = response.opened ?? this.opened;
+    this.acknowledged = Math.max(this.acknowledged, response.acknowledged);
+    this.window = response.window ?? this.window;
+    for (const result of response.results) {
+      this.results.set(result.sequence, result);
+      this.order.push(result.sequence);
+    }
+    this.#check();
+  }
+
+  #check(): void {
+    for (const entry of [...this.#waiting]) {
+      if (!entry.isDone()) continue;
+      this.#waiting.splice(this.#waiting.indexOf(entry), 1);
+      entry.resolve();
+    }
+  }
+}
+
+function toBatch({ subject, sequence, bodies, expectedLastId, expirationSeconds = 0 }: StreamBatch) {
+  const records = bodies.map((body) => ({ body: Buffer.from(body), headers: [], expirationSeconds }));
+  return { subject, sequence, records: { records }, expectedLastId };
+}
