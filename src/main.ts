@@ -43,6 +43,8 @@ const OBSERVE_MS = 100;
 const BUSY_UTILIZATION = 0.8;
 const LOAD_MS = 50;
 const SWEEP_MS = 1_000;
+/** What a publish stream may have in flight before anything is known of it: some milliseconds of what a stream can carry. */
+const WINDOW_START_BYTES = 1 << 20;
 /** Allotments that may be open or unmarked at a time; far above what the rings can hold. */
 const OPEN_ALLOTMENTS_MAX = 1_000_000;
 
@@ -135,6 +137,7 @@ class Broker {
         sectionBytesMax: Math.max(batch.bytes, limits.bodyBytes + limits.headersBytes + RING_RECORD_OVERHEAD_BYTES / 2),
         window: {
           bytesMin: publish.windowMin,
+          bytesStart: Math.max(publish.windowMin, Math.min(publish.windowMax, WINDOW_START_BYTES)),
           bytesMax: publish.windowMax,
           targetMs: publish.targetDelayMs,
         },

@@ -1,4 +1,5 @@
 import type { Reason } from '../base/errors.ts';
+import { isUtf8 } from '../base/utf8.ts';
 import { BODY_TAG, EXPIRATION_SECONDS_MAX, EXPIRATION_TAG, HEADERS_TAG, RECORD_TAG } from './batch-format.ts';
 import { VarintCursor } from './varint.ts';
 
@@ -20,6 +21,7 @@ const WIRE_FIXED32 = 5;
 /** Headers have keys and values: `0x0a` Header.key = 1, `0x12` Header.value = 2. */
 const HEADER_KEY_TAG = 0x0a;
 const HEADER_VALUE_TAG = 0x12;
+const HEADER_KEY_BYTES_MAX = 255;
 
 /**
  * Reads the fields of one record, shallowly: where they are, not what they hold. Fields that are not known are skipped, and of a field
@@ -32,6 +34,8 @@ export class RecordFields {
   expirationSeconds = 0;
   headersCount = 0;
   headersBytes = 0;
+  /** Every header has a key of 1 to 255 bytes of UTF-8. */
+  hasKeys = true;
   readonly #varint = new VarintCursor();
 
   /** False if the bytes are not a record. A negative expiry is read as `expirationSeconds` = -1. */
@@ -41,6 +45,7 @@ export class RecordFields {
     this.expirationSeconds = 0;
     this.headersCount = 0;
     this.headersBytes = 0;
+    this.hasKeys = true;
     let at = start;
     while (at < end) {
       at = this.#field(bytes, at, end);
@@ -97,14 +102,23 @@ export class RecordFields {
   /** Adds up keys and values. */
   #header(bytes: Uint8Array, start: number, end: number): boolean {
     let at = start;
+    let keyStart = start;
+    let keyEnd = start;
     while (at < end) {
       at = this.#varint.read(bytes, at, end);
       if (at < 0) return false;
       const tag = this.#varint.value;
       at = this.#skip(bytes, at, end, tag);
       if (at < 0) return false;
-      if (tag === HEADER_KEY_TAG || tag === HEADER_VALUE_TAG) this.headersBytes += this.#varint.value;
+      if (tag !== HEADER_KEY_TAG && tag !== HEADER_VALUE_TAG) continue;
+      const length = this.#varint.value;
+      this.headersBytes += length;
+      if (tag === HEADER_VALUE_TAG) continue;
+      keyStart = at - length;
+      keyEnd = at;
     }
+    const length = keyEnd - keyStart;
+    this.hasKeys &&= length >= 1 && length <= HEADER_KEY_BYTES_MAX && isUtf8(bytes, keyStart, keyEnd);
     return true;
   }
 }
@@ -159,6 +173,7 @@ export class RecordsScan {
     if (fields.bodyEnd - fields.bodyStart > limits.bodyBytes) return 'BODY_TOO_LARGE';
     if (fields.headersCount > limits.headersCount || fields.headersBytes > limits.headersBytes)
       return 'HEADERS_TOO_LARGE';
+    if (!fields.hasKeys) return 'HEADER_INVALID';
     return fields.expirationSeconds < 0 ? 'EXPIRATION_NEGATIVE' : null;
   }
 }

@@ -169,13 +169,13 @@ export const SCHEMA = {
       min: '1KiB',
       max: '64MiB',
       default: '64KiB',
-      doc: 'What a publish stream may always have in flight, and what it begins with.',
+      doc: 'What a publish stream may always have in flight, however long its batches wait. Streams times this is what cannot be held back.',
     }),
     window_max: bytes({
       min: '1KiB',
       max: '1GiB',
       default: '8MiB',
-      doc: 'What one publish stream may have in flight at the most.',
+      doc: 'What one publish stream may have in flight at the most. It begins with 1MiB, or this if it is less.',
     }),
   },
   subjects: {

@@ -1,5 +1,5 @@
-import { isUtf8 as bufferIsUtf8 } from 'node:buffer';
 import type { Reason } from '../base/errors.ts';
+import { isUtf8 } from '../base/utf8.ts';
 import { varintBytes, writeVarint } from '../batch/varint.ts';
 
 /**
@@ -231,13 +231,6 @@ function addHeader(scan: PublishScan, start: number, end: number): void {
   scan.headers[at] = start;
   scan.headers[at + 1] = end;
   scan.headerCount += 1;
-}
-
-export function isUtf8(bytes: Uint8Array, start: number, end: number): boolean {
-  for (let i = start; i < end; i++) {
-    if ((bytes[i] as number) >= 0x80) return bufferIsUtf8(Uint8Array.from(bytes.subarray(i, end)));
-  }
-  return true;
 }
 
 /** A FetchRequest. */

@@ -1,7 +1,8 @@
 import { BrokerError, REASONS, type Reason, type ReasonRow } from '../base/errors.ts';
+import { isUtf8 } from '../base/utf8.ts';
 import { RECORD_TAG } from '../batch/batch-format.ts';
 import { VarintCursor, varintBytes, writeVarint } from '../batch/varint.ts';
-import { FieldReader, isUtf8, PRODUCER_BYTES_MAX, WireType } from './codec.ts';
+import { FieldReader, PRODUCER_BYTES_MAX, WireType } from './codec.ts';
 import { FRAME_HEADER_BYTES } from './frame.ts';
 import { BatchError, Outcome } from './gen/broker/v1/producer.ts';
 import { statusCodeOf } from './status.ts';

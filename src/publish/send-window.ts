@@ -2,8 +2,9 @@ import { assert } from '../base/assert.ts';
 
 /** Bounds and goal of the windows; all times in ms. */
 export interface WindowLimits {
-  /** What may be in flight at the least and at the most, in bytes of records sections. */
+  /** What may be in flight at the least, at first, and at the most, in bytes of records sections. */
   readonly bytesMin: number;
+  readonly bytesStart: number;
   readonly bytesMax: number;
   /** Time from the arrival of a batch to its result that is worth waiting for a larger group; above it only the queue grows. */
   readonly targetMs: number;
@@ -45,9 +46,13 @@ export class SendWindow {
   #wasUsed = false;
 
   constructor(limits: WindowLimits) {
-    assert(limits.bytesMin > 0 && limits.bytesMin <= limits.bytesMax, 'a window has a least and a greatest size');
+    const { bytesMin, bytesStart, bytesMax } = limits;
+    assert(
+      0 < bytesMin && bytesMin <= bytesStart && bytesStart <= bytesMax,
+      'a window starts between its least and its greatest size',
+    );
     this.#limits = limits;
-    this.#size = limits.bytesMin;
+    this.#size = bytesStart;
     this.#bytesLimit = this.#size;
     this.#messagesLimit = this.messagesSize;
   }

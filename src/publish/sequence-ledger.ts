@@ -115,9 +115,7 @@ export class SequenceLedger {
     this.#inFlight -= 1;
     this.#bytesInFlight -= this.#bytes[entry] as number;
     this.#messagesInFlight -= this.#messages[entry] as number;
-    while (this.#acknowledged < this.#last && this.#state[this.#entry(this.#acknowledged + 1)] !== IN_FLIGHT) {
-      this.#acknowledged += 1;
-    }
+    this.#moveOn(this.#last);
   }
 
   /** A batch that is refused at once, without having been on its way. */
@@ -161,6 +159,13 @@ export class SequenceLedger {
     for (let left = from; left <= sequence; left++) this.#state[this.#entry(left)] = FREE;
     this.#last = sequence;
     if (this.#inFlight === 0) this.#acknowledged = sequence - 1;
+    else this.#moveOn(sequence - 1);
+  }
+
+  #moveOn(until: number): void {
+    while (this.#acknowledged < until && this.#state[this.#entry(this.#acknowledged + 1)] !== IN_FLIGHT) {
+      this.#acknowledged += 1;
+    }
   }
 
   /** The entry of the sequence stands for another one that must not be forgotten. */

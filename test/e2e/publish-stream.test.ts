@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { BrokerProcess } from '../support/broker.ts';
 import { BrokerClient } from '../support/client.ts';
-import { PublishStream } from '../support/publish-stream.ts';
+import { PublishStream, type StreamBatch } from '../support/publish-stream.ts';
 
 async function start(flags: readonly string[] = []): Promise<BrokerProcess> {
   const broker = await BrokerProcess.create({ flags: ['--shards', '2', ...flags] });
@@ -48,5 +48,243 @@ describe('PublishStream', () => {
     assert.equal(second.opened?.lastSequence, 2);
     second.send({ subject: 's', sequence: 2, bodies: ['c'] }, { subject: 's', sequence: 3, bodies: ['d'] });
     assert.deepEqual(await second.outcomes(2, 3), ['3..3', '4..4']);
+  });
+});
+
+interface Retrying {
+  readonly stream: PublishStream;
+  /** Batches that have no ids yet, by sequence. */
+  readonly left: Map<number, StreamBatch>;
+  readonly ids: Map<number, number>;
+  /** Reasons of all refusals. */
+  readonly reasons: Set<string>;
+}
+
+/** Sends what is left, in order, waits for every result, and checks that no batch was stored whose predecessor was refused. */
+async function sendRound({ stream, left, ids, reasons }: Retrying): Promise<void> {
+  const batches = [...left.values()].sort((a, b) => a.sequence - b.sequence);
+  for (const batch of batches) stream.results.delete(batch.sequence);
+  for (const batch of batches) stream.send(batch);
+  await stream.settled(...batches.map(({ sequence }) => sequence));
+  assert.equal(stream.status, undefined, stream.status?.message);
+  const refused = new Map<string, number>();
+  for (const { sequence, subject } of batches) {
+    const result = stream.results.get(sequence);
+    const error = result?.error;
+    if (error !== undefined) {
+      assert.equal(error.outcome, 1, `${error.reason} says that nothing was stored`);
+      assert.ok(error.retryAfterMs > 0, error.reason);
+      const first = refused.get(subject);
+      if (first !== undefined) assert.equal(error.reason, 'PREDECESSOR_FAILED', `batch ${sequence} behind ${first}`);
+      refused.set(subject, first ?? sequence);
+      reasons.add(error.reason);
+      continue;
+    }
+    assert.ok(!refused.has(subject), `batch ${sequence} of ${subject} was stored behind a refused one`);
+    ids.set(sequence, result?.firstId ?? 0);
+    left.delete(sequence);
+  }
+}
+
+describe('[R27] batches that the store refuses', () => {
+  it('come back with all that follow them of their subject, and sent again in order they are stored in order, once', async () => {
+    await using broker = await BrokerProcess.create({
+      flags: ['--shards', '1', '--batch-linger', '0'],
+      env: { BROKER_FAILPOINTS: 'segment.write=eio@2' },
+    });
+    await broker.restart();
+    using stream = await PublishStream.open(broker.address, 'p');
+    const batches = Array.from({ length: 120 }, (_, i) => ({
+      subject: `s.${i % 3}`,
+      sequence: i + 1,
+      bodies: [`batch ${i + 1}`, 'x'.repeat(6_000)],
+    }));
+    const retrying = {
+      stream,
+      left: new Map(batches.map((b) => [b.sequence, b])),
+      ids: new Map(),
+      reasons: new Set<string>(),
+    };
+    let rounds = 0;
+    while (retrying.left.size > 0 && rounds++ < 20) await sendRound(retrying);
+    assert.equal(retrying.left.size, 0);
+    assert.ok(retrying.reasons.has('STORE_UNAVAILABLE'), [...retrying.reasons].join());
+    for (const subject of ['s.0', 's.1', 's.2']) {
+      const ids = batches.filter((b) => b.subject === subject).map((b) => retrying.ids.get(b.sequence) as number);
+      assert.deepEqual(
+        ids,
+        [...ids].sort((a, b) => a - b),
+        `ids of ${subject} in the order of the sequences`,
+      );
+    }
+    const client = new BrokerClient(broker.address);
+    for (const { subject, sequence } of batches) {
+      const message = await client.fetch(subject, retrying.ids.get(sequence) as number);
+      assert.equal(message.body.toString(), `batch ${sequence}`);
+    }
+    client.close();
+  });
+
+  it('a batch that can never be stored fails alone', async () => {
+    await using broker = await start();
+    using stream = await PublishStream.open(broker.address, 'p');
+    const batches: { batch: Omit<StreamBatch, 'sequence'>; outcome: string }[] = [
+      { batch: { subject: 's', bodies: ['a'] }, outcome: '1..1' },
+      { batch: { subject: 'bad..subject', bodies: ['b'] }, outcome: 'SUBJECT_EMPTY_TOKEN' },
+      { batch: { subject: 's', bodies: [] }, outcome: 'MALFORMED_MESSAGE' },
+      { batch: { subject: 's', bodies: ['c'], expectedLastId: 9 }, outcome: 'HEAD_MISMATCH' },
+      { batch: { subject: 's', bodies: ['d'], expirationSeconds: -1 }, outcome: 'EXPIRATION_NEGATIVE' },
+      { batch: { subject: 's', bodies: ['e'], expectedLastId: 1 }, outcome: '2..2' },
+      { batch: { subject: 's', bodies: ['f'] }, outcome: '3..3' },
+    ];
+    batches.forEach(({ batch }, i) => {
+      stream.send({ ...batch, sequence: i + 1 });
+    });
+    const outcomes = await stream.outcomes(...batches.map((_, i) => i + 1));
+    assert.deepEqual(
+      outcomes,
+      batches.map(({ outcome }) => outcome),
+    );
+    // Larger than the window, so alone.
+    stream.send({ subject: 's', sequence: 8, bodies: [Buffer.alloc((1 << 20) + 1)] });
+    assert.deepEqual(await stream.outcomes(8), ['BODY_TOO_LARGE']);
+    assert.equal(stream.acknowledged, 8);
+  });
+});
+
+describe('a client that breaks the rules', () => {
+  const cases: { what: string; send: (stream: PublishStream) => void; reason: string }[] = [
+    {
+      what: 'opens twice',
+      send: (s) => s.write({ open: { producerId: 'p', firstSequence: 0 }, batches: [] }),
+      reason: 'STREAM_NOT_OPENED',
+    },
+    {
+      what: 'goes back',
+      send: (s) => s.send({ subject: 's', sequence: 1, bodies: ['b'] }),
+      reason: 'SEQUENCE_OUT_OF_ORDER',
+    },
+    {
+      what: 'leaves the sequence out',
+      send: (s) => s.send({ subject: 's', sequence: 0, bodies: ['b'] }),
+      reason: 'SEQUENCE_OUT_OF_ORDER',
+    },
+  ];
+  for (const { what, send, reason } of cases) {
+    it(`${what}: its stream ends with ${reason}, and another one serves`, async () => {
+      await using broker = await start();
+      using stream = await PublishStream.open(broker.address, 'p');
+      stream.send({ subject: 's', sequence: 1, bodies: ['a'] });
+      assert.deepEqual(await stream.outcomes(1), ['1..1']);
+      send(stream);
+      await stream.until(() => stream.status !== undefined);
+      assert.equal(stream.status?.reason, reason);
+      using next = await PublishStream.open(broker.address, 'p', 2);
+      next.send({ subject: 's', sequence: 2, bodies: ['c'] });
+      assert.deepEqual(await next.outcomes(2), ['2..2']);
+    });
+  }
+
+  it('[F9] ignores the window: it loses its stream, and nobody else notices', async () => {
+    await using broker = await start(['--publish-window-max', '64KiB', '--publish-window-min', '64KiB']);
+    using good = await PublishStream.open(broker.address, 'good');
+    using bad = await PublishStream.open(broker.address, 'bad');
+    const bodies = Array.from({ length: 16 }, () => Buffer.alloc(4_000));
+    // The broker is not given the time to answer: all of it is on its way at once.
+    bad.send(...Array.from({ length: 50 }, (_, i) => ({ subject: 's', sequence: i + 1, bodies })));
+    await bad.until(() => bad.status !== undefined);
+    assert.equal(bad.status?.reason, 'WINDOW_EXCEEDED');
+    good.send({ subject: 't', sequence: 1, bodies: ['a'] });
+    assert.deepEqual(await good.outcomes(1), ['1..1']);
+  });
+
+  it('opens a second stream with the same producer id: the first one ends with PRODUCER_REPLACED', async () => {
+    await using broker = await start();
+    using first = await PublishStream.open(broker.address, 'p');
+    using second = await PublishStream.open(broker.address, 'p');
+    await first.until(() => first.status !== undefined);
+    assert.equal(first.status?.reason, 'PRODUCER_REPLACED');
+    second.send({ subject: 's', sequence: 1, bodies: ['a'] });
+    assert.deepEqual(await second.outcomes(1), ['1..1']);
+  });
+
+  it('goes on with a producer that nobody knows: SEQUENCE_UNKNOWN', async () => {
+    await using broker = await start();
+    using stream = await PublishStream.open(broker.address, 'p', 7);
+    await stream.until(() => stream.status !== undefined);
+    assert.equal(stream.status?.reason, 'SEQUENCE_UNKNOWN');
+  });
+});
+
+describe('the end of a stream', () => {
+  it('[W8] its shard dies: the stream ends with OUTCOME_UNKNOWN, and what is sent again on another one is stored once', async () => {
+    await using broker = await BrokerProcess.create({
+      flags: ['--shards', '1'],
+      env: { BROKER_FAILPOINTS: 'segment.synced=exit@3' },
+    });
+    await broker.restart();
+    // Every thread that follows dies as early.
+    const left = new Map(
+      Array.from({ length: 6 }, (_, i) => [i + 1, { subject: 's', sequence: i + 1, bodies: [`${i + 1}`] }]),
+    );
+    const ids: number[] = [];
+    const ends = new Set<string>();
+    for (let tries = 0; left.size > 0 && tries < 100; tries++) {
+      using stream = await PublishStream.open(broker.address, 'p', Math.min(...left.keys()));
+      for (const batch of [...left.values()]) {
+        if (stream.status !== undefined) break;
+        stream.send(batch);
+        const [result] = await stream.settled(batch.sequence);
+        if (result === undefined) break;
+        assert.equal(result.error, undefined);
+        ids.push(result.firstId);
+        left.delete(batch.sequence);
+      }
+      if (stream.status !== undefined && stream.status !== null) {
+        ends.add(stream.status.reason ?? stream.status.message);
+        // As any client does that is told to wait: the shard is being replaced.
+        await new Promise((resolve) => setTimeout(resolve, 50));
+      }
+    }
+    assert.deepEqual(ids, [1, 2, 3, 4, 5, 6], 'stored once, in order, without a hole');
+    assert.ok(ends.has('OUTCOME_UNKNOWN'), [...ends].join());
+    const client = new BrokerClient(broker.address);
+    for (const id of ids) assert.equal((await client.fetch('s', id)).body.toString(), `${id}`);
+    client.close();
+  });
+
+  it('SIGTERM: what was taken has its result, then the stream ends with SHUTTING_DOWN', async () => {
+    await using broker = await start();
+    using stream = await PublishStream.open(broker.address, 'p');
+    stream.send(...Array.from({ length: 40 }, (_, i) => ({ subject: `s.${i}`, sequence: i + 1, bodies: ['a'] })));
+    await stream.settled(1);
+    process.kill(broker.pid, 'SIGTERM');
+    await stream.until(() => stream.status !== undefined);
+    assert.equal(stream.status?.reason, 'SHUTTING_DOWN');
+    assert.ok(stream.results.size > 0);
+    assert.deepEqual(await broker.exited, { code: 0, signal: null });
+  });
+
+  it('half-closed behind the last batch: every result comes, then OK', async () => {
+    await using broker = await start();
+    using stream = await PublishStream.open(broker.address, '');
+    for (let sequence = 1; sequence <= 300; sequence++) stream.send({ subject: 's', sequence, bodies: ['a'] });
+    stream.halfClose();
+    await stream.until(() => stream.status !== undefined);
+    assert.equal(stream.status, null);
+    assert.deepEqual([stream.results.size, stream.acknowledged], [300, 300]);
+  });
+
+  it('[F2] a client that reads no results: it is read from no more, and the broker keeps its memory', async () => {
+    await using broker = await start();
+    using stream = await PublishStream.open(broker.address, 'p');
+    stream.pause();
+    for (let sequence = 1; sequence <= 1_000; sequence++) stream.send({ subject: 's', sequence, bodies: ['a'] });
+    using other = await PublishStream.open(broker.address, 'q');
+    other.send({ subject: 't', sequence: 1, bodies: ['b'] });
+    assert.deepEqual(await other.outcomes(1), ['1..1']);
+    stream.resume();
+    await stream.settled(...Array.from({ length: 1_000 }, (_, i) => i + 1));
+    assert.equal(stream.acknowledged, 1_000);
   });
 });

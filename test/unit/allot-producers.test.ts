@@ -216,3 +216,36 @@ test('the window of sequences equals a plain map over random puts, forgets and j
   }
   assert.throws(() => new SequenceWindow().put(1, 0, 0, 1, 0), AssertionError);
 });
+
+function ask(producer: string, mayBeNew: boolean): Command {
+  return { do: 'producer', producer, mayBeNew };
+}
+
+for (const restart of [false, true]) {
+  const how = restart ? ', with a snapshot and restart before it goes on' : '';
+  test(`[R26] a producer that opens is known from then on, so its sequences may come in any order${how}`, () => {
+    const rig = Rig.started();
+    assert.deepEqual(rig.run(ask('p', true)), ['producer 0.0 last 0']);
+    if (restart) rig.restart();
+    assert.equal(answers(rig.run(open('s', part('p', 2)))), 'ALLOTTED 1');
+    assert.equal(answers(rig.run(open('t', part('p', 1)))), 'ALLOTTED 1');
+    assert.deepEqual(rig.run(ask('p', false)), ['producer 0.0 last 2']);
+  });
+}
+
+test('a producer that goes on must be known, and 24 h of log time after its last publish it is not', () => {
+  const rig = Rig.started();
+  assert.deepEqual(rig.run(ask('p', false)), ['refused 0.0 SEQUENCE_UNKNOWN']);
+  rig.run(ask('p', true));
+  rig.time += 24 * HOUR - 1;
+  assert.deepEqual(rig.run(ask('p', false)), ['producer 0.0 last 0'], 'asking keeps it');
+  rig.time += 24 * HOUR;
+  assert.deepEqual(rig.run(ask('p', false)), ['refused 0.0 SEQUENCE_UNKNOWN']);
+});
+
+test('a new producer is refused when producers.max are known, a known one is not', () => {
+  const rig = Rig.started({ ...LIMITS, producersMax: 1 });
+  rig.run(ask('p', true));
+  assert.deepEqual(rig.run(ask('q', true)), ['refused 0.0 PRODUCERS_FULL']);
+  assert.deepEqual(rig.run(ask('p', true)), ['producer 0.0 last 0']);
+});

@@ -85,9 +85,12 @@ export const arbitraryMessage: fc.Arbitrary<Message> = fc.record({
     fc.uint8Array({ minLength: 100, maxLength: 300 }),
     fc.constant(new Uint8Array(20_000).fill(7)),
   ),
-  headers: fc.array(fc.record({ key: fc.string({ maxLength: 12 }), value: fc.uint8Array({ maxLength: 200 }) }), {
-    maxLength: 3,
-  }),
+  headers: fc.array(
+    fc.record({ key: fc.string({ minLength: 1, maxLength: 12 }), value: fc.uint8Array({ maxLength: 200 }) }),
+    {
+      maxLength: 3,
+    },
+  ),
   expirationSeconds: fc.oneof(
     fc.constant(0),
     fc.integer({ min: 1, max: 2 ** 31 - 1 }),

@@ -133,6 +133,14 @@ test('a section is refused by name: malformed, too large, negative expiry, too m
   assert.equal(scan(headed), null);
   assert.equal(scan(headed, { ...LIMITS, headersBytes: 10 }), 'HEADERS_TOO_LARGE');
   assert.equal(scan(headed, { ...LIMITS, headersCount: 0 }), 'HEADERS_TOO_LARGE');
+  for (const key of ['', 'k'.repeat(256)]) {
+    const nameless = section([
+      { body: Buffer.alloc(0), headers: [{ key, value: Buffer.alloc(1) }], expirationSeconds: 0 },
+    ]);
+    assert.equal(scan(nameless), 'HEADER_INVALID', `a key of ${key.length} bytes`);
+  }
+  const noText = Buffer.from([0x1a, 5, 0x2a, 3, 0x0a, 1, 0xff]);
+  assert.equal(scan(noText), 'HEADER_INVALID', 'a key that is no UTF-8');
   const negative = recordOracle.encode({ expirationSeconds: -1 });
   assert.equal(scan(Buffer.concat([Buffer.from([0x1a, negative.length]), negative])), 'EXPIRATION_NEGATIVE');
 });

@@ -3,7 +3,14 @@ import { join } from 'node:path';
 import protobuf from 'protobufjs';
 import { ROOT } from '../support/source-tree.ts';
 
-const FILES = ['broker.proto', 'broker/v1/record.proto', 'google/rpc/error_details.proto', 'google/rpc/status.proto'];
+const FILES = [
+  'broker.proto',
+  'broker/v1/record.proto',
+  'broker/v1/producer.proto',
+  'broker/v1/consumer.proto',
+  'google/rpc/error_details.proto',
+  'google/rpc/status.proto',
+];
 
 /** As protobufjs takes it: absent fields are absent, int64 as decimal text. */
 export type Fields = Record<string, unknown>;

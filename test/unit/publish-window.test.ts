@@ -1,0 +1,125 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import fc from 'fast-check';
+import { SendWindow, type WindowLimits } from '../../src/publish/send-window.ts';
+
+const KIB = 1024;
+const LIMITS: WindowLimits = { bytesMin: 64 * KIB, bytesStart: 1024 * KIB, bytesMax: 8192 * KIB, targetMs: 10 };
+
+/**
+ * A sender that always has something to send, within what it is allowed, and a broker that answers in order at `bytesAMs` with a delay of
+ * `baseMs` on top of the queue. Returns the window's size and the greatest delay of the last third.
+ */
+function simulate(options: { bytesAMs: number; baseMs: number; batch?: number; ms?: number; limits?: WindowLimits }) {
+  const { bytesAMs, baseMs, batch = 4 * KIB, ms = 3_000, limits = LIMITS } = options;
+  const window = new SendWindow(limits);
+  const queue: { bytes: number; at: number; doneAt: number }[] = [];
+  let sent = 0;
+  let messages = 0;
+  let busyUntil = 0;
+  let answered = 0;
+  let slowest = 0;
+  for (let now = 0; now < ms; now++) {
+    while ((queue[0]?.doneAt ?? Number.POSITIVE_INFINITY) <= now) {
+      const { bytes, at } = queue.shift() as { bytes: number; at: number };
+      window.answered(bytes, 16, now - at, now);
+      answered += bytes;
+      if (now > (ms * 2) / 3) slowest = Math.max(slowest, now - at);
+    }
+    while (queue.length === 0 || (sent + batch <= window.bytesLimit && messages + 16 <= window.messagesLimit)) {
+      assert.ok(window.allows(batch, 16));
+      window.received(batch, 16);
+      sent += batch;
+      messages += 16;
+      busyUntil = Math.max(busyUntil, now) + batch / bytesAMs;
+      queue.push({ bytes: batch, at: now, doneAt: busyUntil + baseMs });
+    }
+  }
+  return { size: window.size, slowest, rate: answered / ms };
+}
+
+describe('the window of a publish stream', () => {
+  for (const bytesAMs of [10 * KIB, 50 * KIB, 200 * KIB, 500 * KIB]) {
+    it(`[F9] against a broker of ${bytesAMs / KIB} KiB/ms: it carries 90 % of that, and the queue stays within some targets`, () => {
+      const { rate, slowest } = simulate({ bytesAMs, baseMs: 2 });
+      assert.ok(rate > 0.9 * bytesAMs, `${rate / KIB} KiB/ms`);
+      // The window can be no smaller than its least size, whatever the broker carries.
+      const floor = LIMITS.bytesMin / bytesAMs + 2;
+      assert.ok(slowest <= Math.max(3 * LIMITS.targetMs, 2 * floor), `${slowest} ms`);
+    });
+  }
+
+  it('[F9] a slow broker narrows it to its least size, a fast one widens it up to the greatest', () => {
+    assert.equal(simulate({ bytesAMs: KIB, baseMs: 5, ms: 20_000 }).size, LIMITS.bytesMin);
+    assert.equal(simulate({ bytesAMs: 100_000 * KIB, baseMs: 1 }).size, LIMITS.bytesMax);
+  });
+
+  it('an idle sender is not given more than it began with', () => {
+    const window = new SendWindow(LIMITS);
+    for (let now = 0; now < 10_000; now += 10) {
+      window.received(4 * KIB, 16);
+      window.answered(4 * KIB, 16, 1, now);
+    }
+    assert.equal(window.size, LIMITS.bytesStart);
+  });
+
+  it('small messages are bounded by their number', () => {
+    const window = new SendWindow(LIMITS);
+    let messages = 0;
+    while (window.allows(1, 1)) {
+      window.received(1, 1);
+      messages += 1;
+    }
+    assert.equal(messages, LIMITS.bytesStart / 64);
+  });
+
+  it('one batch of any size is allowed when nothing is in flight, and no second one', () => {
+    const window = new SendWindow(LIMITS);
+    assert.ok(window.allows(1 << 30, 5));
+    window.received(1 << 30, 5);
+    assert.equal(window.allows(1, 1), false);
+    window.answered(1 << 30, 5, 3, 100);
+    assert.ok(window.allows(LIMITS.bytesMin, 1));
+  });
+
+  it('whatever happens, limits never move back, and nothing in flight beyond the window was allowed', () => {
+    const step = fc.oneof(
+      fc.record({
+        do: fc.constant('send' as const),
+        bytes: fc.integer({ min: 1, max: 512 * KIB }),
+        messages: fc.integer({ min: 1, max: 5_000 }),
+      }),
+      fc.record({ do: fc.constant('answer' as const), tookMs: fc.integer({ min: 0, max: 200 }), judged: fc.boolean() }),
+    );
+    fc.assert(
+      fc.property(fc.array(step, { minLength: 20, maxLength: 500, size: 'max' }), (steps) => {
+        const window = new SendWindow(LIMITS);
+        const flying: { bytes: number; messages: number }[] = [];
+        let now = 0;
+        let [sent, sentMessages] = [0, 0];
+        for (const each of steps) {
+          now += 3;
+          const before = [window.bytesLimit, window.messagesLimit] as const;
+          if (each.do === 'send') {
+            const isWithin =
+              sent + each.bytes <= window.bytesLimit && sentMessages + each.messages <= window.messagesLimit;
+            assert.equal(window.allows(each.bytes, each.messages), flying.length === 0 || isWithin);
+            if (flying.length > 0 && !isWithin) continue;
+            window.received(each.bytes, each.messages);
+            flying.push(each);
+            sent += each.bytes;
+            sentMessages += each.messages;
+          } else {
+            const batch = flying.shift();
+            if (batch === undefined) continue;
+            if (each.judged) window.answered(batch.bytes, batch.messages, each.tookMs, now);
+            else window.returned(batch.bytes, batch.messages);
+          }
+          assert.ok(window.bytesLimit >= before[0] && window.messagesLimit >= before[1]);
+          assert.ok(window.size >= LIMITS.bytesMin && window.size <= LIMITS.bytesMax);
+        }
+      }),
+      { numRuns: 60 },
+    );
+  });
+});
