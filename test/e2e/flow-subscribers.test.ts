@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { startBroker } from '../support/broker.ts';
-import { BrokerClient } from '../support/client.ts';
+import { BrokerClient, CallError } from '../support/client.ts';
 import { follow, Metrics, MIB, numbered, pause, peakRss, publishAll, range, rssOf, until } from './flow-rig.ts';
 
 const RESOURCE_EXHAUSTED = 8;
@@ -186,6 +186,50 @@ describe('a subscriber that reads slowly', () => {
     );
     assert.deepEqual(reader.ids, [id]);
     client.close();
+  });
+});
+
+describe('a subscriber whose shard is replaced', () => {
+  it('[F3, W8] while its stream does not drain: goes on where it stood once it reads again', {
+    timeout: 60_000,
+  }, async () => {
+    await using broker = await startBroker({
+      flags: ['--shards', '1', '--subscribe-buffer-bytes', '64KiB'],
+      env: { BROKER_FAILPOINTS: 'segment.written=exit@40' },
+    });
+    const client = new BrokerClient(broker.address);
+    const slowClient = new BrokerClient(broker.address);
+    const subject = 't.flow.replaced';
+    const slow = follow(slowClient, subject, { at: 'new' });
+    await slow.live;
+    slow.subscription.pause();
+    // A paused client of grpc-js still takes 16 messages; then the stream fills up.
+    let last = 0;
+    let deaths = 0;
+    for (let n = 0; n < 56; n++) {
+      try {
+        last = await client.publish({ subject, body: numbered(n, 128 << 10) });
+      } catch (error) {
+        assert(error instanceof CallError, String(error));
+        if (error.reason === 'OUTCOME_UNKNOWN') deaths += 1;
+        await pause(25);
+      }
+    }
+    assert.equal(deaths, 1, broker.logs);
+    assert(slow.ids.length < 32, 'it was not behind');
+    slow.subscription.resume();
+    await until(
+      () => slow.ids.at(-1) === last,
+      () => `the slow one stands at ${slow.ids.at(-1)}, not at ${last}`,
+    );
+    // At most the message whose outcome is unknown is a void.
+    assert.deepEqual(
+      slow.ids,
+      slow.ids.toSorted((a, b) => a - b),
+    );
+    assert(slow.ids.length >= last - 1, `${slow.ids.length} of ${last}`);
+    client.close();
+    slowClient.close();
   });
 });
 

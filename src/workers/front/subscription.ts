@@ -17,6 +17,8 @@ export class Subscription {
   window: DeliveryWindow | null = null;
   /** Credit that the shard's reader can be given back, in bytes. */
   spentCredit = 0;
+  /** Its shard was replaced while the stream did not drain: the new one knows nothing of it yet. */
+  isDetached = false;
   /** Bytes that the stream had sent at the last sweep, and when that number last grew or nothing waited (ms of performance.now()). */
   sentSeen = -1;
   movedAt = 0;

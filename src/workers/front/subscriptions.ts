@@ -137,13 +137,19 @@ export class Subscriptions {
   resumeShard(shard: number): void {
     for (const subscription of this.#byId.values()) {
       if (subscription.group.shard !== shard) continue;
-      const window = subscription.window;
-      // A start that was not fixed yet is asked for again as it was.
-      const start = window === null ? subscription.start : { kind: Start.ID, value: window.next };
-      subscription.spentCredit = 0;
-      this.#port.subscribeAt(subscription, start, this.#limits.bufferBytes);
-      if (window?.paused === true) this.#port.credit(subscription, Credit.PAUSE, window.next, 0);
+      // A PAUSE behind the start would find no cursor yet, and what the reader sent from then on would be missing: it starts once it has drained.
+      if (subscription.window?.paused === true) subscription.isDetached = true;
+      else this.#resumeAt(subscription);
     }
+  }
+
+  #resumeAt(subscription: Subscription): void {
+    const { window } = subscription;
+    // A start that was not fixed yet is asked for again as it was.
+    const start = window === null ? subscription.start : { kind: Start.ID, value: window.next };
+    subscription.isDetached = false;
+    subscription.spentCredit = 0;
+    this.#port.subscribeAt(subscription, start, this.#limits.bufferBytes);
   }
 
   #offer(subscription: Subscription, run: Run): void {
@@ -171,6 +177,10 @@ export class Subscriptions {
       return;
     }
     window.resume();
+    if (subscription.isDetached) {
+      this.#resumeAt(subscription);
+      return;
+    }
     subscription.spentCredit = 0;
     this.#port.credit(subscription, Credit.RESUME, window.next, this.#limits.bufferBytes);
   }
