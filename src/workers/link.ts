@@ -91,7 +91,7 @@ export const ToMain = {
   ACK_ONE: 2,
   /** Control: 0 u32 reason code · 4 u32 count · 8 u32 calls[count]. */
   REFUSE: 3,
-  /** Control: 0 f64 next id · 8 u32 subscription. */
+  /** Payload, before the first run of the subscription: 0 f64 next id · 8 u32 subscription. */
   SUBSCRIBED: 4,
   /** Payload, behind the runs that were sent before it: 0 u32 subscription · 4 u32 reason code. */
   UNSUBSCRIBED: 5,

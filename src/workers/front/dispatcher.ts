@@ -396,9 +396,6 @@ export class Dispatcher implements Engine, SubscriptionPort, ProducerRoutes {
         }
         return;
       }
-      case ToMain.SUBSCRIBED:
-        this.subscriptions.started(view.getUint32(offset + 8, true), view.getFloat64(offset, true));
-        return;
       case ToMain.INFO: {
         const call = view.getUint32(offset + 40, true);
         this.#infos.get(call)?.({
@@ -423,6 +420,9 @@ export class Dispatcher implements Engine, SubscriptionPort, ProducerRoutes {
     switch (type) {
       case ToMain.FETCHED:
         this.#succeed(view.getUint32(offset, true), Buffer.from(bytes.subarray(offset + 8, offset + length)));
+        return;
+      case ToMain.SUBSCRIBED:
+        this.subscriptions.started(view.getUint32(offset + 8, true), view.getFloat64(offset, true));
         return;
       case ToMain.UNSUBSCRIBED:
         this.subscriptions.refused(

@@ -41,6 +41,13 @@ export interface SubscribeRequest {
   readonly credit: number;
 }
 
+/** Where a subscription starts: the first id that it wants. */
+interface FixedStart {
+  readonly subject: ActiveSubject;
+  readonly request: SubscribeRequest;
+  readonly next: number;
+}
+
 const NO_SUBJECT: SubjectRef = { bytes: new Uint8Array(0), hash: 0 };
 
 /**
@@ -58,6 +65,8 @@ export class LookupPath {
   readonly #parked: FetchCall[] = [];
   readonly #cancelled = new Set<number>();
   readonly #starting = new Set<number>();
+  /** Starts that are fixed, and that the ring to main had no room for. */
+  readonly #beginning: FixedStart[] = [];
   readonly #view = new BatchView();
 
   constructor(ports: {
@@ -78,6 +87,19 @@ export class LookupPath {
 
   get parked(): number {
     return this.#parked.length;
+  }
+
+  /** Something waits for room on the payload ring. */
+  get waiting(): boolean {
+    return this.#beginning.length > 0;
+  }
+
+  /** One round. Returns the number of things done. */
+  work(): number {
+    let done = 0;
+    while (done < this.#beginning.length && this.#tryBegin(this.#beginning[done] as FixedStart)) done += 1;
+    if (done > 0) this.#beginning.splice(0, done);
+    return done;
   }
 
   fetch(subject: ActiveSubject, id: number, call: number, deadline: number): void {
@@ -120,7 +142,6 @@ export class LookupPath {
         this.#fetchStored(question.fetch, (fetch) => this.#judge(fetch, state));
         return;
       case 'subscribe':
-        question.subject.parked -= 1;
         question.subject.learn(state);
         this.#start(question.subject, question.request, state);
         return;
@@ -256,10 +277,20 @@ export class LookupPath {
   }
 
   #started(subject: ActiveSubject, request: SubscribeRequest, next: number): void {
-    this.#starting.delete(request.subscription);
-    if (this.#cancelled.delete(request.subscription)) return;
-    this.#main.subscribed(request.subscription, next);
-    this.#delivery.join(subject, request.subscription, request.group, next, request.credit);
+    const start = { subject, request, next };
+    if (this.waiting || !this.#tryBegin(start)) this.#beginning.push(start);
+  }
+
+  /** False while main cannot be told: the subscription joins behind that, or its runs would come first. */
+  #tryBegin({ subject, request, next }: FixedStart): boolean {
+    const { subscription, group, credit } = request;
+    const isCancelled = this.#cancelled.has(subscription);
+    if (!isCancelled && !this.#main.trySubscribed(subscription, next)) return false;
+    subject.parked -= 1;
+    this.#starting.delete(subscription);
+    this.#cancelled.delete(subscription);
+    if (!isCancelled) this.#delivery.join(subject, subscription, group, next, credit);
+    return true;
   }
 
   #refuse(fetch: FetchCall, call: number, reason: Reason): void {

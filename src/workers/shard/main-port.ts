@@ -84,11 +84,18 @@ export class MainPort {
     }
   }
 
-  subscribed(subscription: number, next: number): void {
-    const at = this.control.begin(ToMain.SUBSCRIBED, 16);
-    this.control.view.setFloat64(at, next, true);
-    this.control.view.setUint32(at + 8, subscription, true);
-    this.#end();
+  /**
+   * False while the payload ring has no room. It travels on the ring of the runs and never waits in an outbox, so that it comes before every run
+   * of the subscription: a run for a stream whose start is not known there is dropped, and those after it leave a gap.
+   */
+  trySubscribed(subscription: number, next: number): boolean {
+    const at = this.payload.claim(ToMain.SUBSCRIBED, 16);
+    if (at < 0) return false;
+    this.payload.view.setFloat64(at, next, true);
+    this.payload.view.setUint32(at + 8, subscription, true);
+    this.payload.commit();
+    this.touched();
+    return true;
   }
 
   /** Travels with the runs, not on the control ring: what was sent before it is delivered before it. */

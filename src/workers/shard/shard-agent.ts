@@ -72,7 +72,7 @@ export class ShardAgent {
 
   /** One round. Returns the number of things done; 0 means that the thread may sleep. */
   doWork(): number {
-    const { publish, delivery, main, raft, fromRaft, fromMainPayload, counters } = this.#parts;
+    const { publish, lookup, delivery, main, raft, fromRaft, fromMainPayload, counters } = this.#parts;
     this.#now = Date.now();
     let done = fromRaft.drain(this.#onRaft, RECORDS_A_ROUND);
     // What this thread says must be heard before it takes in more: that bounds what can wait here.
@@ -84,6 +84,7 @@ export class ShardAgent {
       }
     }
     done += publish.work();
+    done += lookup.work();
     done += delivery.work();
     main.flush();
     raft.flush();

@@ -170,7 +170,7 @@ async function serveShard(task: ShardTask): Promise<void> {
       raft.flush();
       signal.stopped = !raft.blocked && !main.blocked;
     }
-    wake.in(publish.nextDeadline(), main.blocked || raft.blocked || delivery.waiting);
+    wake.in(publish.nextDeadline(), main.blocked || raft.blocked || delivery.waiting || lookup.waiting);
     if (tickTimer === null && (requests.closesWait || lookup.parked > 0)) {
       tickTimer = setTimeout(() => {
         tickTimer = null;
