@@ -30,11 +30,11 @@ describe('a subscriber that never reads', () => {
       reader.subscription.cancel();
       return peak;
     };
-    const without = await run('t.flow.alone', 96);
+    const count = 384;
+    const without = await run('t.flow.alone', count);
     const stalled = follow(stalledClient, 't.flow.stalled', { at: 'new' });
     await stalled.live;
     stalled.subscription.pause();
-    const count = 384;
     const beside = await run('t.flow.stalled', count);
     await until(
       async () => (await Metrics.of(broker)).sum('active_subscribers') === 1,
