@@ -55,6 +55,8 @@ export async function serve(config: Config): Promise<number> {
   const logger = createLogger({ level: config.log.level, format: config.log.format, destination: 'stdout' });
   const broker = new Broker(config, logger);
   const signals = watchSignals(logger);
+  // A broken invariant of this thread; what rejects without a listener comes here too.
+  process.on('uncaughtException', (error) => broker.die('main_thread_failed', error));
   try {
     await broker.start();
   } catch (error) {
@@ -176,7 +178,7 @@ class Broker {
     this.#bell = new Doorbell(mainDoorbell);
     this.#bell
       .run(() => this.#dispatcher.doWork(), this.#loop)
-      .catch((error: unknown) => this.#die('main_loop_failed', String(error)));
+      .catch((error: unknown) => this.die('main_loop_failed', error));
     this.#shards = this.#makeShards(path, this.#raft, raftDoorbell, mainDoorbell, failpoints);
     await this.#shards.start(await this.#raft.openAllotments());
     this.#watch();
@@ -265,7 +267,7 @@ class Broker {
     };
     return new RaftHandle(data, {
       onLog: (line) => this.#log('raft', line),
-      onDeath: (reason, message) => this.#die(reason, message),
+      onDeath: (reason, message) => this.die(reason, message),
     });
   }
 
@@ -311,7 +313,7 @@ class Broker {
           this.#dispatcher.detach(shard);
         },
         onShardReady: (connection) => this.#dispatcher.attach(connection),
-        onFatal: (reason, message) => this.#die(reason, message),
+        onFatal: (reason, message) => this.die(reason, message),
       },
     );
   }
@@ -396,8 +398,9 @@ class Broker {
   }
 
   /** What cannot be worked around ends the process: its clients reconnect to what is restarted, and nothing acknowledged is lost. */
-  #die(reason: string, message: string): void {
-    this.#logger.error('the broker cannot go on', { reason, error: message });
+  die(reason: string, cause: unknown): void {
+    const error = cause instanceof Error ? (cause.stack ?? cause.message) : String(cause);
+    this.#logger.error('the broker cannot go on', { reason, error });
     this.#logger.flush();
     const code = this.#hasServed ? EXIT.died : EXIT.startFailed;
     process.exitCode = code;

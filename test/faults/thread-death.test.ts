@@ -1,7 +1,7 @@
 /** A thread of a broker process dies: a shard is replaced, without the Raft thread the process ends. */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { FaultRig, within } from './rig.ts';
+import { FaultRig, pause, within } from './rig.ts';
 import { DEATHS, shardDeaths } from './shard-campaign.ts';
 
 const LONG = process.env.BROKER_TEST_LONG === '1';
@@ -52,4 +52,23 @@ describe('the Raft thread dies under load', () => {
       await rig.assertKept(10);
     });
   }
+});
+
+describe('the main thread meets a defect', () => {
+  it('[W1] the process ends with code 70 and says why in its log, and nothing acknowledged is lost', async () => {
+    const defect =
+      "import { isMainThread } from 'node:worker_threads'; if (isMainThread) process.on('SIGUSR2', () => { throw new Error('a defect'); });";
+    const env = { NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(defect)}` };
+    await using rig = await FaultRig.start({ env });
+    rig.startLoad();
+    await pause(300);
+    process.kill(rig.broker.pid, 'SIGUSR2');
+    assert.deepEqual(await within(rig.broker.exited, 5_000), { code: 70, signal: null }, rig.broker.logs);
+    const said = rig.lines.find(({ message }) => message === 'the broker cannot go on');
+    assert.equal(said?.reason, 'main_thread_failed');
+    assert.match(said.error, /Error: a defect\n +at /);
+    await rig.load.stop();
+    await rig.broker.restart({ env: { NODE_OPTIONS: '' } });
+    await rig.assertKept(10);
+  });
 });
