@@ -155,6 +155,15 @@ describe('the disk fills up', () => {
       disk.fillUpTo(0);
       const refusal = await publishUntilRefused(rig, client);
       assert.equal(`${refusal.reason} ${refusal.outcome}`, 'STORE_FULL none');
+      // Void marks of what was refused have no room either: no more ids may be taken meanwhile, or they would fill the memory.
+      const subject = `full.ids-${round}`;
+      const taken: number[] = [];
+      for (let i = 0; i < 10; i++) {
+        await pause(100);
+        const ids = Array.from({ length: 64 }, () => client.incIdx(subject).then((id) => taken.push(id)));
+        await Promise.allSettled(ids);
+      }
+      assert.deepEqual(taken, []);
       const used = (): number =>
         rig.lines.filter(({ message }) => message.includes('the Raft log uses its reserve')).length;
       await fillLog(rig.broker.address, () => used() === round);

@@ -28,8 +28,10 @@ export interface PublishCounters {
   onWritten(microseconds: number): void;
 }
 
-/** Waiting before void marks, and after STORE_FULL new messages, are tried again after the store refused some, in ms. */
-const MARK_RETRY_MS = 250;
+/** Waiting before void marks and new messages are tried again after the store refused some, in ms. */
+const RETRY_MS = 250;
+/** Void marks of one group; bounds its memory when very many are left over. */
+const MARKS_A_GROUP_MAX = 8_192;
 /** Keeps the request for one batch within a piece of the Raft client, also if every row has a producer id of 64 bytes. */
 const WAITING_ROWS_MAX = 8_192;
 const BUILDERS_KEPT = 256;
@@ -58,10 +60,12 @@ export class PublishPath {
   #waitingRows = 0;
   /** When the oldest waiting message came, ms of performance.now(). */
   #oldest = 0;
-  #marks: VoidMark[] = [];
+  readonly #marks: VoidMark[] = [];
   #marksRetryAt = 0;
-  /** Ms of performance.now(); until then the store is not tried with new messages. */
-  #storeFullUntil = 0;
+  /** Why the store took nothing when it was last tried with messages. */
+  #storeRefusal: Reason | null = null;
+  /** Ms of performance.now(); until then it is not tried with new ones. */
+  #storeRefusesUntil = 0;
   /** The main thread has no idle time left (seal-policy.ts). */
   isSourceBusy = false;
   readonly #groups: Group[] = [];
@@ -95,9 +99,19 @@ export class PublishPath {
     return this.#waitingBytes >= this.#waitingBytesMax || this.#waitingRows >= WAITING_ROWS_MAX;
   }
 
-  /** The store was full a moment ago. A publish is then refused before it gets an id, since the log entry and the void mark of it take space too. */
-  get isStoreFull(): boolean {
-    return this.#storeFullUntil > 0 && performance.now() < this.#storeFullUntil;
+  /**
+   * Why a publish is refused before it gets an id, or null. The log entry and the void mark of a refused one take space and memory too: after
+   * the store took nothing, some are let through to try it again only once the marks of those before them are stored.
+   */
+  get refusal(): Reason | null {
+    if (this.#storeRefusal === null) return null;
+    const isTime = performance.now() >= this.#storeRefusesUntil;
+    return isTime && !this.#hasMarks ? null : this.#storeRefusal;
+  }
+
+  get #hasMarks(): boolean {
+    const isWriting = this.#groups.some(({ marks }) => marks.length > 0);
+    return isWriting || this.#marks.length > 0 || this.#revoking.length > 0;
   }
 
   /** Nothing is on its way. */
@@ -391,18 +405,13 @@ export class PublishPath {
   }
 
   #sealMarks(): void {
-    const marks = this.#marks;
-    this.#marks = [];
-    const group = newGroup([], marks);
+    const group = newGroup([], this.#marks.splice(0, MARKS_A_GROUP_MAX));
     this.#groups.push(group);
     this.#ready(group);
   }
 
   #takeMarks(now: number): VoidMark[] {
-    if (now < this.#marksRetryAt) return [];
-    const marks = this.#marks;
-    this.#marks = [];
-    return marks;
+    return now < this.#marksRetryAt ? [] : this.#marks.splice(0, MARKS_A_GROUP_MAX);
   }
 
   #ready(group: Group): void {
@@ -472,6 +481,7 @@ export class PublishPath {
   }
 
   #finish(group: Group): void {
+    if (this.#storeRefusal !== null && performance.now() >= this.#storeRefusesUntil) this.#storeRefusal = null;
     for (const batch of group.batches) {
       const { subject, allotment } = batch;
       if (allotment === null) continue;
@@ -501,9 +511,10 @@ export class PublishPath {
       this.#takeBack(batch, reasonCode);
       this.#giveBuilder(batch.builder);
     }
-    this.#marks.push(...group.marks);
-    this.#marksRetryAt = performance.now() + MARK_RETRY_MS;
-    if (error.reason === 'STORE_FULL') this.#storeFullUntil = this.#marksRetryAt;
+    for (const mark of group.marks) this.#marks.push(mark);
+    this.#marksRetryAt = performance.now() + RETRY_MS;
+    this.#storeRefusal = error.reason;
+    this.#storeRefusesUntil = this.#marksRetryAt;
     this.#requests.send();
   }
 

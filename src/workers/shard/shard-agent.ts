@@ -150,8 +150,7 @@ export class ShardAgent {
       return;
     }
     const frame = offset + PUBLISH_HEADER;
-    const fault =
-      scanPublish(bytes, frame, offset + length, this.#scan, limits) ?? (publish.isStoreFull ? 'STORE_FULL' : null);
+    const fault = scanPublish(bytes, frame, offset + length, this.#scan, limits) ?? publish.refusal;
     if (fault !== null) {
       main.refuse(call, fault);
       return;
@@ -178,8 +177,7 @@ export class ShardAgent {
       return;
     }
     failures.cameAgain(subject, token);
-    const fault =
-      this.#records.scan(bytes, producerEnd, offset + length, limits) ?? (publish.isStoreFull ? 'STORE_FULL' : null);
+    const fault = this.#records.scan(bytes, producerEnd, offset + length, limits) ?? publish.refusal;
     if (fault !== null) {
       failures.note(subject, token, sequence, fault);
       main.refuse(token, fault);
@@ -214,9 +212,13 @@ export class ShardAgent {
           return;
         }
         const subject = subjects.get(bytes, offset + FETCH_HEADER, end, view.getUint32(offset + 20, true));
-        if (type === ToShard.FETCH) lookup.fetch(subject, view.getFloat64(offset + 8, true), call, deadline);
-        else if (publish.isStoreFull) main.refuse(call, 'STORE_FULL');
-        else publish.increment(subject, call);
+        if (type === ToShard.FETCH) {
+          lookup.fetch(subject, view.getFloat64(offset + 8, true), call, deadline);
+          return;
+        }
+        const { refusal } = publish;
+        if (refusal === null) publish.increment(subject, call);
+        else main.refuse(call, refusal);
         return;
       }
       case ToShard.SUBSCRIBE: {
