@@ -17,6 +17,12 @@ export const SIDECAR_HEADER_BYTES = 128;
 const SIDECAR_MAGIC = 0x31495242; // "BRI1"
 const SIDECAR_VERSION = 1;
 const ENTRY_WORDS = ENTRY_BYTES / 4;
+/** Batches whose notes lie in one piece of memory (144 KiB): a segment has tens of them, so that hardly any memory is empty, and none is copied. */
+const PIECE_BITS = 12;
+const PIECE_BATCHES = 1 << PIECE_BITS;
+const PIECE_MASK = PIECE_BATCHES - 1;
+/** The first piece begins with so many. */
+const FIRST_BATCHES = 256;
 export const SUBJECT_HEADER_BYTES = 9;
 
 const Offset = {
@@ -64,11 +70,31 @@ export interface SidecarHeader extends SegmentSummary {
   readonly bodyCrc: number;
 }
 
+/** Notes of up to PIECE_BATCHES batches. */
+class NotesPiece {
+  /** Of each batch, the row of its subject. */
+  rows: Uint32Array;
+  entries: Uint32Array;
+
+  constructor(batches: number) {
+    this.rows = new Uint32Array(batches);
+    this.entries = new Uint32Array(batches * ENTRY_WORDS);
+  }
+
+  grow(batches: number): void {
+    const rows = new Uint32Array(batches);
+    const entries = new Uint32Array(batches * ENTRY_WORDS);
+    rows.set(this.rows);
+    entries.set(this.entries);
+    this.rows = rows;
+    this.entries = entries;
+  }
+}
+
 /** Gathers what a segment holds while it is written or scanned. Thirty-six bytes a batch, and the names. */
 export class SidecarBuilder {
   readonly #table = new SubjectTable(64);
-  #rows = new Uint32Array(256);
-  #entries = new Uint32Array(256 * ENTRY_WORDS);
+  readonly #pieces: NotesPiece[] = [new NotesPiece(FIRST_BATCHES)];
   #batches = 0;
   #batchBytes = 0;
   #newest = 0;
@@ -91,13 +117,37 @@ export class SidecarBuilder {
   add(name: Uint8Array, start: number, end: number, hash: number, entry: IndexEntry, expiresMax: number): void {
     let row = this.#table.find(name, start, end, hash);
     if (row < 0) row = this.#table.insert(name, start, end, hash);
-    const at = this.#batches;
-    if (at === this.#rows.length) this.#grow();
-    this.#rows[at] = row;
-    packEntry(this.#entries, at * ENTRY_WORDS, entry);
-    this.#batches = at + 1;
+    const piece = this.#pieceForNext();
+    const at = this.#batches & PIECE_MASK;
+    piece.rows[at] = row;
+    packEntry(piece.entries, at * ENTRY_WORDS, entry);
+    this.#batches += 1;
     this.#batchBytes += entry.length;
     this.#note(entry, expiresMax);
+  }
+
+  #pieceForNext(): NotesPiece {
+    const at = this.#batches & PIECE_MASK;
+    const number = this.#batches >>> PIECE_BITS;
+    if (number === this.#pieces.length) this.#pieces.push(new NotesPiece(PIECE_BATCHES));
+    const piece = this.#pieces[number] as NotesPiece;
+    if (at === piece.rows.length) piece.grow(PIECE_BATCHES);
+    return piece;
+  }
+
+  #pieceOf(batch: number): NotesPiece {
+    return this.#pieces[batch >>> PIECE_BITS] as NotesPiece;
+  }
+
+  #rowOf(batch: number): number {
+    return this.#pieceOf(batch).rows[batch & PIECE_MASK] as number;
+  }
+
+  /** Memory held, in bytes, without the few objects themselves. */
+  byteLength(): number {
+    let bytes = this.#table.byteLength();
+    for (const { rows, entries } of this.#pieces) bytes += rows.byteLength + entries.byteLength;
+    return bytes;
   }
 
   #note(entry: IndexEntry, expiresMax: number): void {
@@ -139,42 +189,36 @@ export class SidecarBuilder {
     let next = 0;
     for (let row = 0; row < this.#table.size; row++) {
       let last = next;
-      while (last < order.length && this.#rows[order[last] as number] === row) last += 1;
+      while (last < order.length && this.#rowOf(order[last] as number) === row) last += 1;
       at = writeSubjectHeader(bytes, view, at, this.#table.nameAt(row), this.#table.hashAt(row), last - next);
-      for (; next < last; next++) at = writeEntry(view, at, this.#entries, (order[next] as number) * ENTRY_WORDS);
+      for (; next < last; next++) at = this.#writeEntry(view, at, order[next] as number);
     }
     assert(at === bytes.length && next === this.#batches, 'a sidecar has another length than was computed');
     writeHeader(bytes, view, summary, bodyLength);
     return bytes;
   }
 
+  #writeEntry(view: DataView, at: number, batch: number): number {
+    return writeEntry(view, at, this.#pieceOf(batch).entries, (batch & PIECE_MASK) * ENTRY_WORDS);
+  }
+
   /** Indexes of the batches, by subject, in the order they were added (counting sort). */
   #orderBySubject(): Uint32Array {
     const starts = new Uint32Array(this.#table.size + 1);
     for (let i = 0; i < this.#batches; i++) {
-      const row = this.#rows[i] as number;
+      const row = this.#rowOf(i);
       starts[row + 1] = (starts[row + 1] as number) + 1;
     }
     for (let row = 0; row < this.#table.size; row++)
       starts[row + 1] = (starts[row + 1] as number) + (starts[row] as number);
     const order = new Uint32Array(this.#batches);
     for (let i = 0; i < this.#batches; i++) {
-      const row = this.#rows[i] as number;
+      const row = this.#rowOf(i);
       const at = starts[row] as number;
       order[at] = i;
       starts[row] = at + 1;
     }
     return order;
-  }
-
-  #grow(): void {
-    const size = this.#rows.length * 2;
-    const rows = new Uint32Array(size);
-    const entries = new Uint32Array(size * ENTRY_WORDS);
-    rows.set(this.#rows);
-    entries.set(this.#entries);
-    this.#rows = rows;
-    this.#entries = entries;
   }
 }
 
