@@ -169,12 +169,13 @@ export class EmbeddedStore implements MessageStore {
       batches: this.#index.batches,
       subjects: this.#index.subjects,
       damaged: this.#reader.damaged,
+      indexBytes: this.indexBytes(),
     };
   }
 
-  /** Memory of the index in bytes. */
+  /** Memory of the index, and of the notes for the sidecar of the segment that grows, in bytes. */
   indexBytes(): number {
-    return this.#index.byteLength();
+    return this.#index.byteLength() + this.#writer.notesBytes;
   }
 
   /** The newest id of every subject that has batches here; `name` is valid during the call. */

@@ -82,6 +82,11 @@ export class LaneWriter {
     return this.#open?.position ?? 0;
   }
 
+  /** Memory of what is noted for the sidecar of the segment that grows, in bytes. */
+  get notesBytes(): number {
+    return this.#open?.entries.byteLength() ?? 0;
+  }
+
   /** Makes the group durable. Rejects as MessageStore.append says. The caller waits before it writes the next. */
   async write(batches: readonly SealedBatch[]): Promise<WrittenGroup> {
     assert(!this.#isWriting, 'a lane has one write on its way');

@@ -182,7 +182,8 @@ export class RaftNode implements AllotSink {
 
   /** About once a second. */
   countLevels(): void {
-    this.#counters.levels(this.status());
+    const memory = { stateBytes: this.machine.counts().bytes, logBytes: this.#storage.byteLength() };
+    this.#counters.levels(this.status(), memory);
     if (!this.#wal.holdsReserve && this.#wal.restoreReserve()) {
       this.#report(line('info', 'there is space again: the Raft log has its reserve back', {}));
     }
