@@ -32,6 +32,7 @@ const SILENT: AllotSink = {
     throw new Error(`an open was refused with reason ${reasonCode}`);
   },
   partsOpened: ignore,
+  producerOpened: ignore,
   verdict: ignore,
   nodeStarted: ignore,
   trimmed: ignore,

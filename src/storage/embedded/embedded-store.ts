@@ -297,8 +297,10 @@ export class EmbeddedStore implements MessageStore {
     entry.offset = offset;
     entry.length = batch.bytes.length;
     entry.check = checkOf(batch.bytes.readUInt32LE(BatchOffset.HEADER_CRC));
-    this.#index.put(batch.subject, entry);
-    this.#writer.note(batch, entry);
+    const { bytes, hash } = batch.subject;
+    const place = this.#index.rowFor(bytes, 0, bytes.length, hash);
+    this.#index.putAt(place, entry);
+    this.#writer.note(place.slot.table, place.row, entry, batch.expiresMax);
   }
 
   #fail(error: unknown): void {
