@@ -11,10 +11,11 @@ import { fetch } from './scenarios/fetch.ts';
 import { idle } from './scenarios/idle.ts';
 import { latency } from './scenarios/latency.ts';
 import { recover } from './scenarios/recover.ts';
+import { state } from './scenarios/state.ts';
 import { subjects } from './scenarios/subjects.ts';
 import { unary } from './scenarios/unary.ts';
 
-const SCENARIOS: readonly Scenario[] = [unary, fetch, fanout, latency, recover, idle, subjects, etcd];
+const SCENARIOS: readonly Scenario[] = [unary, fetch, fanout, latency, recover, idle, subjects, state, etcd];
 
 interface Planned {
   readonly scenario: Scenario;
@@ -25,7 +26,7 @@ interface Planned {
 const ALL: readonly Planned[] = [
   { scenario: unary, defaults: {} },
   { scenario: unary, defaults: { inFlight: 64 } },
-  ...[fetch, fanout, latency, recover, idle, subjects].map((scenario) => ({ scenario, defaults: {} })),
+  ...[fetch, fanout, latency, recover, idle, subjects, state].map((scenario) => ({ scenario, defaults: {} })),
 ];
 
 function help(): string {

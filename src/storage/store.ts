@@ -79,6 +79,8 @@ export interface StoreStats {
   readonly subjects: number;
   /** Batches that a read found damaged since the start. */
   readonly damaged: number;
+  /** Memory of what the store keeps for its subjects and batches, bytes; absent where it keeps nothing. */
+  readonly indexBytes?: number;
 }
 
 /** Something that must not happen did, and what is stored is no longer known: the process ends. */

@@ -68,6 +68,12 @@ export const SHARD_METRICS = [
     name: 'broker_shard_store_subjects',
     help: 'Subjects in the index of the store.',
   },
+  {
+    slot: 'store_index_bytes',
+    kind: 'gauge',
+    name: 'broker_shard_store_index_bytes',
+    help: 'Memory of the index of the store, and of the notes for the next segment index.',
+  },
 ] as const satisfies readonly SlotMetric<string>[];
 
 /** Of the raft thread; no labels. */
@@ -90,6 +96,18 @@ export const RAFT_METRICS = [
   },
   { slot: 'subjects', kind: 'gauge', name: 'broker_raft_subjects', help: 'Subjects known to the state machine.' },
   { slot: 'producers', kind: 'gauge', name: 'broker_raft_producers', help: 'Producers known to the state machine.' },
+  {
+    slot: 'state_bytes',
+    kind: 'gauge',
+    name: 'broker_raft_state_bytes',
+    help: 'Memory of the state machine.',
+  },
+  {
+    slot: 'log_memory_bytes',
+    kind: 'gauge',
+    name: 'broker_raft_log_memory_bytes',
+    help: 'Memory of the entries of the log that are not on the disk only.',
+  },
   {
     slot: 'open_allotments',
     kind: 'gauge',

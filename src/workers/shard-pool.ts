@@ -18,6 +18,7 @@ import type {
 } from './messages.ts';
 import type { RaftHandle } from './raft/raft-handle.ts';
 import { shardOfSlot } from './shard-of-slot.ts';
+import { THREAD_MEMORY } from './thread-memory.ts';
 
 export interface ShardPoolOptions {
   readonly shards: number;
@@ -88,6 +89,7 @@ export class ShardPool {
       recordTiming: false,
       maxQueue: options.shards,
       closeTimeout: 5_000,
+      resourceLimits: THREAD_MEMORY,
     });
     this.#pool.on('error', (error: Error) => {
       events.onLog({ kind: 'log', level: 'warn', message: 'pool error', fields: { error: error.message } });

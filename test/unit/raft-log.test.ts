@@ -253,6 +253,39 @@ test('memory storage: overwriting, compaction, and what it refuses', () => {
   assert.throws(() => storage.append(entriesOf(1, 3)));
 });
 
+test('memory storage: forgotten entries take no memory and their terms stay known until they are compacted', () => {
+  const storage = new MemoryRaftStorage();
+  storage.append(entriesOf(1, 1, 1, 2, 2, 4));
+  const whole = storage.byteLength();
+  storage.forget(2);
+  storage.forget(1);
+  storage.forget(4);
+  assert.equal(storage.byteLength(), whole / 5);
+  assert.deepEqual([storage.firstIndex(), storage.lastIndex()], [5, 5]);
+  assert.deepEqual(
+    [0, 1, 2, 3, 4, 5, 6].map((index) => storage.term(index)),
+    [0, 1, 1, 2, 2, 4, NO_TERM],
+  );
+  assert.equal(storage.entries(4, 6, 1_000), null);
+  assert.equal(storage.entries(5, 6, 1_000)?.[0]?.index, 5);
+  assert.throws(() => storage.append(entriesOf(4, 5)), /applied/);
+  assert.throws(() => storage.forget(6), /beyond/);
+
+  const snapshot = storage.createSnapshot(3, { voters: ['a'], learners: [] }, 'r');
+  assert.equal(snapshot.term, 2);
+  storage.compact(3);
+  assert.deepEqual(
+    [2, 3, 4, 5].map((index) => storage.term(index)),
+    [NO_TERM, 2, 2, 4],
+  );
+  storage.forget(5);
+  storage.append(entriesOf(6, 4, 4));
+  assert.deepEqual([storage.lastIndex(), storage.term(5), storage.term(7)], [7, 4, 4]);
+  storage.createSnapshot(7, { voters: ['a'], learners: [] }, 'r');
+  storage.compact(7);
+  assert.deepEqual([storage.firstIndex(), storage.term(7), storage.term(6)], [8, 4, NO_TERM]);
+});
+
 test('a hard state whose commit is beyond the log is damage, told at the start', () => {
   const storage = new MemoryRaftStorage();
   storage.append(entriesOf(1, 1));

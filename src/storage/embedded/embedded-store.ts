@@ -169,12 +169,13 @@ export class EmbeddedStore implements MessageStore {
       batches: this.#index.batches,
       subjects: this.#index.subjects,
       damaged: this.#reader.damaged,
+      indexBytes: this.indexBytes(),
     };
   }
 
-  /** Memory of the index in bytes. */
+  /** Memory of the index, and of the notes for the sidecar of the segment that grows, in bytes. */
   indexBytes(): number {
-    return this.#index.byteLength();
+    return this.#index.byteLength() + this.#writer.notesBytes;
   }
 
   /** The newest id of every subject that has batches here; `name` is valid during the call. */
@@ -296,8 +297,10 @@ export class EmbeddedStore implements MessageStore {
     entry.offset = offset;
     entry.length = batch.bytes.length;
     entry.check = checkOf(batch.bytes.readUInt32LE(BatchOffset.HEADER_CRC));
-    this.#index.put(batch.subject, entry);
-    this.#writer.note(batch, entry);
+    const { bytes, hash } = batch.subject;
+    const place = this.#index.rowFor(bytes, 0, bytes.length, hash);
+    this.#index.putAt(place, entry);
+    this.#writer.note(place.slot.table, place.row, entry, batch.expiresMax);
   }
 
   #fail(error: unknown): void {

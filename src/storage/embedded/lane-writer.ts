@@ -2,6 +2,7 @@ import { randomInt } from 'node:crypto';
 import { join } from 'node:path';
 import { assert } from '../../base/assert.ts';
 import { BrokerError } from '../../base/errors.ts';
+import type { SubjectTable } from '../../base/subject-table.ts';
 import { type Disk, DiskError, type DiskFile, DiskFull } from '../disk.ts';
 import { type SealedBatch, StoreFailure } from '../store.ts';
 import { encodeGroup, groupBytes } from './group-encoder.ts';
@@ -82,6 +83,11 @@ export class LaneWriter {
     return this.#open?.position ?? 0;
   }
 
+  /** Memory of what is noted for the sidecar of the segment that grows, in bytes. */
+  get notesBytes(): number {
+    return this.#open?.entries.byteLength() ?? 0;
+  }
+
   /** Makes the group durable. Rejects as MessageStore.append says. The caller waits before it writes the next. */
   async write(batches: readonly SealedBatch[]): Promise<WrittenGroup> {
     assert(!this.#isWriting, 'a lane has one write on its way');
@@ -96,11 +102,10 @@ export class LaneWriter {
     }
   }
 
-  /** Notes the batches of the group written last in the segment's sidecar-to-be. */
-  note(batch: SealedBatch, entry: IndexEntry): void {
-    const { subject, expiresMax } = batch;
+  /** Notes a batch of the group written last, whose subject is in a row of the index, in the segment's sidecar-to-be. */
+  note(table: SubjectTable, row: number, entry: IndexEntry, expiresMax: number): void {
     assert(this.#open !== null && this.#open.id === entry.segment, 'a batch is noted in a segment that was sealed');
-    this.#open.entries.add(subject.bytes, 0, subject.bytes.length, subject.hash, entry, expiresMax);
+    this.#open.entries.addRow(table, row, entry, expiresMax);
   }
 
   /** Seals the segment that grows. The lane can be written on, in a new segment. */

@@ -17,6 +17,12 @@ export const SIDECAR_HEADER_BYTES = 128;
 const SIDECAR_MAGIC = 0x31495242; // "BRI1"
 const SIDECAR_VERSION = 1;
 const ENTRY_WORDS = ENTRY_BYTES / 4;
+/** Batches whose notes lie in one piece of memory (152 KiB): a segment has tens of them, so that hardly any memory is empty, and none is copied. */
+const PIECE_BITS = 12;
+const PIECE_BATCHES = 1 << PIECE_BITS;
+const PIECE_MASK = PIECE_BATCHES - 1;
+/** The first piece begins with so many. */
+const FIRST_BATCHES = 256;
 export const SUBJECT_HEADER_BYTES = 9;
 
 const Offset = {
@@ -64,11 +70,57 @@ export interface SidecarHeader extends SegmentSummary {
   readonly bodyCrc: number;
 }
 
-/** Gathers what a segment holds while it is written or scanned. Thirty-six bytes a batch, and the names. */
+/** Tables that notes can point into; where there are more, names are copied. */
+const TABLES_MAX = 0xffff;
+
+/** Notes of up to PIECE_BATCHES batches. */
+class NotesPiece {
+  /** Of each batch, the row of its subject, and the number of the table that it is in. */
+  rows: Uint32Array;
+  tables: Uint16Array;
+  entries: Uint32Array;
+
+  constructor(batches: number) {
+    this.rows = new Uint32Array(batches);
+    this.tables = new Uint16Array(batches);
+    this.entries = new Uint32Array(batches * ENTRY_WORDS);
+  }
+
+  grow(batches: number): void {
+    const larger = new NotesPiece(batches);
+    larger.rows.set(this.rows);
+    larger.tables.set(this.tables);
+    larger.entries.set(this.entries);
+    this.rows = larger.rows;
+    this.tables = larger.tables;
+    this.entries = larger.entries;
+  }
+
+  byteLength(): number {
+    return this.rows.byteLength + this.tables.byteLength + this.entries.byteLength;
+  }
+}
+
+/** Batches by subject: those of one subject in the order they were added. */
+interface Sorted {
+  /** Of so many batches. */
+  readonly batches: number;
+  readonly order: Uint32Array;
+  readonly subjects: number;
+}
+
+/**
+ * Gathers what a segment holds while it is written or scanned: 38 bytes a batch. Names stay where they are, in the tables of the index: rows and
+ * names of a table never change, also when its slot has gone to another shard. A scan has no index and keeps the names itself.
+ */
 export class SidecarBuilder {
-  readonly #table = new SubjectTable(64);
-  #rows = new Uint32Array(256);
-  #entries = new Uint32Array(256 * ENTRY_WORDS);
+  /** Tables pointed into, by number. */
+  readonly #tables: SubjectTable[] = [];
+  readonly #numbers = new Map<SubjectTable, number>();
+  /** Names that are in no other table. */
+  #own: SubjectTable | null = null;
+  #sorted: Sorted | null = null;
+  readonly #pieces: NotesPiece[] = [new NotesPiece(FIRST_BATCHES)];
   #batches = 0;
   #batchBytes = 0;
   #newest = 0;
@@ -88,16 +140,69 @@ export class SidecarBuilder {
     return this.#hasEndless ? 0 : this.#expiresAt;
   }
 
+  /** A batch of a subject whose name is kept here. */
   add(name: Uint8Array, start: number, end: number, hash: number, entry: IndexEntry, expiresMax: number): void {
-    let row = this.#table.find(name, start, end, hash);
-    if (row < 0) row = this.#table.insert(name, start, end, hash);
-    const at = this.#batches;
-    if (at === this.#rows.length) this.#grow();
-    this.#rows[at] = row;
-    packEntry(this.#entries, at * ENTRY_WORDS, entry);
-    this.#batches = at + 1;
+    this.#own ??= new SubjectTable(64);
+    let row = this.#own.find(name, start, end, hash);
+    if (row < 0) row = this.#own.insert(name, start, end, hash);
+    this.#add(this.#numberOf(this.#own), row, entry, expiresMax);
+  }
+
+  /** A batch of the subject in a row of `table`, which must outlive the notes. */
+  addRow(table: SubjectTable, row: number, entry: IndexEntry, expiresMax: number): void {
+    if (this.#tables.length >= TABLES_MAX && !this.#numbers.has(table)) {
+      const name = table.nameAt(row);
+      this.add(name, 0, name.length, table.hashAt(row), entry, expiresMax);
+    } else {
+      this.#add(this.#numberOf(table), row, entry, expiresMax);
+    }
+  }
+
+  #numberOf(table: SubjectTable): number {
+    let number = this.#numbers.get(table);
+    if (number === undefined) {
+      number = this.#tables.length;
+      this.#tables.push(table);
+      this.#numbers.set(table, number);
+    }
+    return number;
+  }
+
+  #add(table: number, row: number, entry: IndexEntry, expiresMax: number): void {
+    const piece = this.#pieceForNext();
+    const at = this.#batches & PIECE_MASK;
+    piece.rows[at] = row;
+    piece.tables[at] = table;
+    packEntry(piece.entries, at * ENTRY_WORDS, entry);
+    this.#batches += 1;
     this.#batchBytes += entry.length;
     this.#note(entry, expiresMax);
+  }
+
+  #pieceForNext(): NotesPiece {
+    const at = this.#batches & PIECE_MASK;
+    const number = this.#batches >>> PIECE_BITS;
+    if (number === this.#pieces.length) this.#pieces.push(new NotesPiece(PIECE_BATCHES));
+    const piece = this.#pieces[number] as NotesPiece;
+    if (at === piece.rows.length) piece.grow(PIECE_BATCHES);
+    return piece;
+  }
+
+  #pieceOf(batch: number): NotesPiece {
+    return this.#pieces[batch >>> PIECE_BITS] as NotesPiece;
+  }
+
+  #rowOf(batch: number): number {
+    return this.#pieceOf(batch).rows[batch & PIECE_MASK] as number;
+  }
+
+  #tableOf(batch: number): number {
+    return this.#pieceOf(batch).tables[batch & PIECE_MASK] as number;
+  }
+
+  /** Memory held, in bytes, without the few objects themselves and without the tables of others. */
+  byteLength(): number {
+    return this.#pieces.reduce((bytes, piece) => bytes + piece.byteLength(), this.#own?.byteLength() ?? 0);
   }
 
   #note(entry: IndexEntry, expiresMax: number): void {
@@ -122,59 +227,84 @@ export class SidecarBuilder {
       oldest: this.#oldest,
       expiresAt: this.expiresAt,
       batchBytes: this.#batchBytes,
-      subjects: this.#table.size,
+      subjects: this.#sort().subjects,
       batches: this.#batches,
     };
   }
 
   /** The whole sidecar. */
   encode(summary: SegmentSummary): Buffer {
-    const order = this.#orderBySubject();
-    let bodyLength = 0;
-    for (let row = 0; row < this.#table.size; row++) bodyLength += subjectBytes(this.#table.nameLength(row));
-    bodyLength += this.#batches * ENTRY_BYTES;
-    const bytes = Buffer.alloc(SIDECAR_HEADER_BYTES + bodyLength);
+    const { order } = this.#sort();
+    const bytes = Buffer.alloc(SIDECAR_HEADER_BYTES + this.#bodyLength(order));
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
     let at = SIDECAR_HEADER_BYTES;
     let next = 0;
-    for (let row = 0; row < this.#table.size; row++) {
-      let last = next;
-      while (last < order.length && this.#rows[order[last] as number] === row) last += 1;
-      at = writeSubjectHeader(bytes, view, at, this.#table.nameAt(row), this.#table.hashAt(row), last - next);
-      for (; next < last; next++) at = writeEntry(view, at, this.#entries, (order[next] as number) * ENTRY_WORDS);
+    while (next < order.length) {
+      const batch = order[next] as number;
+      const table = this.#tables[this.#tableOf(batch)] as SubjectTable;
+      const row = this.#rowOf(batch);
+      const end = this.#endOfSubject(order, next);
+      at = writeSubjectHeader(bytes, view, at, table.nameAt(row), table.hashAt(row), end - next);
+      for (; next < end; next++) at = this.#writeEntry(view, at, order[next] as number);
     }
     assert(at === bytes.length && next === this.#batches, 'a sidecar has another length than was computed');
-    writeHeader(bytes, view, summary, bodyLength);
+    writeHeader(bytes, view, summary, bytes.length - SIDECAR_HEADER_BYTES);
     return bytes;
   }
 
-  /** Indexes of the batches, by subject, in the order they were added (counting sort). */
-  #orderBySubject(): Uint32Array {
-    const starts = new Uint32Array(this.#table.size + 1);
-    for (let i = 0; i < this.#batches; i++) {
-      const row = this.#rows[i] as number;
-      starts[row + 1] = (starts[row + 1] as number) + 1;
+  #bodyLength(order: Uint32Array): number {
+    let length = this.#batches * ENTRY_BYTES;
+    for (let at = 0; at < order.length; at = this.#endOfSubject(order, at)) {
+      const batch = order[at] as number;
+      length += subjectBytes((this.#tables[this.#tableOf(batch)] as SubjectTable).nameLength(this.#rowOf(batch)));
     }
-    for (let row = 0; row < this.#table.size; row++)
-      starts[row + 1] = (starts[row + 1] as number) + (starts[row] as number);
-    const order = new Uint32Array(this.#batches);
-    for (let i = 0; i < this.#batches; i++) {
-      const row = this.#rows[i] as number;
-      const at = starts[row] as number;
-      order[at] = i;
-      starts[row] = at + 1;
-    }
-    return order;
+    return length;
   }
 
-  #grow(): void {
-    const size = this.#rows.length * 2;
-    const rows = new Uint32Array(size);
-    const entries = new Uint32Array(size * ENTRY_WORDS);
-    rows.set(this.#rows);
-    entries.set(this.#entries);
-    this.#rows = rows;
-    this.#entries = entries;
+  /** Behind the last batch of the subject whose first batch is order[at]. */
+  #endOfSubject(order: Uint32Array, at: number): number {
+    const first = order[at] as number;
+    const [table, row] = [this.#tableOf(first), this.#rowOf(first)];
+    let end = at + 1;
+    while (end < order.length && this.#rowOf(order[end] as number) === row) {
+      if (this.#tableOf(order[end] as number) !== table) break;
+      end += 1;
+    }
+    return end;
+  }
+
+  #writeEntry(view: DataView, at: number, batch: number): number {
+    return writeEntry(view, at, this.#pieceOf(batch).entries, (batch & PIECE_MASK) * ENTRY_WORDS);
+  }
+
+  /** By table, then by row (counting sort). */
+  #sort(): Sorted {
+    if (this.#sorted?.batches === this.#batches) return this.#sorted;
+    const firsts = new Float64Array(this.#tables.length);
+    let rows = 0;
+    for (const [number, table] of this.#tables.entries()) {
+      firsts[number] = rows;
+      rows += table.size;
+    }
+    const placeOf = (batch: number): number => (firsts[this.#tableOf(batch)] as number) + this.#rowOf(batch);
+    const starts = new Uint32Array(rows + 1);
+    let subjects = 0;
+    for (let i = 0; i < this.#batches; i++) {
+      const place = placeOf(i) + 1;
+      if (starts[place] === 0) subjects += 1;
+      starts[place] = (starts[place] as number) + 1;
+    }
+    for (let place = 0; place < rows; place++)
+      starts[place + 1] = (starts[place + 1] as number) + (starts[place] as number);
+    const order = new Uint32Array(this.#batches);
+    for (let i = 0; i < this.#batches; i++) {
+      const place = placeOf(i);
+      const at = starts[place] as number;
+      order[at] = i;
+      starts[place] = at + 1;
+    }
+    this.#sorted = { batches: this.#batches, order, subjects };
+    return this.#sorted;
   }
 }
 

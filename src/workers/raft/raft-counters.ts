@@ -32,7 +32,7 @@ export class RaftCounters {
   }
 
   /** About once a second. */
-  levels(status: RaftStatus): void {
+  levels(status: RaftStatus, memory: { readonly stateBytes: number; readonly logBytes: number }): void {
     const next = performance.eventLoopUtilization();
     this.#set('event_loop_utilization', performance.eventLoopUtilization(next, this.#utilization).utilization);
     this.#utilization = next;
@@ -42,6 +42,8 @@ export class RaftCounters {
     this.#set('snapshot_index', status.snapshotIndex);
     this.#set('subjects', status.subjects);
     this.#set('producers', status.producers);
+    this.#set('state_bytes', memory.stateBytes);
+    this.#set('log_memory_bytes', memory.logBytes);
     this.#set('open_allotments', status.openAllotments);
     this.#set('log_time_ms', status.logTime);
   }

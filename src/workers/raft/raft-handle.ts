@@ -10,6 +10,7 @@ import type {
   SubjectRow,
   ToRaftThread,
 } from '../messages.ts';
+import { THREAD_MEMORY } from '../thread-memory.ts';
 
 export interface RaftHandleEvents {
   onLog(line: LogLine): void;
@@ -39,6 +40,7 @@ export class RaftHandle {
       {
         workerData: data,
         name: 'raft',
+        resourceLimits: THREAD_MEMORY,
       },
     );
     let ready: (status: RaftStatus) => void = () => undefined;

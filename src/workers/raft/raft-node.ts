@@ -182,7 +182,8 @@ export class RaftNode implements AllotSink {
 
   /** About once a second. */
   countLevels(): void {
-    this.#counters.levels(this.status());
+    const memory = { stateBytes: this.machine.counts().bytes, logBytes: this.#storage.byteLength() };
+    this.#counters.levels(this.status(), memory);
     if (!this.#wal.holdsReserve && this.#wal.restoreReserve()) {
       this.#report(line('info', 'there is space again: the Raft log has its reserve back', {}));
     }
@@ -263,9 +264,18 @@ export class RaftNode implements AllotSink {
       this.#core.persisted(ready);
       for (const entry of ready.committedEntries) this.#apply(entry);
       const last = ready.committedEntries.at(-1);
-      if (last !== undefined) this.#core.appliedTo(last.index);
+      if (last !== undefined) {
+        this.#core.appliedTo(last.index);
+        this.#forgetApplied(last.index);
+      }
       for (const { context } of ready.readStates) this.#readableContext = Math.max(this.#readableContext, context);
     }
+  }
+
+  /** A node without peers sends what it has applied to nobody, so it is on the disk only. With peers it stays until the next snapshot. */
+  #forgetApplied(index: number): void {
+    const { voters, learners } = this.#core.configState();
+    if (voters.length === 1 && learners.length === 0) this.#storage.forget(index);
   }
 
   #persist(ready: Ready): void {

@@ -13,6 +13,13 @@ export interface ProducerPart {
 export const ANY_HEAD = -1;
 
 const NOT_SEALED = Buffer.alloc(0);
+/**
+ * Calls that a batch has room for at first. Typed arrays of up to 64 bytes lie in V8's own heap, where garbage costs nothing; a larger one is an
+ * allocation of the C library for each batch, and with one message to each of many subjects these were most of the shard's memory.
+ */
+const CALLS_START = 8;
+/** Where several messages of a subject come together there are mostly many. */
+const GROWTH = 4;
 
 /**
  * Messages of one subject on their way to the store: gathered, then sealed, then stamped with their ids. A row is what is answered as one: the
@@ -44,11 +51,11 @@ export class OpenBatch {
   #counts: Uint32Array | null = null;
   #sequences: Float64Array | null = null;
 
-  constructor(subject: ActiveSubject, builder: BatchBuilder, capacity: number) {
+  constructor(subject: ActiveSubject, builder: BatchBuilder) {
     this.subject = subject;
     this.builder = builder;
-    this.calls = new Uint32Array(capacity);
-    this.deadlines = new Float64Array(capacity);
+    this.calls = new Uint32Array(CALLS_START);
+    this.deadlines = new Float64Array(CALLS_START);
   }
 
   /** The message of a unary call, whose record was just appended to the builder. */
@@ -135,7 +142,7 @@ export class OpenBatch {
   }
 
   #grow(): void {
-    const capacity = this.calls.length * 2;
+    const capacity = this.calls.length * GROWTH;
     this.calls = grown(this.calls, new Uint32Array(capacity));
     this.deadlines = grown(this.deadlines, new Float64Array(capacity));
     if (this.#counts !== null) this.#counts = grown(this.#counts, new Uint32Array(capacity));

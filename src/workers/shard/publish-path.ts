@@ -35,7 +35,6 @@ const MARKS_A_GROUP_MAX = 8_192;
 /** Keeps the request for one batch within a piece of the Raft client, also if every row has a producer id of 64 bytes. */
 const WAITING_ROWS_MAX = 8_192;
 const BUILDERS_KEPT = 256;
-const CALLS_START = 16;
 const NO_CALLS = new Uint32Array(0);
 const NO_REASONS = new Uint16Array(0);
 const STORE_UNAVAILABLE = REASON_CODE.STORE_UNAVAILABLE;
@@ -178,7 +177,7 @@ export class PublishPath {
 
   #waitingBatch(subject: ActiveSubject): OpenBatch {
     if (subject.waiting !== null) return subject.waiting;
-    const batch = new OpenBatch(subject, this.#takeBuilder(subject), CALLS_START);
+    const batch = new OpenBatch(subject, this.#takeBuilder(subject));
     subject.waiting = batch;
     if (this.#waitingRows === 0) this.#oldest = performance.now();
     this.#waiting.push(batch);

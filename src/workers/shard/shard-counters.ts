@@ -21,6 +21,7 @@ export const SHARD_CELLS = [
   'store_segments',
   'store_batches',
   'store_subjects',
+  'store_index_bytes',
 ] as const;
 
 type Cell = (typeof SHARD_CELLS)[number];
@@ -99,5 +100,6 @@ export class ShardCounters implements PublishCounters {
     block.set(this.#at.store_segments, store.segments);
     block.set(this.#at.store_batches, store.batches);
     block.set(this.#at.store_subjects, store.subjects);
+    block.set(this.#at.store_index_bytes, store.indexBytes ?? 0);
   }
 }

@@ -11,6 +11,8 @@ export interface Unresolved {
   /** Log time, epoch ms. */
   readonly publishedAt: number;
   done: boolean;
+  /** The one behind it in base order, or null. */
+  next: Unresolved | null;
 }
 
 /** What a shard knows of a subject that something is going on with. Nothing here is durable: it can be dropped when idle. */
@@ -36,8 +38,9 @@ export class ActiveSubject {
   failures: Map<number, number> | null = null;
   /** Calls that wait for a trim to be applied. */
   readonly trims: number[] = [];
-  /** In base order. */
-  readonly #unresolved: Unresolved[] = [];
+  /** A list in base order: an array would keep room for 17 for each of the many subjects that only ever have one. */
+  #firstUnresolved: Unresolved | null = null;
+  #lastUnresolved: Unresolved | null = null;
   #allottedTo = -1;
 
   constructor(ref: SubjectRef) {
@@ -46,26 +49,31 @@ export class ActiveSubject {
 
   /** Highest id such that it and all below have a verdict in the store; -1 while that is not known here. */
   get resolvedTo(): number {
-    const first = this.#unresolved[0];
-    return first === undefined ? this.#allottedTo : first.base - 1;
+    const first = this.#firstUnresolved;
+    return first === null ? this.#allottedTo : first.base - 1;
   }
 
   get idle(): boolean {
     const calls = this.parked + this.opening + this.repeats.length + this.trims.length;
     const hasNothing = this.waiting === null && this.group === null && this.failures === null;
-    return calls === 0 && hasNothing && this.#unresolved.length === 0 && !this.pumping;
+    return calls === 0 && hasNothing && this.#firstUnresolved === null && !this.pumping;
   }
 
   /** True if `id` was allotted here and has its verdict. */
   isResolved(id: number): boolean {
     if (id > this.#allottedTo) return false;
-    return !this.#unresolved.some((entry) => !entry.done && id >= entry.base && id < entry.base + entry.count);
+    for (let entry = this.#firstUnresolved; entry !== null; entry = entry.next) {
+      if (!entry.done && id >= entry.base && id < entry.base + entry.count) return false;
+    }
+    return true;
   }
 
   /** First id that is allotted here, without a verdict yet, and was published at or after `ms`; the next id to come if there is none. */
   firstInFlightSince(ms: number): number {
-    const found = this.#unresolved.find(({ publishedAt }) => publishedAt >= ms);
-    return found === undefined ? this.#allottedTo + 1 : found.base;
+    for (let entry = this.#firstUnresolved; entry !== null; entry = entry.next) {
+      if (entry.publishedAt >= ms) return entry.base;
+    }
+    return this.#allottedTo + 1;
   }
 
   /** The state machine's view, read when this shard had nothing unresolved that it did not know of. */
@@ -82,15 +90,22 @@ export class ActiveSubject {
 
   allotted(base: number, count: number, publishedAt: number): Unresolved {
     assert(base > this.#allottedTo, () => `allotment at ${base} is not above ${this.#allottedTo}`);
-    const allotment = { base, count, publishedAt, done: false };
-    this.#unresolved.push(allotment);
+    const allotment: Unresolved = { base, count, publishedAt, done: false, next: null };
+    if (this.#lastUnresolved === null) this.#firstUnresolved = allotment;
+    else this.#lastUnresolved.next = allotment;
+    this.#lastUnresolved = allotment;
     this.#allottedTo = base + count - 1;
     return allotment;
   }
 
   resolved(allotment: Unresolved): void {
     allotment.done = true;
-    while (this.#unresolved[0]?.done === true) this.#unresolved.shift();
+    for (let first = this.#firstUnresolved; first?.done === true; first = this.#firstUnresolved) {
+      this.#firstUnresolved = first.next;
+      // One that was promoted to the old generation must not keep those behind it alive.
+      first.next = null;
+    }
+    if (this.#firstUnresolved === null) this.#lastUnresolved = null;
   }
 }
 
