@@ -37,6 +37,32 @@ export function frontMetrics(
     {},
     () => subscriptions.stalled,
   );
+  const { producers } = dispatcher;
+  registry.addGauge('broker_publish_streams', 'Open publish streams.', {}, () => producers.count);
+  registry.addGauge(
+    'broker_publish_stream_in_flight_bytes',
+    'Bytes of batches without a result.',
+    {},
+    () => producers.bytesInFlight,
+  );
+  registry.addCounter(
+    'broker_publish_stream_batches_total',
+    'Batches taken from publish streams.',
+    {},
+    () => producers.batches,
+  );
+  registry.addCounter(
+    'broker_publish_stream_messages_total',
+    'Messages of these batches.',
+    {},
+    () => producers.messages,
+  );
+  registry.addCounter(
+    'broker_publish_stream_refused_total',
+    'Batches of publish streams that were refused.',
+    {},
+    () => producers.refused,
+  );
   registry.addGauge('broker_calls_in_flight', 'Calls taken in and not answered.', {}, () => dispatcher.callsInFlight);
   registry.addGauge('broker_in_flight_bytes', 'Bytes of these calls.', {}, () => dispatcher.bytesInFlight);
   shards.forEach((counters, shard) => {

@@ -120,7 +120,10 @@ export class ProducerStreams implements ProducerStreamPort {
     const { scan } = this;
     const routes = this.#routes;
     const fault = this.#faultOf(frame);
-    if (fault !== null) return fault;
+    if (fault !== null) {
+      this.refused += 1;
+      return fault;
+    }
     const hash = routes.hashOf(frame, scan.subjectStart, scan.subjectEnd);
     const link = routes.linkOf(hash);
     const bytes = scan.sectionEnd - scan.sectionStart;
