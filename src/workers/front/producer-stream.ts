@@ -120,7 +120,8 @@ export class ProducerStream {
       this.#port.settled(this.ledger?.bytes(sequence) ?? 0);
       this.ledger?.settle(sequence, false);
     }
-    if (lost.length > 0) this.end('OUTCOME_UNKNOWN');
+    // A shard that follows does not know what its predecessor refused, and would let later batches overtake it.
+    if (lost.length > 0 || this.#hadFailures) this.end('OUTCOME_UNKNOWN');
     this.#finishIfDone();
   }
 
