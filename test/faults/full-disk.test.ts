@@ -170,10 +170,13 @@ describe('the disk fills up', () => {
         await Promise.all(Array.from({ length: 8 }, worker));
         return taken;
       };
-      // The first ones use up what was left in the last page of the segment.
-      await press();
-      disk.fillUpTo(0);
-      assert.equal(await press(), 0, 'ids were given');
+      // The first ones use up what is left in the last page of the segment, or was freed since.
+      let given = await press();
+      for (let i = 0; i < 5 && given > 0; i++) {
+        disk.fillUpTo(0);
+        given = await press();
+      }
+      assert.equal(given, 0, 'the store takes nothing, and ids are given all the time');
       const used = (): number =>
         rig.lines.filter(({ message }) => message.includes('the Raft log uses its reserve')).length;
       await fillLog(rig.broker.address, () => used() === round);
