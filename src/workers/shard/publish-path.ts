@@ -512,8 +512,11 @@ export class PublishPath {
     }
     for (const mark of group.marks) this.#marks.push(mark);
     this.#marksRetryAt = performance.now() + RETRY_MS;
-    this.#storeRefusal = error.reason;
-    this.#storeRefusesUntil = this.#marksRetryAt;
+    // One failed write may pass; marks that could not be written 250 ms later say that it lasts. A full disk says so at once.
+    if (error.reason === 'STORE_FULL' || group.marks.length > 0) {
+      this.#storeRefusal = error.reason;
+      this.#storeRefusesUntil = this.#marksRetryAt;
+    }
     this.#requests.send();
   }
 
