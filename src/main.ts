@@ -132,6 +132,7 @@ class Broker {
         callsMax: limits.inFlightCalls,
         bytesMax: limits.inFlightBytes,
         subscriptionsMax: limits.subscriptions,
+        consumerSubjectsMax: limits.consumerSubjects,
         bufferBytes: subscribe.bufferBytes,
         stallTimeoutMs: subscribe.stallTimeoutMs,
         producerStreamsMax: limits.producerStreams,
@@ -207,6 +208,7 @@ class Broker {
     }
     producers.endAll('SHUTTING_DOWN');
     this.#dispatcher.subscriptions.endAll('SHUTTING_DOWN');
+    this.#dispatcher.consumers.endAll('SHUTTING_DOWN');
     await this.#grpc?.drain(Math.max(0, deadline - performance.now()));
   }
 
@@ -354,6 +356,7 @@ class Broker {
     const { limits, grpc, subscribe } = this.#config;
     const answers = new AnswerBudget(limits.inFlightBytes, subscribe.stallTimeoutMs);
     this.#timers.push(setInterval(() => answers.sweep(performance.now()), SWEEP_MS));
+    this.#dispatcher.consumers.useDirectory(raft);
     const admin = new AdminService(this.#dispatcher, raft, this.#counters, this.#config, nodeId);
     this.#grpc = createGrpcServer({
       engine: this.#dispatcher,
@@ -390,7 +393,12 @@ class Broker {
     };
     this.#timers.push(setInterval(measureLoad, LOAD_MS));
     this.#timers.push(setInterval(observe, OBSERVE_MS));
-    this.#timers.push(setInterval(() => this.#dispatcher.subscriptions.sweep(performance.now()), SWEEP_MS));
+    const { subscriptions, consumers } = this.#dispatcher;
+    const sweep = (): void => {
+      subscriptions.sweep(performance.now());
+      consumers.sweep(performance.now());
+    };
+    this.#timers.push(setInterval(sweep, SWEEP_MS));
   }
 
   #log(thread: string, line: LogLine): void {

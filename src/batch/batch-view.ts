@@ -125,6 +125,11 @@ export class BatchView {
     return true;
   }
 
+  /** Offset in `bytes` of the frame of the record that `next` will read. */
+  get nextFrame(): number {
+    return this.#at;
+  }
+
   /** Reads the next record; false at the end of the batch (or where its bytes are no record). */
   next(): boolean {
     if (this.#at >= this.recordsEnd) return false;

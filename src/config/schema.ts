@@ -151,6 +151,12 @@ export const SCHEMA = {
       default: 10_000,
       doc: 'Open publish streams. Each costs some KiB, and what its window allows while it sends.',
     }),
+    consumer_subjects: integer({
+      min: 1,
+      max: 10_000_000,
+      default: 10_000,
+      doc: 'Subjects of one consume stream, those that its patterns find included. Each also counts as a subscription.',
+    }),
     subscriptions: integer({
       min: 1,
       max: 10_000_000,

@@ -37,11 +37,12 @@ export class DeliveryStream {
     this.#call.sendMetadata(new Metadata());
   }
 
-  /** Frames, one behind the other; must not change afterwards. */
-  write(frames: Buffer): void {
+  /** Frames, one behind the other; must not change afterwards. `onSent`: they have been passed on, or never will be. */
+  write(frames: Buffer, onSent?: () => void): void {
     if (this.#stream.destroyed || this.#stream.writableEnded) return;
     this.#written += frames.length;
-    this.#stream.write(frames);
+    if (onSent === undefined) this.#stream.write(frames);
+    else this.#stream.write(frames, onSent);
   }
 
   /** Bytes that HTTP/2 has not passed on to the client yet. */

@@ -14,5 +14,7 @@ export interface Engine {
   broadcast(request: Buffer, deadlineMs: number, done: Done): void;
   /** broker.v1.Producer: frames are raw bytes in both directions. */
   publishStream(stream: ServerDuplexStream<Buffer, Buffer>): void;
+  /** broker.v1.Consumer: the same. */
+  consume(stream: ServerDuplexStream<Buffer, Buffer>): void;
   subscribe(request: Buffer, stream: ServerWritableStream<Buffer, Buffer>): void;
 }

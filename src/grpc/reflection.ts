@@ -10,7 +10,13 @@ const HEALTH_FOLDER = fileURLToPath(new URL('./proto', import.meta.resolve('grpc
 /** Server reflection, v1 and v1alpha, of everything that is served: it lists only what it is given. */
 export function addReflection(server: Server): void {
   const definition = loadSync(
-    ['broker.proto', 'broker/v1/admin.proto', 'broker/v1/producer.proto', 'health/v1/health.proto'],
+    [
+      'broker.proto',
+      'broker/v1/admin.proto',
+      'broker/v1/producer.proto',
+      'broker/v1/consumer.proto',
+      'health/v1/health.proto',
+    ],
     {
       includeDirs: [PROTO_FOLDER, HEALTH_FOLDER],
       keepCase: true,
@@ -20,7 +26,7 @@ export function addReflection(server: Server): void {
   new ReflectionService(definition).addToServer(server);
 }
 
-export const SERVICES = ['', 'broker.Broker', 'broker.v1.Producer', 'broker.v1.Admin'] as const;
+export const SERVICES = ['', 'broker.Broker', 'broker.v1.Producer', 'broker.v1.Consumer', 'broker.v1.Admin'] as const;
 
 /** grpc.health.v1: the whole server ('') and each of its services. */
 export function addHealth(server: Server): HealthImplementation {

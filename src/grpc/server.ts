@@ -11,6 +11,7 @@ import type { Endpoint } from '../config/endpoint.ts';
 import type { Log } from '../telemetry/log.ts';
 import { type AdminPort, addAdmin } from './admin.ts';
 import type { AnswerBudget } from './answer-budget.ts';
+import { addConsumer } from './consumer-service.ts';
 import type { Done, Engine } from './engine.ts';
 import {
   CONNECTION_WINDOW_BYTES,
@@ -103,6 +104,7 @@ export class GrpcServer {
     setHttp2Options(this.#server);
     this.#server.addService(BROKER_SERVICE, handlersOf(options.engine, options.answers ?? null));
     addProducer(this.#server, options.engine, escalate);
+    addConsumer(this.#server, options.engine, escalate);
     addAdmin(this.#server, options.admin, (error) =>
       log?.error('a defect in the admin service', { error: String(error) }),
     );

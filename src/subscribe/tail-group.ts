@@ -6,14 +6,21 @@ import { assert } from '../base/assert.ts';
  */
 export class TailGroup {
   readonly id: number;
+  /** How deliveries of its members are written: one group for each kind that a subject has subscribers of. */
+  readonly encoding: number;
+  /** Its members. */
+  readonly cursors: Cursor[] = [];
   /** First id of the next run that the group sends. */
   next: number;
+  /** A read of the store for the group is on its way. */
+  isFetching = false;
   #members = 0;
   #live = 0;
 
-  constructor(id: number, next: number) {
+  constructor(id: number, next: number, encoding = 0) {
     this.id = id;
     this.next = next;
+    this.encoding = encoding;
   }
 
   get empty(): boolean {
@@ -56,12 +63,22 @@ export class Cursor {
   next: number;
   /** Bytes that may be sent while `reading`; may fall below 0 by one run. */
   credit: number;
+  /** The credit when nothing is on its way. */
+  creditMax: number;
+  /** A read of the store for this cursor is on its way. */
+  isFetching = false;
 
   constructor(subscription: number, next: number, credit: number) {
     this.subscription = subscription;
     this.state = 'reading';
     this.next = next;
     this.credit = credit;
+    this.creditMax = credit;
+  }
+
+  /** Half of its credit is there: enough for a read that is worth it, while the other half is on its way. */
+  get mayFetch(): boolean {
+    return this.credit > 0 && this.credit * 2 >= this.creditMax;
   }
 
   /** A reader that has met its group is live: the group's next run continues what it was sent. */
@@ -77,10 +94,12 @@ export class Cursor {
     this.state = 'paused';
   }
 
-  resume(next: number, credit: number): void {
-    if (this.state !== 'paused') return;
+  /** Reads on from `next`, whatever it did before: the pause may have come before it had joined. */
+  resume(group: TailGroup, next: number, credit: number): void {
+    if (this.state === 'live') group.becameBehind();
     this.state = 'reading';
     this.next = next;
     this.credit = credit;
+    this.creditMax = credit;
   }
 }

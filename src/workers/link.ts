@@ -22,7 +22,7 @@ export const ToShard = {
   FETCH: 2,
   /** As FETCH without a meaning for id. */
   INCREMENT: 3,
-  /** 0 f64 start value · 8 u32 subscription · 12 u32 group · 16 u32 hash · 20 u32 start kind (Start) · 24 u32 credit · 28 subject. */
+  /** 0 f64 start value · 8 u32 subscription · 12 u32 group · 16 u32 hash · 20 u32 start kind (Start) · 24 u32 credit · 28 u32 encoding (Encoding) · 32 subject. */
   SUBSCRIBE: 4,
   /** 0 f64 next id it wants · 8 u32 subscription · 12 u32 credit in bytes · 16 u32 kind (Credit). */
   CREDIT: 5,
@@ -38,6 +38,10 @@ export const ToShard = {
   STREAM_ENDED: 10,
   /** Control: 0 u32 call · 4 u32 1 = may be new · 8 producer. */
   OPEN_PRODUCER: 11,
+  /** Control: tell of new subjects from now on. 0 u32 token. Answered with WATCHED. */
+  WATCH: 12,
+  /** Control: 0 u32 token · 4 u32 count · 8 u32 subscriptions[count]. Answered with POSITIONS. */
+  POSITIONS: 13,
 } as const;
 
 /** Messages of one batch of a publish stream. */
@@ -72,13 +76,20 @@ export const StreamToken = {
 
 export const PUBLISH_HEADER = 32;
 export const FETCH_HEADER = 24;
-export const SUBSCRIBE_HEADER = 28;
+export const SUBSCRIBE_HEADER = 32;
 export const TRIM_HEADER = 16;
 export const INFO_HEADER = 8;
 export const CREDIT_BYTES = 24;
 
 /** Start positions of a subscription, as numbers for the ring. */
 export const Start = { NEW: 0, EARLIEST: 1, ID: 2, TIME: 3 } as const;
+
+/** How runs are written for a subscription: frames of single messages, or frames of stored batches. */
+export const Encoding = { MESSAGES: 0, BATCHES: 1 } as const;
+
+/** Subscriptions of one POSITIONS record: with its answer an eighth of a control ring at most. */
+export const POSITIONS_MAX = 4_096;
+export const POSITIONS_HEADER = 8;
 
 /** What a CREDIT record says. MORE: the reader may send that many bytes more. PAUSE: the stream does not drain, send nothing. RESUME: it has drained, read on from `next` with this credit. */
 export const Credit = { MORE: 0, PAUSE: 1, RESUME: 2 } as const;
@@ -91,7 +102,7 @@ export const ToMain = {
   ACK_ONE: 2,
   /** Control: 0 u32 reason code · 4 u32 count · 8 u32 calls[count]. */
   REFUSE: 3,
-  /** Payload, before the first run of the subscription: 0 f64 next id · 8 u32 subscription. */
+  /** Payload, before the first run of the subscription: 0 f64 next id · 8 u32 subscription · 12 u32 unused · 16 f64 head · 24 f64 settled. */
   SUBSCRIBED: 4,
   /** Payload, behind the runs that were sent before it: 0 u32 subscription · 4 u32 reason code. */
   UNSUBSCRIBED: 5,
@@ -107,12 +118,24 @@ export const ToMain = {
   ACK_ROWS: 10,
   /** Control: 0 f64 last sequence · 8 u32 call. */
   PRODUCER: 11,
+  /** Payload: a run of a subject for a group of consume streams. 0 f64 from · 8 f64 to (exclusive) · 16 u32 group · 20 u32 messages · 24 f64 first id in it · 32 u32 bytes of its records sections · 36 u32 unused · 40 one gRPC frame of deliveries, or nothing. Ids in [from, to) that are not in it are void or expired. */
+  GROUP_BATCHES: 12,
+  /** Payload: the same for one subscription (catch-up). 16 u32 subscription. */
+  READER_BATCHES: 13,
+  /** Control: 0 u32 token. */
+  WATCHED: 14,
+  /** Control: a subject has been given its first id. 0 u32 hash · 4 u32 unused · 8 subject. */
+  BORN: 15,
+  /** Control: 0 u32 token · 4 u32 count · 8 count x (f64 head, f64 settled), -1 if not known. */
+  POSITIONS: 16,
 } as const;
 
 /** A run of one message is at most this much longer than the PUBLISH record that brought it: id, time, headers and padding of the run. */
 export const DELIVERY_EXTRA_BYTES = 64;
 
 export const RUN_HEADER = 24;
+export const BATCH_RUN_HEADER = 40;
+export const BORN_HEADER = 8;
 
 /** Offsets of the columns of a run of `count` messages from the start of its record: ids behind the header, then ends, then frames. */
 export function runLayout(count: number): { readonly ends: number; readonly frames: number } {

@@ -7,7 +7,7 @@ import { createRing } from '../../src/shm/layout.ts';
 import type { MessageStore } from '../../src/storage/store.ts';
 import { OverloadGuard } from '../../src/workers/front/admission.ts';
 import { Dispatcher } from '../../src/workers/front/dispatcher.ts';
-import { Start } from '../../src/workers/link.ts';
+import { Encoding, Start } from '../../src/workers/link.ts';
 import { Delivery } from '../../src/workers/shard/delivery.ts';
 import { LookupPath } from '../../src/workers/shard/lookup-path.ts';
 import { MainPort } from '../../src/workers/shard/main-port.ts';
@@ -55,6 +55,7 @@ it('[P6] a message that is stored right behind the start of a subscription is de
       shards: 1,
       callsMax: ANSWERS,
       bytesMax: 1 << 30,
+      consumerSubjectsMax: 100,
       subscriptionsMax: 1,
       bufferBytes: CREDIT,
       stallTimeoutMs: 60_000,
@@ -83,7 +84,14 @@ it('[P6] a message that is stored right behind the start of a subscription is de
   // What the shard does in one round: answers, the start, and a message that was stored since.
   for (let call = 0; call < ANSWERS; call++) main.refuse(call, 'ID_NOT_FOUND');
   const subject = new ActiveSubject(SUBJECT);
-  lookup.subscribe(subject, { subscription: SUBSCRIPTION, group: GROUP, start: Start.NEW, value: 0, credit: CREDIT });
+  lookup.subscribe(subject, {
+    subscription: SUBSCRIPTION,
+    group: GROUP,
+    encoding: Encoding.MESSAGES,
+    start: Start.NEW,
+    value: 0,
+    credit: CREDIT,
+  });
   lookup.answered(0, { exists: false, first: 1, head: 0, settled: 0, everExpires: false, undecided: false });
   const allotment = subject.allotted(1, 1, Date.now());
   subject.resolved(allotment);

@@ -47,6 +47,10 @@ export class TestEngine implements Engine {
     stream.on('end', () => stream.end());
   }
 
+  consume(stream: ServerDuplexStream<Buffer, Buffer>): void {
+    this.publishStream(stream);
+  }
+
   subscribe(request: Buffer, stream: ServerWritableStream<Buffer, Buffer>): void {
     this.streams.push(stream);
     stream.on('cancelled', () => {

@@ -6,7 +6,7 @@ import { createRing } from '../../src/shm/layout.ts';
 import { RingConsumer } from '../../src/shm/ring-consumer.ts';
 import type { MessageStore, ReadResult, StoredItem } from '../../src/storage/store.ts';
 import { type Run, takeRun } from '../../src/workers/front/run.ts';
-import { Credit, ToMain } from '../../src/workers/link.ts';
+import { Credit, Encoding, ToMain } from '../../src/workers/link.ts';
 import { Delivery } from '../../src/workers/shard/delivery.ts';
 import { MainPort } from '../../src/workers/shard/main-port.ts';
 import { ActiveSubject } from '../../src/workers/shard/subjects.ts';
@@ -55,7 +55,7 @@ class Rig {
     );
     const subject = new ActiveSubject(SUBJECT);
     subject.learn({ head: this.head, first: 1, everExpires: true });
-    this.delivery.join(subject, SUBSCRIPTION, GROUP, 1, credit);
+    this.delivery.join(subject, { subscription: SUBSCRIPTION, group: GROUP, encoding: Encoding.MESSAGES, credit }, 1);
   }
 
   readonly #read = (_subject: unknown, from: number, until: number): ReadResult => {

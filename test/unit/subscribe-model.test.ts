@@ -90,7 +90,7 @@ class World {
     if (note.kind === 'pause') cursor.pause(this.group);
     else if (note.kind === 'leave') this.group.leave(cursor.state === 'live');
     else {
-      cursor.resume(note.next, CREDIT);
+      cursor.resume(this.group, note.next, CREDIT);
       cursor.maybeMeet(this.group);
     }
     if (note.kind === 'leave') cursor.state = 'paused';
@@ -247,15 +247,17 @@ describe('tail group', () => {
     const cursor = new Cursor(1, 5, CREDIT);
     cursor.next = 9;
     cursor.pause(group);
-    cursor.resume(6, 7);
+    cursor.resume(group, 6, 7);
     assert.equal(cursor.next, 6);
     assert.equal(cursor.credit, 7);
   });
 
-  it('a cursor that was not paused does not resume', () => {
+  it('a live cursor whose pause came before it had joined goes back all the same, and its group has one live member less', () => {
+    const group = new TailGroup(3, 5);
     const cursor = new Cursor(1, 5, CREDIT);
-    cursor.resume(2, 7);
-    assert.equal(cursor.next, 5);
-    assert.equal(cursor.credit, CREDIT);
+    group.join();
+    assert(cursor.maybeMeet(group));
+    cursor.resume(group, 2, 7);
+    assert.deepEqual([cursor.state, cursor.next, cursor.credit, group.live], ['reading', 2, 7, 0]);
   });
 });

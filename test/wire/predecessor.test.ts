@@ -188,6 +188,10 @@ class MemoryEngine implements Engine {
     stream.end();
   }
 
+  consume(stream: grpc.ServerDuplexStream<Buffer, Buffer>): void {
+    stream.end();
+  }
+
   subscribe(_request: Buffer, stream: grpc.ServerWritableStream<Buffer, Buffer>): void {
     for (const message of this.#messages) stream.write(message);
     stream.end();

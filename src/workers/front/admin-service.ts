@@ -68,7 +68,7 @@ export class AdminService implements AdminPort {
       subjectsMax: subjects.max,
       producers: raft.producers,
       producersMax: producers.max,
-      subscriptions: this.#dispatcher.subscriptions.count,
+      subscriptions: this.#dispatcher.seats.open,
       callsInFlight: this.#dispatcher.callsInFlight,
       bytesInFlight: this.#dispatcher.bytesInFlight,
       raftTerm: raft.term,

@@ -11,6 +11,7 @@ export const METHODS = [
   'Trim',
   'Info',
   'PublishStream',
+  'Consume',
 ] as const;
 export type MethodName = (typeof METHODS)[number];
 export const Method = {
@@ -22,6 +23,7 @@ export const Method = {
   TRIM: 5,
   INFO: 6,
   PUBLISH_STREAM: 7,
+  CONSUME: 8,
 } as const;
 
 /**

@@ -21,11 +21,13 @@ import { DeliveryStream } from '../../grpc/delivery-stream.ts';
 import type { Done, Engine } from '../../grpc/engine.ts';
 import { StatusBook, statusCodeOf } from '../../grpc/status.ts';
 import {
+  BORN_HEADER,
   CREDIT_BYTES,
   DELIVERY_EXTRA_BYTES,
   FETCH_HEADER,
   INFO_HEADER,
   OPEN_PRODUCER_HEADER,
+  POSITIONS_HEADER,
   PUBLISH_HEADER,
   StreamToken,
   SUBSCRIBE_HEADER,
@@ -36,15 +38,20 @@ import {
 import { shardOfSlot } from '../shard-of-slot.ts';
 import type { ShardConnection } from '../shard-pool.ts';
 import type { OverloadGuard } from './admission.ts';
+import { takeBatchRun } from './batch-run.ts';
 import { CallMetrics } from './call-metrics.ts';
 import { CallTable, Method } from './call-table.ts';
+import { type ConsumerLimits, type ConsumerRoutes, Consumers } from './consumers.ts';
 import { type ProducerRoutes, type ProducerStreamLimits, ProducerStreams } from './producer-streams.ts';
 import { takeRun } from './run.ts';
+import { Seats } from './seats.ts';
 import { ShardLink } from './shard-link.ts';
-import type { StartPosition, Subscription } from './subscription.ts';
-import { type SubscriptionLimits, type SubscriptionPort, Subscriptions } from './subscriptions.ts';
+import type { Seat, StartPosition } from './subject-group.ts';
+import { type SubscriptionLimits, Subscriptions } from './subscriptions.ts';
 
-export interface DispatcherLimits extends SubscriptionLimits, ProducerStreamLimits {
+export interface DispatcherLimits extends SubscriptionLimits, ProducerStreamLimits, ConsumerLimits {
+  /** limits.subscriptions */
+  readonly subscriptionsMax: number;
   readonly shards: number;
   /** limits.in_flight_calls */
   readonly callsMax: number;
@@ -82,10 +89,13 @@ export interface SubjectInfo {
  * The engine behind the gRPC handlers, on the main thread: finds the shard of a request, admits or refuses it before any work is done, copies it
  * to the shard's ring, and answers calls when their answers come back.
  */
-export class Dispatcher implements Engine, SubscriptionPort, ProducerRoutes {
+export class Dispatcher implements Engine, ProducerRoutes, ConsumerRoutes {
   readonly metrics = new CallMetrics();
   readonly subscriptions: Subscriptions;
   readonly producers: ProducerStreams;
+  readonly consumers: Consumers;
+  /** Of Subscribe and of Consume. */
+  readonly seats: Seats;
   /** This thread has no idle time left; told to the shards, which then make larger groups. */
   isBusy = false;
   readonly #limits: DispatcherLimits;
@@ -101,7 +111,7 @@ export class Dispatcher implements Engine, SubscriptionPort, ProducerRoutes {
   readonly #infos = new Map<number, (info: SubjectInfo) => void>();
   /** Calls that ask for the last sequence of a producer. */
   readonly #opening = new Map<number, (lastSequence: number) => void>();
-  readonly #onControl = (type: number, offset: number): void => this.#control(type, offset);
+  readonly #onControl = (type: number, offset: number, length: number): void => this.#control(type, offset, length);
   readonly #onPayload = (type: number, offset: number, length: number): void => this.#payload(type, offset, length);
   /** The link whose records are being handled. */
   #draining: ShardLink | null = null;
@@ -113,7 +123,9 @@ export class Dispatcher implements Engine, SubscriptionPort, ProducerRoutes {
     this.#guard = guard;
     this.#calls = new CallTable(limits.callsMax);
     this.#links = new Array<ShardLink | null>(limits.shards).fill(null);
-    this.subscriptions = new Subscriptions(this, limits);
+    this.seats = new Seats(limits.subscriptionsMax);
+    this.subscriptions = new Subscriptions(this, this.seats, limits);
+    this.consumers = new Consumers(this, this.seats, limits);
     this.producers = new ProducerStreams(limits, this);
   }
 
@@ -143,8 +155,10 @@ export class Dispatcher implements Engine, SubscriptionPort, ProducerRoutes {
   // --- shards come and go ---
 
   attach(connection: ShardConnection): void {
-    this.#links[connection.shard] = new ShardLink(connection);
-    this.subscriptions.resumeShard(connection.shard);
+    const link = new ShardLink(connection);
+    this.#links[connection.shard] = link;
+    this.subscriptions.resume(({ group }) => group.shard === connection.shard);
+    this.consumers.attached(link);
   }
 
   /** The thread has died: nobody knows what became of its calls. */
@@ -152,6 +166,7 @@ export class Dispatcher implements Engine, SubscriptionPort, ProducerRoutes {
     this.#links[shard] = null;
     for (const call of this.#calls.callsOfShard(shard)) this.#fail(call, 'OUTCOME_UNKNOWN');
     this.producers.shardDied(shard);
+    this.consumers.shardDied(shard);
   }
 
   // --- Engine ---
@@ -221,7 +236,7 @@ export class Dispatcher implements Engine, SubscriptionPort, ProducerRoutes {
     const scan = this.#subscribeScan;
     const fault = scanSubscribe(request, 0, request.length, scan);
     const refusal =
-      this.#refusing ?? fault ?? this.#findRoute(request) ?? (this.subscriptions.full ? 'SUBSCRIPTIONS_FULL' : null);
+      this.#refusing ?? fault ?? this.#findRoute(request) ?? (this.seats.full ? 'SUBSCRIPTIONS_FULL' : null);
     if (refusal !== null) {
       this.metrics.answered(Method.SUBSCRIBE, statusCodeOf(refusal), 0);
       stream.emit('error', this.#statuses.of(refusal));
@@ -231,6 +246,17 @@ export class Dispatcher implements Engine, SubscriptionPort, ProducerRoutes {
     this.metrics.answered(Method.SUBSCRIBE, 0, 0);
     const position = { kind: scan.start, value: scan.value };
     this.subscriptions.open(request.subarray(start, end), hash, shard, position, new DeliveryStream(stream));
+  }
+
+  // --- consume streams ---
+
+  consume(stream: ServerDuplexStream<Buffer, Buffer>): void {
+    const refusal = this.consumers.accept(stream);
+    this.metrics.answered(Method.CONSUME, refusal === null ? 0 : statusCodeOf(refusal), 0);
+  }
+
+  shardOf(hash: number): number {
+    return shardOfSlot(slotOfHash(hash), this.#limits.shards);
   }
 
   // --- publish streams ---
@@ -294,8 +320,7 @@ export class Dispatcher implements Engine, SubscriptionPort, ProducerRoutes {
 
   // --- SubscriptionPort: what must not be lost waits in the link's outbox ---
 
-  subscribeAt(subscription: Subscription, start: StartPosition, creditBytes: number): void {
-    const { group, id } = subscription;
+  subscribeAt({ group, id }: Seat, start: StartPosition, creditBytes: number): void {
     const link = this.#links[group.shard];
     // A shard that is being replaced: resumeShard asks again.
     if (link === null || link === undefined) return;
@@ -307,29 +332,30 @@ export class Dispatcher implements Engine, SubscriptionPort, ProducerRoutes {
     view.setUint32(at + 16, group.hash, true);
     view.setUint32(at + 20, start.kind, true);
     view.setUint32(at + 24, creditBytes, true);
+    view.setUint32(at + 28, group.encoding, true);
     bytes.set(group.subject, at + SUBSCRIBE_HEADER);
     link.controlOutbox.end();
     this.touched(link);
   }
 
-  credit(subscription: Subscription, kind: number, next: number, creditBytes: number): void {
-    const link = this.#links[subscription.group.shard];
+  credit(seat: Seat, kind: number, next: number, creditBytes: number): void {
+    const link = this.#links[seat.group.shard];
     if (link === null || link === undefined) return;
     const at = link.controlOutbox.begin(ToShard.CREDIT, CREDIT_BYTES);
     const { view } = link.controlOutbox;
     view.setFloat64(at, next, true);
-    view.setUint32(at + 8, subscription.id, true);
+    view.setUint32(at + 8, seat.id, true);
     view.setUint32(at + 12, creditBytes, true);
     view.setUint32(at + 16, kind, true);
     link.controlOutbox.end();
     this.touched(link);
   }
 
-  unsubscribe(subscription: Subscription): void {
-    const link = this.#links[subscription.group.shard];
+  unsubscribe(seat: Seat): void {
+    const link = this.#links[seat.group.shard];
     if (link === null || link === undefined) return;
     const at = link.controlOutbox.begin(ToShard.UNSUBSCRIBE, 8);
-    link.controlOutbox.view.setUint32(at, subscription.id, true);
+    link.controlOutbox.view.setUint32(at, seat.id, true);
     link.controlOutbox.end();
     this.touched(link);
   }
@@ -356,7 +382,19 @@ export class Dispatcher implements Engine, SubscriptionPort, ProducerRoutes {
     this.#guard.observe(waitMs, now, isQueued);
   }
 
-  #control(type: number, offset: number): void {
+  #started(view: DataView, offset: number): void {
+    const id = view.getUint32(offset + 8, true);
+    const next = view.getFloat64(offset, true);
+    const isConsumer = this.consumers.started(
+      id,
+      next,
+      view.getFloat64(offset + 16, true),
+      view.getFloat64(offset + 24, true),
+    );
+    if (!isConsumer) this.subscriptions.started(id, next);
+  }
+
+  #control(type: number, offset: number, length: number): void {
     const { view } = this.#source().fromControl;
     switch (type) {
       case ToMain.ACKS: {
@@ -396,6 +434,18 @@ export class Dispatcher implements Engine, SubscriptionPort, ProducerRoutes {
         }
         return;
       }
+      case ToMain.WATCHED:
+        this.consumers.watched(view.getUint32(offset, true));
+        return;
+      case ToMain.BORN: {
+        const { bytes } = this.#source().fromControl;
+        const subject = Buffer.from(bytes.subarray(offset + BORN_HEADER, offset + length));
+        this.consumers.born(subject, view.getUint32(offset, true));
+        return;
+      }
+      case ToMain.POSITIONS:
+        this.consumers.positions(view.getUint32(offset, true), view, offset + POSITIONS_HEADER);
+        return;
       case ToMain.INFO: {
         const call = view.getUint32(offset + 40, true);
         this.#infos.get(call)?.({
@@ -422,13 +472,16 @@ export class Dispatcher implements Engine, SubscriptionPort, ProducerRoutes {
         this.#succeed(view.getUint32(offset, true), Buffer.from(bytes.subarray(offset + 8, offset + length)));
         return;
       case ToMain.SUBSCRIBED:
-        this.subscriptions.started(view.getUint32(offset + 8, true), view.getFloat64(offset, true));
+        this.#started(view, offset);
         return;
       case ToMain.UNSUBSCRIBED:
-        this.subscriptions.refused(
-          view.getUint32(offset, true),
-          REASON_NAMES[view.getUint32(offset + 4, true)] as Reason,
-        );
+        this.#unsubscribed(view.getUint32(offset, true), REASON_NAMES[view.getUint32(offset + 4, true)] as Reason);
+        return;
+      case ToMain.GROUP_BATCHES:
+        this.consumers.groupRun(takeBatchRun(bytes, view, offset, length));
+        return;
+      case ToMain.READER_BATCHES:
+        this.consumers.readerRun(takeBatchRun(bytes, view, offset, length));
         return;
       case ToMain.GROUP_RUN:
         this.subscriptions.groupRun(takeRun(bytes, view, offset, length));
@@ -439,6 +492,10 @@ export class Dispatcher implements Engine, SubscriptionPort, ProducerRoutes {
       default:
         assert(false, () => `unknown run ${type} from shard ${this.#source().shard}`);
     }
+  }
+
+  #unsubscribed(id: number, reason: Reason): void {
+    if (!this.consumers.refused(id, reason)) this.subscriptions.refused(id, reason);
   }
 
   #source(): ShardLink {

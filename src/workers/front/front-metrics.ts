@@ -22,9 +22,15 @@ export function frontMetrics(
   const { counts, buckets, sumsMs } = dispatcher.metrics;
   const bucketLimitsMs = Array.from({ length: DURATION_BUCKETS }, (_, bucket) => CallMetrics.bucketLimitMs(bucket));
   registry.addCalls({ methods: METHODS, counts, buckets, sumsMs, bucketLimitsMs });
-  const { subscriptions } = dispatcher;
-  registry.addActiveSubscribers(() => subscriptions.count);
-  registry.addCounter('broker_deliveries_total', 'Messages written to subscribers.', {}, () => subscriptions.delivered);
+  const { subscriptions, consumers, seats } = dispatcher;
+  registry.addActiveSubscribers(() => seats.open);
+  registry.addCounter(
+    'broker_deliveries_total',
+    'Messages written to subscribers.',
+    {},
+    () => subscriptions.delivered + consumers.messages,
+  );
+  registry.addGauge('broker_consume_streams', 'Consume streams that are open.', {}, () => consumers.count);
   registry.addCounter(
     'broker_broadcasts_dropped_total',
     'Broadcasts that a full subscriber did not get.',
@@ -35,7 +41,7 @@ export function frontMetrics(
     'broker_subscribers_stalled_total',
     'Subscriptions ended because they read nothing.',
     {},
-    () => subscriptions.stalled,
+    () => subscriptions.stalled + consumers.stalled,
   );
   const { producers } = dispatcher;
   registry.addGauge('broker_publish_streams', 'Open publish streams.', {}, () => producers.count);

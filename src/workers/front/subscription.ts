@@ -1,16 +1,11 @@
 import type { DeliveryStream } from '../../grpc/delivery-stream.ts';
 import type { DeliveryWindow } from '../../subscribe/delivery-window.ts';
-
-/** Where a subscription begins: a Start kind of workers/link.ts with its value (an id, or ms since 1970). */
-export interface StartPosition {
-  readonly kind: number;
-  readonly value: number;
-}
+import type { StartPosition, SubjectGroup } from './subject-group.ts';
 
 /** One Subscribe call on the main thread. */
 export class Subscription {
   readonly id: number;
-  readonly group: SubjectGroup;
+  readonly group: SubjectGroup<Subscription>;
   readonly stream: DeliveryStream;
   readonly start: StartPosition;
   /** Null until the shard has fixed where the subscription starts. */
@@ -24,26 +19,10 @@ export class Subscription {
   movedAt = 0;
   ended = false;
 
-  constructor(id: number, group: SubjectGroup, stream: DeliveryStream, start: StartPosition) {
+  constructor(id: number, group: SubjectGroup<Subscription>, stream: DeliveryStream, start: StartPosition) {
     this.id = id;
     this.group = group;
     this.stream = stream;
     this.start = start;
-  }
-}
-
-/** The subscriptions of one subject on this node; runs of its shard are shared by all. */
-export class SubjectGroup {
-  readonly id: number;
-  readonly shard: number;
-  readonly hash: number;
-  readonly subject: Buffer;
-  readonly members = new Set<Subscription>();
-
-  constructor(id: number, shard: number, hash: number, subject: Buffer) {
-    this.id = id;
-    this.shard = shard;
-    this.hash = hash;
-    this.subject = subject;
   }
 }

@@ -1,23 +1,15 @@
-import { assert } from '../../base/assert.ts';
 import type { Reason } from '../../base/errors.ts';
 import type { DeliveryStream } from '../../grpc/delivery-stream.ts';
 import { frameOf } from '../../grpc/frame.ts';
 import { makeStatus } from '../../grpc/status.ts';
 import { DeliveryWindow } from '../../subscribe/delivery-window.ts';
-import { Credit, Start } from '../link.ts';
+import { Credit, Encoding, Start } from '../link.ts';
 import { firstFrom, type Run } from './run.ts';
-import { type StartPosition, SubjectGroup, Subscription } from './subscription.ts';
-
-/** What the subscriptions need of the links to the shards. None of it may be lost. */
-export interface SubscriptionPort {
-  subscribeAt(subscription: Subscription, start: StartPosition, creditBytes: number): void;
-  credit(subscription: Subscription, kind: number, next: number, bytes: number): void;
-  unsubscribe(subscription: Subscription): void;
-}
+import type { Seats } from './seats.ts';
+import { GroupTable, type Seat, type StartPosition, type SubscriptionPort } from './subject-group.ts';
+import { Subscription } from './subscription.ts';
 
 export interface SubscriptionLimits {
-  /** limits.subscriptions */
-  readonly subscriptionsMax: number;
   /** subscribe.buffer_bytes: what a stream may hold unsent before its subscription falls back to the store. */
   readonly bufferBytes: number;
   /** subscribe.stall_timeout in ms. */
@@ -29,37 +21,27 @@ export class Subscriptions {
   readonly #port: SubscriptionPort;
   readonly #limits: SubscriptionLimits;
   readonly #byId = new Map<number, Subscription>();
-  readonly #groups = new Map<string, SubjectGroup>();
-  readonly #groupsById = new Map<number, SubjectGroup>();
-  #nextId = 1;
-  #nextGroup = 1;
+  readonly #groups: GroupTable<Subscription>;
+  readonly #seats: Seats;
   broadcastsDropped = 0;
   stalled = 0;
   delivered = 0;
 
-  constructor(port: SubscriptionPort, limits: SubscriptionLimits) {
+  constructor(port: SubscriptionPort, seats: Seats, limits: SubscriptionLimits) {
     this.#port = port;
+    this.#seats = seats;
     this.#limits = limits;
+    this.#groups = new GroupTable(Encoding.MESSAGES, seats);
   }
 
   get count(): number {
     return this.#byId.size;
   }
 
-  get full(): boolean {
-    return this.#byId.size >= this.#limits.subscriptionsMax;
-  }
-
-  /** Opens a subscription; the caller has checked the subject, the start and `full`. */
+  /** Opens a subscription; the caller has checked the subject, the start and that there is a seat. */
   open(subject: Buffer, hash: number, shard: number, start: StartPosition, stream: DeliveryStream): void {
-    const key = subject.toString('latin1');
-    let group = this.#groups.get(key);
-    if (group === undefined) {
-      group = new SubjectGroup(this.#nextGroup++, shard, hash, Buffer.from(subject));
-      this.#groups.set(key, group);
-      this.#groupsById.set(group.id, group);
-    }
-    const subscription = new Subscription(this.#nextId++, group, stream, start);
+    const group = this.#groups.get(subject, hash, shard);
+    const subscription = new Subscription(this.#seats.take(), group, stream, start);
     group.members.add(subscription);
     this.#byId.set(subscription.id, subscription);
     stream.onCancelled(() => this.#close(subscription));
@@ -83,7 +65,7 @@ export class Subscriptions {
   }
 
   groupRun(run: Run): void {
-    const group = this.#groupsById.get(run.target);
+    const group = this.#groups.ofId(run.target);
     if (group === undefined) return;
     for (const subscription of group.members) this.#offer(subscription, run);
   }
@@ -98,7 +80,7 @@ export class Subscriptions {
 
   /** Best effort, once each: a stream that is full or not live yet gets none. Returns how many took it. */
   broadcast(subject: Buffer, message: Buffer): number {
-    const group = this.#groups.get(subject.toString('latin1'));
+    const group = this.#groups.ofSubject(subject);
     if (group === undefined) return 0;
     const frame = frameOf(message);
     let taken = 0;
@@ -133,10 +115,10 @@ export class Subscriptions {
     for (const subscription of [...this.#byId.values()]) this.#end(subscription, reason);
   }
 
-  /** A shard was replaced: its subscriptions go on from where each one stands. */
-  resumeShard(shard: number): void {
+  /** A shard was replaced, or subjects have another one now: their subscriptions go on from where each one stands. */
+  resume(isAffected: (seat: Seat) => boolean): void {
     for (const subscription of this.#byId.values()) {
-      if (subscription.group.shard !== shard) continue;
+      if (!isAffected(subscription)) continue;
       // A PAUSE behind the start would find no cursor yet, and what the reader sent from then on would be missing: it starts once it has drained.
       if (subscription.window?.paused === true) subscription.isDetached = true;
       else this.#resumeAt(subscription);
@@ -201,12 +183,8 @@ export class Subscriptions {
   #close(subscription: Subscription): void {
     if (subscription.ended) return;
     subscription.ended = true;
-    const group = subscription.group;
-    assert(group.members.delete(subscription), 'a subscription is not in its group');
-    if (group.members.size === 0) {
-      this.#groups.delete(group.subject.toString('latin1'));
-      this.#groupsById.delete(group.id);
-    }
+    this.#groups.leave(subscription.group, subscription);
+    this.#seats.release();
     this.#byId.delete(subscription.id);
     this.#port.unsubscribe(subscription);
   }

@@ -3,7 +3,8 @@ import { encodeDelivery, encodedDeliveryBytes } from '../../batch/delivery.ts';
 import { FRAME_HEADER_BYTES } from '../../grpc/frame.ts';
 import type { MessageStore, ReadResult } from '../../storage/store.ts';
 import { Cursor, TailGroup } from '../../subscribe/tail-group.ts';
-import { Credit, RUN_HEADER, runLayout, ToMain } from '../link.ts';
+import { Credit, Encoding, RUN_HEADER, runLayout, ToMain } from '../link.ts';
+import { BatchRuns } from './batch-runs.ts';
 import type { MainPort } from './main-port.ts';
 import type { ActiveSubject, Unresolved } from './subjects.ts';
 
@@ -11,17 +12,31 @@ import type { ActiveSubject, Unresolved } from './subjects.ts';
 const RUN_BYTES = 128 * 1024;
 /** Read from the store at a time for one reader. */
 const READ_BYTES = 256 * 1024;
+/** The same for a reader of batches, whose bytes are passed on as they are. */
+const BATCH_READ_BYTES = 1024 * 1024;
 /** Reads from disk that may be on their way at a time, for one shard. */
 const READS_IN_FLIGHT_MAX = 4;
 
 interface Member {
   readonly subject: ActiveSubject;
+  readonly group: TailGroup;
   readonly cursor: Cursor;
+}
+
+/** A subscription whose start is fixed. */
+export interface Joining {
+  readonly subscription: number;
+  readonly group: number;
+  /** Encoding of link.ts. */
+  readonly encoding: number;
+  /** Bytes that it may be sent while it reads the store. */
+  readonly credit: number;
 }
 
 /**
  * Deliveries of the shard's subjects. Members at the tail share one run per stored batch; a member that is behind is a reader of the
  * store with byte credit until it meets the tail. The tail of a group that could not be sent (ring full) is read back from the store.
+ * A subject has one group for each encoding: frames of single messages for Subscribe, frames of whole batches for Consume.
  */
 export class Delivery {
   readonly #store: MessageStore;
@@ -31,6 +46,7 @@ export class Delivery {
   readonly #runBytes: number;
   readonly #members = new Map<number, Member>();
   readonly #view = new BatchView();
+  readonly #runs: BatchRuns;
   /** Subjects with something to read from the store. */
   #pumping: ActiveSubject[] = [];
   #readsInFlight = 0;
@@ -46,6 +62,7 @@ export class Delivery {
     this.#store = store;
     this.#main = main;
     this.#runBytes = Math.min(RUN_BYTES, main.payload.capacityBytes / 4);
+    this.#runs = new BatchRuns(main, this.#runBytes);
     this.#onProgress = onProgress;
     this.#onDamage = onDamage;
   }
@@ -55,66 +72,90 @@ export class Delivery {
   }
 
   /** The start is fixed: `next` is the first id that the subscription wants. */
-  join(subject: ActiveSubject, subscription: number, groupId: number, next: number, credit: number): void {
+  join(subject: ActiveSubject, { subscription, group: groupId, encoding, credit }: Joining, next: number): void {
     if (this.#members.has(subscription)) return;
-    if (subject.group === null || subject.group.id !== groupId) {
-      subject.group = new TailGroup(groupId, subject.resolvedTo + 1);
-      for (const cursor of subject.cursors.splice(0)) this.#members.delete(cursor.subscription);
+    let group = subject.groupOf(encoding);
+    if (group === null || group.id !== groupId) {
+      if (group !== null) this.#dissolve(subject, group);
+      group = new TailGroup(groupId, subject.resolvedTo + 1, encoding);
+      subject.groups.push(group);
     }
     const cursor = new Cursor(subscription, next, credit);
-    subject.cursors.push(cursor);
-    subject.group.join();
-    this.#members.set(subscription, { subject, cursor });
-    if (!cursor.maybeMeet(subject.group)) this.#pump(subject);
+    group.cursors.push(cursor);
+    group.join();
+    this.#members.set(subscription, { subject, group, cursor });
+    if (!cursor.maybeMeet(group)) this.#pump(subject);
   }
 
   leave(subscription: number): void {
     const member = this.#members.get(subscription);
     if (member === undefined) return;
     this.#members.delete(subscription);
-    const { subject, cursor } = member;
-    const group = subject.group;
-    subject.cursors.splice(subject.cursors.indexOf(cursor), 1);
-    if (group === null) return;
+    const { subject, group, cursor } = member;
+    group.cursors.splice(group.cursors.indexOf(cursor), 1);
     group.leave(cursor.state === 'live');
-    if (group.empty) subject.group = null;
+    // What is being read for it is not for anybody any more.
+    cursor.state = 'paused';
+    if (group.empty) this.#dissolve(subject, group);
   }
 
   credit(subscription: number, kind: number, next: number, bytes: number): void {
     const member = this.#members.get(subscription);
-    const group = member?.subject.group;
-    if (member === undefined || group === null || group === undefined) return;
-    const { subject, cursor } = member;
+    if (member === undefined) return;
+    const { subject, group, cursor } = member;
     if (kind === Credit.PAUSE) {
       cursor.pause(group);
       return;
     }
-    if (kind === Credit.RESUME) cursor.resume(next, bytes);
+    if (kind === Credit.RESUME) cursor.resume(group, next, bytes);
     else cursor.credit += bytes;
     if (!cursor.maybeMeet(group)) this.#pump(subject);
   }
 
+  /** Where the subject of a subscription stands, as far as this shard knows; null if the subscription has not begun. */
+  positionOf(subscription: number): { readonly head: number; readonly settled: number } | null {
+    const subject = this.#members.get(subscription)?.subject;
+    return subject === undefined ? null : { head: subject.head, settled: subject.resolvedTo };
+  }
+
+  #dissolve(subject: ActiveSubject, group: TailGroup): void {
+    subject.groups.splice(subject.groups.indexOf(group), 1);
+    for (const cursor of group.cursors.splice(0)) this.#members.delete(cursor.subscription);
+  }
+
   /** Ids got their verdict. `bytes`: the stored batch while it is at hand, null for a void mark. */
   resolved(subject: ActiveSubject, allotment: Unresolved, bytes: Buffer | null): void {
-    const group = subject.group;
-    if (group === null) return;
+    for (const group of subject.groups) this.#resolvedFor(subject, group, allotment, bytes);
+  }
+
+  #resolvedFor(subject: ActiveSubject, group: TailGroup, allotment: Unresolved, bytes: Buffer | null): void {
     if (group.live === 0) {
       this.#advanceSilently(subject, group);
       return;
     }
-    const inOrder = group.next >= allotment.base && subject.resolvedTo >= allotment.base + allotment.count - 1;
-    if (!inOrder || this.#stuckBytes > 0 || subject.pumping) {
+    const next = allotment.base + allotment.count;
+    const inOrder = group.next >= allotment.base && subject.resolvedTo >= next - 1;
+    if (!inOrder || this.#stuckBytes > 0) {
       this.#pump(subject);
       return;
     }
-    const next = allotment.base + allotment.count;
-    if (bytes === null) {
+    if (group.encoding === Encoding.BATCHES) this.#sendTail(subject, group, next, bytes);
+    else if (bytes === null) {
       if (this.#sendEmpty(ToMain.GROUP_RUN, group.id, group.next, next)) group.next = next;
-      else this.#pump(subject);
-      return;
+    } else {
+      group.next = this.#sendBatch(ToMain.GROUP_RUN, group.id, group.next, bytes, subject.ref.bytes);
     }
-    group.next = this.#sendBatch(ToMain.GROUP_RUN, group.id, group.next, bytes, subject.ref.bytes);
     if (group.next <= subject.resolvedTo) this.#pump(subject);
+  }
+
+  /** The batch at hand, or a void, goes to the consume streams at the tail. */
+  #sendTail(subject: ActiveSubject, group: TailGroup, next: number, bytes: Buffer | null): void {
+    const runs = this.#runs;
+    runs.begin(ToMain.GROUP_BATCHES, group.id, subject.ref.bytes, group.next);
+    const isAdded = bytes === null || runs.add(bytes, group.next, Date.now());
+    if (isAdded) runs.flush(next);
+    this.#stuckBytes = Math.max(this.#stuckBytes, runs.neededBytes);
+    group.next = runs.from;
   }
 
   /** One round of reading from the store. Returns the number of things done. */
@@ -151,70 +192,138 @@ export class Delivery {
 
   #advanceSilently(subject: ActiveSubject, group: TailGroup): void {
     group.next = Math.max(group.next, subject.resolvedTo + 1);
-    for (const cursor of subject.cursors) {
+    for (const cursor of group.cursors) {
       if (cursor.state === 'reading') this.#pump(subject);
     }
   }
 
   #pumpOnce(subject: ActiveSubject): number {
-    const group = subject.group;
-    if (group === null) return 0;
     let done = 0;
-    if (group.live === 0) group.next = Math.max(group.next, subject.resolvedTo + 1);
-    else if (group.next <= subject.resolvedTo) done += this.#pumpGroup(subject, group);
-    // A copy: a cursor that meets damage leaves.
-    for (const cursor of [...subject.cursors]) {
-      if (cursor.state === 'reading' && !cursor.maybeMeet(group)) done += this.#pumpCursor(subject, group, cursor);
+    // Copies: members that meet damage leave, and with the last one goes the group.
+    for (const group of [...subject.groups]) {
+      if (group.live === 0) group.next = Math.max(group.next, subject.resolvedTo + 1);
+      else if (group.next <= subject.resolvedTo) done += this.#pumpGroup(subject, group);
+      for (const cursor of [...group.cursors]) {
+        if (cursor.state === 'reading' && !cursor.maybeMeet(group)) done += this.#pumpCursor(subject, group, cursor);
+      }
     }
     return done;
   }
 
   #pumpGroup(subject: ActiveSubject, group: TailGroup): number {
-    return this.#read(subject, group.next, subject.resolvedTo, (result) => {
-      if (subject.group !== group || group.next !== result.from) return;
-      group.next = this.#sendResult(subject, ToMain.GROUP_RUN, group.id, group.next, result.read);
+    if (group.isFetching) return 0;
+    const isBatches = group.encoding === Encoding.BATCHES;
+    const bytes = isBatches ? BATCH_READ_BYTES : READ_BYTES;
+    return this.#read(subject, group, group.next, subject.resolvedTo, bytes, (from, read) => {
+      if (group.empty) return;
+      if (group.next === from) {
+        group.next = isBatches
+          ? this.#sendBatches(subject, group, read, from)
+          : this.#sendResult(subject, group, ToMain.GROUP_RUN, group.id, from, read);
+      }
       if (group.next <= subject.resolvedTo) this.#pump(subject);
     });
   }
 
   #pumpCursor(subject: ActiveSubject, group: TailGroup, cursor: Cursor): number {
-    if (cursor.credit <= 0) return 0;
-    return this.#read(subject, cursor.next, group.next - 1, (result) => {
-      if (cursor.state !== 'reading' || cursor.next !== result.from) return;
-      cursor.next = this.#sendResult(subject, ToMain.READER_RUN, cursor.subscription, cursor.next, result.read, cursor);
-      if (subject.group !== group) return;
+    const isBatches = group.encoding === Encoding.BATCHES;
+    if (cursor.isFetching || !(isBatches ? cursor.mayFetch : cursor.credit > 0)) return 0;
+    const bytes = isBatches ? Math.min(BATCH_READ_BYTES, cursor.credit) : READ_BYTES;
+    return this.#read(subject, cursor, cursor.next, group.next - 1, bytes, (from, read) => {
+      if (cursor.state !== 'reading') return;
+      if (cursor.next === from) {
+        cursor.next = isBatches
+          ? this.#sendBatches(subject, group, read, from, cursor)
+          : this.#sendResult(subject, group, ToMain.READER_RUN, cursor.subscription, from, read, cursor);
+      }
       if (!cursor.maybeMeet(group) && cursor.credit > 0) this.#pump(subject);
     });
   }
 
-  /** Reads [from, until] and hands the result on, at once or when it is there. */
+  /** Reads [from, until] for `reader` and hands the result on, at once or when it is there. */
   #read(
     subject: ActiveSubject,
+    reader: { isFetching: boolean },
     from: number,
     until: number,
-    then: (result: { readonly from: number; readonly read: ReadResult }) => void,
+    bytesMax: number,
+    then: (from: number, read: ReadResult) => void,
   ): number {
     if (this.#stuckBytes > 0 || this.#readsInFlight >= READS_IN_FLIGHT_MAX) {
       this.#pump(subject);
       return 0;
     }
-    const read = this.#store.read(subject.ref, from, until, READ_BYTES);
+    const read = this.#store.read(subject.ref, from, until, bytesMax);
     if (!(read instanceof Promise)) {
-      then({ from, read });
+      then(from, read);
       return 1;
     }
     this.#readsInFlight += 1;
+    reader.isFetching = true;
     void read.then((result) => {
       this.#readsInFlight -= 1;
-      then({ from, read: result });
+      reader.isFetching = false;
+      then(from, result);
       this.#onProgress();
     });
     return 1;
   }
 
+  /** Sends batches that were read; returns the next id to send. Stops when the ring or the credit is used up. */
+  #sendBatches(subject: ActiveSubject, group: TailGroup, read: ReadResult, from: number, cursor?: Cursor): number {
+    const runs = this.#runs;
+    const now = Date.now();
+    if (cursor === undefined) runs.begin(ToMain.GROUP_BATCHES, group.id, subject.ref.bytes, from);
+    else runs.begin(ToMain.READER_BATCHES, cursor.subscription, subject.ref.bytes, from);
+    const credit = cursor?.credit ?? Number.POSITIVE_INFINITY;
+    const next = this.#gather(subject, group, read, from, credit, now, cursor);
+    this.#stuckBytes = Math.max(this.#stuckBytes, runs.neededBytes);
+    if (cursor !== undefined) cursor.credit -= runs.sentBytes;
+    return next;
+  }
+
+  /** Puts what was read into runs, up to the first place that ends them; returns the next id to send. */
+  #gather(
+    subject: ActiveSubject,
+    group: TailGroup,
+    read: ReadResult,
+    from: number,
+    credit: number,
+    now: number,
+    cursor: Cursor | undefined,
+  ): number {
+    const runs = this.#runs;
+    // Below it every id is sent, void, or rightly absent.
+    let known = from;
+    for (const item of read.items) {
+      if (runs.bytes >= credit) {
+        runs.flush(known);
+        return runs.from;
+      }
+      const missing = subject.firstMissing(known, item.from);
+      const lostAt = missing < item.from ? missing : item.kind === 'damaged' ? Math.max(known, item.from) : -1;
+      if (lostAt >= 0) {
+        if (runs.flush(lostAt)) this.#damaged(subject, group, lostAt, cursor);
+        else return runs.from;
+        return item.kind === 'damaged' && missing >= item.from ? Math.max(lostAt, item.to) : item.from;
+      }
+      if (item.kind === 'data' && !runs.add(item.bytes, Math.max(from, item.from), now)) return runs.from;
+      known = Math.max(known, item.to);
+    }
+    const missing = subject.firstMissing(known, Math.max(known, read.next));
+    if (missing < read.next) {
+      if (!runs.flush(missing)) return runs.from;
+      this.#damaged(subject, group, missing, cursor);
+      return read.next;
+    }
+    runs.flush(Math.max(known, read.next));
+    return runs.from;
+  }
+
   /** Sends what was read; returns the next id to send. Stops when the ring or the credit is used up. */
   #sendResult(
     subject: ActiveSubject,
+    group: TailGroup,
     type: number,
     target: number,
     from: number,
@@ -226,19 +335,19 @@ export class Delivery {
     let known = from;
     for (const item of read.items) {
       if (cursor !== undefined && cursor.credit <= 0) return next;
-      if (this.#isLost(subject, type, target, next, known, item.from, cursor)) return item.from;
+      if (this.#isLost(subject, group, type, target, next, known, item.from, cursor)) return item.from;
       if (item.kind === 'data') {
         if (item.from > next && !this.#sendEmpty(type, target, next, item.from)) return next;
         next = this.#sendBatch(type, target, Math.max(next, item.from), item.bytes, subject.ref.bytes, cursor);
         if (next < item.to) return next;
       } else if (item.kind === 'damaged') {
         if (item.from > next && !this.#sendEmpty(type, target, next, item.from)) return next;
-        this.#damaged(subject, item.from, cursor);
+        this.#damaged(subject, group, item.from, cursor);
         return Math.max(next, item.to);
       }
       known = Math.max(known, item.to);
     }
-    if (this.#isLost(subject, type, target, next, known, read.next, cursor)) return read.next;
+    if (this.#isLost(subject, group, type, target, next, known, read.next, cursor)) return read.next;
     if (read.next > next && this.#sendEmpty(type, target, next, read.next)) next = read.next;
     return next;
   }
@@ -246,6 +355,7 @@ export class Delivery {
   /** The store has nothing for [known, until): expired, trimmed, or lost, which is told to whoever stands before it (section 7, rule 7). */
   #isLost(
     subject: ActiveSubject,
+    group: TailGroup,
     type: number,
     target: number,
     next: number,
@@ -257,14 +367,14 @@ export class Delivery {
     const missing = subject.firstMissing(known, until);
     if (missing >= until) return false;
     if (missing > next) this.#sendEmpty(type, target, next, missing);
-    this.#damaged(subject, missing, cursor);
+    this.#damaged(subject, group, missing, cursor);
     return true;
   }
 
   /** Streams that stand before damaged ids are ended and told so; they may subscribe again behind them. */
-  #damaged(subject: ActiveSubject, from: number, only: Cursor | undefined): void {
+  #damaged(subject: ActiveSubject, group: TailGroup, from: number, only: Cursor | undefined): void {
     this.#onDamage(subject, from);
-    const hit = only === undefined ? subject.cursors.filter(({ state }) => state === 'live') : [only];
+    const hit = only === undefined ? group.cursors.filter(({ state }) => state === 'live') : [only];
     for (const { subscription } of hit) {
       this.#main.unsubscribed(subscription, 'DATA_LOSS');
       this.leave(subscription);

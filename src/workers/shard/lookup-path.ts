@@ -3,7 +3,7 @@ import { BatchView } from '../../batch/batch-view.ts';
 import { encodeDelivery, encodedDeliveryBytes } from '../../batch/delivery.ts';
 import type { MessageStore, ReadResult, SubjectRef, SubjectStats } from '../../storage/store.ts';
 import { Start, ToMain } from '../link.ts';
-import { type Delivery, isExpired } from './delivery.ts';
+import { type Delivery, isExpired, type Joining } from './delivery.ts';
 import type { MainPort } from './main-port.ts';
 import { Pending, type RaftClient } from './raft-client.ts';
 import type { ActiveSubject } from './subjects.ts';
@@ -33,12 +33,9 @@ type Question =
   | { readonly kind: 'barrier'; readonly passed: () => void }
   | { readonly kind: 'info'; readonly subject: ActiveSubject; readonly call: number };
 
-export interface SubscribeRequest {
-  readonly subscription: number;
-  readonly group: number;
+export interface SubscribeRequest extends Joining {
   readonly start: number;
   readonly value: number;
-  readonly credit: number;
 }
 
 /** Where a subscription starts: the first id that it wants. */
@@ -283,13 +280,13 @@ export class LookupPath {
 
   /** False while main cannot be told: the subscription joins behind that, or its runs would come first. */
   #tryBegin({ subject, request, next }: FixedStart): boolean {
-    const { subscription, group, credit } = request;
+    const { subscription } = request;
     const isCancelled = this.#cancelled.has(subscription);
-    if (!isCancelled && !this.#main.trySubscribed(subscription, next)) return false;
+    if (!isCancelled && !this.#main.trySubscribed(subscription, next, subject)) return false;
     subject.parked -= 1;
     this.#starting.delete(subscription);
     this.#cancelled.delete(subscription);
-    if (!isCancelled) this.#delivery.join(subject, subscription, group, next, credit);
+    if (!isCancelled) this.#delivery.join(subject, request, next);
     return true;
   }
 

@@ -1,9 +1,18 @@
 import { REASON_CODE, type Reason } from '../../base/errors.ts';
 import { DoorbellRinger } from '../../shm/doorbell.ts';
 import { RingProducer } from '../../shm/ring-producer.ts';
-import { ToMain } from '../link.ts';
+import type { SubjectRef } from '../../storage/store.ts';
+import { BORN_HEADER, POSITIONS_HEADER, ToMain } from '../link.ts';
 import { Outbox } from '../outbox.ts';
 import type { OpenBatch } from './open-batch.ts';
+
+const SUBSCRIBED_BYTES = 32;
+
+/** Where a subject stands: its last id, and up to where every id has its verdict. */
+interface SubjectPosition {
+  readonly head: number;
+  readonly resolvedTo: number;
+}
 
 /** The shard's answers to the main thread. Control records are never lost; the payload ring may be full, which the delivery side handles. */
 export class MainPort {
@@ -88,14 +97,42 @@ export class MainPort {
    * False while the payload ring has no room. It travels on the ring of the runs and never waits in an outbox, so that it comes before every run
    * of the subscription: a run for a stream whose start is not known there is dropped, and those after it leave a gap.
    */
-  trySubscribed(subscription: number, next: number): boolean {
-    const at = this.payload.claim(ToMain.SUBSCRIBED, 16);
-    if (at < 0) return false;
-    this.payload.view.setFloat64(at, next, true);
-    this.payload.view.setUint32(at + 8, subscription, true);
+  trySubscribed(subscription: number, next: number, at: SubjectPosition): boolean {
+    const offset = this.payload.claim(ToMain.SUBSCRIBED, SUBSCRIBED_BYTES);
+    if (offset < 0) return false;
+    const { view } = this.payload;
+    view.setFloat64(offset, next, true);
+    view.setUint32(offset + 8, subscription, true);
+    view.setFloat64(offset + 16, at.head, true);
+    view.setFloat64(offset + 24, at.resolvedTo, true);
     this.payload.commit();
     this.touched();
     return true;
+  }
+
+  watched(token: number): void {
+    const at = this.control.begin(ToMain.WATCHED, 8);
+    this.control.view.setUint32(at, token, true);
+    this.#end();
+  }
+
+  born({ bytes, hash }: SubjectRef): void {
+    const at = this.control.begin(ToMain.BORN, BORN_HEADER + bytes.length);
+    this.control.view.setUint32(at, hash, true);
+    this.control.bytes.set(bytes, at + BORN_HEADER);
+    this.#end();
+  }
+
+  positions(token: number, positions: readonly ({ readonly head: number; readonly settled: number } | null)[]): void {
+    const at = this.control.begin(ToMain.POSITIONS, POSITIONS_HEADER + positions.length * 16);
+    const view = this.control.view;
+    view.setUint32(at, token, true);
+    view.setUint32(at + 4, positions.length, true);
+    positions.forEach((position, i) => {
+      view.setFloat64(at + POSITIONS_HEADER + i * 16, position?.head ?? -1, true);
+      view.setFloat64(at + POSITIONS_HEADER + i * 16 + 8, position?.settled ?? -1, true);
+    });
+    this.#end();
   }
 
   /** Travels with the runs, not on the control ring: what was sent before it is delivered before it. */

@@ -9,6 +9,7 @@ import {
   FromRaft,
   INFO_HEADER,
   OPEN_PRODUCER_HEADER,
+  POSITIONS_HEADER,
   PUBLISH_BATCH_HEADER,
   PUBLISH_HEADER,
   StateFlag,
@@ -64,6 +65,8 @@ export class ShardAgent {
   readonly #onPublish = (type: number, offset: number, length: number): void => this.#payload(type, offset, length);
   readonly #onRaft = (type: number, offset: number, length: number): void => this.#raftAnswer(type, offset, length);
   #now = 0;
+  /** Patterns are waited for: the main thread wants to know of new subjects. */
+  #isWatched = false;
 
   constructor(parts: ShardParts) {
     this.#parts = parts;
@@ -89,6 +92,11 @@ export class ShardAgent {
     main.flush();
     raft.flush();
     return done;
+  }
+
+  /** Ids of the subject got their first verdict: if they are its first, it is new. */
+  resolved(subject: ActiveSubject, base: number): void {
+    if (this.#isWatched && base === 1) this.#parts.main.born(subject.ref);
   }
 
   /** Coarse work, about every 20 ms while anything is parked or blocked. */
@@ -229,6 +237,7 @@ export class ShardAgent {
           group: view.getUint32(offset + 12, true),
           start: view.getUint32(offset + 20, true),
           credit: view.getUint32(offset + 24, true),
+          encoding: view.getUint32(offset + 28, true),
         });
         return;
       }
@@ -262,6 +271,18 @@ export class ShardAgent {
         const name = bytes.subarray(offset + OPEN_PRODUCER_HEADER, end);
         const mayBeNew = view.getUint32(offset + 4, true) === 1;
         this.#producers.set(requests.openProducer(name, mayBeNew), view.getUint32(offset, true));
+        return;
+      }
+      case ToShard.WATCH:
+        this.#isWatched = true;
+        main.watched(view.getUint32(offset, true));
+        return;
+      case ToShard.POSITIONS: {
+        const count = view.getUint32(offset + 4, true);
+        const positions = Array.from({ length: count }, (_, i) =>
+          delivery.positionOf(view.getUint32(offset + POSITIONS_HEADER + i * 4, true)),
+        );
+        main.positions(view.getUint32(offset, true), positions);
         return;
       }
       default:

@@ -90,6 +90,7 @@ async function serveShard(task: ShardTask): Promise<void> {
       onFatal,
       onResolved(subject, allotment, bytes) {
         delivery.resolved(subject, allotment, bytes);
+        agent.resolved(subject, allotment.base);
         if (lookup.parked > 0) lookup.resolved(subject, allotment.base, allotment.count);
         if (subject.repeats.length > 0) answerRepeats(subject, allotment, main, publish, bytes !== null);
       },

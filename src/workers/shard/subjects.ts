@@ -1,7 +1,7 @@
 import { assert, defined } from '../../base/assert.ts';
 import { SubjectTable } from '../../base/subject-table.ts';
 import type { SubjectRef } from '../../storage/store.ts';
-import type { Cursor, TailGroup } from '../../subscribe/tail-group.ts';
+import type { TailGroup } from '../../subscribe/tail-group.ts';
 import type { OpenBatch } from './open-batch.ts';
 
 /** Ids [base, base + count) that were allotted to this shard and have no verdict yet. */
@@ -20,8 +20,8 @@ export class ActiveSubject {
   readonly ref: SubjectRef;
   /** Messages waiting for ids, or null. */
   waiting: OpenBatch | null = null;
-  group: TailGroup | null = null;
-  readonly cursors: Cursor[] = [];
+  /** Who is subscribed to it: at most one group for each encoding. */
+  readonly groups: TailGroup[] = [];
   /** True while the pump has this subject on its list. */
   pumping = false;
   /** Ids below it are trimmed; as far as this shard has heard, which is all there is once it has asked or delivered. */
@@ -53,9 +53,18 @@ export class ActiveSubject {
     return first === null ? this.#allottedTo : first.base - 1;
   }
 
+  /** Last id that was allotted; -1 while that is not known here. */
+  get head(): number {
+    return this.#allottedTo;
+  }
+
+  groupOf(encoding: number): TailGroup | null {
+    return this.groups.find((group) => group.encoding === encoding) ?? null;
+  }
+
   get idle(): boolean {
     const calls = this.parked + this.opening + this.repeats.length + this.trims.length;
-    const hasNothing = this.waiting === null && this.group === null && this.failures === null;
+    const hasNothing = this.waiting === null && this.groups.length === 0 && this.failures === null;
     return calls === 0 && hasNothing && this.#firstUnresolved === null && !this.pumping;
   }
 

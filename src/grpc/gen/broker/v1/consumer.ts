@@ -26,7 +26,7 @@ export const protobufFileName = "broker/v1/consumer.proto";
 /** Reading in volume: batches of any number of subjects on one bidirectional stream, within the credit that the client grants. */
 
 export interface ConsumeRequest {
-  /** In the first frame, and only there. */
+  /** In the first frame, and only there; credit may come with it. */
   open:
     | ConsumeOpen
     | undefined;
@@ -36,7 +36,10 @@ export interface ConsumeRequest {
 
 export interface ConsumeOpen {
   subjects: SubjectStart[];
-  /** From a heartbeat of an earlier stream with the same subjects: goes on where that one stood. Starts of subjects that it knows are ignored. */
+  /**
+   * From a heartbeat of an earlier stream with the same subjects: goes on where that one stood. Starts of subjects that it knows are ignored,
+   * and what has come to match one of its patterns since then is delivered from its first id.
+   */
   resumeToken: Buffer;
   /** Between two heartbeats, in ms, 100 to 600,000. 0 means 10,000. */
   heartbeatMs: number;
@@ -45,7 +48,7 @@ export interface ConsumeOpen {
 export interface SubjectStart {
   /**
    * A subject, or a pattern: "*" stands for one token, ">" at the end for one or more. Subjects that come to match later are delivered from
-   * their first id.
+   * their first id. Where several match a subject the first in the list counts, and a subject by name before any pattern.
    */
   subject: string;
   new?: boolean | undefined;
@@ -69,7 +72,7 @@ export interface Credit {
 
 export interface ConsumeResponse {
   deliveries: Delivery[];
-  /** Once, when every start is fixed: what is published from now on will be seen. Also when a pattern has found another subject. */
+  /** Starts that were fixed; also later, when a pattern has found another subject. */
   started: Started | undefined;
   heartbeat: Heartbeat | undefined;
 }
@@ -87,11 +90,14 @@ export interface Delivery {
 
 export interface Started {
   positions: Position[];
+  /** Every start is fixed by now: what is published from now on will be seen. */
+  complete: boolean;
 }
 
 export interface Heartbeat {
+  /** The first heartbeat has every subject, the others those that changed since the one before. Many come in several heartbeats, one behind the other. */
   positions: Position[];
-  /** Everything before this on the stream is behind it. */
+  /** Everything before this on the stream is behind it. Empty before Started was complete, and in all but the last of several heartbeats. */
   resumeToken: Buffer;
 }
 
@@ -536,13 +542,16 @@ export const Delivery: MessageFns<Delivery> = {
 };
 
 function createBaseStarted(): Started {
-  return { positions: [] };
+  return { positions: [], complete: false };
 }
 
 export const Started: MessageFns<Started> = {
   encode(message: Started, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     for (const v of message.positions) {
       Position.encode(v!, writer.uint32(10).fork()).join();
+    }
+    if (message.complete !== false) {
+      writer.uint32(16).bool(message.complete);
     }
     return writer;
   },
@@ -566,6 +575,14 @@ export const Started: MessageFns<Started> = {
             }
 
             message.positions.push(Position.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.complete = reader.bool();
             continue;
           }
         }
@@ -721,7 +738,7 @@ export type ConsumerService = typeof ConsumerService;
 export const ConsumerService = {
   /**
    * The first frame opens, all others grant credit. Each subject comes in id order, each id at most once. Without credit nothing is sent but
-   * heartbeats, and nothing waits in the broker.
+   * heartbeats, and nothing waits in the broker. A client that half-closes has enough: the stream ends with OK behind what was sent.
    */
   consume: {
     path: "/broker.v1.Consumer/Consume" as const,
@@ -737,7 +754,7 @@ export const ConsumerService = {
 export interface ConsumerServer extends UntypedServiceImplementation {
   /**
    * The first frame opens, all others grant credit. Each subject comes in id order, each id at most once. Without credit nothing is sent but
-   * heartbeats, and nothing waits in the broker.
+   * heartbeats, and nothing waits in the broker. A client that half-closes has enough: the stream ends with OK behind what was sent.
    */
   consume: handleBidiStreamingCall<ConsumeRequest, ConsumeResponse>;
 }
@@ -745,7 +762,7 @@ export interface ConsumerServer extends UntypedServiceImplementation {
 export interface ConsumerClient extends Client {
   /**
    * The first frame opens, all others grant credit. Each subject comes in id order, each id at most once. Without credit nothing is sent but
-   * heartbeats, and nothing waits in the broker.
+   * heartbeats, and nothing waits in the broker. A client that half-closes has enough: the stream ends with OK behind what was sent.
    */
   consume(): ClientDuplexStream<ConsumeRequest, ConsumeResponse>;
   consume(options: Partial<CallOptions>): ClientDuplexStream<ConsumeRequest, ConsumeResponse>;

@@ -1,0 +1,409 @@
+import type { ServerDuplexStream } from '@grpc/grpc-js';
+import type { Reason } from '../../base/errors.ts';
+import { subjectFault } from '../../base/subject.ts';
+import { type ConsumeOpening, ConsumeScan, type SubjectSpec, scanConsume } from '../../grpc/consumer-codec.ts';
+import { decodeResumeToken, type StreamPositions } from '../../grpc/resume-token.ts';
+import { makeStatus } from '../../grpc/status.ts';
+import { hasWildcard, Pattern } from '../../subscribe/pattern.ts';
+import { Encoding, POSITIONS_HEADER, POSITIONS_MAX, Start, ToShard } from '../link.ts';
+import type { SubjectRow } from '../messages.ts';
+import type { BatchRun } from './batch-run.ts';
+import { ConsumerReader } from './consumer-reader.ts';
+import { ConsumerStream, type ConsumerStreamPort, type Reader, type StreamPattern } from './consumer-stream.ts';
+import type { Seats } from './seats.ts';
+import type { ShardLink } from './shard-link.ts';
+import { GroupTable, type Seat, type StartPosition, type SubscriptionPort } from './subject-group.ts';
+import { SubjectWatch } from './subject-watch.ts';
+
+/** Subjects asked for at a time. */
+const PAGE_SUBJECTS = 1_000;
+const FIRST_ID: StartPosition = { kind: Start.ID, value: 1 };
+
+export interface ConsumerLimits {
+  /** limits.consumer_subjects */
+  readonly consumerSubjectsMax: number;
+  /** subscribe.buffer_bytes */
+  readonly bufferBytes: number;
+  /** subscribe.stall_timeout in ms. */
+  readonly stallTimeoutMs: number;
+}
+
+/** What the streams need of the dispatcher. */
+export interface ConsumerRoutes extends SubscriptionPort {
+  hashOf(bytes: Buffer, start: number, end: number): number;
+  shardOf(hash: number): number;
+  /** All links that are there. */
+  links(): readonly ShardLink[];
+  touched(link: ShardLink): void;
+  /** Why nothing new is taken, or null. */
+  readonly refusing: Reason | null;
+}
+
+/** All subjects that exist, in pages. */
+export interface SubjectDirectory {
+  listSubjects(
+    prefix: Uint8Array,
+    cursor: number,
+    limit: number,
+  ): Promise<{ readonly rows: readonly SubjectRow[]; readonly next: number }>;
+}
+
+/** A heartbeat that waits for what the shards know. */
+interface Asking {
+  readonly stream: ConsumerStream;
+  readonly readers: readonly Reader[];
+  readonly shard: number;
+}
+
+/** All consume streams of this node. */
+export class Consumers implements ConsumerStreamPort {
+  readonly bufferBytes: number;
+  readonly stallTimeoutMs: number;
+  readonly #limits: ConsumerLimits;
+  readonly #routes: ConsumerRoutes;
+  readonly #seats: Seats;
+  readonly #groups: GroupTable<Reader>;
+  readonly #byId = new Map<number, Reader>();
+  readonly #streams = new Set<ConsumerStream>();
+  readonly #patternStreams = new Set<ConsumerStream>();
+  readonly #watch: SubjectWatch;
+  readonly #scan = new ConsumeScan();
+  readonly #asking = new Map<number, Asking>();
+  /** POSITIONS records of a stream whose answer is missing. */
+  readonly #unanswered = new Map<ConsumerStream, number>();
+  #nextToken = 1;
+  #directory: SubjectDirectory | null = null;
+  stalled = 0;
+  messages = 0;
+
+  constructor(routes: ConsumerRoutes, seats: Seats, limits: ConsumerLimits) {
+    this.#routes = routes;
+    this.#seats = seats;
+    this.#limits = limits;
+    this.bufferBytes = limits.bufferBytes;
+    this.stallTimeoutMs = limits.stallTimeoutMs;
+    this.#groups = new GroupTable(Encoding.BATCHES, seats);
+    this.#watch = new SubjectWatch(
+      (link) => routes.touched(link),
+      () => this.#searchAgain(),
+    );
+  }
+
+  /** Streams that are open. */
+  get count(): number {
+    return this.#streams.size;
+  }
+
+  /** Before the first stream is accepted. */
+  useDirectory(directory: SubjectDirectory): void {
+    this.#directory = directory;
+  }
+
+  accept(call: ServerDuplexStream<Buffer, Buffer>): Reason | null {
+    const refusal = this.#routes.refusing ?? (this.#seats.full ? 'SUBSCRIPTIONS_FULL' : null);
+    if (refusal === null) this.#streams.add(new ConsumerStream(call, this));
+    else call.emit('error', makeStatus(refusal, ''));
+    return refusal;
+  }
+
+  /** Ends what has not taken a byte for stall_timeout; called about once a second. */
+  sweep(now: number): void {
+    for (const stream of this.#streams) {
+      const { unsentBytes, sentBytes } = stream.out;
+      if (unsentBytes === 0 || sentBytes !== stream.sentSeen) {
+        stream.sentSeen = sentBytes;
+        stream.movedAt = now;
+      }
+      if (now - stream.movedAt < this.stallTimeoutMs) continue;
+      this.stalled += 1;
+      stream.end('SUBSCRIBER_STALLED');
+      stream.out.reset();
+    }
+  }
+
+  endAll(reason: Reason): void {
+    for (const stream of [...this.#streams]) stream.end(reason);
+  }
+
+  // --- answers of the shards ---
+
+  /** False if the subscription is none of these. */
+  started(id: number, next: number, head: number, settled: number): boolean {
+    const reader = this.#byId.get(id);
+    reader?.stream.started(reader, next, head, settled);
+    return reader !== undefined;
+  }
+
+  refused(id: number, reason: Reason): boolean {
+    const reader = this.#byId.get(id);
+    if (reader === undefined) return false;
+    const where = reader.window === null ? '' : `, next id ${reader.window.next}`;
+    reader.stream.end(reason, `subject ${reader.name}${where}`);
+    return true;
+  }
+
+  groupRun(run: BatchRun): void {
+    const group = this.#groups.ofId(run.target);
+    if (group === undefined) return;
+    for (const reader of group.members) reader.stream.offer(reader, run);
+  }
+
+  readerRun(run: BatchRun): void {
+    const reader = this.#byId.get(run.target);
+    reader?.stream.offerOwn(reader, run);
+  }
+
+  watched(token: number): void {
+    this.#watch.watched(token);
+  }
+
+  /** A subject was given its first id. */
+  born(subject: Buffer, hash: number): void {
+    for (const stream of [...this.#patternStreams]) this.#found(stream, [{ subject, hash }], true);
+  }
+
+  /** `at` of the view: pairs of head and settled, in the order that was asked for. */
+  positions(token: number, view: DataView, at: number): void {
+    const asking = this.#asking.get(token);
+    if (asking === undefined) return;
+    this.#asking.delete(token);
+    asking.readers.forEach((reader, i) => {
+      const head = view.getFloat64(at + i * 16, true);
+      if (head < 0) return;
+      reader.head = head;
+      reader.settled = view.getFloat64(at + i * 16 + 8, true);
+    });
+    this.#answered(asking.stream);
+  }
+
+  attached(link: ShardLink): void {
+    this.resume(({ group }) => group.shard === link.shard);
+    this.#watch.attached(link);
+  }
+
+  shardDied(shard: number): void {
+    this.#watch.shardDied(shard);
+    for (const [token, asking] of this.#asking) {
+      if (asking.shard !== shard) continue;
+      this.#asking.delete(token);
+      this.#answered(asking.stream);
+    }
+  }
+
+  /** A shard was replaced, or subjects have another one now: their readers go on from where each one stands. */
+  resume(isAffected: (seat: Seat) => boolean): void {
+    for (const reader of this.#byId.values()) {
+      if (isAffected(reader)) reader.stream.resubscribe(reader);
+    }
+  }
+
+  // --- ConsumerStreamPort ---
+
+  subscribeAt(seat: Seat, start: StartPosition, creditBytes: number): void {
+    this.#routes.subscribeAt(seat, start, creditBytes);
+  }
+
+  credit(seat: Seat, kind: number, next: number, bytes: number): void {
+    this.#routes.credit(seat, kind, next, bytes);
+  }
+
+  unsubscribe(seat: Seat): void {
+    this.#routes.unsubscribe(seat);
+  }
+
+  delivered(messages: number): void {
+    this.messages += messages;
+  }
+
+  onFrame(stream: ConsumerStream, frame: Buffer): void {
+    const scan = this.#scan;
+    const fault = scanConsume(frame, this.#limits.consumerSubjectsMax, scan);
+    const { opening, bytes, messages } = scan;
+    if (fault !== null) {
+      stream.end(fault);
+      return;
+    }
+    if ((opening !== null) !== (stream.state === 'new')) {
+      stream.end('STREAM_NOT_OPENED', stream.state === 'new' ? '' : 'it is open already');
+      return;
+    }
+    if (opening !== null) this.#open(stream, opening);
+    if (!stream.ended && (bytes > 0 || messages > 0)) stream.grant(bytes, messages);
+  }
+
+  askPositions(stream: ConsumerStream): void {
+    // What an answer is missing for is told as it was known.
+    if (this.#unanswered.has(stream)) this.#heartbeat(stream);
+    const byShard = Map.groupBy(stream.readers.values(), ({ group }) => group.shard);
+    let asked = 0;
+    for (const link of this.#routes.links()) {
+      const readers = byShard.get(link.shard) ?? [];
+      for (let i = 0; i < readers.length; i += POSITIONS_MAX) {
+        this.#ask(stream, link, readers.slice(i, i + POSITIONS_MAX));
+        asked += 1;
+      }
+    }
+    this.#unanswered.set(stream, asked);
+    if (asked === 0) this.#heartbeat(stream);
+  }
+
+  closed(stream: ConsumerStream): void {
+    for (const reader of stream.readers.values()) {
+      this.#groups.leave(reader.group, reader);
+      this.#byId.delete(reader.id);
+      this.#seats.release();
+      this.unsubscribe(reader);
+    }
+    stream.readers.clear();
+    this.#streams.delete(stream);
+    this.#patternStreams.delete(stream);
+    this.#unanswered.delete(stream);
+  }
+
+  // --- opening ---
+
+  #open(stream: ConsumerStream, { specs, resumeToken, heartbeatMs }: ConsumeOpening): void {
+    const subjectsMax = this.#limits.consumerSubjectsMax;
+    const isResumed = resumeToken.length > 0;
+    const token = isResumed ? decodeResumeToken(resumeToken, subjectsMax) : null;
+    if (isResumed && token === null) {
+      stream.end('RESUME_TOKEN_INVALID');
+      return;
+    }
+    const wanted = new Map<string, StartPosition>();
+    const patterns: StreamPattern[] = [];
+    for (const spec of specs) {
+      const fault = this.#addSpec(spec, token, wanted, patterns);
+      if (fault !== null) {
+        stream.end(fault, spec.name.toString());
+        return;
+      }
+    }
+    for (const [name, next] of token?.next ?? []) {
+      const isWanted = wanted.has(name) || patterns.some(({ pattern }) => pattern.matches(Buffer.from(name)));
+      if (isWanted) wanted.set(name, { kind: Start.ID, value: next });
+    }
+    stream.patterns = patterns;
+    this.#join(
+      stream,
+      [...wanted].map(([name, start]) => ({ subject: Buffer.from(name), start })),
+    );
+    if (stream.ended) return;
+    if (patterns.length > 0) this.#searchFirst(stream);
+    stream.open(heartbeatMs);
+  }
+
+  /** Null, or why the subject or pattern cannot be had. */
+  #addSpec(
+    { name, start: kind, value }: SubjectSpec,
+    token: StreamPositions | null,
+    wanted: Map<string, StartPosition>,
+    patterns: StreamPattern[],
+  ): Reason | null {
+    const start = { kind, value };
+    const text = name.toString();
+    if (!hasWildcard(name)) {
+      const fault = subjectFault(name, 0, name.length);
+      if (fault === null && !wanted.has(text)) wanted.set(text, start);
+      return fault;
+    }
+    const pattern = Pattern.parse(name);
+    if (typeof pattern === 'string') return pattern;
+    // What it matches and the token does not know has come since.
+    patterns.push({ pattern, start: token?.patterns.has(text) === true ? FIRST_ID : start });
+    return null;
+  }
+
+  /** New subjects of a stream; ends it when they are too many. */
+  #join(stream: ConsumerStream, found: readonly { subject: Buffer; hash?: number; start: StartPosition }[]): void {
+    if (stream.readers.size + found.length > this.#limits.consumerSubjectsMax) {
+      stream.end('CONSUMER_SUBJECTS_FULL');
+      return;
+    }
+    const readers: Reader[] = [];
+    for (const { subject, hash = this.#routes.hashOf(subject, 0, subject.length), start } of found) {
+      if (this.#seats.full) break;
+      const group = this.#groups.get(subject, hash, this.#routes.shardOf(hash));
+      const reader = new ConsumerReader(this.#seats.take(), group, stream, subject.toString(), start);
+      group.members.add(reader);
+      this.#byId.set(reader.id, reader);
+      readers.push(reader);
+    }
+    stream.join(readers);
+    if (readers.length < found.length) stream.end('SUBSCRIPTIONS_FULL');
+  }
+
+  // --- patterns ---
+
+  #searchFirst(stream: ConsumerStream): void {
+    this.#patternStreams.add(stream);
+    const watched = this.#watch.on(this.#routes.links());
+    this.#search(stream, watched, false);
+  }
+
+  #searchAgain(): void {
+    for (const stream of this.#patternStreams) this.#search(stream, Promise.resolve(), true);
+  }
+
+  /** `isLater`: what is found now was not there when the stream began. */
+  #search(stream: ConsumerStream, ready: Promise<void>, isLater: boolean): void {
+    stream.searches += 1;
+    stream.searching = Promise.all([stream.searching, ready]).then(async () => {
+      for (const { pattern } of stream.patterns) await this.#searchPages(stream, pattern, isLater);
+      stream.searches -= 1;
+      stream.announce();
+    });
+  }
+
+  async #searchPages(stream: ConsumerStream, pattern: Pattern, isLater: boolean): Promise<void> {
+    let cursor = 0;
+    while (cursor >= 0 && !stream.ended && this.#directory !== null) {
+      const { rows, next } = await this.#directory.listSubjects(pattern.prefix, cursor, PAGE_SUBJECTS);
+      this.#found(
+        stream,
+        rows.map(({ subject }) => ({ subject: Buffer.from(subject) })),
+        isLater,
+      );
+      cursor = next;
+    }
+  }
+
+  #found(stream: ConsumerStream, subjects: readonly { subject: Buffer; hash?: number }[], isLater: boolean): void {
+    if (stream.ended) return;
+    const fresh = subjects.flatMap((found) => {
+      const first = stream.patterns.find(({ pattern }) => pattern.matches(found.subject));
+      if (first === undefined || stream.readers.has(found.subject.toString())) return [];
+      return [{ ...found, start: isLater ? FIRST_ID : first.start }];
+    });
+    if (fresh.length > 0) this.#join(stream, fresh);
+  }
+
+  // --- heartbeats ---
+
+  #ask(stream: ConsumerStream, link: ShardLink, readers: readonly Reader[]): void {
+    const token = this.#nextToken++;
+    this.#asking.set(token, { stream, readers, shard: link.shard });
+    const { controlOutbox } = link;
+    const at = controlOutbox.begin(ToShard.POSITIONS, POSITIONS_HEADER + readers.length * 4);
+    const { view } = controlOutbox;
+    view.setUint32(at, token, true);
+    view.setUint32(at + 4, readers.length, true);
+    readers.forEach(({ id }, i) => void view.setUint32(at + POSITIONS_HEADER + i * 4, id, true));
+    controlOutbox.end();
+    this.#routes.touched(link);
+  }
+
+  #answered(stream: ConsumerStream): void {
+    const left = (this.#unanswered.get(stream) ?? 0) - 1;
+    if (left > 0) this.#unanswered.set(stream, left);
+    else if (this.#unanswered.has(stream)) this.#heartbeat(stream);
+  }
+
+  #heartbeat(stream: ConsumerStream): void {
+    this.#unanswered.delete(stream);
+    for (const [token, asking] of this.#asking) {
+      if (asking.stream === stream) this.#asking.delete(token);
+    }
+    stream.heartbeat();
+  }
+}

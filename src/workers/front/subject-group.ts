@@ -1,0 +1,86 @@
+import { assert } from '../../base/assert.ts';
+import type { Seats } from './seats.ts';
+
+/** Where a subscription begins: a Start kind of workers/link.ts with its value (an id, or ms since 1970). */
+export interface StartPosition {
+  readonly kind: number;
+  readonly value: number;
+}
+
+/** What the links to the shards need to know of a subscription. */
+export interface Seat {
+  readonly id: number;
+  readonly group: {
+    readonly id: number;
+    readonly shard: number;
+    readonly hash: number;
+    readonly subject: Buffer;
+    /** Encoding of workers/link.ts. */
+    readonly encoding: number;
+  };
+}
+
+/** What subscriptions need of the links to the shards. None of it may be lost. */
+export interface SubscriptionPort {
+  subscribeAt(seat: Seat, start: StartPosition, creditBytes: number): void;
+  credit(seat: Seat, kind: number, next: number, bytes: number): void;
+  unsubscribe(seat: Seat): void;
+}
+
+/** The subscriptions of one subject and one encoding on this node; runs of its shard are shared by all. */
+export class SubjectGroup<Member> {
+  readonly id: number;
+  readonly shard: number;
+  readonly hash: number;
+  readonly subject: Buffer;
+  readonly encoding: number;
+  readonly members = new Set<Member>();
+
+  constructor(id: number, shard: number, hash: number, subject: Buffer, encoding: number) {
+    this.id = id;
+    this.shard = shard;
+    this.hash = hash;
+    this.subject = subject;
+    this.encoding = encoding;
+  }
+}
+
+/** The groups of one encoding. */
+export class GroupTable<Member> {
+  readonly #encoding: number;
+  readonly #seats: Seats;
+  readonly #bySubject = new Map<string, SubjectGroup<Member>>();
+  readonly #byId = new Map<number, SubjectGroup<Member>>();
+
+  constructor(encoding: number, seats: Seats) {
+    this.#encoding = encoding;
+    this.#seats = seats;
+  }
+
+  /** The group of a subject, made if there is none; somebody has to join it. */
+  get(subject: Buffer, hash: number, shard: number): SubjectGroup<Member> {
+    const key = subject.toString('latin1');
+    let group = this.#bySubject.get(key);
+    if (group === undefined) {
+      group = new SubjectGroup(this.#seats.groupNumber(), shard, hash, Buffer.from(subject), this.#encoding);
+      this.#bySubject.set(key, group);
+      this.#byId.set(group.id, group);
+    }
+    return group;
+  }
+
+  ofSubject(subject: Buffer): SubjectGroup<Member> | undefined {
+    return this.#bySubject.get(subject.toString('latin1'));
+  }
+
+  ofId(id: number): SubjectGroup<Member> | undefined {
+    return this.#byId.get(id);
+  }
+
+  leave(group: SubjectGroup<Member>, member: Member): void {
+    assert(group.members.delete(member), 'a subscription is not in its group');
+    if (group.members.size > 0) return;
+    this.#bySubject.delete(group.subject.toString('latin1'));
+    this.#byId.delete(group.id);
+  }
+}
