@@ -4,11 +4,13 @@ import { Prng } from '../../src/base/prng.ts';
 import type { History, ReadResult, StreamStart } from '../support/checker.ts';
 import { BrokerClient, CallError } from '../support/client.ts';
 import type { Header, Message } from '../support/wire.ts';
+import { StreamLoad } from './stream-load.ts';
 
 export const HOT_SUBJECT = 'kill.hot';
 const SUBJECTS = [HOT_SUBJECT, 'kill.a', 'kill.b', 'kill.c', 'kill.größe'];
 const PLAIN_PRODUCERS = 4;
 const SEQUENCED_PRODUCERS = 4;
+const STREAM_PRODUCERS = 2;
 const FETCHERS = 2;
 /** A client that lost its server waits so long before it tries again. */
 const RETRY_MS = 5;
@@ -39,6 +41,7 @@ export class KillLoad {
   readonly #prng: Prng;
   readonly #label: string;
   readonly #sequenced: SequencedProducer[];
+  readonly #batches: StreamLoad;
   /** Per subject: the last id that the resuming subscriber has. */
   readonly #resumeAt = new Map<string, number>();
   readonly #acked: { readonly subject: string; readonly id: number }[] = [];
@@ -64,6 +67,7 @@ export class KillLoad {
       sequence: 1,
       pending: null,
     }));
+    this.#batches = new StreamLoad(history, seed + 1, label, SUBJECTS, STREAM_PRODUCERS);
   }
 
   /** Producers, subscribers and readers begin. `freshSubject` is one that does not exist yet. */
@@ -81,6 +85,7 @@ export class KillLoad {
       );
     }
     for (const producer of this.#sequenced) this.#loops.push(this.#sequencedProducer(second, producer, freshSubject));
+    this.#batches.start(address);
     for (let index = 0; index < FETCHERS; index++) this.#loops.push(this.#fetcher(reader));
     this.#loops.push(this.#allotter(first));
     this.#subscribe(reader, HOT_SUBJECT, { at: 'earliest' });
@@ -93,14 +98,15 @@ export class KillLoad {
   async stop(): Promise<void> {
     this.#over = true;
     const clients = this.#clients;
-    await Promise.all(this.#loops);
+    await Promise.all([...this.#loops, this.#batches.stop()]);
     for (const client of clients) client.close();
     this.#clients = [];
     this.#loops = [];
   }
 
-  /** Retries what sequenced producers have no answer for, until each has one. */
+  /** Retries what producers have no answer for, until each has one. */
   async settle(client: BrokerClient): Promise<void> {
+    await this.#batches.settle(client.address);
     for (const producer of this.#sequenced) {
       while (producer.pending !== null) await this.#trySequenced(client, producer, producer.pending);
     }

@@ -82,7 +82,10 @@ export class BrokerClient {
   readonly #timeoutMs: number;
   readonly #subscriptions = new Set<Subscription>();
 
+  readonly address: string;
+
   constructor(address: string, options: ClientOptions = {}) {
+    this.address = address;
     this.#timeoutMs = options.timeoutMs ?? 10_000;
     this.#client = new grpc.Client(address, grpc.credentials.createInsecure(), {
       'grpc.use_local_subchannel_pool': 1,
