@@ -3,6 +3,7 @@ import type { Readable, Writable } from 'node:stream';
 import { Command, CommanderError } from 'commander';
 import { processEnvironment } from '../config/environment.ts';
 import { ConfigError } from '../config/load.ts';
+import { connectWithClient } from './client-connection.ts';
 import { configCommand } from './commands/config.ts';
 import { fetchCommand } from './commands/fetch.ts';
 import { publishCommand } from './commands/publish.ts';
@@ -12,7 +13,6 @@ import { subjectsCommand } from './commands/subjects.ts';
 import { subscribeCommand } from './commands/subscribe.ts';
 import type { Context } from './context.ts';
 import { CliError, EXIT, type ExitCode } from './failure.ts';
-import { connectOverGrpc } from './grpc-connection.ts';
 import { Output, OutputClosed } from './output.ts';
 
 export interface RunOptions {
@@ -39,7 +39,7 @@ export async function run(argv: readonly string[], options: RunOptions): Promise
     notes: new Output(options.stderr ?? process.stderr),
     interrupt: interrupt.signal,
     serve: options.serve,
-    connect: options.connect ?? connectOverGrpc,
+    connect: options.connect ?? connectWithClient,
     now: options.now ?? Date.now,
   };
   const outcome: { code: number } = { code: EXIT.ok };
