@@ -133,7 +133,6 @@ export class PublishLane implements SessionPort<OutBatch> {
   /** Resolves when everything that was appended before has come to an end. */
   async flush(): Promise<void> {
     for (const batch of [...this.#gathering.values()]) this.#seal(batch);
-    this.#pump();
     await Promise.all([...this.#unsettled].map((batch) => new Promise<void>((resolve) => batch.onSettled(resolve))));
   }
 
