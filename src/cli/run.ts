@@ -4,6 +4,7 @@ import { Command, CommanderError } from 'commander';
 import { processEnvironment } from '../config/environment.ts';
 import { ConfigError } from '../config/load.ts';
 import { connectWithClient } from './client-connection.ts';
+import { benchCommand } from './commands/bench.ts';
 import { configCommand } from './commands/config.ts';
 import { fetchCommand } from './commands/fetch.ts';
 import { publishCommand } from './commands/publish.ts';
@@ -79,6 +80,7 @@ function build(context: Context, outcome: { code: number }, print: (text: string
   program.addCommand(fetchCommand(context));
   program.addCommand(statusCommand(context));
   program.addCommand(subjectsCommand(context));
+  program.addCommand(benchCommand(context));
   program.addCommand(configCommand(context));
   const prepare = (command: Command): void => {
     command

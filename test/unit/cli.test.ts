@@ -320,6 +320,8 @@ const WRONG: readonly (readonly [readonly string[], RegExp])[] = [
   [['subscribe', 's', '--from', 'yesterday'], /--from yesterday: must be new, earliest/],
   [['subscribe', 's', '--from', '0'], /--from 0: must be a whole number/],
   [['subscribe', 's', '--count', '-1'], /--count -1: must be a whole number/],
+  [['bench', 'publish', '--batch', '10001'], /--batch 10001: must be at most 10000/],
+  [['bench', 'fetch', '--msgs', '0'], /--msgs 0: must be a whole number/],
   [['subjects', 'trim', 's'], /required option '--before <id>' not specified/],
 ];
 
@@ -350,6 +352,9 @@ const COMMANDS = [
   'subjects list',
   'subjects info',
   'subjects trim',
+  'bench publish',
+  'bench subscribe',
+  'bench fetch',
   'config print',
   'config check',
 ];
