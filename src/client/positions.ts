@@ -28,6 +28,11 @@ export class Positions {
     return this.#taken;
   }
 
+  /** Subject and next id, of all that are known. */
+  entries(): Iterable<[string, number]> {
+    return this.#next;
+  }
+
   nextId(subject: string): number | undefined {
     return this.#next.get(subject);
   }

@@ -27,7 +27,7 @@ export interface SubscribeOptions {
 
 export interface SubjectPosition {
   readonly subject: string;
-  /** The id that comes next. */
+  /** The lowest id that may come next. */
   readonly nextId: number;
   /** Last id given, as the broker said lately. */
   readonly head: number;
@@ -107,14 +107,18 @@ export class Subscription implements AsyncIterable<Message> {
     return this.#streams;
   }
 
-  /** Where each subject stands that the broker has spoken of. */
+  /** Where each subject stands of which something has come, or the broker has spoken. */
   get positions(): SubjectPosition[] {
-    return [...this.#heads.values()].map(({ subject, head, settled }) => ({
-      subject,
-      nextId: this.#positions.nextId(subject) ?? 1,
-      head,
-      settled,
-    }));
+    return [...this.#positions.entries()].map(([subject, nextId]) => {
+      const said = this.#heads.get(subject);
+      const seen = nextId - 1;
+      return {
+        subject,
+        nextId,
+        head: Math.max(seen, said?.head ?? 0),
+        settled: Math.max(seen, said?.settled ?? 0),
+      };
+    });
   }
 
   /** Message by message. Leaving the loop closes the subscription. */
