@@ -35,8 +35,8 @@ class ClientConnection implements Connection {
     return this.#run((signal) => this.#client.fetch(subject, id, { signal }));
   }
 
-  async *subscribe(subjects: readonly string[], start: Start): AsyncGenerator<Message> {
-    const subscription = this.#client.subscribe(subjects, { start, signal: this.#options.interrupt });
+  async *subscribe(subjects: readonly string[], start: Start, broadcasts: boolean): AsyncGenerator<Message> {
+    const subscription = this.#client.subscribe(subjects, { start, broadcasts, signal: this.#options.interrupt });
     try {
       for await (const message of subscription) yield message;
     } catch (error) {

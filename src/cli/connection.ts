@@ -12,7 +12,7 @@ export interface Connection {
   publish(input: PublishInput): Promise<number>;
   fetch(subject: string, id: number): Promise<Message>;
   /** Ends without an error at an interrupt. */
-  subscribe(subjects: readonly string[], start: Start): AsyncIterable<Message>;
+  subscribe(subjects: readonly string[], start: Start, broadcasts: boolean): AsyncIterable<Message>;
   status(): Promise<NodeStatus>;
   /** Page by page, in the broker's order. */
   listSubjects(prefix: string): AsyncIterable<SubjectInfo>;

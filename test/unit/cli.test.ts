@@ -322,6 +322,7 @@ const WRONG: readonly (readonly [readonly string[], RegExp])[] = [
   [['subscribe', 's', '--count', '-1'], /--count -1: must be a whole number/],
   [['bench', 'publish', '--batch', '10001'], /--batch 10001: must be at most 10000/],
   [['bench', 'fetch', '--msgs', '0'], /--msgs 0: must be a whole number/],
+  [['subscribe', 'a.*', '--broadcasts'], /--broadcasts: only with a single subject/],
   [['subjects', 'trim', 's'], /required option '--before <id>' not specified/],
 ];
 
