@@ -242,7 +242,7 @@ export class ProducerSession<B extends SessionBatch> {
     }
     for (const batch of behind) this.#again.push(batch);
     this.#unsentAgain = kept.length + behind.length;
-    for (const batch of lost) this.#port.failed(batch, error);
+    for (const batch of lost) this.#port.failed(batch, withOutcome(error, batch));
   }
 
   /** Gives up what is older than the delivery timeout. */
