@@ -1,28 +1,10 @@
-/** What the commands ask of a broker. grpc-connection.ts answers over the network. Every method fails with a CliError. */
-import type { Message } from './message.ts';
-import type { Header, Start } from './parse.ts';
+/** What the commands ask of a broker. client-connection.ts answers with the client. Every method fails with a CliError. */
+import type { Message, NodeStatus, PublishOptions, Start, SubjectInfo } from '../client/index.ts';
 
 export interface PublishInput {
   readonly subject: string;
   readonly body: Uint8Array;
-  readonly headers: readonly Header[];
-  /** 0: never. */
-  readonly expirationSeconds: number;
-  readonly producer: { readonly id: string; readonly sequence: number } | null;
-}
-
-export interface SubjectInfo {
-  readonly subject: string;
-  /** Lowest id that may still be there. */
-  readonly first: number;
-  /** Up to here every id is a message or a void. */
-  readonly settled: number;
-  /** Last id given. */
-  readonly head: number;
-}
-
-export interface NodeStatus {
-  readonly [name: string]: string | number | boolean | null;
+  readonly options: Pick<PublishOptions, 'headers' | 'expirationSeconds' | 'producer'>;
 }
 
 export interface Connection {
@@ -30,12 +12,12 @@ export interface Connection {
   publish(input: PublishInput): Promise<number>;
   fetch(subject: string, id: number): Promise<Message>;
   /** Ends without an error at an interrupt. */
-  subscribe(subject: string, start: Start): AsyncIterable<Message>;
+  subscribe(subjects: readonly string[], start: Start, broadcasts: boolean): AsyncIterable<Message>;
   status(): Promise<NodeStatus>;
   /** Page by page, in the broker's order. */
   listSubjects(prefix: string): AsyncIterable<SubjectInfo>;
   subjectInfo(subject: string): Promise<SubjectInfo>;
   /** Gives up all ids below `first`. */
   trim(subject: string, first: number): Promise<SubjectInfo>;
-  close(): void;
+  close(): Promise<void>;
 }

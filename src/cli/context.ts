@@ -21,8 +21,8 @@ export interface Context {
 }
 
 export interface ConnectOptions {
-  /** HOST:PORT */
-  readonly address: string;
+  /** HOST:PORT each: nodes of one cluster. */
+  readonly addresses: readonly string[];
   /** Deadline of each call, in ms. Streams have none. */
   readonly timeoutMs: number;
   /** Cancels the calls that are open. */

@@ -1,7 +1,6 @@
 /** How a command ends: exit codes, and errors as one line that says what happened and one that says what to do. */
-import { BinaryReader } from '@bufbuild/protobuf/wire';
-import { type Metadata, type ServiceError, status } from '@grpc/grpc-js';
 import { REASONS, type ReasonRow } from '../base/errors.ts';
+import { type ClientError, ConnectionError, TimeoutError } from '../client/index.ts';
 
 export const EXIT = {
   ok: 0,
@@ -35,18 +34,24 @@ export function usageError(message: string, next = ''): CliError {
 }
 
 /** What a failed call means to the person who typed the command. */
-export function explain(error: ServiceError, address: string): CliError {
-  const reason = reasonOf(error.metadata);
-  const name = status[error.code] ?? String(error.code);
-  if (reason === null && error.code === status.UNAVAILABLE) {
+export function explain(error: ClientError, address: string): CliError {
+  if (error instanceof ConnectionError && error.outcome === 'none') {
     return new CliError(
       EXIT.unreachable,
-      `cannot connect to ${address}: ${error.details.replace(/\.? *Resolution note: *$/, '')}`,
+      `cannot connect to ${address}`,
       'start a broker with `broker serve`, or name another with --address HOST:PORT',
       { cause: error },
     );
   }
-  if (reason === null && error.code === status.DEADLINE_EXCEEDED) {
+  if (error instanceof ConnectionError) {
+    return new CliError(
+      EXIT.unreachable,
+      `the connection to ${address} was lost: ${error.message}`,
+      'the call may or may not have taken effect; repeat it once the broker answers again',
+      { cause: error },
+    );
+  }
+  if (error instanceof TimeoutError && error.reason === null) {
     return new CliError(
       EXIT.failed,
       `${address} did not answer in time (DEADLINE_EXCEEDED)`,
@@ -54,48 +59,14 @@ export function explain(error: ServiceError, address: string): CliError {
       { cause: error },
     );
   }
+  const { reason } = error;
   const row =
     reason !== null && Object.hasOwn(REASONS, reason) ? (REASONS as Record<string, ReasonRow>)[reason] : undefined;
-  return new CliError(EXIT.failed, `${error.details} (${reason ?? name})`, nextStep(error, row), { cause: error });
+  return new CliError(EXIT.failed, error.message, nextStep(error, row), { cause: error });
 }
 
 /** The server's text ends with the same advice where it has room for it; said once is enough. */
-function nextStep(error: ServiceError, row: ReasonRow | undefined): string {
-  if (row === undefined || error.details.includes(row.next)) return '';
+function nextStep(error: ClientError, row: ReasonRow | undefined): string {
+  if (row === undefined || error.message.includes(row.next)) return '';
   return row.next;
-}
-
-const STATUS_DETAILS_FIELD = 3;
-const ANY_URL_FIELD = 1;
-const ANY_VALUE_FIELD = 2;
-const ERROR_INFO_REASON_FIELD = 1;
-
-/** `ErrorInfo.reason` in the details of a status (google.rpc.Status in the trailer grpc-status-details-bin), or null. */
-export function reasonOf(metadata: Metadata | undefined): string | null {
-  const [details] = metadata?.get('grpc-status-details-bin') ?? [];
-  if (!(details instanceof Uint8Array)) return null;
-  try {
-    for (const any of fieldsOf(details, STATUS_DETAILS_FIELD)) {
-      const url = new TextDecoder().decode(fieldsOf(any, ANY_URL_FIELD)[0]);
-      const value = fieldsOf(any, ANY_VALUE_FIELD)[0];
-      const reason =
-        url.endsWith('/google.rpc.ErrorInfo') && value !== undefined && fieldsOf(value, ERROR_INFO_REASON_FIELD)[0];
-      if (reason) return new TextDecoder().decode(reason);
-    }
-  } catch (error) {
-    // Whatever answers at the address may not be a broker: details that cannot be read are details that are not there.
-    if (error instanceof RangeError || error instanceof Error) return null;
-  }
-  return null;
-}
-
-function fieldsOf(message: Uint8Array, field: number): Uint8Array[] {
-  const reader = new BinaryReader(message);
-  const found: Uint8Array[] = [];
-  while (reader.pos < reader.len) {
-    const [number, wireType] = reader.tag();
-    if (number === field && wireType === 2) found.push(reader.bytes());
-    else reader.skip(wireType);
-  }
-  return found;
 }

@@ -1,12 +1,5 @@
-/** A message as the commands print it. */
-export interface Message {
-  readonly id: number;
-  readonly subject: string;
-  /** Milliseconds since 1970. */
-  readonly publishedAt: number;
-  readonly headers: readonly { readonly key: string; readonly value: Uint8Array }[];
-  readonly body: Uint8Array;
-}
+/** Messages as the commands print them. */
+import type { Message } from '../client/index.ts';
 
 /**
  * One JSON object: `body` is text if the bytes are UTF-8, else there is `bodyBase64` instead; the same for each header. Headers stay a list,

@@ -1,11 +1,10 @@
 /** Options that several commands share. */
 import { type Command, Option } from 'commander';
+import { ADDRESS_DEFAULT } from '../client/index.ts';
 import type { Connection } from './connection.ts';
 import type { Context } from './context.ts';
 import type { Format } from './output.ts';
 import { parseAddress, parseFormat, parseTimeout } from './parse.ts';
-
-export const ADDRESS_DEFAULT = '127.0.0.1:8081';
 
 export interface ClientOptions {
   readonly address?: string;
@@ -24,7 +23,10 @@ export function withFormat(command: Command): Command {
 /** For commands that talk to a broker. */
 export function withClient(command: Command): Command {
   return withFormat(command)
-    .option('--address <host:port>', `the broker's gRPC address (default: BROKER_ADDRESS, else ${ADDRESS_DEFAULT})`)
+    .option(
+      '--address <host:port>',
+      `the broker's gRPC address, or several of one cluster with commas (default: BROKER_ADDRESS, else ${ADDRESS_DEFAULT})`,
+    )
     .addOption(
       new Option('--timeout <duration>', 'longest wait for an answer').argParser(parseTimeout).default(10_000, '10s'),
     );
@@ -36,14 +38,20 @@ export async function withConnection(
   options: ClientOptions,
   work: (connection: Connection) => Promise<void>,
 ): Promise<void> {
-  const address = options.address ?? (context.environment.BROKER_ADDRESS || ADDRESS_DEFAULT);
-  parseAddress(address);
-  const connection = context.connect({ address, timeoutMs: options.timeout, interrupt: context.interrupt });
+  const addresses = addressesOf(context, options);
+  const connection = context.connect({ addresses, timeoutMs: options.timeout, interrupt: context.interrupt });
   try {
     await work(connection);
   } finally {
-    connection.close();
+    await connection.close();
   }
+}
+
+export function addressesOf(context: Context, options: Pick<ClientOptions, 'address'>): readonly string[] {
+  const text = options.address ?? (context.environment.BROKER_ADDRESS || ADDRESS_DEFAULT);
+  const addresses = text.split(',').map((address) => address.trim());
+  for (const address of addresses) parseAddress(address);
+  return addresses;
 }
 
 /** Help that ends with a command that works as it stands. */

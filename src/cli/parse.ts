@@ -1,15 +1,9 @@
 /** What people type on the command line, to values. Every function throws a usage error that names the rule. */
+import type { Start } from '../client/index.ts';
 import { type Endpoint, parseEndpoint } from '../config/endpoint.ts';
 import { parseDuration } from '../config/units.ts';
 import { usageError } from './failure.ts';
 import type { Format } from './output.ts';
-
-/** Where a subscription starts. */
-export type Start =
-  | { readonly kind: 'new' }
-  | { readonly kind: 'earliest' }
-  | { readonly kind: 'id'; readonly id: number }
-  | { readonly kind: 'time'; readonly ms: number };
 
 export interface Header {
   readonly key: string;
@@ -61,12 +55,12 @@ const ISO_TIME = /^\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d{1,9})?)?(Z|[+-]
 
 /** `new`, `earliest`, an id, a time such as 2026-05-01T12:00:00Z, or how long ago, such as 15m. `now` in ms since 1970. */
 export function parseStart(text: string, now: number): Start {
-  if (text === 'new' || text === 'earliest') return { kind: text };
-  if (/^\d+$/.test(text)) return { kind: 'id', id: parsePositive(text, '--from') };
+  if (text === 'new' || text === 'earliest') return text;
+  if (/^\d+$/.test(text)) return { id: parsePositive(text, '--from') };
   const ago = parseDuration(text);
-  if (ago !== null) return { kind: 'time', ms: Math.max(0, now - ago) };
+  if (ago !== null) return { time: Math.max(0, now - ago) };
   const ms = ISO_TIME.test(text) ? Date.parse(text) : Number.NaN;
-  if (Number.isFinite(ms) && ms >= 0) return { kind: 'time', ms };
+  if (Number.isFinite(ms) && ms >= 0) return { time: ms };
   throw usageError(
     `--from ${text}: must be new, earliest, an id (42), a time (2026-05-01T12:00:00Z) or how long ago (15m)`,
   );

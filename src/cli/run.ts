@@ -3,6 +3,8 @@ import type { Readable, Writable } from 'node:stream';
 import { Command, CommanderError } from 'commander';
 import { processEnvironment } from '../config/environment.ts';
 import { ConfigError } from '../config/load.ts';
+import { connectWithClient } from './client-connection.ts';
+import { benchCommand } from './commands/bench.ts';
 import { configCommand } from './commands/config.ts';
 import { fetchCommand } from './commands/fetch.ts';
 import { publishCommand } from './commands/publish.ts';
@@ -12,7 +14,6 @@ import { subjectsCommand } from './commands/subjects.ts';
 import { subscribeCommand } from './commands/subscribe.ts';
 import type { Context } from './context.ts';
 import { CliError, EXIT, type ExitCode } from './failure.ts';
-import { connectOverGrpc } from './grpc-connection.ts';
 import { Output, OutputClosed } from './output.ts';
 
 export interface RunOptions {
@@ -39,7 +40,7 @@ export async function run(argv: readonly string[], options: RunOptions): Promise
     notes: new Output(options.stderr ?? process.stderr),
     interrupt: interrupt.signal,
     serve: options.serve,
-    connect: options.connect ?? connectOverGrpc,
+    connect: options.connect ?? connectWithClient,
     now: options.now ?? Date.now,
   };
   const outcome: { code: number } = { code: EXIT.ok };
@@ -79,6 +80,7 @@ function build(context: Context, outcome: { code: number }, print: (text: string
   program.addCommand(fetchCommand(context));
   program.addCommand(statusCommand(context));
   program.addCommand(subjectsCommand(context));
+  program.addCommand(benchCommand(context));
   program.addCommand(configCommand(context));
   const prepare = (command: Command): void => {
     command

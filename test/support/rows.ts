@@ -51,6 +51,7 @@ export const ROWS: Readonly<Record<string, string>> = {
   F7: 'protobuf parsers with known flaws',
   F9: 'no admission control: every answer comes too late',
   F10: 'requests whose deadline has passed are still carried out',
+  F11: 'retries of our client make an overload worse',
 };
 
 const TAGS = /\[((?:[A-Z]\d+)(?:, ?[A-Z]\d+)*)\]/g;

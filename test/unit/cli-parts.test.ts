@@ -3,11 +3,12 @@ import { test } from 'node:test';
 import { BinaryWriter } from '@bufbuild/protobuf/wire';
 import { Metadata, type ServiceError, status } from '@grpc/grpc-js';
 import fc from 'fast-check';
-import { EXIT, explain, reasonOf } from '../../src/cli/failure.ts';
+import { EXIT, explain } from '../../src/cli/failure.ts';
 import { linesOf } from '../../src/cli/lines.ts';
 import { messageToJson } from '../../src/cli/message.ts';
 import { formatTable } from '../../src/cli/output.ts';
 import { parseStart } from '../../src/cli/parse.ts';
+import { errorOf } from '../../src/client/errors.ts';
 
 async function linesIn(chunks: readonly Uint8Array[], bytesMax?: number): Promise<string[]> {
   async function* source() {
@@ -41,13 +42,13 @@ test('a line past the limit is refused instead of collected', async () => {
 
 const NOW = Date.parse('2026-01-01T00:00:00Z');
 for (const [text, expected] of [
-  ['new', { kind: 'new' }],
-  ['earliest', { kind: 'earliest' }],
-  ['42', { kind: 'id', id: 42 }],
-  ['2025-12-31T23:00:00Z', { kind: 'time', ms: NOW - 3_600_000 }],
-  ['2026-01-01T01:00:00+01:00', { kind: 'time', ms: NOW }],
-  ['2026-01-01', { kind: 'time', ms: NOW }],
-  ['15m', { kind: 'time', ms: NOW - 900_000 }],
+  ['new', 'new'],
+  ['earliest', 'earliest'],
+  ['42', { id: 42 }],
+  ['2025-12-31T23:00:00Z', { time: NOW - 3_600_000 }],
+  ['2026-01-01T01:00:00+01:00', { time: NOW }],
+  ['2026-01-01', { time: NOW }],
+  ['15m', { time: NOW - 900_000 }],
 ] as const) {
   test(`--from ${text}`, () => assert.deepEqual(parseStart(text, NOW), expected));
 }
@@ -60,7 +61,15 @@ for (const text of ['', '-1', '1.5', '2026', '2026-13-01', 'NaN', '01/02/2026', 
 test('any message as JSON gives its bytes back', () => {
   fc.assert(
     fc.property(fc.uint8Array(), fc.uint8Array(), (body, value) => {
-      const message = { id: 1, subject: 's', publishedAt: 0, headers: [{ key: 'k', value }], body };
+      const rest = { expirationSeconds: 0, text: '' };
+      const message = {
+        ...rest,
+        id: 1,
+        subject: 's',
+        publishedAt: 0,
+        headers: [{ key: 'k', value }],
+        body: Buffer.from(body),
+      };
       const json = JSON.parse(JSON.stringify(messageToJson(message))) as {
         body?: string;
         bodyBase64?: string;
@@ -102,15 +111,15 @@ function failure(code: status, details: string, reason?: string): ServiceError {
 }
 
 test('[P11] an answer of the broker is shown with its reason and what to do next', () => {
-  const error = explain(failure(status.INVALID_ARGUMENT, 'the id has expired', 'ID_EXPIRED'), 'h:1');
+  const error = explain(errorOf(failure(status.INVALID_ARGUMENT, 'the id has expired', 'ID_EXPIRED')), 'h:1');
   assert.equal(error.exitCode, EXIT.failed);
   assert.equal(error.message, 'the id has expired (ID_EXPIRED)');
   assert.equal(error.next, 'skip it');
 });
 
 test('UNAVAILABLE from a broker is an answer, without its word it is nobody there', () => {
-  assert.equal(explain(failure(status.UNAVAILABLE, 'starting', 'NOT_READY'), 'h:1').exitCode, EXIT.failed);
-  assert.equal(explain(failure(status.UNAVAILABLE, 'refused'), 'h:1').exitCode, EXIT.unreachable);
+  assert.equal(explain(errorOf(failure(status.UNAVAILABLE, 'starting', 'NOT_READY')), 'h:1').exitCode, EXIT.failed);
+  assert.equal(explain(errorOf(failure(status.UNAVAILABLE, 'refused')), 'h:1').exitCode, EXIT.unreachable);
 });
 
 test('error details that cannot be read are as none', () => {
@@ -118,7 +127,7 @@ test('error details that cannot be read are as none', () => {
     fc.property(fc.uint8Array(), (bytes) => {
       const metadata = new Metadata();
       metadata.set('grpc-status-details-bin', Buffer.from(bytes));
-      const reason = reasonOf(metadata);
+      const { reason } = errorOf({ code: status.UNKNOWN, details: 'd', metadata });
       assert.ok(reason === null || typeof reason === 'string');
     }),
   );

@@ -4,8 +4,8 @@ import { test } from 'node:test';
 import type { Connection, PublishInput } from '../../src/cli/connection.ts';
 import type { ConnectOptions } from '../../src/cli/context.ts';
 import { CliError, EXIT } from '../../src/cli/failure.ts';
-import type { Message } from '../../src/cli/message.ts';
 import { type RunOptions, run } from '../../src/cli/run.ts';
+import type { Message, NodeStatus, Start } from '../../src/client/index.ts';
 import type { Config } from '../../src/config/schema.ts';
 
 class Sink extends Writable {
@@ -35,7 +35,9 @@ class Sink extends Writable {
 
 function message(id: number, body: string | Uint8Array): Message {
   const headers = [{ key: 'k', value: Buffer.from('v') }];
-  return { id, subject: 'a.b', publishedAt: 1_000, headers, body: Buffer.from(body) };
+  const bytes = Buffer.from(body);
+  const rest = { expirationSeconds: 0, text: bytes.toString() };
+  return { id, subject: 'a.b', publishedAt: 1_000, headers, body: bytes, ...rest };
 }
 
 /** A broker that keeps what it is told. */
@@ -56,12 +58,12 @@ class FakeBroker implements Connection {
     this.asked.push({ subject, id });
     return message(id, Buffer.from([0xff, 0x00]));
   }
-  async *subscribe(subject: string, start: unknown): AsyncGenerator<Message> {
-    this.asked.push({ subject, start });
+  async *subscribe(subjects: readonly string[], start: Start): AsyncGenerator<Message> {
+    this.asked.push({ subjects, start });
     yield* this.messages;
   }
-  async status(): Promise<{ node: string; ready: boolean; subjects: number }> {
-    return { node: 'n1', ready: true, subjects: 1_234 };
+  async status(): Promise<NodeStatus> {
+    return { nodeId: 'n1', subjects: 1_234, warnings: ['low', 'slow'] } as unknown as NodeStatus;
   }
   async *listSubjects(prefix: string) {
     this.asked.push({ prefix });
@@ -74,7 +76,7 @@ class FakeBroker implements Connection {
   async trim(subject: string, first: number) {
     return { subject, first, settled: 9, head: 9 };
   }
-  close(): void {
+  async close(): Promise<void> {
     this.isClosed = true;
   }
 }
@@ -133,12 +135,14 @@ test('publish BODY prints the id and passes every option on', async () => {
     {
       subject: 'a.b',
       body: Buffer.from('hello'),
-      headers: [
-        { key: 'k', value: Buffer.from('v=w') },
-        { key: 'e', value: Buffer.from('') },
-      ],
-      expirationSeconds: 60,
-      producer: { id: 'p', sequence: 7 },
+      options: {
+        headers: [
+          { key: 'k', value: Buffer.from('v=w') },
+          { key: 'e', value: Buffer.from('') },
+        ],
+        expirationSeconds: 60,
+        producer: { id: 'p', sequence: 7 },
+      },
     },
   ]);
   assert.ok(fake.isClosed);
@@ -175,7 +179,7 @@ for (const inFlight of [1, 2, 100]) {
     const { code, out, fake } = await broker(argv, { input: 'one\n\nthree' });
     assert.equal(code, 0);
     assert.deepEqual(
-      fake.published.map((input) => [String(input.body), input.producer?.sequence]),
+      fake.published.map((input) => [String(input.body), input.options.producer?.sequence]),
       [
         ['one', 5],
         ['', 6],
@@ -206,7 +210,7 @@ test('subscribe prints a body a line and stops after --count', async () => {
   const { code, out, fake } = await broker(['subscribe', 's', '--from', '2', '--count', '2']);
   assert.equal(code, 0);
   assert.equal(out, 'one\ntwo\n');
-  assert.deepEqual(fake.asked, [{ subject: 's', start: { kind: 'id', id: 2 } }]);
+  assert.deepEqual(fake.asked, [{ subjects: ['s'], start: { id: 2 } }]);
 });
 
 test('subscribe -o json prints one object a line', async () => {
@@ -232,8 +236,11 @@ test('fetch -o json gives base64 for bytes that are not text', async () => {
 });
 
 test('status and subjects print tables or JSON', async () => {
-  assert.equal((await broker(['status'])).out, 'node      n1\nready     true\nsubjects  1,234\n');
-  assert.equal((await broker(['status', '-o', 'json'])).out, '{"node":"n1","ready":true,"subjects":1234}\n');
+  assert.equal((await broker(['status'])).out, 'nodeId    n1\nsubjects  1,234\nwarnings  low; slow\n');
+  assert.equal(
+    (await broker(['status', '-o', 'json'])).out,
+    '{"nodeId":"n1","subjects":1234,"warnings":"low; slow"}\n',
+  );
   assert.equal(
     (await broker(['subjects', 'list'])).out,
     'SUBJECT    FIRST  SETTLED   HEAD\na              1        9     10\nlong.name      1    1,000  1,000\n',
@@ -254,9 +261,10 @@ test('subjects list says when it is cut', async () => {
 test('the address is --address, else BROKER_ADDRESS, else the default port on loopback', async () => {
   const environment = { BROKER_ADDRESS: 'h:2' };
   const addressOf = async (argv: string[], env: Record<string, string>): Promise<unknown> =>
-    (await broker(['status', ...argv], { environment: env })).connected[0]?.address;
+    (await broker(['status', ...argv], { environment: env })).connected[0]?.addresses.join(' ');
   assert.equal(await addressOf(['--address', '[::1]:1'], environment), '[::1]:1');
   assert.equal(await addressOf([], environment), 'h:2');
+  assert.equal(await addressOf(['--address', 'a:1, b:2'], {}), 'a:1 b:2');
   assert.equal(await addressOf([], {}), '127.0.0.1:8081');
 });
 
@@ -312,6 +320,9 @@ const WRONG: readonly (readonly [readonly string[], RegExp])[] = [
   [['subscribe', 's', '--from', 'yesterday'], /--from yesterday: must be new, earliest/],
   [['subscribe', 's', '--from', '0'], /--from 0: must be a whole number/],
   [['subscribe', 's', '--count', '-1'], /--count -1: must be a whole number/],
+  [['bench', 'publish', '--batch', '10001'], /--batch 10001: must be at most 10000/],
+  [['bench', 'fetch', '--msgs', '0'], /--msgs 0: must be a whole number/],
+  [['subscribe', 'a.*', '--broadcasts'], /--broadcasts: only with a single subject/],
   [['subjects', 'trim', 's'], /required option '--before <id>' not specified/],
 ];
 
@@ -342,6 +353,9 @@ const COMMANDS = [
   'subjects list',
   'subjects info',
   'subjects trim',
+  'bench publish',
+  'bench subscribe',
+  'bench fetch',
   'config print',
   'config check',
 ];
@@ -370,11 +384,11 @@ test('output that fails otherwise is told', async () => {
 });
 
 test('nobody at the address: exit code 3, and what to do', async () => {
-  const { connectOverGrpc } = await import('../../src/cli/grpc-connection.ts');
-  const { code, err } = await broker(['fetch', 's', '1', '--address', '127.0.0.1:1'], { connect: connectOverGrpc });
+  const { connectWithClient } = await import('../../src/cli/client-connection.ts');
+  const { code, err } = await broker(['fetch', 's', '1', '--address', '127.0.0.1:1'], { connect: connectWithClient });
   assert.equal(code, 3);
-  assert.match(err, /^broker: cannot connect to 127\.0\.0\.1:1: .*\n {2}start a broker with `broker serve`/);
-  const stream = await broker(['subscribe', 's', '--address', '127.0.0.1:1'], { connect: connectOverGrpc });
+  assert.match(err, /^broker: cannot connect to 127\.0\.0\.1:1\n {2}start a broker with `broker serve`/);
+  const stream = await broker(['subscribe', 's', '--address', '127.0.0.1:1'], { connect: connectWithClient });
   assert.equal(stream.code, 3);
 });
 

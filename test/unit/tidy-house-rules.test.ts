@@ -6,7 +6,7 @@ import { NODE_VERSION_MIN } from '../../bin/node24.mjs';
 import { codeOnly, importsOf, placesOf, ROOT, sourceFiles, withoutComments } from '../support/source-tree.ts';
 
 const source = sourceFiles('src');
-const all = sourceFiles('src', 'bin', 'test', 'perf', 'demo', 'proto');
+const all = sourceFiles('src', 'bin', 'test', 'perf', 'demo', 'proto', 'examples');
 const CORES = /^src\/(raft|allot|gossip|batch|subscribe)\//;
 
 test('src/ has no mutable variable at the top level of a module', () => {

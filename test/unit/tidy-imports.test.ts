@@ -28,7 +28,7 @@ const ALLOWED: Readonly<Record<string, { readonly from: readonly string[]; reado
     from: [...CORES, 'base', 'shm', 'storage', 'net', 'grpc', 'telemetry'],
     types: ['config'],
   },
-  client: { from: ['base', 'grpc'] },
+  client: { from: ['base', 'batch', 'grpc'] },
   cli: { from: ['base', 'config', 'grpc', 'client'] },
   console: { from: [] },
   'main.ts': { from: ['base', 'config', 'storage', 'net', 'grpc', 'telemetry', 'workers', 'shm'] },

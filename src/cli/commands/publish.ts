@@ -76,10 +76,14 @@ async function publish(
   const makeInput = (bytes: Uint8Array, index: number): PublishInput => ({
     subject,
     body: bytes,
-    headers: options.header,
-    expirationSeconds: options.expire,
-    producer:
-      options.producer === undefined ? null : { id: options.producer, sequence: (options.sequence ?? 1) + index },
+    options: {
+      headers: options.header,
+      expirationSeconds: options.expire,
+      producer:
+        options.producer === undefined
+          ? undefined
+          : { id: options.producer, sequence: (options.sequence ?? 1) + index },
+    },
   });
   const report = async (id: number): Promise<void> => {
     if (options.output === 'json') await context.out.json({ id, subject });

@@ -7,7 +7,8 @@ export function statusCommand(context: Context): Command {
     .description('What a broker says of itself: who it is, what it holds, how it is.')
     .action(async (options: ClientOptions) => {
       await withConnection(context, options, async (connection) => {
-        await context.out.record(await connection.status(), options.output);
+        const { warnings, ...status } = await connection.status();
+        await context.out.record({ ...status, warnings: warnings.join('; ') }, options.output);
       });
     });
   return example(command, 'broker status -o json');

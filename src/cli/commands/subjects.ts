@@ -1,5 +1,5 @@
 import { Command } from 'commander';
-import type { SubjectInfo } from '../connection.ts';
+import type { SubjectInfo } from '../../client/index.ts';
 import type { Context } from '../context.ts';
 import { type ClientOptions, example, withClient, withConnection } from '../options.ts';
 import type { Row } from '../output.ts';

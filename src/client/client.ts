@@ -1,0 +1,202 @@
+/** The client: one object for all that a program does with a broker or a cluster of them. */
+import type { ChannelCredentials } from '@grpc/grpc-js';
+import {
+  ListSubjectsRequest,
+  ListSubjectsResponse,
+  StatusRequest,
+  StatusResponse,
+  type Subject,
+  SubjectInfoRequest,
+  SubjectInfoResponse,
+  TrimSubjectRequest,
+  TrimSubjectResponse,
+} from '../grpc/gen/broker/v1/admin.ts';
+import { type CallOptions, type CallStats, Calls } from './calls.ts';
+import { decodeMessage, decodeNumber, encodeFetch, encodeIncrementId, encodePublish } from './codec.ts';
+import { type EndpointOptions, Endpoints, insecure } from './endpoints.ts';
+import { ClientError } from './errors.ts';
+import { type Body, type HeadersInput, listHeaders, type Message } from './message.ts';
+import { Publisher, type PublisherOptions } from './publisher.ts';
+import { type SubscribeOptions, Subscription } from './subscription.ts';
+
+export interface ConnectOptions {
+  /** Longest wait for the answer of a call, in ms, over all its tries. Default 10,000. */
+  readonly timeoutMs?: number;
+  /** Whether refusals that may pass are tried again, within a budget. Default true. */
+  readonly retries?: boolean;
+  /** Calls fail at once while no address answers, instead of waiting for one within their time. Default false. */
+  readonly failFast?: boolean;
+  /** For TLS. Default: none. */
+  readonly credentials?: ChannelCredentials;
+}
+
+export interface PublishOptions extends CallOptions {
+  readonly headers?: HeadersInput | undefined;
+  /** Whole seconds after which the message is gone; 0 or none: never. */
+  readonly expirationSeconds?: number | undefined;
+  /**
+   * Stored once however often it is sent: the same id and sequence (from 1, one higher with every call) name the same message, in this
+   * process and in the next. With it the call is also retried when its outcome is unknown.
+   */
+  readonly producer?: { readonly id: string; readonly sequence: number } | undefined;
+}
+
+export interface SubjectInfo {
+  readonly subject: string;
+  /** Lowest id that may still be there. */
+  readonly first: number;
+  /** Up to here every id is a message or a void. */
+  readonly settled: number;
+  /** Last id given. */
+  readonly head: number;
+}
+
+/** What a broker says of itself; the fields are those of StatusResponse in proto/broker/v1/admin.proto. */
+export type NodeStatus = Readonly<StatusResponse>;
+
+export const ADDRESS_DEFAULT = '127.0.0.1:8081';
+
+/**
+ * Nothing is sent before the first call. Several addresses are nodes of one cluster, any of which takes any call: the client moves on to the next
+ * when one does not answer or is shutting down.
+ */
+export function connect(addresses: string | readonly string[] = ADDRESS_DEFAULT, options: ConnectOptions = {}): Client {
+  return new Client(typeof addresses === 'string' ? [addresses] : [...addresses], options);
+}
+
+export class Client {
+  readonly #addresses: readonly string[];
+  readonly #endpointOptions: EndpointOptions;
+  readonly #endpoints: Endpoints;
+  readonly #calls: Calls;
+  readonly #open = new Set<Publisher | Subscription>();
+
+  /** Made by `connect`. */
+  constructor(addresses: readonly string[], options: ConnectOptions) {
+    if (addresses.length === 0) throw new RangeError('connect takes at least one address');
+    this.#addresses = addresses;
+    this.#endpointOptions = {
+      credentials: options.credentials ?? insecure(),
+      failFast: options.failFast ?? false,
+      random: Math.random,
+    };
+    this.#endpoints = new Endpoints(addresses, this.#endpointOptions, Math.floor(Math.random() * addresses.length));
+    this.#calls = new Calls(this.#endpoints, {
+      timeoutMs: options.timeoutMs ?? 10_000,
+      retries: options.retries ?? true,
+      random: Math.random,
+    });
+  }
+
+  /** Of the single calls: how many were made, and how often something was sent for them. */
+  get stats(): Readonly<CallStats> {
+    return this.#calls.stats;
+  }
+
+  /** Resolves with the id once the message is durable. For more than some hundred a second see `publisher`. */
+  async publish(subject: string, body: Body, options: PublishOptions = {}): Promise<number> {
+    const producer = options.producer ?? null;
+    const request = encodePublish({ ...this.#fields(subject, body, options), producer });
+    return decodeNumber(await this.#calls.call('/broker.Broker/Publish', request, options, producer !== null));
+  }
+
+  /** To the subscribers of this moment, once each: not stored, without an id, best effort. */
+  async broadcast(subject: string, body: Body, options: Omit<PublishOptions, 'producer'> = {}): Promise<void> {
+    const request = encodePublish({ ...this.#fields(subject, body, options), producer: null });
+    await this.#calls.call('/broker.Broker/Broadcast', request, options, false);
+  }
+
+  /** One stored message. */
+  async fetch(subject: string, id: number, options: CallOptions = {}): Promise<Message> {
+    return decodeMessage(await this.#calls.call('/broker.Broker/Fetch', encodeFetch(subject, id), options, true));
+  }
+
+  /** Takes the next id of the subject without a message; that id. */
+  async incrementId(subject: string, options: CallOptions = {}): Promise<number> {
+    return decodeNumber(await this.#calls.call('/broker.Broker/IncIdx', encodeIncrementId(subject), options, false));
+  }
+
+  /** Streams batches of messages, with order per subject, back-pressure, and repeats that are stored once. */
+  publisher(options: PublisherOptions = {}): Publisher {
+    const publisher = new Publisher(this.#addresses, this.#endpointOptions, options);
+    this.#open.add(publisher);
+    void publisher.closed.then(() => this.#open.delete(publisher));
+    return publisher;
+  }
+
+  /**
+   * Messages in the order of their ids, each once, over reconnections and failures of nodes. `subjects`: names, or patterns, in which `*`
+   * stands for one token and `>` at the end for one or more.
+   */
+  subscribe(subjects: string | readonly string[], options: SubscribeOptions = {}): Subscription {
+    const list = typeof subjects === 'string' ? [subjects] : [...subjects];
+    const subscription = new Subscription(this.#endpoints, list, options, (name) => this.#headOf(name));
+    this.#open.add(subscription);
+    void subscription.closed.then(() => this.#open.delete(subscription));
+    return subscription;
+  }
+
+  async status(options: CallOptions = {}): Promise<NodeStatus> {
+    return StatusResponse.decode(await this.#admin('Status', StatusRequest.encode({}), options));
+  }
+
+  /** Subjects whose name begins with `prefix`, page by page, in the broker's order. */
+  async *subjects(prefix = '', options: CallOptions = {}): AsyncGenerator<SubjectInfo> {
+    let pageToken = '';
+    do {
+      const request = ListSubjectsRequest.encode({ prefix, pageToken, pageSize: 0 });
+      const page = ListSubjectsResponse.decode(await this.#admin('ListSubjects', request, options));
+      for (const subject of page.subjects) yield infoOf(subject);
+      pageToken = page.nextPageToken;
+    } while (pageToken !== '');
+  }
+
+  async subject(name: string, options: CallOptions = {}): Promise<SubjectInfo> {
+    const request = SubjectInfoRequest.encode({ subject: name });
+    const { subject } = SubjectInfoResponse.decode(await this.#admin('SubjectInfo', request, options));
+    return infoOf(subject ?? { name, first: 0, head: 0, settled: 0 });
+  }
+
+  /** Gives up all messages of the subject below `first`, for ever; its first id afterwards. */
+  async trim(name: string, first: number, options: CallOptions = {}): Promise<number> {
+    const request = TrimSubjectRequest.encode({ subject: name, first });
+    return TrimSubjectResponse.decode(await this.#admin('TrimSubject', request, options)).first;
+  }
+
+  /** Closes publishers (which wait for what they have taken), subscriptions and connections. */
+  async close(): Promise<void> {
+    await Promise.all([...this.#open].map((one) => one.close()));
+    this.#endpoints.close();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  #fields(subject: string, body: Body, options: Omit<PublishOptions, 'producer'>) {
+    return {
+      subject,
+      body: typeof body === 'string' ? Buffer.from(body) : body,
+      headers: listHeaders(options.headers),
+      expirationSeconds: options.expirationSeconds ?? 0,
+    };
+  }
+
+  /** 0: nothing was ever published to it. */
+  async #headOf(name: string): Promise<number> {
+    try {
+      return (await this.subject(name)).head;
+    } catch (error) {
+      if (error instanceof ClientError && error.reason === 'SUBJECT_NOT_FOUND') return 0;
+      throw error;
+    }
+  }
+
+  #admin(name: string, request: { finish(): Uint8Array }, options: CallOptions): Promise<Buffer> {
+    return this.#calls.call(`/broker.v1.Admin/${name}`, Buffer.from(request.finish()), options, true);
+  }
+}
+
+function infoOf({ name, first, head, settled }: Subject): SubjectInfo {
+  return { subject: name, first, settled, head };
+}

@@ -1,0 +1,130 @@
+/** The addresses of a cluster and one gRPC channel to each: any node takes any call, so a caller wants one that answers. */
+import { type ChannelCredentials, connectivityState, credentials, Client as GrpcClient } from '@grpc/grpc-js';
+import { assert } from '../base/assert.ts';
+import { connectionError } from './errors.ts';
+import { retryDelayMs } from './retry.ts';
+import { abortable, sleep } from './wait.ts';
+
+/** Messages that a broker can be set to send; the broker's own limit is what counts. */
+const RECEIVE_BYTES_MAX = 256 * 1024 * 1024;
+/** HTTP/2 flow control of a channel: with the default of 64 KiB a consumer waits a round trip for every 64 KiB. */
+const FLOW_CONTROL_BYTES = 4 * 1024 * 1024;
+/** How long one address may take before the next is tried, in ms: a machine that is off does not even refuse. */
+const ADDRESS_PATIENCE_MS = 2_000;
+
+export interface EndpointOptions {
+  readonly credentials: ChannelCredentials;
+  /** Fails at once if no address answers, instead of waiting for one. */
+  readonly failFast: boolean;
+  /** Uniform in [0, 1). */
+  readonly random: () => number;
+}
+
+export function insecure(): ChannelCredentials {
+  return credentials.createInsecure();
+}
+
+interface Endpoint {
+  readonly address: string;
+  client: GrpcClient | null;
+}
+
+/** One channel at a time is in use; `avoid` moves on to the next address. */
+export class Endpoints {
+  readonly #endpoints: readonly Endpoint[];
+  readonly #options: EndpointOptions;
+  #current: number;
+  #closed = false;
+
+  /** `first`: index of the address to begin with, modulo their number. */
+  constructor(addresses: readonly string[], options: EndpointOptions, first = 0) {
+    assert(addresses.length > 0, 'at least one address');
+    this.#endpoints = addresses.map((address) => ({ address, client: null }));
+    this.#options = options;
+    this.#current = first % addresses.length;
+  }
+
+  get address(): string {
+    return this.#endpoint.address;
+  }
+
+  get failsFast(): boolean {
+    return this.#options.failFast;
+  }
+
+  get #endpoint(): Endpoint {
+    return this.#endpoints[this.#current] as Endpoint;
+  }
+
+  /** The channel in use if it is connected, else null: the way of nearly every call. */
+  get connected(): GrpcClient | null {
+    const { client } = this.#endpoint;
+    return client !== null && client.getChannel().getConnectivityState(false) === connectivityState.READY
+      ? client
+      : null;
+  }
+
+  /** A channel that is connected. Rejects with ConnectionError at the deadline (ms since 1970), with the signal's reason when it is aborted. */
+  async connect(deadlineMs: number, signal: AbortSignal | undefined): Promise<GrpcClient> {
+    for (let round = 1; ; round += 1) {
+      for (let tries = 0; tries < this.#endpoints.length; tries += 1) {
+        if (this.#closed) throw connectionError(this.address);
+        const client = this.#clientOf(this.#endpoint);
+        const patience =
+          this.#endpoints.length === 1 ? deadlineMs : Math.min(deadlineMs, Date.now() + ADDRESS_PATIENCE_MS);
+        if (
+          await abortable(whenReady(client, patience, this.#options.failFast || this.#endpoints.length > 1), signal)
+        ) {
+          return client;
+        }
+        if (Date.now() >= deadlineMs) throw connectionError(this.address);
+        this.avoid(client);
+      }
+      if (this.#options.failFast) throw connectionError(this.#endpoints.map(({ address }) => address).join(', '));
+      const delay = retryDelayMs(round, null, this.#options.random(), { firstMs: 20, maxMs: 500 });
+      await sleep(Math.min(delay, Math.max(1, deadlineMs - Date.now())), signal);
+    }
+  }
+
+  /** The node of this channel does not want work: the next call goes to another one, if there is any. */
+  avoid(client: GrpcClient): void {
+    if (this.#endpoint.client === client) this.#current = (this.#current + 1) % this.#endpoints.length;
+  }
+
+  close(): void {
+    this.#closed = true;
+    for (const endpoint of this.#endpoints) endpoint.client?.close();
+  }
+
+  #clientOf(endpoint: Endpoint): GrpcClient {
+    endpoint.client ??= new GrpcClient(endpoint.address, this.#options.credentials, {
+      // Channels to one address would share a connection, and with it one thread of work in the broker and one flow control window.
+      'grpc.use_local_subchannel_pool': 1,
+      'grpc.max_receive_message_length': RECEIVE_BYTES_MAX,
+      'grpc.max_send_message_length': -1,
+      'grpc-node.flow_control_window': FLOW_CONTROL_BYTES,
+      'grpc.initial_reconnect_backoff_ms': 50,
+      'grpc.max_reconnect_backoff_ms': 1_000,
+      'grpc.keepalive_time_ms': 20_000,
+      'grpc.keepalive_timeout_ms': 10_000,
+      // Retries by the transport would hide what the broker answered, and keep copies of all that was sent.
+      'grpc.enable_retries': 0,
+    });
+    return endpoint.client;
+  }
+}
+
+/** True when connected; false at the deadline, when the channel was closed, or, with `isHasty`, when the attempt has failed. */
+function whenReady(client: GrpcClient, deadlineMs: number, isHasty: boolean): Promise<boolean> {
+  const channel = client.getChannel();
+  return new Promise((resolve) => {
+    const look = (): void => {
+      const state = channel.getConnectivityState(true);
+      const isOver = state === connectivityState.SHUTDOWN || Date.now() >= deadlineMs;
+      if (state === connectivityState.READY) resolve(true);
+      else if (isOver || (isHasty && state === connectivityState.TRANSIENT_FAILURE)) resolve(false);
+      else channel.watchConnectivityState(state, deadlineMs, look);
+    };
+    look();
+  });
+}

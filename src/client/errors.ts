@@ -1,0 +1,147 @@
+/** How calls of the client fail. One base class with what a caller has to decide on; no text ever needs to be looked at. */
+import { Metadata, type ServiceError, type StatusObject, status } from '@grpc/grpc-js';
+import { type Outcome, REASONS, type ReasonRow } from '../base/errors.ts';
+import { ErrorInfo, RetryInfo } from '../grpc/gen/google/rpc/error_details.ts';
+import { Status } from '../grpc/gen/google/rpc/status.ts';
+
+export interface ClientErrorFields {
+  /** Number of google.rpc.Code. */
+  readonly code: number;
+  /** One of docs/errors.md; null if the error does not come from a broker. */
+  readonly reason: string | null;
+  /** `none`: it had no effect and never will. `unknown`: it may have had one, or may still have. */
+  readonly outcome: Outcome;
+  /** Earliest time for another try, in ms; null where waiting does not help, or nobody said. */
+  readonly retryAfterMs: number | null;
+}
+
+/** Base of all errors of the client. An aborted signal is no ClientError: its own reason is thrown. */
+export class ClientError extends Error implements ClientErrorFields {
+  override name = 'ClientError';
+  readonly code: number;
+  readonly reason: string | null;
+  readonly outcome: Outcome;
+  readonly retryAfterMs: number | null;
+
+  constructor(message: string, fields: ClientErrorFields, options?: ErrorOptions) {
+    super(message, options);
+    this.code = fields.code;
+    this.reason = fields.reason;
+    this.outcome = fields.outcome;
+    this.retryAfterMs = fields.retryAfterMs;
+  }
+
+  /** Name of the code, such as RESOURCE_EXHAUSTED. */
+  get status(): string {
+    return status[this.code] ?? String(this.code);
+  }
+
+  /** The same request may succeed later, and repeating it cannot store anything twice. */
+  get retryable(): boolean {
+    return this.outcome === 'none' && this.retryAfterMs !== null;
+  }
+}
+
+/** The broker answered, and said no. */
+export class RefusedError extends ClientError {
+  override name = 'RefusedError';
+}
+
+/** No connection, or it was lost on the way. With the outcome `none` nothing was sent. */
+export class ConnectionError extends ClientError {
+  override name = 'ConnectionError';
+}
+
+/** No answer within `timeoutMs`, or no result within `deliveryTimeoutMs`. */
+export class TimeoutError extends ClientError {
+  override name = 'TimeoutError';
+}
+
+/** The client or the publisher is closed, or its buffer and its queue of waiting calls are full. Nothing was sent. */
+export class UsageError extends ClientError {
+  override name = 'UsageError';
+}
+
+export function closedError(what: string): UsageError {
+  return new UsageError(`the ${what} is closed`, {
+    code: status.FAILED_PRECONDITION,
+    reason: null,
+    outcome: 'none',
+    retryAfterMs: null,
+  });
+}
+
+/** Waiting helps as soon as somebody answers again. */
+export const CONNECT_RETRY_MS = 100;
+
+export function connectionError(address: string, options?: ErrorOptions): ConnectionError {
+  return new ConnectionError(
+    `no connection to ${address}`,
+    { code: status.UNAVAILABLE, reason: null, outcome: 'none', retryAfterMs: CONNECT_RETRY_MS },
+    options,
+  );
+}
+
+/** What answers does not keep to the protocol. */
+export function protocolError(message: string, options?: ErrorOptions): RefusedError {
+  const fields: ClientErrorFields = { code: status.INTERNAL, reason: null, outcome: 'unknown', retryAfterMs: null };
+  return new RefusedError(message, fields, options);
+}
+
+interface Details {
+  reason: string | null;
+  outcome: Outcome | null;
+  retryAfterMs: number | null;
+}
+
+const DETAILS_TRAILER = 'grpc-status-details-bin';
+
+/** What a call, or a stream, ended with. */
+export function errorOf(end: ServiceError | StatusObject): ClientError {
+  const details = readDetails(end.metadata);
+  const { reason } = details;
+  const name = status[end.code] ?? String(end.code);
+  const fields: ClientErrorFields = {
+    code: end.code,
+    reason,
+    outcome: details.outcome ?? assumedOutcome(end.code, reason),
+    retryAfterMs: details.retryAfterMs,
+  };
+  const cause = end instanceof Error ? { cause: end } : undefined;
+  const message = `${end.details} (${reason ?? name})`;
+  if (reason !== null) return new RefusedError(message, fields, cause);
+  if (end.code === status.DEADLINE_EXCEEDED) return new TimeoutError(message, fields, cause);
+  const isLost = end.code === status.UNAVAILABLE || end.code === status.CANCELLED || end.code === status.INTERNAL;
+  return isLost ? new ConnectionError(message, fields, cause) : new RefusedError(message, fields, cause);
+}
+
+/** What may be assumed without the broker's word. */
+function assumedOutcome(code: number, reason: string | null): Outcome {
+  const row: ReasonRow | undefined =
+    reason !== null && Object.hasOwn(REASONS, reason) ? REASONS[reason as keyof typeof REASONS] : undefined;
+  if (row !== undefined) return row.outcome;
+  return code === status.UNIMPLEMENTED ? 'none' : 'unknown';
+}
+
+function readDetails(metadata: Metadata | undefined): Details {
+  const found: Details = { reason: null, outcome: null, retryAfterMs: null };
+  const [bytes] = metadata instanceof Metadata ? metadata.get(DETAILS_TRAILER) : [];
+  if (!(bytes instanceof Uint8Array)) return found;
+  try {
+    for (const { typeUrl, value } of Status.decode(bytes).details) {
+      if (typeUrl.endsWith('/google.rpc.ErrorInfo')) {
+        const { reason, metadata: said } = ErrorInfo.decode(value);
+        if (reason !== '') found.reason = reason;
+        if (said.outcome === 'none' || said.outcome === 'unknown') found.outcome = said.outcome;
+      } else if (typeUrl.endsWith('/google.rpc.RetryInfo')) {
+        const delay = RetryInfo.decode(value).retryDelay;
+        found.retryAfterMs = delay === undefined ? 0 : delay.seconds * 1_000 + Math.ceil(delay.nanos / 1_000_000);
+      }
+    }
+  } catch (error) {
+    // Whatever answers at the address may not be a broker: details that cannot be read are details that are not there.
+    if (!(error instanceof Error)) throw error;
+    return { reason: null, outcome: null, retryAfterMs: null };
+  }
+  return found;
+}

@@ -1,0 +1,247 @@
+/** The publisher against a server that speaks PublishStream frame by frame, and ends streams as no real broker would on demand. */
+import assert from 'node:assert/strict';
+import { type TestContext, test } from 'node:test';
+import { Server, ServerCredentials, type ServerDuplexStream } from '@grpc/grpc-js';
+import { type ClientError, connect, type PublisherOptions } from '../../src/client/index.ts';
+import { PublishStreamRequest, PublishStreamResponse } from '../../src/grpc/gen/broker/v1/producer.ts';
+import { makeStatus } from '../../src/grpc/status.ts';
+
+type Call = ServerDuplexStream<PublishStreamRequest, PublishStreamResponse | Buffer>;
+
+interface Stream {
+  readonly call: Call;
+  readonly producerId: string;
+  readonly firstSequence: number;
+  /** Of the streams of this server, from 1. */
+  readonly number: number;
+  opened(lastSequence?: number): void;
+  stored(sequence: number, firstId: number, count?: number): void;
+}
+
+const EMPTY = { opened: undefined, acknowledged: 0, results: [], window: undefined };
+
+async function serve(
+  t: TestContext,
+  handlers: { onOpen(stream: Stream): void; onBatch(stream: Stream, sequence: number, count: number): void },
+  options: PublisherOptions = {},
+) {
+  const server = new Server();
+  const codec = {
+    requestSerialize: (message: PublishStreamRequest) => Buffer.from(PublishStreamRequest.encode(message).finish()),
+    requestDeserialize: (bytes: Buffer) => PublishStreamRequest.decode(bytes),
+    responseSerialize: (message: PublishStreamResponse | Buffer) =>
+      Buffer.isBuffer(message) ? message : Buffer.from(PublishStreamResponse.encode(message).finish()),
+    responseDeserialize: (bytes: Buffer) => PublishStreamResponse.decode(bytes),
+  };
+  const path = '/broker.v1.Producer/PublishStream';
+  let streams = 0;
+  server.addService(
+    { PublishStream: { path, requestStream: true, responseStream: true, ...codec } },
+    {
+      PublishStream: (call: Call) => {
+        let stream: Stream | null = null;
+        call.on('error', () => undefined);
+        call.on('data', ({ open, batches }: PublishStreamRequest) => {
+          if (open !== undefined) {
+            streams += 1;
+            stream = streamOf(call, open, streams);
+            handlers.onOpen(stream);
+          }
+          for (const { sequence, records } of batches) {
+            handlers.onBatch(stream as Stream, sequence, records?.records.length ?? 0);
+          }
+        });
+      },
+    },
+  );
+  const port = await new Promise<number>((resolve, reject) => {
+    server.bindAsync('127.0.0.1:0', ServerCredentials.createInsecure(), (error, bound) =>
+      error ? reject(error) : resolve(bound),
+    );
+  });
+  const client = connect(`127.0.0.1:${port}`);
+  const publisher = client.publisher(options);
+  t.after(async () => {
+    await publisher.close({ signal: AbortSignal.abort() }).catch(() => undefined);
+    await client.close();
+    server.forceShutdown();
+  });
+  return publisher;
+}
+
+function streamOf(call: Call, open: { producerId: string; firstSequence: number }, number: number): Stream {
+  return {
+    call,
+    number,
+    ...open,
+    opened: (lastSequence = 0) => {
+      const limits = { batchesInFlightMax: 1_024, batchBytesMax: 1 << 20, batchMessagesMax: 10_000 };
+      const window = { bytesLimit: 1 << 30, messagesLimit: 1 << 30 };
+      call.write({ ...EMPTY, opened: { lastSequence, durability: 1, ...limits }, window });
+    },
+    stored: (sequence, firstId, count = 1) => {
+      const result = { sequence, firstId, lastId: firstId + count - 1, error: undefined };
+      call.write({ ...EMPTY, acknowledged: sequence, results: [result] });
+    },
+  };
+}
+
+test('a stream that breaks is opened again from the lowest sequence without a result', async (t) => {
+  const opens: number[] = [];
+  const publisher = await serve(
+    t,
+    {
+      onOpen: (stream) => {
+        opens.push(stream.firstSequence);
+        stream.opened();
+      },
+      onBatch: (stream, sequence) => {
+        if (stream.number === 1 && sequence === 2) stream.call.emit('error', makeStatus('SHUTTING_DOWN', ''));
+        else if (stream.number > 1 || sequence < 2) stream.stored(sequence, sequence);
+      },
+    },
+    { batchMessages: 1 },
+  );
+  assert.equal(await publisher.publish('s', 'a'), 1);
+  assert.deepEqual(await Promise.all([publisher.publish('s', 'b'), publisher.publish('s', 'c')]), [2, 3]);
+  assert.deepEqual(opens, [1, 2]);
+});
+
+test('[R26] a producer that the broker has forgotten takes another name, if nothing of it may have been stored', async (t) => {
+  const names: string[] = [];
+  const publisher = await serve(t, {
+    onOpen: (stream) => {
+      names.push(`${stream.producerId} ${stream.firstSequence}`);
+      if (stream.number === 2) stream.call.emit('error', makeStatus('SEQUENCE_UNKNOWN', ''));
+      else stream.opened();
+    },
+    onBatch: (stream, sequence) => {
+      stream.stored(sequence, stream.number);
+      if (stream.number === 1) stream.call.emit('error', makeStatus('SHUTTING_DOWN', ''));
+    },
+  });
+  assert.equal(await publisher.publish('s', 'a'), 1);
+  while (names.length < 3) await new Promise((resolve) => setImmediate(resolve));
+  assert.equal(await publisher.publish('s', 'b'), 3);
+  assert.equal(names[0], `${publisher.producerId} 1`);
+  assert.equal(names[1], `${publisher.producerId} 2`);
+  assert.match(names[2] ?? '', / 1$/);
+  assert.ok(!names[2]?.startsWith(publisher.producerId));
+});
+
+test('a producer id that was given is not exchanged: the publisher ends with the reason', async (t) => {
+  const publisher = await serve(
+    t,
+    {
+      onOpen: (stream) => void stream.call.emit('error', makeStatus('SEQUENCE_UNKNOWN', '')),
+      onBatch: () => assert.fail(),
+    },
+    { producerId: 'mine' },
+  );
+  await assert.rejects(publisher.publish('s', 'a'), (error: ClientError) => error.reason === 'SEQUENCE_UNKNOWN');
+  await assert.rejects(publisher.publish('s', 'b'), (error: ClientError) => error.outcome === 'none');
+  assert.throws(() => publisher.tryPublish('s', 'c'), /SEQUENCE_UNKNOWN/);
+});
+
+test('another publisher with the same id ends this one, which does not fight for it', async (t) => {
+  let streams = 0;
+  const publisher = await serve(t, {
+    onOpen: (stream) => {
+      streams = stream.number;
+      stream.opened();
+    },
+    onBatch: (stream) => void stream.call.emit('error', makeStatus('PRODUCER_REPLACED', '')),
+  });
+  await assert.rejects(
+    publisher.publish('s', 'a'),
+    (error: ClientError) => error.reason === 'PRODUCER_REPLACED' && error.outcome === 'unknown',
+  );
+  assert.equal(streams, 1);
+});
+
+const NONSENSE: readonly (readonly [string, (stream: Stream) => void])[] = [
+  ['a result of a batch that was never sent', (stream) => stream.stored(99, 1)],
+  ['bytes that are no message', (stream) => void stream.call.write(Buffer.from([0x1a, 0x7f, 1]))],
+];
+
+for (const [what, answer] of NONSENSE) {
+  test(`a server that sends ${what} fails the publisher instead of the program`, async (t) => {
+    const publisher = await serve(t, { onOpen: (stream) => stream.opened(), onBatch: answer });
+    await assert.rejects(publisher.publish('s', 'a'), (error: ClientError) => error.status === 'INTERNAL');
+  });
+}
+
+test('a server without PublishStream says so', async (t) => {
+  const server = new Server();
+  const port = await new Promise<number>((resolve, reject) => {
+    server.bindAsync('127.0.0.1:0', ServerCredentials.createInsecure(), (error, bound) =>
+      error ? reject(error) : resolve(bound),
+    );
+  });
+  const client = connect(`127.0.0.1:${port}`);
+  t.after(async () => {
+    await client.close();
+    server.forceShutdown();
+  });
+  const publisher = client.publisher();
+  await assert.rejects(publisher.publish('s', 'a'), (error: ClientError) => error.status === 'UNIMPLEMENTED');
+});
+
+test('what has no result within deliveryTimeoutMs fails, and says whether it was sent', async (t) => {
+  const publisher = await serve(
+    t,
+    { onOpen: (stream) => stream.opened(), onBatch: () => undefined },
+    { deliveryTimeoutMs: 100 },
+  );
+  await assert.rejects(
+    publisher.publish('s', 'a'),
+    (error: ClientError) => error.name === 'TimeoutError' && error.outcome === 'unknown',
+  );
+  const lonely = connect('127.0.0.1:1').publisher({ deliveryTimeoutMs: 100 });
+  t.after(() => lonely.close());
+  await assert.rejects(
+    lonely.publish('s', 'a'),
+    (error: ClientError) => error.name === 'TimeoutError' && error.outcome === 'none',
+  );
+});
+
+test('messages of one turn go together, and those that come while a batch is on its way wait for the linger', async (t) => {
+  const counts: number[] = [];
+  const sent: (() => void)[] = [];
+  const publisher = await serve(
+    t,
+    {
+      onOpen: (stream) => stream.opened(),
+      onBatch: (stream, sequence, count) => {
+        counts.push(count);
+        if (counts.length === 1) sent.push(() => stream.stored(sequence, 1, count));
+        else stream.stored(sequence, 101, count);
+      },
+    },
+    { linger: 50 },
+  );
+  const first = Promise.all(Array.from({ length: 100 }, () => publisher.publish('s', 'x')));
+  while (counts.length === 0) await new Promise((resolve) => setImmediate(resolve));
+  const rest: Promise<number>[] = [];
+  for (let i = 0; i < 10; i++) {
+    rest.push(publisher.publish('s', 'x'));
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  assert.equal((await Promise.all(rest)).at(-1), 110);
+  assert.deepEqual(counts, [100, 10]);
+  for (const answer of sent) answer();
+  assert.equal((await first).at(-1), 100);
+});
+
+test('calls beyond waitersMax are refused while the buffer is full', async (t) => {
+  const options = { bufferBytes: 1_024, batchBytes: 1_024, waitersMax: 2 };
+  const publisher = await serve(t, { onOpen: () => undefined, onBatch: () => assert.fail() }, options);
+  const body = Buffer.alloc(2_000);
+  const taken = [1, 2, 3].map(() => publisher.publish('s', body));
+  for (const promise of taken) promise.catch(() => undefined);
+  await assert.rejects(
+    publisher.publish('s', body),
+    (error: ClientError) => error.name === 'UsageError' && error.retryable,
+  );
+  assert.equal(publisher.tryPublish('s', body), false);
+});
