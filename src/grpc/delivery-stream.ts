@@ -37,8 +37,8 @@ export class DeliveryStream {
     this.#call.sendMetadata(new Metadata());
   }
 
-  /** Frames, one behind the other; must not change afterwards. `onSent`: they have been passed on, or never will be. */
-  write(frames: Buffer, onSent?: () => void): void {
+  /** Frames, one behind the other; must not change afterwards. `onSent`: they have been passed on to the socket, or, with an error, never will be. */
+  write(frames: Buffer, onSent?: (error?: Error | null) => void): void {
     if (this.#stream.destroyed || this.#stream.writableEnded) return;
     this.#written += frames.length;
     if (onSent === undefined) this.#stream.write(frames);

@@ -1,4 +1,5 @@
 import { BATCH_RUN_HEADER } from '../link.ts';
+import type { FramePool, PooledFrame } from './frame-pool.ts';
 
 /** A run of batches taken off a ring, copied once and shared by every consume stream that it is written to. */
 export interface BatchRun {
@@ -13,14 +14,24 @@ export interface BatchRun {
   readonly sectionBytes: number;
   /** One gRPC frame, or empty. Its length is what the run took of its reader's credit in the shard. */
   readonly frame: Buffer;
+  /** Keeps the frame's memory from being used again. */
+  readonly pooled: PooledFrame;
 }
 
-const NOTHING = Buffer.alloc(0);
-
-/** Reads the record at `offset` of a ring. The copy is needed: the ring's space is given back when the round is done. */
-export function takeBatchRun(bytes: Uint8Array, view: DataView, offset: number, length: number): BatchRun {
+/**
+ * Reads the record at `offset` of a ring. The copy is needed: the ring's space is given back when the round is done. The caller releases
+ * `pooled` when it has offered the run to all streams.
+ */
+export function takeBatchRun(
+  pool: FramePool,
+  bytes: Uint8Array,
+  view: DataView,
+  offset: number,
+  length: number,
+): BatchRun {
   const frameBytes = length - BATCH_RUN_HEADER;
-  const frame = frameBytes === 0 ? NOTHING : Buffer.allocUnsafe(frameBytes);
+  const pooled = pool.take(frameBytes);
+  const frame = pooled.bytes;
   if (frameBytes > 0) frame.set(bytes.subarray(offset + BATCH_RUN_HEADER, offset + length));
   return {
     from: view.getFloat64(offset, true),
@@ -30,5 +41,6 @@ export function takeBatchRun(bytes: Uint8Array, view: DataView, offset: number, 
     firstId: view.getFloat64(offset + 24, true),
     sectionBytes: view.getUint32(offset + 32, true),
     frame,
+    pooled,
   };
 }

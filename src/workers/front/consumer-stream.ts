@@ -20,6 +20,8 @@ const SLICE_BYTES_MIN = 4_096;
 const POSITIONS_BYTES = 1 << 20;
 const POSITION_BYTES = 40;
 
+type OnSent = (error?: Error | null) => void;
+
 export type Reader = ConsumerReader<ConsumerStream>;
 
 /** A pattern of a stream and where the subjects begin that it finds first. */
@@ -61,7 +63,6 @@ export class ConsumerStream {
   movedAt = 0;
   readonly #call: ServerDuplexStream<Buffer, Buffer>;
   readonly #port: ConsumerStreamPort;
-  readonly #onSent = (): void => this.#sent();
   /** More is unsent than a stream may hold. */
   #isCongested = false;
   /** Readers that are to be told when the stream may send again. */
@@ -139,14 +140,18 @@ export class ConsumerStream {
 
   /** A run for the group of a reader. */
   offer(reader: Reader, run: BatchRun): void {
-    this.#take(reader, run, this.#onSent);
+    this.#take(reader, run, (error) => {
+      if (!isFailed(error)) run.pooled.release();
+      this.#sent();
+    });
   }
 
   /** A run for this reader alone, which has to be given back what it cost. */
   offerOwn(reader: Reader, run: BatchRun): void {
     const { epoch } = reader;
     const cost = run.frame.length;
-    const isWritten = this.#take(reader, run, () => {
+    const isWritten = this.#take(reader, run, (error) => {
+      if (!isFailed(error)) run.pooled.release();
       this.#giveBack(reader, cost, epoch);
       this.#sent();
     });
@@ -197,7 +202,7 @@ export class ConsumerStream {
   // --- sending ---
 
   /** Passes on what the stream may have of the run. True if something was written: then `onSent` will be called. */
-  #take(reader: Reader, run: BatchRun, onSent: () => void): boolean {
+  #take(reader: Reader, run: BatchRun, onSent: OnSent): boolean {
     const { window } = reader;
     if (window === null || this.state !== 'open' || window.judge(run.from, run.to) !== 'take') return false;
     if (run.messages === 0) {
@@ -210,19 +215,20 @@ export class ConsumerStream {
     }
     const { credit } = this;
     if (window.next <= run.firstId && credit.covers(run.sectionBytes, run.messages)) {
-      this.#pass(run.frame, run.sectionBytes, run.messages, onSent);
+      this.#pass(run, run.frame, run.sectionBytes, run.messages, onSent);
       window.took(run.to);
       return true;
     }
     const cut = cutFrame(run.frame, window.next, credit.bytes, credit.messages);
-    if (cut.frame !== null) this.#pass(cut.frame, cut.bytes, cut.messages, onSent);
+    if (cut.frame !== null) this.#pass(run, cut.frame, cut.bytes, cut.messages, onSent);
     window.took(cut.stoppedAt < 0 ? run.to : cut.stoppedAt);
     if (cut.stoppedAt >= 0) this.#miss(reader, window);
     return cut.frame !== null;
   }
 
-  #pass(frame: Buffer, bytes: number, messages: number, onSent: () => void): void {
+  #pass(run: BatchRun, frame: Buffer, bytes: number, messages: number, onSent: OnSent): void {
     this.credit.spend(bytes, messages);
+    run.pooled.hold();
     this.out.write(frame, onSent);
     this.#port.delivered(messages);
     if (this.out.unsentBytes > this.#port.bufferBytes) this.#isCongested = true;
@@ -326,6 +332,10 @@ export class ConsumerStream {
     this.#owed.clear();
     this.#port.closed(this);
   }
+}
+
+function isFailed(error: Error | null | undefined): boolean {
+  return error !== null && error !== undefined;
 }
 
 function positionOf({ name, head, settled }: Reader, window: DeliveryWindow): Position {

@@ -10,6 +10,7 @@ import type { SubjectRow } from '../messages.ts';
 import type { BatchRun } from './batch-run.ts';
 import { ConsumerReader } from './consumer-reader.ts';
 import { ConsumerStream, type ConsumerStreamPort, type Reader, type StreamPattern } from './consumer-stream.ts';
+import { FramePool } from './frame-pool.ts';
 import type { Seats } from './seats.ts';
 import type { ShardLink } from './shard-link.ts';
 import { GroupTable, type Seat, type StartPosition, type SubscriptionPort } from './subject-group.ts';
@@ -59,6 +60,8 @@ interface Asking {
 export class Consumers implements ConsumerStreamPort {
   readonly bufferBytes: number;
   readonly stallTimeoutMs: number;
+  /** Memory of the runs. */
+  readonly frames = new FramePool();
   readonly #limits: ConsumerLimits;
   readonly #routes: ConsumerRoutes;
   readonly #seats: Seats;
@@ -144,13 +147,14 @@ export class Consumers implements ConsumerStreamPort {
 
   groupRun(run: BatchRun): void {
     const group = this.#groups.ofId(run.target);
-    if (group === undefined) return;
-    for (const reader of group.members) reader.stream.offer(reader, run);
+    for (const reader of group?.members ?? []) reader.stream.offer(reader, run);
+    run.pooled.release();
   }
 
   readerRun(run: BatchRun): void {
     const reader = this.#byId.get(run.target);
     reader?.stream.offerOwn(reader, run);
+    run.pooled.release();
   }
 
   watched(token: number): void {

@@ -478,10 +478,10 @@ export class Dispatcher implements Engine, ProducerRoutes, ConsumerRoutes {
         this.#unsubscribed(view.getUint32(offset, true), REASON_NAMES[view.getUint32(offset + 4, true)] as Reason);
         return;
       case ToMain.GROUP_BATCHES:
-        this.consumers.groupRun(takeBatchRun(bytes, view, offset, length));
+        this.consumers.groupRun(takeBatchRun(this.consumers.frames, bytes, view, offset, length));
         return;
       case ToMain.READER_BATCHES:
-        this.consumers.readerRun(takeBatchRun(bytes, view, offset, length));
+        this.consumers.readerRun(takeBatchRun(this.consumers.frames, bytes, view, offset, length));
         return;
       case ToMain.GROUP_RUN:
         this.subscriptions.groupRun(takeRun(bytes, view, offset, length));

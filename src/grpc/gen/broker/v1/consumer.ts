@@ -63,7 +63,7 @@ export interface SubjectStart {
   time?: number | undefined;
 }
 
-/** A delivery is sent while some of both is left, and takes what it has: the last one may exceed it. */
+/** A delivery is sent while some of both is left. The last one may exceed it: what is missing is taken from the next grant. */
 export interface Credit {
   /** Of records sections. */
   bytes: number;
