@@ -25,6 +25,7 @@ import { addProducer } from './producer-service.ts';
 import { addHealth, addReflection, SERVICES } from './reflection.ts';
 import { makeStatus } from './status.ts';
 import { explainTooLarge } from './too-large.ts';
+import { openUnaryDoor, type UnaryHandler } from './unary-door.ts';
 
 /** limits.* of the configuration that hold at the door. */
 export interface DoorLimits {
@@ -76,11 +77,19 @@ export class GrpcServer {
   readonly #server: Server;
   readonly #health: ReturnType<typeof addHealth>;
   readonly #guard: ConnectionGuard;
+  /** Methods that are answered without grpc-js, by path. */
+  readonly #hot: ReadonlyMap<string, UnaryHandler>;
+  readonly #messageBytes: number;
   #address = '';
 
   constructor(options: GrpcServerOptions) {
     const { limits, log } = options;
     this.#guard = new ConnectionGuard(limits.connections);
+    this.#messageBytes = limits.messageBytes;
+    const { engine } = options;
+    this.#hot = new Map([
+      [BROKER_SERVICE.publish.path, (request, deadlineMs, done) => engine.publish(request, deadlineMs, done)],
+    ]);
     this.#server = new Server({
       'grpc.max_concurrent_streams': limits.streamsPerConnection,
       'grpc.max_receive_message_length': limits.messageBytes,
@@ -127,7 +136,10 @@ export class GrpcServer {
     const name = host.includes(':') ? `[${host}]` : host;
     const port = await this.#bind(`${name}:${wanted}`);
     this.#address = `${name}:${port}`;
-    for (const http2Server of http2ServersOf(this.#server)) this.#guard.watch(http2Server);
+    for (const http2Server of http2ServersOf(this.#server)) {
+      this.#guard.watch(http2Server);
+      openUnaryDoor(http2Server, this.#hot, { messageBytes: this.#messageBytes, escalate });
+    }
     const windows = await effectiveWindows(host, port);
     assert(
       windows.stream === STREAM_WINDOW_BYTES && windows.connection >= CONNECTION_WINDOW_BYTES,

@@ -1,0 +1,203 @@
+import { constants, type Http2Server, type IncomingHttpHeaders, type ServerHttp2Stream } from 'node:http2';
+import { Metadata, status } from '@grpc/grpc-js';
+import { assert } from '../base/assert.ts';
+import type { Done } from './engine.ts';
+import { FRAME_HEADER_BYTES } from './frame.ts';
+import { type ErrorStatus, makeStatus } from './status.ts';
+
+/**
+ * Takes the calls of the hot unary methods straight from HTTP/2. grpc-js makes a dozen objects and closures, a promise and two more turns of
+ * the event loop for a call, which together cost more than the broker's own work for a publish. Its port, sessions, keep-alive, drain and every other
+ * method stay its own, and so does each call that asks for something out of the ordinary (compression, a content type or deadline that is
+ * not plain): this door steps in only for what it answers the same way. The version of grpc-js is pinned exactly; that its one listener for
+ * streams is where this expects it is asserted at start.
+ *
+ * gRPC over HTTP/2: https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md
+ */
+export type UnaryHandler = (request: Buffer, deadlineMs: number, done: Done) => void;
+
+export interface DoorOptions {
+  /** limits.message_bytes */
+  readonly messageBytes: number;
+  /** What a handler throws is a defect. */
+  readonly escalate: (defect: unknown) => void;
+}
+
+/** Where a call is kept on its stream: the listeners are shared by all calls. */
+const CALL = Symbol('call');
+
+type DoorStream = ServerHttp2Stream & { [CALL]?: DoorCall };
+
+const RESPONSE_HEADERS = {
+  [constants.HTTP2_HEADER_STATUS]: 200,
+  [constants.HTTP2_HEADER_CONTENT_TYPE]: 'application/grpc+proto',
+};
+/** `sendDate` is an option that the types do not know. */
+const RESPONSE_OPTIONS = { waitForTrailers: true, sendDate: false };
+const REFUSAL_OPTIONS = { endStream: true, sendDate: false };
+const OK_TRAILERS = { 'grpc-status': 0, 'grpc-message': 'OK' };
+
+/** As grpc-js answers it: gRPC's own status codes, "wrong number of messages". */
+const WRONG_NUMBER = {
+  code: status.UNIMPLEMENTED,
+  details: 'a unary call has one message, whole and not compressed',
+  metadata: new Metadata(),
+} as const;
+
+const TIMEOUT = /^(\d{1,8})([HMSmun])$/;
+const UNIT_MS: Readonly<Record<string, number>> = { H: 3_600_000, M: 60_000, S: 1_000, m: 1, u: 1e-3, n: 1e-6 };
+
+/** Steps in front of the server's own listener for these paths. After it is bound, for each of its HTTP/2 servers. */
+export function openUnaryDoor(
+  http2Server: Http2Server,
+  handlers: ReadonlyMap<string, UnaryHandler>,
+  options: DoorOptions,
+): void {
+  const listeners = http2Server.listeners('stream');
+  assert(listeners.length === 1, 'grpc-js has changed: it has another number of listeners for streams');
+  const [original] = listeners as [(stream: ServerHttp2Stream, headers: IncomingHttpHeaders, flags: number) => void];
+  http2Server.removeAllListeners('stream');
+  http2Server.on('stream', (stream, headers, flags) => {
+    const handler = handlers.get(headers[':path'] as string);
+    if (handler === undefined || !isPlain(headers)) {
+      original.call(http2Server, stream, headers, flags);
+      return;
+    }
+    const call = new DoorCall(stream, handler, deadlineOf(headers['grpc-timeout'] as string | undefined), options);
+    (stream as DoorStream)[CALL] = call;
+    stream.on('error', onError);
+    stream.on('data', onData);
+    stream.on('end', onEnd);
+  });
+}
+
+/** A call that grpc-js would do nothing special for. */
+function isPlain(headers: IncomingHttpHeaders): boolean {
+  const type = headers['content-type'];
+  const encoding = headers['grpc-encoding'];
+  const timeout = headers['grpc-timeout'];
+  return (
+    (type === 'application/grpc' || type === 'application/grpc+proto') &&
+    headers[':method'] === 'POST' &&
+    (encoding === undefined || encoding === 'identity') &&
+    (timeout === undefined || TIMEOUT.test(timeout as string))
+  );
+}
+
+/** Epoch ms, or Infinity. Nothing is armed for it: the client ends its call by itself, and work that comes too late is not begun. */
+function deadlineOf(timeout: string | undefined): number {
+  if (timeout === undefined) return Number.POSITIVE_INFINITY;
+  const [, value, unit] = TIMEOUT.exec(timeout) as unknown as [string, string, string];
+  return Date.now() + Math.trunc(Number(value) * (UNIT_MS[unit] as number));
+}
+
+/** Every error is followed by the stream's close, and a call whose stream is closed is not answered. */
+function onError(this: ServerHttp2Stream): void {
+  // Without a listener it would be an uncaught exception.
+}
+
+function onData(this: DoorStream, chunk: Buffer): void {
+  this[CALL]?.take(chunk);
+}
+
+function onEnd(this: DoorStream): void {
+  this[CALL]?.finish();
+}
+
+function onWantTrailers(this: ServerHttp2Stream): void {
+  this.sendTrailers(OK_TRAILERS);
+}
+
+class DoorCall {
+  readonly #stream: ServerHttp2Stream;
+  readonly #handler: UnaryHandler;
+  readonly #deadlineMs: number;
+  readonly #options: DoorOptions;
+  /** What has come of the request; most come in one piece. */
+  #first: Buffer | null = null;
+  #more: Buffer[] | null = null;
+  #length = 0;
+  #isAnswered = false;
+
+  constructor(stream: ServerHttp2Stream, handler: UnaryHandler, deadlineMs: number, options: DoorOptions) {
+    this.#stream = stream;
+    this.#handler = handler;
+    this.#deadlineMs = deadlineMs;
+    this.#options = options;
+  }
+
+  take(chunk: Buffer): void {
+    if (this.#isAnswered) return;
+    if (this.#first === null) this.#first = chunk;
+    else if (this.#more === null) this.#more = [chunk];
+    else this.#more.push(chunk);
+    this.#length += chunk.length;
+    if (this.#length <= this.#options.messageBytes + FRAME_HEADER_BYTES && !this.#isAnnouncedTooLarge()) return;
+    this.#refuse(makeStatus('MESSAGE_TOO_LARGE', ''));
+    this.#first = this.#more = null;
+  }
+
+  /** The client has sent all of it. */
+  finish(): void {
+    // A stream that was reset ends as well.
+    if (this.#isAnswered || this.#isGone) return;
+    const request = this.#request();
+    this.#first = this.#more = null;
+    if (request === null) {
+      this.#refuse(WRONG_NUMBER);
+      return;
+    }
+    try {
+      this.#handler(request, this.#deadlineMs, this.#answer);
+    } catch (defect) {
+      this.#refuse(makeStatus('INTERNAL_ERROR', ''));
+      this.#options.escalate(defect);
+    }
+  }
+
+  get #isGone(): boolean {
+    const { aborted, destroyed, closed } = this.#stream;
+    return aborted || destroyed || closed;
+  }
+
+  /** The length in the frame's head, as soon as that is there in one piece: what is too large need not be received. */
+  #isAnnouncedTooLarge(): boolean {
+    const first = this.#first as Buffer;
+    return first.length >= FRAME_HEADER_BYTES && first.readUInt32BE(1) > this.#options.messageBytes;
+  }
+
+  /** The one message without its frame; null if it is not exactly that. */
+  #request(): Buffer | null {
+    if (this.#first === null) return null;
+    const bytes = this.#more === null ? this.#first : Buffer.concat([this.#first, ...this.#more], this.#length);
+    const isOne = bytes.length >= FRAME_HEADER_BYTES && bytes[0] === 0;
+    if (!isOne || bytes.readUInt32BE(1) !== bytes.length - FRAME_HEADER_BYTES) return null;
+    return bytes.subarray(FRAME_HEADER_BYTES);
+  }
+
+  readonly #answer: Done = (error, response) => {
+    if (error !== null) {
+      this.#refuse(error as ErrorStatus);
+      return;
+    }
+    this.#isAnswered = true;
+    if (this.#isGone) return;
+    const stream = this.#stream;
+    const message = response as Buffer;
+    const frame = Buffer.allocUnsafe(FRAME_HEADER_BYTES + message.length);
+    frame[0] = 0;
+    frame.writeUInt32BE(message.length, 1);
+    frame.set(message, FRAME_HEADER_BYTES);
+    stream.respond(RESPONSE_HEADERS, RESPONSE_OPTIONS);
+    stream.on('wantTrailers', onWantTrailers);
+    stream.end(frame);
+  };
+
+  /** Headers and status in one ("trailers-only"), as grpc-js answers a call without a message. */
+  #refuse({ code, details, metadata }: Pick<ErrorStatus, 'code' | 'details' | 'metadata'>): void {
+    this.#isAnswered = true;
+    if (this.#isGone) return;
+    const fields = { 'grpc-status': code, 'grpc-message': encodeURI(details), ...metadata.toHttp2Headers() };
+    this.#stream.respond({ ...RESPONSE_HEADERS, ...fields }, REFUSAL_OPTIONS);
+  }
+}
