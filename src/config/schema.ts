@@ -169,7 +169,7 @@ export const SCHEMA = {
       min: '1ms',
       max: '10s',
       default: '10ms',
-      doc: 'Time from the arrival of a batch of a publish stream to its acknowledgement at which windows stop growing. Turn it up for throughput with a slow disk or store, down for latency.',
+      doc: 'Wait of the batches of publish streams, beyond what a batch takes when nothing is in front of it, at which windows stop growing. Turn it up for throughput, down for latency.',
     }),
     window_min: bytes({
       min: '1KiB',

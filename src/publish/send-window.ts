@@ -1,4 +1,5 @@
 import { assert } from '../base/assert.ts';
+import type { BaseDelay } from './base-delay.ts';
 
 /** Bounds and goal of the windows; all times in ms. */
 export interface WindowLimits {
@@ -6,7 +7,7 @@ export interface WindowLimits {
   readonly bytesMin: number;
   readonly bytesStart: number;
   readonly bytesMax: number;
-  /** Time from the arrival of a batch to its result that is worth waiting for a larger group; above it only the queue grows. */
+  /** Wait of a batch in front of the work for it, that is worth a larger group; above it only the queue grows. */
   readonly targetMs: number;
 }
 
@@ -22,15 +23,16 @@ const NEAR = 0.25;
 const ROUND_MS = 5;
 
 /**
- * How much one producer stream may have in flight. The smallest time that any batch of a round took is the queue that never drained (the idea of
- * CoDel, Nichols and Jacobson, ACM Queue 2012, and of LEDBAT, RFC 6817): above the target the window shrinks, well below it the window grows if
- * the sender has been using it.
+ * How much one producer stream may have in flight. The smallest time that any batch of a round took, less what a batch takes without a queue, is
+ * the queue that never drained (the idea of CoDel, Nichols and Jacobson, ACM Queue 2012, and of LEDBAT, RFC 6817): above the target the window
+ * shrinks, well below it the window grows if the sender has been using it.
  *
  * The sender is told limits on what it has sent in all since the stream began, like TCP's right edge (RFC 9293, section 3.8.6): they never
  * move back, so whoever goes beyond has broken the rule whatever was on its way. A smaller window only moves them less than what is answered.
  */
 export class SendWindow {
   readonly #limits: WindowLimits;
+  readonly #base: BaseDelay;
   #size: number;
   #received = 0;
   #answered = 0;
@@ -45,13 +47,14 @@ export class SendWindow {
   /** The sender has come close to the limit since the round began. */
   #wasUsed = false;
 
-  constructor(limits: WindowLimits) {
+  constructor(limits: WindowLimits, base: BaseDelay) {
     const { bytesMin, bytesStart, bytesMax } = limits;
     assert(
       0 < bytesMin && bytesMin <= bytesStart && bytesStart <= bytesMax,
       'a window starts between its least and its greatest size',
     );
     this.#limits = limits;
+    this.#base = base;
     this.#size = bytesStart;
     this.#bytesLimit = this.#size;
     this.#messagesLimit = this.messagesSize;
@@ -96,6 +99,7 @@ export class SendWindow {
     this.#answered += bytes;
     this.#answeredMessages += messages;
     this.#smallestMs = Math.min(this.#smallestMs, tookMs);
+    this.#base.note(tookMs, now);
     if (this.#answered >= this.#roundEnd && now - this.#roundStartedAt >= ROUND_MS) this.#judge(now);
     this.#widen();
   }
@@ -114,9 +118,9 @@ export class SendWindow {
 
   #judge(now: number): void {
     const { targetMs, bytesMin, bytesMax } = this.#limits;
-    if (this.#smallestMs > targetMs) this.#size = Math.max(bytesMin, this.#size * SHRINKING);
-    else if (this.#wasUsed && this.#smallestMs <= targetMs * COMFORT)
-      this.#size = Math.min(bytesMax, this.#size * GROWTH);
+    const queueMs = this.#smallestMs - this.#base.ms;
+    if (queueMs > targetMs) this.#size = Math.max(bytesMin, this.#size * SHRINKING);
+    else if (this.#wasUsed && queueMs <= targetMs * COMFORT) this.#size = Math.min(bytesMax, this.#size * GROWTH);
     this.#roundStartedAt = now;
     this.#roundEnd = this.#received;
     this.#smallestMs = Number.POSITIVE_INFINITY;

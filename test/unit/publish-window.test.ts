@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
+import { BaseDelay } from '../../src/publish/base-delay.ts';
 import { SendWindow, type WindowLimits } from '../../src/publish/send-window.ts';
 
 const KIB = 1024;
@@ -12,7 +13,7 @@ const LIMITS: WindowLimits = { bytesMin: 64 * KIB, bytesStart: 1024 * KIB, bytes
  */
 function simulate(options: { bytesAMs: number; baseMs: number; batch?: number; ms?: number; limits?: WindowLimits }) {
   const { bytesAMs, baseMs, batch = 4 * KIB, ms = 3_000, limits = LIMITS } = options;
-  const window = new SendWindow(limits);
+  const window = new SendWindow(limits, new BaseDelay());
   const queue: { bytes: number; at: number; doneAt: number }[] = [];
   let sent = 0;
   let messages = 0;
@@ -54,8 +55,31 @@ describe('the window of a publish stream', () => {
     assert.equal(simulate({ bytesAMs: 100_000 * KIB, baseMs: 1 }).size, LIMITS.bytesMax);
   });
 
+  for (const baseMs of [1, 15, 60]) {
+    it(`a store that takes ${baseMs} ms for a batch without a queue gets what it can carry all the same`, () => {
+      const bytesAMs = 100 * KIB;
+      const { rate } = simulate({ bytesAMs, baseMs, ms: 10_000 });
+      assert.ok(rate > 0.85 * bytesAMs, `${rate / KIB} KiB/ms`);
+    });
+  }
+
+  it('the base is the smallest of the last 30 to 60 s, over all streams', () => {
+    const base = new BaseDelay();
+    assert.equal(base.ms, 0);
+    base.note(7, 1_000);
+    base.note(3, 2_000);
+    base.note(9, 3_000);
+    assert.equal(base.ms, 3);
+    base.note(8, 32_000);
+    assert.equal(base.ms, 3, 'the period before counts');
+    base.note(8, 63_000);
+    assert.equal(base.ms, 8);
+    base.note(20, 500_000);
+    assert.equal(base.ms, 20, 'nothing of long ago counts');
+  });
+
   it('an idle sender is not given more than it began with', () => {
-    const window = new SendWindow(LIMITS);
+    const window = new SendWindow(LIMITS, new BaseDelay());
     for (let now = 0; now < 10_000; now += 10) {
       window.received(4 * KIB, 16);
       window.answered(4 * KIB, 16, 1, now);
@@ -64,7 +88,7 @@ describe('the window of a publish stream', () => {
   });
 
   it('small messages are bounded by their number', () => {
-    const window = new SendWindow(LIMITS);
+    const window = new SendWindow(LIMITS, new BaseDelay());
     let messages = 0;
     while (window.allows(1, 1)) {
       window.received(1, 1);
@@ -74,7 +98,7 @@ describe('the window of a publish stream', () => {
   });
 
   it('one batch of any size is allowed when nothing is in flight, and no second one', () => {
-    const window = new SendWindow(LIMITS);
+    const window = new SendWindow(LIMITS, new BaseDelay());
     assert.ok(window.allows(1 << 30, 5));
     window.received(1 << 30, 5);
     assert.equal(window.allows(1, 1), false);
@@ -93,7 +117,7 @@ describe('the window of a publish stream', () => {
     );
     fc.assert(
       fc.property(fc.array(step, { minLength: 20, maxLength: 500, size: 'max' }), (steps) => {
-        const window = new SendWindow(LIMITS);
+        const window = new SendWindow(LIMITS, new BaseDelay());
         const flying: { bytes: number; messages: number }[] = [];
         let now = 0;
         let [sent, sentMessages] = [0, 0];

@@ -3,6 +3,7 @@ import type { Reason } from '../../base/errors.ts';
 import { DeliveryStream } from '../../grpc/delivery-stream.ts';
 import { type BatchErrors, FramePart, type FrameScan, ResponseBuilder } from '../../grpc/producer-codec.ts';
 import { type ErrorStatus, makeStatus } from '../../grpc/status.ts';
+import type { BaseDelay } from '../../publish/base-delay.ts';
 import { SendWindow, type WindowLimits } from '../../publish/send-window.ts';
 import { SequenceLedger } from '../../publish/sequence-ledger.ts';
 
@@ -19,6 +20,7 @@ export interface ProducerStreamPort {
   readonly scan: FrameScan;
   readonly errors: BatchErrors;
   readonly window: WindowLimits;
+  readonly baseDelay: BaseDelay;
   /** The shard of the batch under the scan, or why it has none; writes it there. Takes it into the ledger of the stream if it passed. */
   pass(stream: ProducerStream, frame: Buffer): Passing;
   /** So many bytes that it passed have their result. */
@@ -66,7 +68,7 @@ export class ProducerStream {
     this.#call = call;
     this.#port = port;
     this.out = new DeliveryStream(call);
-    this.window = new SendWindow(port.window);
+    this.window = new SendWindow(port.window, port.baseDelay);
     this.out.open();
     call.on('data', (frame: Buffer) => this.#onFrame(frame));
     call.on('end', () => this.#onHalfClose());

@@ -5,6 +5,7 @@ import { subjectFault } from '../../base/subject.ts';
 import { Durability, type ProducerOpened, PublishStreamResponse } from '../../grpc/gen/broker/v1/producer.ts';
 import { BatchErrors, FrameScan } from '../../grpc/producer-codec.ts';
 import { makeStatus } from '../../grpc/status.ts';
+import { BaseDelay } from '../../publish/base-delay.ts';
 import type { WindowLimits } from '../../publish/send-window.ts';
 import { LEDGER_SEQUENCES } from '../../publish/sequence-ledger.ts';
 import { BATCH_MESSAGES_MAX, PUBLISH_BATCH_HEADER, STREAM_ENDED_BYTES, StreamToken, ToShard } from '../link.ts';
@@ -45,6 +46,7 @@ export class ProducerStreams implements ProducerStreamPort {
   readonly scan = new FrameScan();
   readonly errors = new BatchErrors();
   readonly window: WindowLimits;
+  readonly baseDelay = new BaseDelay();
   readonly #limits: ProducerStreamLimits;
   readonly #routes: ProducerRoutes;
   /** By number; null = free. */

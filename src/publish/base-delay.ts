@@ -1,0 +1,29 @@
+/** How long the smallest time counts, in ms: long enough for a moment without a queue, short enough to follow a disk that has become slower. */
+const PERIOD_MS = 30_000;
+
+/**
+ * The time that a batch takes from arrival to result when nothing is in front of it: the smallest that any stream has seen in the last period or the
+ * one before it (LEDBAT's base delay, RFC 6817, section 3.4.2). One for all streams, so that a stream that begins in a queue does not take the
+ * queue for the base.
+ */
+export class BaseDelay {
+  #current = Number.POSITIVE_INFINITY;
+  #before = Number.POSITIVE_INFINITY;
+  #periodEnd = Number.NEGATIVE_INFINITY;
+
+  /** A batch took so long; both in ms, `now` monotonic. */
+  note(tookMs: number, now: number): void {
+    if (now >= this.#periodEnd) {
+      this.#before = now >= this.#periodEnd + PERIOD_MS ? Number.POSITIVE_INFINITY : this.#current;
+      this.#current = Number.POSITIVE_INFINITY;
+      this.#periodEnd = now + PERIOD_MS;
+    }
+    if (tookMs < this.#current) this.#current = tookMs;
+  }
+
+  /** In ms; 0 before anything was noted. */
+  get ms(): number {
+    const smallest = Math.min(this.#current, this.#before);
+    return smallest === Number.POSITIVE_INFINITY ? 0 : smallest;
+  }
+}
