@@ -20,10 +20,12 @@ import {
 import { DeliveryStream } from '../../grpc/delivery-stream.ts';
 import type { Done, Engine } from '../../grpc/engine.ts';
 import { StatusBook, statusCodeOf } from '../../grpc/status.ts';
+import { recordBytesMaxOf } from '../../shm/layout.ts';
 import {
   BORN_HEADER,
   CREDIT_BYTES,
   DELIVERY_EXTRA_BYTES,
+  DRAIN_HEADER,
   FETCH_HEADER,
   INFO_HEADER,
   OPEN_PRODUCER_HEADER,
@@ -35,13 +37,16 @@ import {
   ToShard,
   TRIM_HEADER,
 } from '../link.ts';
-import { shardOfSlot } from '../shard-of-slot.ts';
+import type { ExportedSlots } from '../messages.ts';
 import type { ShardConnection } from '../shard-pool.ts';
+import type { MoveFront } from '../slots/slot-mover.ts';
+import { HELD, type SlotTable } from '../slots/slot-table.ts';
 import type { OverloadGuard } from './admission.ts';
 import { takeBatchRun } from './batch-run.ts';
 import { CallMetrics } from './call-metrics.ts';
 import { CallTable, Method } from './call-table.ts';
 import { type ConsumerLimits, type ConsumerRoutes, Consumers } from './consumers.ts';
+import { HoldQueue } from './hold-queue.ts';
 import { type ProducerRoutes, type ProducerStreamLimits, ProducerStreams } from './producer-streams.ts';
 import { takeRun } from './run.ts';
 import { Seats } from './seats.ts';
@@ -52,7 +57,10 @@ import { type SubscriptionLimits, Subscriptions } from './subscriptions.ts';
 export interface DispatcherLimits extends SubscriptionLimits, ProducerStreamLimits, ConsumerLimits {
   /** limits.subscriptions */
   readonly subscriptionsMax: number;
-  readonly shards: number;
+  /** shards.max */
+  readonly shardsMax: number;
+  /** ring.bytes */
+  readonly ringBytes: number;
   /** limits.in_flight_calls */
   readonly callsMax: number;
   /** limits.in_flight_bytes */
@@ -60,7 +68,7 @@ export interface DispatcherLimits extends SubscriptionLimits, ProducerStreamLimi
   readonly scan: ScanLimits;
 }
 
-/** Subject of the request at hand and the shard that owns it. Reused: valid until the next call. */
+/** Subject of the request at hand and the shard that owns it, or HELD. Reused: valid until the next call. */
 interface Route {
   start: number;
   end: number;
@@ -89,7 +97,7 @@ export interface SubjectInfo {
  * The engine behind the gRPC handlers, on the main thread: finds the shard of a request, admits or refuses it before any work is done, copies it
  * to the shard's ring, and answers calls when their answers come back.
  */
-export class Dispatcher implements Engine, ProducerRoutes, ConsumerRoutes {
+export class Dispatcher implements Engine, ProducerRoutes, ConsumerRoutes, MoveFront {
   readonly metrics = new CallMetrics();
   readonly subscriptions: Subscriptions;
   readonly producers: ProducerStreams;
@@ -101,6 +109,10 @@ export class Dispatcher implements Engine, ProducerRoutes, ConsumerRoutes {
   readonly #limits: DispatcherLimits;
   readonly #calls: CallTable;
   readonly #links: (ShardLink | null)[];
+  readonly #table: SlotTable;
+  readonly #held = new HoldQueue();
+  /** The longest publish that travels on a ring. */
+  readonly #publishBytesMax: number;
   readonly #guard: OverloadGuard;
   readonly #route: Route = { start: 0, end: 0, hash: 0, shard: 0 };
   readonly #range = new SubjectRange();
@@ -118,11 +130,13 @@ export class Dispatcher implements Engine, ProducerRoutes, ConsumerRoutes {
   #refusing: Reason | null = 'NOT_READY';
   #flushQueued = false;
 
-  constructor(limits: DispatcherLimits, guard: OverloadGuard) {
+  constructor(limits: DispatcherLimits, guard: OverloadGuard, table: SlotTable) {
     this.#limits = limits;
     this.#guard = guard;
+    this.#table = table;
+    this.#publishBytesMax = recordBytesMaxOf(limits.ringBytes) - DELIVERY_EXTRA_BYTES - PUBLISH_HEADER;
     this.#calls = new CallTable(limits.callsMax);
-    this.#links = new Array<ShardLink | null>(limits.shards).fill(null);
+    this.#links = new Array<ShardLink | null>(limits.shardsMax).fill(null);
     this.seats = new Seats(limits.subscriptionsMax);
     this.subscriptions = new Subscriptions(this, this.seats, limits);
     this.consumers = new Consumers(this, this.seats, limits);
@@ -163,6 +177,7 @@ export class Dispatcher implements Engine, ProducerRoutes, ConsumerRoutes {
 
   /** The thread has died: nobody knows what became of its calls. */
   detach(shard: number): void {
+    this.#links[shard]?.close();
     this.#links[shard] = null;
     for (const call of this.#calls.callsOfShard(shard)) this.#fail(call, 'OUTCOME_UNKNOWN');
     this.producers.shardDied(shard);
@@ -178,26 +193,40 @@ export class Dispatcher implements Engine, ProducerRoutes, ConsumerRoutes {
       this.#refuse(Method.PUBLISH, refusal, done);
       return;
     }
-    const link = this.#links[route.shard] as ShardLink;
-    const length = PUBLISH_HEADER + request.length;
-    if (length > link.payload.recordBytesMax - DELIVERY_EXTRA_BYTES) {
+    if (request.length > this.#publishBytesMax) {
       // No valid request is that long (config/rules.ts): it is over a limit, or padded with fields that nobody knows.
       const fault = scanPublish(request, 0, request.length, this.#publishScan, this.#limits.scan);
       this.#refuse(Method.PUBLISH, fault ?? 'MESSAGE_TOO_LARGE', done);
       return;
     }
-    const at = link.payload.claim(ToShard.PUBLISH, length);
+    const { hash, shard } = route;
+    const now = performance.now();
+    if (shard === HELD) {
+      const call = this.#calls.open(done, Method.PUBLISH, HELD, request.length, now);
+      this.#holdCall(call, hash, (link) => {
+        const at = link.payload.claim(ToShard.PUBLISH, PUBLISH_HEADER + request.length);
+        if (at >= 0) this.#putPublish(link, at, call, hash, request, deadlineMs);
+        return at >= 0;
+      });
+      return;
+    }
+    const link = this.#links[shard] as ShardLink;
+    const at = link.payload.claim(ToShard.PUBLISH, PUBLISH_HEADER + request.length);
     if (at < 0) {
       this.#refuse(Method.PUBLISH, 'QUEUE_FULL', done);
       return;
     }
-    const now = performance.now();
-    const call = this.#calls.open(done, Method.PUBLISH, route.shard, request.length, now);
+    const call = this.#calls.open(done, Method.PUBLISH, shard, request.length, now);
+    this.#putPublish(link, at, call, hash, request, deadlineMs);
+  }
+
+  /** Writes the record that was claimed at `at`. */
+  #putPublish(link: ShardLink, at: number, call: number, hash: number, request: Buffer, deadlineMs: number): void {
     const view = link.payload.view;
     view.setFloat64(at, deadlineMs, true);
-    view.setFloat64(at + 8, now, true);
+    view.setFloat64(at + 8, performance.now(), true);
     view.setUint32(at + 16, call, true);
-    view.setUint32(at + 20, route.hash, true);
+    view.setUint32(at + 20, hash, true);
     view.setUint32(at + 24, this.isBusy ? 1 : 0, true);
     link.payload.bytes.set(request, at + PUBLISH_HEADER);
     link.payload.commit();
@@ -256,7 +285,7 @@ export class Dispatcher implements Engine, ProducerRoutes, ConsumerRoutes {
   }
 
   shardOf(hash: number): number {
-    return shardOfSlot(slotOfHash(hash), this.#limits.shards);
+    return this.#table.route(slotOfHash(hash));
   }
 
   // --- publish streams ---
@@ -271,7 +300,12 @@ export class Dispatcher implements Engine, ProducerRoutes, ConsumerRoutes {
   }
 
   linkOf(hash: number): ShardLink | null {
-    return this.#links[shardOfSlot(slotOfHash(hash), this.#limits.shards)] ?? null;
+    return this.#links[this.#table.route(slotOfHash(hash))] ?? null;
+  }
+
+  /** Changes when slots change their shard; -1 while some are on their way. */
+  get slotsEpoch(): number {
+    return this.#table.held > 0 ? -1 : this.#table.epoch;
   }
 
   links(): readonly ShardLink[] {
@@ -286,7 +320,9 @@ export class Dispatcher implements Engine, ProducerRoutes, ConsumerRoutes {
 
   openProducer(producer: Buffer, mayBeNew: boolean): Promise<number> {
     return new Promise((resolve, reject) => {
-      const link = this.linkOf(subjectHash(producer, 0, producer.length));
+      // Any shard can ask the log. The owner of the slot of its name can also while that slot is on its way to another.
+      const owner = this.#table.ownerOf(slotOfHash(subjectHash(producer, 0, producer.length)));
+      const link = this.#links[owner] ?? null;
       if (link === null || this.#calls.full) {
         reject(this.#statuses.of(link === null ? 'NOT_READY' : 'IN_FLIGHT_FULL'));
         return;
@@ -371,6 +407,7 @@ export class Dispatcher implements Engine, ProducerRoutes, ConsumerRoutes {
       this.#draining = link;
       done += link.fromControl.drain(this.#onControl, RECORDS_A_ROUND);
       done += link.fromPayload.drain(this.#onPayload, RUNS_A_ROUND);
+      link.settleReaders();
       link.ringIfDirty();
     }
     if (this.producers.isBlocked) this.producers.retry();
@@ -525,7 +562,7 @@ export class Dispatcher implements Engine, ProducerRoutes, ConsumerRoutes {
     route.start = range.start;
     route.end = range.end;
     route.hash = subjectHash(request, range.start, range.end);
-    route.shard = shardOfSlot(slotOfHash(route.hash), this.#limits.shards);
+    route.shard = this.#table.route(slotOfHash(route.hash));
     return null;
   }
 
@@ -544,21 +581,43 @@ export class Dispatcher implements Engine, ProducerRoutes, ConsumerRoutes {
       this.#refuse(method, refusal, done);
       return;
     }
-    const route = this.#route;
-    const link = this.#links[route.shard] as ShardLink;
-    const length = FETCH_HEADER + route.end - route.start;
-    const at = link.controlOutbox.blocked ? -1 : link.control.claim(type, length);
+    const { start, end, hash, shard } = this.#route;
+    const length = FETCH_HEADER + end - start;
+    const now = performance.now();
+    if (shard === HELD) {
+      const call = this.#calls.open(done, method, HELD, LOOK_UP_BYTES, now);
+      this.#holdCall(call, hash, (link) => {
+        const at = claimControl(link, type, length);
+        if (at >= 0) this.#putLookUp(link, at, call, hash, request.subarray(start, end), id, deadlineMs);
+        return at >= 0;
+      });
+      return;
+    }
+    const link = this.#links[shard] as ShardLink;
+    const at = claimControl(link, type, length);
     if (at < 0) {
       this.#refuse(method, 'QUEUE_FULL', done);
       return;
     }
-    const call = this.#calls.open(done, method, route.shard, LOOK_UP_BYTES, performance.now());
+    const call = this.#calls.open(done, method, shard, LOOK_UP_BYTES, now);
+    this.#putLookUp(link, at, call, hash, request.subarray(start, end), id, deadlineMs);
+  }
+
+  #putLookUp(
+    link: ShardLink,
+    at: number,
+    call: number,
+    hash: number,
+    subject: Buffer,
+    id: number,
+    deadlineMs: number,
+  ): void {
     const view = link.control.view;
     view.setFloat64(at, deadlineMs, true);
     view.setFloat64(at + 8, id, true);
     view.setUint32(at + 16, call, true);
-    view.setUint32(at + 20, route.hash, true);
-    link.control.bytes.set(request.subarray(route.start, route.end), at + FETCH_HEADER);
+    view.setUint32(at + 20, hash, true);
+    link.control.bytes.set(subject, at + FETCH_HEADER);
     link.control.commit();
     this.touched(link);
   }
@@ -567,9 +626,8 @@ export class Dispatcher implements Engine, ProducerRoutes, ConsumerRoutes {
     return new Promise((resolve, reject) => {
       const fault = this.#refusing ?? subjectFault(subject, 0, subject.length);
       const hash = subjectHash(subject, 0, subject.length);
-      const shard = shardOfSlot(slotOfHash(hash), this.#limits.shards);
-      const link = this.#links[shard] ?? null;
-      if (fault !== null || link === null || this.#calls.full) {
+      const shard = this.#table.route(slotOfHash(hash));
+      if (fault !== null || this.#links[shard] === null || this.#calls.full) {
         reject(new BrokerError(fault ?? 'NOT_READY'));
         return;
       }
@@ -579,21 +637,85 @@ export class Dispatcher implements Engine, ProducerRoutes, ConsumerRoutes {
         else if (type === ToShard.TRIM && response !== undefined) resolve(decodeId(response));
       };
       const call = this.#calls.open(done, method, shard, LOOK_UP_BYTES, performance.now());
-      const header = type === ToShard.TRIM ? TRIM_HEADER : INFO_HEADER;
-      const at = link.controlOutbox.begin(type, header + subject.length);
-      const { view, bytes } = link.controlOutbox;
-      if (type === ToShard.TRIM) {
-        view.setFloat64(at, first, true);
-        view.setUint32(at + 8, call, true);
-        view.setUint32(at + 12, hash, true);
-      } else {
-        this.#infos.set(call, resolve);
-        view.setUint32(at, call, true);
-        view.setUint32(at + 4, hash, true);
-      }
-      bytes.set(subject, at + header);
-      link.controlOutbox.end();
-      this.touched(link);
+      if (type === ToShard.INFO) this.#infos.set(call, resolve);
+      const put = (link: ShardLink): boolean => {
+        this.#putAdministration(link, type, call, subject, hash, first);
+        return true;
+      };
+      if (shard === HELD) this.#holdCall(call, hash, put);
+      else put(this.#links[shard] as ShardLink);
+    });
+  }
+
+  #putAdministration(link: ShardLink, type: number, call: number, subject: Buffer, hash: number, first: number): void {
+    const header = type === ToShard.TRIM ? TRIM_HEADER : INFO_HEADER;
+    const at = link.controlOutbox.begin(type, header + subject.length);
+    const { view, bytes } = link.controlOutbox;
+    if (type === ToShard.TRIM) {
+      view.setFloat64(at, first, true);
+      view.setUint32(at + 8, call, true);
+      view.setUint32(at + 12, hash, true);
+    } else {
+      view.setUint32(at, call, true);
+      view.setUint32(at + 4, hash, true);
+    }
+    bytes.set(subject, at + header);
+    link.controlOutbox.end();
+    this.touched(link);
+  }
+
+  // --- MoveFront: slots change their shard ---
+
+  holdSlots(slots: ReadonlySet<number>): void {
+    this.subscriptions.holdSlots(slots);
+    this.consumers.holdSlots(slots);
+  }
+
+  drainSlots(shard: number, token: number, slots: readonly number[]): boolean {
+    const link = this.#links[shard];
+    if (link === null || link === undefined) return false;
+    const at = link.controlOutbox.begin(ToShard.DRAIN, DRAIN_HEADER + slots.length * 2);
+    const { view } = link.controlOutbox;
+    view.setUint32(at, token, true);
+    view.setUint32(at + 4, link.payload.position, true);
+    view.setUint32(at + 8, slots.length, true);
+    slots.forEach((slot, i) => {
+      view.setUint16(at + DRAIN_HEADER + i * 2, slot, true);
+    });
+    link.controlOutbox.end();
+    link.ringNow();
+    return true;
+  }
+
+  whenRead(shard: number, { controlPosition, payloadPosition }: ExportedSlots): Promise<void> {
+    return this.#links[shard]?.whenRead(controlPosition, payloadPosition) ?? Promise.resolve();
+  }
+
+  flushHeld(): boolean {
+    return this.#held.flush();
+  }
+
+  resumeSlots(slots: ReadonlySet<number>): void {
+    const ownerOf = (slot: number): number => this.#table.ownerOf(slot);
+    this.subscriptions.resumeSlots(slots, ownerOf);
+    this.consumers.resumeSlots(slots, ownerOf);
+    // Streams that met a held slot have waited.
+    this.producers.retry();
+  }
+
+  /** What is still held when the process ends was never sent to a shard. */
+  refuseHeld(reason: Reason): void {
+    for (const call of this.#held.takeAll()) this.#fail(call, reason);
+  }
+
+  /** An open call for a held slot waits for the slot's owner; `put` is false while there is no room on its ring. */
+  #holdCall(call: number, hash: number, put: (link: ShardLink) => boolean): void {
+    this.#held.push(call, () => {
+      const owner = this.#table.ownerOf(slotOfHash(hash));
+      const link = this.#links[owner];
+      if (link === null || link === undefined || !put(link)) return false;
+      this.#calls.assign(call, owner);
+      return true;
     });
   }
 
@@ -636,4 +758,9 @@ export class Dispatcher implements Engine, ProducerRoutes, ConsumerRoutes {
     this.#flushQueued = false;
     for (const link of this.#links) link?.ringIfDirty();
   };
+}
+
+/** A place for a request on the control ring, or -1; what waits in the outbox goes first. */
+function claimControl(link: ShardLink, type: number, length: number): number {
+  return link.controlOutbox.blocked ? -1 : link.control.claim(type, length);
 }
