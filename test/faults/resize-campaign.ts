@@ -22,8 +22,8 @@ export const DEATHS: readonly Disturbance[] = [
   { name: 'the source dies when everything has its verdict', failpoints: 'move.settled=exit@4', isKill: false },
   { name: 'the source dies with the index in its hands', failpoints: 'move.export=throw@4', isKill: false },
   { name: 'the source dies behind handing over', failpoints: 'move.exported=exit@4', isKill: false },
-  { name: 'the target dies before it imports', failpoints: 'move.import=throw@2', isKill: false },
-  { name: 'the target dies with what it imported', failpoints: 'move.imported=exit@2', isKill: false },
+  { name: 'the target dies before it imports', failpoints: 'move.import=throw@4', isKill: false },
+  { name: 'the target dies with what it imported', failpoints: 'move.imported=exit@4', isKill: false },
 ];
 
 export const KILLS: readonly Disturbance[] = [
@@ -87,7 +87,7 @@ export async function resizeStorm(
 }
 
 /** A load, a change in whose midst the process is killed, a start, and everything read back. */
-export async function killedResize(disturbance: Disturbance, seed: number): Promise<Omit<StormResult, 'changes'>> {
+export async function killedResize(disturbance: Disturbance, seed: number): Promise<StormResult> {
   await using rig = await FaultRig.start(
     {
       flags: ['--shards', '2', '--shards-max', '8', '--segment-bytes', '1MiB'],
@@ -114,6 +114,7 @@ export async function killedResize(disturbance: Disturbance, seed: number): Prom
     acked: counts.acked,
     errors: [],
     deaths: 1,
+    changes: [],
     slots,
   };
 }
@@ -156,7 +157,6 @@ async function runResizeCampaign({ runs, seed, onProgress }: CampaignOptions): P
       deaths += result.deaths;
       violations.push(...result.violations.map((violation) => `${name}: ${violation}`));
       if (kind === null) violations.push(...result.errors.map((error) => `${name}: a client was told ${error}`));
-      if (!('changes' in result)) continue;
       for (const change of result.changes) {
         pauseMs = Math.max(pauseMs, change.pauseMsMax);
         if (change.error !== '') violations.push(`${name}: ${change.what} ended early: ${change.error}`);
