@@ -18,7 +18,7 @@ const ROW_MASK = (1 << ROW_BITS) - 1;
 const INDEX_BITS_MIN = 3;
 const GOLDEN = 0x9e3779b1;
 
-/** The memory of a table, as it goes to another thread: the buffers are moved, not copied, and the table that had them is of no use any more. */
+/** The memory of a table, as it goes to another thread. */
 export interface SubjectTableColumns {
   readonly index: Int32Array<ArrayBuffer>;
   readonly indexBits: number;

@@ -125,9 +125,17 @@ test('a slot moves: what another index imports is what was exported', async () =
   const { transferablesOf } = await import('../../src/storage/embedded/slot-transfer.ts');
   const source = new SubjectIndex();
   const target = new SubjectIndex();
-  for (let i = 0; i < 3000; i++) source.put(subjectRef(`s.${i % 700}`), entryAt(i * COUNT + 1, i % 3, 1 + (i % 5)));
   const before = new SubjectIndex();
-  for (let i = 0; i < 3000; i++) before.put(subjectRef(`s.${i % 700}`), entryAt(i * COUNT + 1, i % 3, 1 + (i % 5)));
+  // Small blocks of every size, and lists of their own.
+  const fill = (index: SubjectIndex, from: number, to: number): void => {
+    for (let i = from; i < to; i++) {
+      index.put(subjectRef(`s.${i % 700}`), entryAt(i * COUNT + 1, i % 3, 1 + (i % 5)));
+      index.put(subjectRef(`many.${i % 5}`), entryAt(i * COUNT + 1, i % 3, 1 + (i % 5)));
+    }
+  };
+  fill(source, 0, 3_000);
+  fill(before, 0, 3_000);
+  const noted = source.rowFor(Buffer.from('s.1'), 0, 3, subjectRef('s.1').hash).slot.table;
   for (let slot = 0; slot < 1024; slot++) {
     const columns = source.takeSlot(slot);
     if (columns === null) continue;
@@ -137,6 +145,10 @@ test('a slot moves: what another index imports is what was exported', async () =
     target.giveSlot(slot, received);
   }
   assert.equal(source.batches, 0);
+  assert.ok(noted.find(Buffer.from('s.1'), 0, 3, subjectRef('s.1').hash) >= 0, 'notes of a segment point to its names');
+  // It can be written on.
+  fill(target, 3_000, 4_000);
+  fill(before, 3_000, 4_000);
   assert.equal(target.batches, before.batches);
   before.forEach((name, hash, cursor) => {
     const other = target.find({ bytes: Buffer.from(name), hash });

@@ -245,7 +245,7 @@ interface LargeList {
   first: number;
 }
 
-/** The memory of one slot's index, as it goes to another thread: moved, not copied. */
+/** The memory of one slot's index, as it goes to another thread (slot-transfer.ts). */
 export interface SlotColumns {
   readonly table: SubjectTableColumns;
   readonly slab: Uint32Array<ArrayBuffer>;
