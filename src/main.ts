@@ -395,7 +395,7 @@ class Broker {
   #manageShards(pool: ShardPool): ShardsAdmin {
     const { shards } = this.#config;
     const log = (line: LogLine): void => this.#log('main', line);
-    const mover = new SlotMover(this.#table, this.#dispatcher, pool, this.#moves);
+    const mover = new SlotMover(this.#table, this.#dispatcher.slots, pool, this.#moves);
     const turns = this.#turns;
     this.#resizer = new Resizer({ table: this.#table, pool, mover, turns, shardsMax: shards.max, log });
     const monitor = new LoadMonitor({

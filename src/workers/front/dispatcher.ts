@@ -25,9 +25,7 @@ import {
   BORN_HEADER,
   CREDIT_BYTES,
   DELIVERY_EXTRA_BYTES,
-  DRAIN_HEADER,
   FETCH_HEADER,
-  INFO_HEADER,
   OPEN_PRODUCER_HEADER,
   POSITIONS_HEADER,
   PUBLISH_HEADER,
@@ -35,11 +33,8 @@ import {
   SUBSCRIBE_HEADER,
   ToMain,
   ToShard,
-  TRIM_HEADER,
 } from '../link.ts';
-import type { ExportedSlots } from '../messages.ts';
 import type { ShardConnection } from '../shard-pool.ts';
-import type { MoveFront } from '../slots/slot-mover.ts';
 import { HELD, type SlotTable } from '../slots/slot-table.ts';
 import type { OverloadGuard } from './admission.ts';
 import { takeBatchRun } from './batch-run.ts';
@@ -48,9 +43,11 @@ import { CallTable, Method } from './call-table.ts';
 import { type ConsumerLimits, type ConsumerRoutes, Consumers } from './consumers.ts';
 import { HoldQueue } from './hold-queue.ts';
 import { type ProducerRoutes, type ProducerStreamLimits, ProducerStreams } from './producer-streams.ts';
+import { claimControl, putAdministration, putLookUp, putPublish } from './request-records.ts';
 import { takeRun } from './run.ts';
 import { Seats } from './seats.ts';
 import { ShardLink } from './shard-link.ts';
+import { SlotFront } from './slot-front.ts';
 import type { Seat, StartPosition } from './subject-group.ts';
 import { type SubscriptionLimits, Subscriptions } from './subscriptions.ts';
 
@@ -97,7 +94,7 @@ export interface SubjectInfo {
  * The engine behind the gRPC handlers, on the main thread: finds the shard of a request, admits or refuses it before any work is done, copies it
  * to the shard's ring, and answers calls when their answers come back.
  */
-export class Dispatcher implements Engine, ProducerRoutes, ConsumerRoutes, MoveFront {
+export class Dispatcher implements Engine, ProducerRoutes, ConsumerRoutes {
   readonly metrics = new CallMetrics();
   readonly subscriptions: Subscriptions;
   readonly producers: ProducerStreams;
@@ -111,6 +108,7 @@ export class Dispatcher implements Engine, ProducerRoutes, ConsumerRoutes, MoveF
   readonly #links: (ShardLink | null)[];
   readonly #table: SlotTable;
   readonly #held = new HoldQueue();
+  readonly slots: SlotFront;
   /** The longest publish that travels on a ring. */
   readonly #publishBytesMax: number;
   readonly #guard: OverloadGuard;
@@ -140,6 +138,13 @@ export class Dispatcher implements Engine, ProducerRoutes, ConsumerRoutes, MoveF
     this.seats = new Seats(limits.subscriptionsMax);
     this.subscriptions = new Subscriptions(this, this.seats, limits);
     this.consumers = new Consumers(this, this.seats, limits);
+    this.slots = new SlotFront({
+      table,
+      held: this.#held,
+      linkTo: (shard) => this.#links[shard] ?? null,
+      followers: [this.subscriptions, this.consumers],
+      onResumed: () => this.producers.retry(),
+    });
     this.producers = new ProducerStreams(limits, this);
   }
 
@@ -205,7 +210,7 @@ export class Dispatcher implements Engine, ProducerRoutes, ConsumerRoutes, MoveF
       const call = this.#calls.open(done, Method.PUBLISH, HELD, request.length, now);
       this.#holdCall(call, hash, (link) => {
         const at = link.payload.claim(ToShard.PUBLISH, PUBLISH_HEADER + request.length);
-        if (at >= 0) this.#putPublish(link, at, call, hash, request, deadlineMs);
+        if (at >= 0) putPublish(link, at, call, hash, request, deadlineMs, this.isBusy);
         return at >= 0;
       });
       return;
@@ -217,19 +222,7 @@ export class Dispatcher implements Engine, ProducerRoutes, ConsumerRoutes, MoveF
       return;
     }
     const call = this.#calls.open(done, Method.PUBLISH, shard, request.length, now);
-    this.#putPublish(link, at, call, hash, request, deadlineMs);
-  }
-
-  /** Writes the record that was claimed at `at`. */
-  #putPublish(link: ShardLink, at: number, call: number, hash: number, request: Buffer, deadlineMs: number): void {
-    const view = link.payload.view;
-    view.setFloat64(at, deadlineMs, true);
-    view.setFloat64(at + 8, performance.now(), true);
-    view.setUint32(at + 16, call, true);
-    view.setUint32(at + 20, hash, true);
-    view.setUint32(at + 24, this.isBusy ? 1 : 0, true);
-    link.payload.bytes.set(request, at + PUBLISH_HEADER);
-    link.payload.commit();
+    putPublish(link, at, call, hash, request, deadlineMs, this.isBusy);
     this.touched(link);
   }
 
@@ -588,7 +581,7 @@ export class Dispatcher implements Engine, ProducerRoutes, ConsumerRoutes, MoveF
       const call = this.#calls.open(done, method, HELD, LOOK_UP_BYTES, now);
       this.#holdCall(call, hash, (link) => {
         const at = claimControl(link, type, length);
-        if (at >= 0) this.#putLookUp(link, at, call, hash, request.subarray(start, end), id, deadlineMs);
+        if (at >= 0) putLookUp(link, at, call, hash, request.subarray(start, end), id, deadlineMs);
         return at >= 0;
       });
       return;
@@ -600,25 +593,7 @@ export class Dispatcher implements Engine, ProducerRoutes, ConsumerRoutes, MoveF
       return;
     }
     const call = this.#calls.open(done, method, shard, LOOK_UP_BYTES, now);
-    this.#putLookUp(link, at, call, hash, request.subarray(start, end), id, deadlineMs);
-  }
-
-  #putLookUp(
-    link: ShardLink,
-    at: number,
-    call: number,
-    hash: number,
-    subject: Buffer,
-    id: number,
-    deadlineMs: number,
-  ): void {
-    const view = link.control.view;
-    view.setFloat64(at, deadlineMs, true);
-    view.setFloat64(at + 8, id, true);
-    view.setUint32(at + 16, call, true);
-    view.setUint32(at + 20, hash, true);
-    link.control.bytes.set(subject, at + FETCH_HEADER);
-    link.control.commit();
+    putLookUp(link, at, call, hash, request.subarray(start, end), id, deadlineMs);
     this.touched(link);
   }
 
@@ -639,7 +614,8 @@ export class Dispatcher implements Engine, ProducerRoutes, ConsumerRoutes, MoveF
       const call = this.#calls.open(done, method, shard, LOOK_UP_BYTES, performance.now());
       if (type === ToShard.INFO) this.#infos.set(call, resolve);
       const put = (link: ShardLink): boolean => {
-        this.#putAdministration(link, type, call, subject, hash, first);
+        putAdministration(link, type, call, subject, hash, first);
+        this.touched(link);
         return true;
       };
       if (shard === HELD) this.#holdCall(call, hash, put);
@@ -647,61 +623,7 @@ export class Dispatcher implements Engine, ProducerRoutes, ConsumerRoutes, MoveF
     });
   }
 
-  #putAdministration(link: ShardLink, type: number, call: number, subject: Buffer, hash: number, first: number): void {
-    const header = type === ToShard.TRIM ? TRIM_HEADER : INFO_HEADER;
-    const at = link.controlOutbox.begin(type, header + subject.length);
-    const { view, bytes } = link.controlOutbox;
-    if (type === ToShard.TRIM) {
-      view.setFloat64(at, first, true);
-      view.setUint32(at + 8, call, true);
-      view.setUint32(at + 12, hash, true);
-    } else {
-      view.setUint32(at, call, true);
-      view.setUint32(at + 4, hash, true);
-    }
-    bytes.set(subject, at + header);
-    link.controlOutbox.end();
-    this.touched(link);
-  }
-
-  // --- MoveFront: slots change their shard ---
-
-  holdSlots(slots: ReadonlySet<number>): void {
-    this.subscriptions.holdSlots(slots);
-    this.consumers.holdSlots(slots);
-  }
-
-  drainSlots(shard: number, token: number, slots: readonly number[]): boolean {
-    const link = this.#links[shard];
-    if (link === null || link === undefined) return false;
-    const at = link.controlOutbox.begin(ToShard.DRAIN, DRAIN_HEADER + slots.length * 2);
-    const { view } = link.controlOutbox;
-    view.setUint32(at, token, true);
-    view.setUint32(at + 4, link.payload.position, true);
-    view.setUint32(at + 8, slots.length, true);
-    slots.forEach((slot, i) => {
-      view.setUint16(at + DRAIN_HEADER + i * 2, slot, true);
-    });
-    link.controlOutbox.end();
-    link.ringNow();
-    return true;
-  }
-
-  whenRead(shard: number, { controlPosition, payloadPosition }: ExportedSlots): Promise<void> {
-    return this.#links[shard]?.whenRead(controlPosition, payloadPosition) ?? Promise.resolve();
-  }
-
-  flushHeld(): boolean {
-    return this.#held.flush();
-  }
-
-  resumeSlots(slots: ReadonlySet<number>): void {
-    const ownerOf = (slot: number): number => this.#table.ownerOf(slot);
-    this.subscriptions.resumeSlots(slots, ownerOf);
-    this.consumers.resumeSlots(slots, ownerOf);
-    // Streams that met a held slot have waited.
-    this.producers.retry();
-  }
+  // --- slots that change their shard ---
 
   /** What is still held when the process ends was never sent to a shard. */
   refuseHeld(reason: Reason): void {
@@ -714,6 +636,7 @@ export class Dispatcher implements Engine, ProducerRoutes, ConsumerRoutes, MoveF
       const owner = this.#table.ownerOf(slotOfHash(hash));
       const link = this.#links[owner];
       if (link === null || link === undefined || !put(link)) return false;
+      this.touched(link);
       this.#calls.assign(call, owner);
       return true;
     });
@@ -758,9 +681,4 @@ export class Dispatcher implements Engine, ProducerRoutes, ConsumerRoutes, MoveF
     this.#flushQueued = false;
     for (const link of this.#links) link?.ringIfDirty();
   };
-}
-
-/** A place for a request on the control ring, or -1; what waits in the outbox goes first. */
-function claimControl(link: ShardLink, type: number, length: number): number {
-  return link.controlOutbox.blocked ? -1 : link.control.claim(type, length);
 }
