@@ -5,6 +5,7 @@ import type { Connection } from '../../src/cli/connection.ts';
 import { connectOverGrpc } from '../../src/cli/grpc-connection.ts';
 import { type BrokerProcess, startBroker } from '../support/broker.ts';
 import { BrokerClient } from '../support/client.ts';
+import { ConsumeStream } from '../support/consume-stream.ts';
 import { PublishStream } from '../support/publish-stream.ts';
 import { follow, Metrics, numbered, publishAll, range, until } from './flow-rig.ts';
 
@@ -23,11 +24,12 @@ async function resized(admin: Connection, shards: number): Promise<void> {
 }
 
 describe('resize', () => {
-  it('[R25] publish streams notice nothing: every batch gets its ids, in order, on 12 subjects, over 1 -> 4 -> 2 shards', async () => {
+  it('[R25] streams notice nothing: every batch gets its ids, in order, and is consumed once, on 12 subjects, over 1 -> 4 -> 2 shards', async () => {
     await using broker = await startBroker({ flags: ['--shards', '1'] });
     const admin = connect(broker);
     using stream = await PublishStream.open(broker.address, 'p');
     const subjects = range(1, 12).map((number) => `s.${number}`);
+    using consumer = await ConsumeStream.open(broker.address, [{ subject: 's.>', earliest: true }]);
     const over = { isOver: false };
     let sequence = 0;
     const load = (async () => {
@@ -46,6 +48,10 @@ describe('resize', () => {
       subjects.map(() => `${round * 3 + 1}..${round * 3 + 3}`),
     );
     assert.deepEqual(outcomes, expected);
+    await consumer.until(() => consumer.messages === sequence * 3 || consumer.status !== undefined);
+    assert.equal(consumer.status, undefined);
+    assert.deepEqual(consumer.violations, []);
+    for (const subject of subjects) assert.deepEqual(consumer.idsOf(subject), range(1, (sequence / 12) * 3));
     assert.ok(sequence > 100, `${sequence} batches are no load`);
     admin.close();
   });
