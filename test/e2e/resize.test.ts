@@ -1,8 +1,8 @@
 /** Shards of a real broker are added and taken away: what clients and operators see of it. */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import { connectWithClient } from '../../src/cli/client-connection.ts';
 import type { Connection } from '../../src/cli/connection.ts';
-import { connectOverGrpc } from '../../src/cli/grpc-connection.ts';
 import { type BrokerProcess, startBroker } from '../support/broker.ts';
 import { BrokerClient } from '../support/client.ts';
 import { ConsumeStream } from '../support/consume-stream.ts';
@@ -11,7 +11,7 @@ import { follow, Metrics, numbered, publishAll, range, until } from './flow-rig.
 
 function connect(broker: BrokerProcess): Connection {
   const interrupt = new AbortController().signal;
-  return connectOverGrpc({ address: broker.address, timeoutMs: 10_000, interrupt });
+  return connectWithClient({ addresses: [broker.address], timeoutMs: 10_000, interrupt });
 }
 
 async function resized(admin: Connection, shards: number): Promise<void> {
@@ -53,7 +53,7 @@ describe('resize', () => {
     assert.deepEqual(consumer.violations, []);
     for (const subject of subjects) assert.deepEqual(consumer.idsOf(subject), range(1, (sequence / 12) * 3));
     assert.ok(sequence > 100, `${sequence} batches are no load`);
-    admin.close();
+    await admin.close();
   });
 
   it('[F2] a subscriber whose stream does not drain while its subject moves misses nothing', async () => {
@@ -83,7 +83,7 @@ describe('resize', () => {
       );
       assert.deepEqual(ids, range(1, 36));
     }
-    admin.close();
+    await admin.close();
     client.close();
     slowClient.close();
   });
@@ -107,7 +107,7 @@ describe('resize', () => {
     );
     const slots = (await admin.listShards()).shards.map((shard) => shard.slots);
     assert.deepEqual(slots, [255, 256, 256, 257]);
-    admin.close();
+    await admin.close();
   });
 
   it('status, metrics and segments follow: what a shard that goes has stored is counted by another', async () => {
@@ -137,7 +137,7 @@ describe('resize', () => {
       async () => (await stored()) === before,
       async () => `${await stored()} bytes are counted of ${before}`,
     );
-    admin.close();
+    await admin.close();
     client.close();
   });
 
@@ -158,7 +158,7 @@ describe('resize', () => {
     const exit = await broker.stop();
     assert.deepEqual(exit, { code: 0, signal: null }, broker.logs);
     assert.match(String(await load), /SHUTTING_DOWN|UNAVAILABLE/);
-    admin.close();
+    await admin.close();
     await broker.restart();
     for (const { subject, id } of acked) assert.equal((await client.fetch(subject, id)).id, id);
     client.close();

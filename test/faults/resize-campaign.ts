@@ -1,6 +1,7 @@
 /** The number of shards changes under load, undisturbed and while threads or the process die in the middle: every promise holds throughout. */
+
+import { connectWithClient } from '../../src/cli/client-connection.ts';
 import type { Connection, ShardsChange } from '../../src/cli/connection.ts';
-import { connectOverGrpc } from '../../src/cli/grpc-connection.ts';
 import type { Campaign, CampaignOptions, CampaignResult } from './campaign.ts';
 import { FaultRig, pause } from './rig.ts';
 
@@ -68,7 +69,7 @@ export async function resizeStorm(
     await pause(STAY_MS);
     slots = (await admin.listShards()).shards.map((shard) => shard.slots);
   } finally {
-    admin.close();
+    await admin.close();
   }
   await rig.load.stop();
   await rig.catchUp();
@@ -101,13 +102,13 @@ export async function killedResize(disturbance: Disturbance, seed: number): Prom
   await admin.resizeShards(4).catch(() => undefined);
   const until = performance.now() + KILL_MS_MAX;
   while (rig.broker.running && performance.now() < until) await pause(10);
-  admin.close();
+  await admin.close();
   if (rig.broker.running) throw new Error(`${disturbance.name}: the place was not reached\n${rig.broker.logs}`);
   await rig.load.stop();
   await rig.broker.restart({ env: { BROKER_FAILPOINTS: '' } });
   const after = connect(rig.broker.address);
   const slots = (await after.listShards()).shards.map((shard) => shard.slots);
-  after.close();
+  await after.close();
   const { violations, counts } = await rig.judge();
   return {
     violations: violations.map(({ rule, subject, id, detail }) => `${rule}: ${subject} id ${id}: ${detail}`),
@@ -120,7 +121,7 @@ export async function killedResize(disturbance: Disturbance, seed: number): Prom
 }
 
 function connect(address: string): Connection {
-  return connectOverGrpc({ address, timeoutMs: CHANGE_MS_MAX, interrupt: new AbortController().signal });
+  return connectWithClient({ addresses: [address], timeoutMs: CHANGE_MS_MAX, interrupt: new AbortController().signal });
 }
 
 /** Begins the change and waits for its end. */
