@@ -1,7 +1,9 @@
 /** Composition root of the server: opens what is needed in order, and closes it in the opposite order. */
 import { randomUUID } from 'node:crypto';
+import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { logVerbosity, setLogVerbosity } from '@grpc/grpc-js';
+import { Exclusive } from './base/exclusive.ts';
 import { armFailpoints } from './base/failpoint.ts';
 import { formatEndpoint } from './config/endpoint.ts';
 import { failpointSpec } from './config/environment.ts';
@@ -25,12 +27,18 @@ import { AdminService } from './workers/front/admin-service.ts';
 import { OverloadGuard } from './workers/front/admission.ts';
 import { Dispatcher } from './workers/front/dispatcher.ts';
 import { frontMetrics } from './workers/front/front-metrics.ts';
+import { ShardsAdmin } from './workers/front/shards-admin.ts';
 import type { LogLine, RaftThreadData } from './workers/messages.ts';
 import { RaftCounters } from './workers/raft/raft-counters.ts';
 import { RaftHandle } from './workers/raft/raft-handle.ts';
 import { RetentionKeeper } from './workers/retention-keeper.ts';
 import { ShardCounters } from './workers/shard/shard-counters.ts';
 import { ShardPool } from './workers/shard-pool.ts';
+import { LoadMonitor } from './workers/slots/load-monitor.ts';
+import { MoveCounters } from './workers/slots/move-counters.ts';
+import { Resizer } from './workers/slots/resizer.ts';
+import { SlotMover } from './workers/slots/slot-mover.ts';
+import { SlotTable } from './workers/slots/slot-table.ts';
 
 /** Exit codes of the server (docs/operations.md). */
 const EXIT = { ok: 0, startFailed: 1, died: 70 } as const;
@@ -45,6 +53,9 @@ const LOAD_MS = 50;
 const SWEEP_MS = 1_000;
 /** What a publish stream may have in flight before anything is known of it: some milliseconds of what a stream can carry. */
 const WINDOW_START_BYTES = 1 << 20;
+/** How often the load is measured, and with shards.auto judged. */
+const LOOK_MS = 1_000;
+const ADVICE_MS = 5_000;
 /** Allotments that may be open or unmarked at a time; far above what the rings can hold. */
 const OPEN_ALLOTMENTS_MAX = 1_000_000;
 
@@ -104,7 +115,13 @@ class Broker {
   readonly #config: Config;
   readonly #logger: Logger;
   readonly #dispatcher: Dispatcher;
+  /** One for each shard that there may be. */
   readonly #counters: readonly ShardCounters[];
+  readonly #table: SlotTable;
+  readonly #moves: MoveCounters;
+  /** What concerns all shards at once happens in turns: retention, moves of slots. */
+  readonly #turns = new Exclusive();
+  #resizer: Resizer | null = null;
   readonly #loop = { stopped: false };
   readonly #timers: NodeJS.Timeout[] = [];
   #bell: Doorbell | null = null;
@@ -125,10 +142,13 @@ class Broker {
     this.#config = config;
     this.#logger = logger;
     const { limits, subscribe, overload, shards, batch, publish } = config;
-    this.#counters = Array.from({ length: shards.count }, () => new ShardCounters());
+    this.#counters = Array.from({ length: shards.max }, () => new ShardCounters());
+    this.#table = new SlotTable(shards.count);
+    this.#moves = new MoveCounters(shards.max);
     this.#dispatcher = new Dispatcher(
       {
-        shards: shards.count,
+        shardsMax: shards.max,
+        ringBytes: config.ring.bytes,
         callsMax: limits.inFlightCalls,
         bytesMax: limits.inFlightBytes,
         subscriptionsMax: limits.subscriptions,
@@ -147,6 +167,7 @@ class Broker {
         scan: { bodyBytes: limits.bodyBytes, headersBytes: limits.headersBytes, headersCount: limits.headersCount },
       },
       new OverloadGuard({ targetMs: overload.targetMs, intervalMs: overload.intervalMs }),
+      this.#table,
     );
   }
 
@@ -185,7 +206,7 @@ class Broker {
     this.#watch();
     this.#retention = this.#keepRetention(disk, path, this.#raft, this.#shards);
 
-    await this.#openGrpc(this.#raft, node.nodeId);
+    await this.#openGrpc(this.#raft, node.nodeId, this.#manageShards(this.#shards));
     this.#notReady = [];
     this.#hasServed = true;
     this.#dispatcher.admit();
@@ -199,6 +220,7 @@ class Broker {
   /** No new work, then the work in flight is answered, at most for shutdown.drain. */
   async drain(): Promise<void> {
     this.#notReady = ['shutting down'];
+    const resized = this.#resizer?.stop();
     this.#grpc?.setServing(false);
     this.#dispatcher.refuseNew('SHUTTING_DOWN');
     const deadline = performance.now() + this.#config.shutdown.drainMs;
@@ -206,6 +228,9 @@ class Broker {
     while ((this.#dispatcher.callsInFlight > 0 || !producers.isIdle) && performance.now() < deadline) {
       await new Promise((resolve) => setTimeout(resolve, 5));
     }
+    this.#dispatcher.refuseHeld('SHUTTING_DOWN');
+    this.#resizer?.abandon();
+    await this.#within(STOP_MS, 'a move of slots', resized);
     producers.endAll('SHUTTING_DOWN');
     this.#dispatcher.subscriptions.endAll('SHUTTING_DOWN');
     this.#dispatcher.consumers.endAll('SHUTTING_DOWN');
@@ -262,7 +287,8 @@ class Broker {
       heartbeatMs: raft.heartbeatMs,
       counters: this.#raftCounters.buffer,
       electionMs: raft.electionTimeoutMs,
-      shards: shards.count,
+      shardsMax: shards.max,
+      owners: this.#table.buffer,
       doorbell,
       mainDoorbell,
       failpoints,
@@ -284,6 +310,8 @@ class Broker {
     return new ShardPool(
       {
         shards: shards.count,
+        shardsMax: shards.max,
+        table: this.#table,
         dataDirectory: path,
         ringBytes: ring.bytes,
         limits: {
@@ -297,7 +325,7 @@ class Broker {
         store: {
           segmentBytes: segment.bytes,
           lowSpaceBytes: store.lowSpaceBytes,
-          cacheBytes: Math.floor(store.cacheBytes / shards.count),
+          cacheBytes: store.cacheBytes,
         },
         mainDoorbell,
         raftDoorbell,
@@ -315,6 +343,10 @@ class Broker {
           this.#dispatcher.detach(shard);
         },
         onShardReady: (connection) => this.#dispatcher.attach(connection),
+        onShardRetired: (shard) => {
+          this.#dispatcher.detach(shard);
+          this.#counters[shard]?.clearLevels();
+        },
         onFatal: (reason, message) => this.die(reason, message),
       },
     );
@@ -328,13 +360,20 @@ class Broker {
       shards,
       raft,
       log: (line) => this.#log('main', line),
+      turns: this.#turns,
     });
     keeper.start();
     return keeper;
   }
 
   async #openAdmin(): Promise<void> {
-    const metrics = frontMetrics(this.#dispatcher, this.#counters, this.#raftCounters);
+    const shards = {
+      counters: this.#counters,
+      table: this.#table,
+      moves: this.#moves,
+      isThere: (shard: number) => this.#shards?.members.includes(shard) ?? shard < this.#config.shards.count,
+    };
+    const metrics = frontMetrics(this.#dispatcher, shards, this.#raftCounters);
     this.#admin = new AdminServer({
       metrics: () => metrics.text(),
       metricsContentType: metrics.contentType,
@@ -352,12 +391,42 @@ class Broker {
     return { ready: isAlive, reasons: isAlive ? [] : ['the Raft thread is gone'] };
   }
 
-  async #openGrpc(raft: RaftHandle, nodeId: string): Promise<void> {
+  /** What changes the shards while the broker runs. */
+  #manageShards(pool: ShardPool): ShardsAdmin {
+    const { shards } = this.#config;
+    const log = (line: LogLine): void => this.#log('main', line);
+    const mover = new SlotMover(this.#table, this.#dispatcher.slots, pool, this.#moves);
+    const turns = this.#turns;
+    this.#resizer = new Resizer({ table: this.#table, pool, mover, turns, shardsMax: shards.max, log });
+    const monitor = new LoadMonitor({
+      counters: this.#counters,
+      cores: availableParallelism(),
+      shardsMax: shards.max,
+    });
+    this.#timers.push(setInterval(() => monitor.look(), LOOK_MS));
+    const admin = new ShardsAdmin({
+      table: this.#table,
+      pool,
+      resizer: this.#resizer,
+      monitor,
+      moves: this.#moves,
+      isAuto: shards.auto,
+    });
+    if (shards.auto) this.#timers.push(setInterval(() => void this.#maybeFollow(admin), ADVICE_MS));
+    return admin;
+  }
+
+  async #maybeFollow(admin: ShardsAdmin): Promise<void> {
+    const advice = await admin.maybeFollow(performance.now());
+    if (advice !== null) this.#logger.info('following the advice on the number of shards', { ...advice });
+  }
+
+  async #openGrpc(raft: RaftHandle, nodeId: string, shards: ShardsAdmin): Promise<void> {
     const { limits, grpc, subscribe } = this.#config;
     const answers = new AnswerBudget(limits.inFlightBytes, subscribe.stallTimeoutMs);
     this.#timers.push(setInterval(() => answers.sweep(performance.now()), SWEEP_MS));
     this.#dispatcher.consumers.useDirectory(raft);
-    const admin = new AdminService(this.#dispatcher, raft, this.#counters, this.#config, nodeId);
+    const admin = new AdminService(this.#dispatcher, raft, this.#counters, this.#config, nodeId, shards);
     this.#grpc = createGrpcServer({
       engine: this.#dispatcher,
       admin,

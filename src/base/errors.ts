@@ -255,6 +255,16 @@ export const REASONS = {
     'credit must be 0 or more, and its sum below 2^53',
     'grant what you are ready to take',
   ),
+  SHARDS_INVALID: row(
+    'INVALID_ARGUMENT',
+    'the number of shards, the shard or the slot is not one that this node has or may have',
+    'see `broker shards list`; shards.max bounds the number',
+  ),
+  RESIZE_RUNNING: row(
+    'FAILED_PRECONDITION',
+    'a change of the shards is under way',
+    'wait until `broker shards list` shows that it has ended',
+  ),
 } as const satisfies Record<string, ReasonRow>;
 
 export type Reason = keyof typeof REASONS;

@@ -18,12 +18,22 @@ const ROW_MASK = (1 << ROW_BITS) - 1;
 const INDEX_BITS_MIN = 3;
 const GOLDEN = 0x9e3779b1;
 
+/** The memory of a table, as it goes to another thread. */
+export interface SubjectTableColumns {
+  readonly index: Int32Array<ArrayBuffer>;
+  readonly indexBits: number;
+  readonly rows: Uint32Array<ArrayBuffer>;
+  readonly arena: Uint8Array<ArrayBuffer>;
+  readonly arenaUsed: number;
+  readonly size: number;
+}
+
 export class SubjectTable {
-  #index: Int32Array;
+  #index: Int32Array<ArrayBuffer>;
   /** log2 of the length of the index. */
   #indexBits: number;
-  #rows: Uint32Array;
-  #arena: Uint8Array;
+  #rows: Uint32Array<ArrayBuffer>;
+  #arena: Uint8Array<ArrayBuffer>;
   #arenaUsed = 0;
   #size = 0;
 
@@ -34,6 +44,30 @@ export class SubjectTable {
     this.#index = new Int32Array(1 << this.#indexBits);
     this.#rows = new Uint32Array(Math.max(1, rowsExpected) * 2);
     this.#arena = new Uint8Array(Math.max(1, nameBytesExpected + rowsExpected));
+  }
+
+  /** The table whose columns these were. */
+  static of(columns: SubjectTableColumns): SubjectTable {
+    const table = new SubjectTable(0, 0);
+    assert(columns.index.length === 1 << columns.indexBits, 'the columns are not those of a table');
+    table.#index = columns.index;
+    table.#indexBits = columns.indexBits;
+    table.#rows = columns.rows;
+    table.#arena = columns.arena;
+    table.#arenaUsed = columns.arenaUsed;
+    table.#size = columns.size;
+    return table;
+  }
+
+  columns(): SubjectTableColumns {
+    return {
+      index: this.#index,
+      indexBits: this.#indexBits,
+      rows: this.#rows,
+      arena: this.#arena,
+      arenaUsed: this.#arenaUsed,
+      size: this.#size,
+    };
   }
 
   /** Number of rows. */

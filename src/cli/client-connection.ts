@@ -8,9 +8,9 @@ import {
   type Start,
   type SubjectInfo,
 } from '../client/index.ts';
-import type { Connection, PublishInput } from './connection.ts';
+import type { Connection, PublishInput, ShardRow, ShardsAdvice, ShardsChange } from './connection.ts';
 import type { ConnectOptions } from './context.ts';
-import { explain } from './failure.ts';
+import { CliError, EXIT, explain } from './failure.ts';
 
 /** Nothing is sent before the first call. */
 export function connectWithClient(options: ConnectOptions): Connection {
@@ -67,6 +67,27 @@ class ClientConnection implements Connection {
     });
   }
 
+  async listShards(): Promise<{ shards: readonly ShardRow[]; change: ShardsChange }> {
+    const { shards, change } = await this.#run((signal) => this.#client.shards({ signal }));
+    if (change === undefined) throw new CliError(EXIT.failed, 'the broker sent an answer without a change');
+    return { shards, change };
+  }
+
+  resizeShards(shards: number): Promise<ShardsChange> {
+    return this.#run((signal) => this.#client.resizeShards(shards, { signal }));
+  }
+
+  moveSlot(slot: number, shard: number): Promise<ShardsChange> {
+    return this.#run((signal) => this.#client.moveSlot(slot, shard, { signal }));
+  }
+
+  async adviseShards(): Promise<{ advice: ShardsAdvice; shards: readonly ShardRow[] }> {
+    const answer = await this.#run((signal) => this.#client.adviseShards({ signal }));
+    const { measured, shards, recommended, reason, effect, cores, mainUtilization, cpuUtilization } = answer;
+    const figures = { cores, main_busy: twoPlaces(mainUtilization), cpu_busy: twoPlaces(cpuUtilization) };
+    return { advice: { shards, recommended, reason, effect, ...figures }, shards: measured };
+  }
+
   close(): Promise<void> {
     return this.#client.close();
   }
@@ -82,4 +103,8 @@ class ClientConnection implements Connection {
   #explained(error: unknown): unknown {
     return error instanceof ClientError ? explain(error, this.#options.addresses.join(', ')) : error;
   }
+}
+
+function twoPlaces(value: number): number {
+  return Math.round(value * 100) / 100;
 }

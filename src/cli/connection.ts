@@ -7,6 +7,40 @@ export interface PublishInput {
   readonly options: Pick<PublishOptions, 'headers' | 'expirationSeconds' | 'producer'>;
 }
 
+export interface ShardRow {
+  readonly shard: number;
+  readonly slots: number;
+  readonly serving: boolean;
+  /** Shares of the last seconds, 0 to 1. */
+  readonly utilization: number;
+  readonly storeBusy: number;
+  readonly messagesPerSecond: number;
+  readonly queueWaitMs: number;
+  readonly storeWriteMs: number;
+  readonly groupMessages: number;
+  readonly hotSubjects: readonly { readonly subject: string; readonly share: number }[];
+}
+
+/** A change of the shards: under way, or the last one. */
+export interface ShardsChange {
+  readonly running: boolean;
+  readonly what: string;
+  readonly slotsMoved: number;
+  readonly slotsTotal: number;
+  readonly pauseMsMax: number;
+  readonly durationMs: number;
+  /** Why it ended early; '' if it did not. */
+  readonly error: string;
+}
+
+export interface ShardsAdvice {
+  readonly shards: number;
+  readonly recommended: number;
+  readonly reason: string;
+  readonly effect: string;
+  readonly [figure: string]: string | number;
+}
+
 export interface Connection {
   /** Resolves with the id once the message is durable. */
   publish(input: PublishInput): Promise<number>;
@@ -19,5 +53,10 @@ export interface Connection {
   subjectInfo(subject: string): Promise<SubjectInfo>;
   /** Gives up all ids below `first`. */
   trim(subject: string, first: number): Promise<SubjectInfo>;
+  listShards(): Promise<{ readonly shards: readonly ShardRow[]; readonly change: ShardsChange }>;
+  /** Resolves when the change has begun. */
+  resizeShards(shards: number): Promise<ShardsChange>;
+  moveSlot(slot: number, shard: number): Promise<ShardsChange>;
+  adviseShards(): Promise<{ readonly advice: ShardsAdvice; readonly shards: readonly ShardRow[] }>;
   close(): Promise<void>;
 }

@@ -9,6 +9,7 @@ import { configCommand } from './commands/config.ts';
 import { fetchCommand } from './commands/fetch.ts';
 import { publishCommand } from './commands/publish.ts';
 import { serveCommand } from './commands/serve.ts';
+import { shardsCommand } from './commands/shards.ts';
 import { statusCommand } from './commands/status.ts';
 import { subjectsCommand } from './commands/subjects.ts';
 import { subscribeCommand } from './commands/subscribe.ts';
@@ -80,6 +81,7 @@ function build(context: Context, outcome: { code: number }, print: (text: string
   program.addCommand(fetchCommand(context));
   program.addCommand(statusCommand(context));
   program.addCommand(subjectsCommand(context));
+  program.addCommand(shardsCommand(context));
   program.addCommand(benchCommand(context));
   program.addCommand(configCommand(context));
   const prepare = (command: Command): void => {

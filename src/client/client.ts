@@ -1,8 +1,17 @@
 /** The client: one object for all that a program does with a broker or a cluster of them. */
 import type { ChannelCredentials } from '@grpc/grpc-js';
 import {
+  AdviseShardsRequest,
+  AdviseShardsResponse,
+  ListShardsRequest,
+  ListShardsResponse,
   ListSubjectsRequest,
   ListSubjectsResponse,
+  MoveSlotRequest,
+  MoveSlotResponse,
+  ResizeShardsRequest,
+  ResizeShardsResponse,
+  type ShardsChange,
   StatusRequest,
   StatusResponse,
   type Subject,
@@ -163,6 +172,30 @@ export class Client {
     return TrimSubjectResponse.decode(await this.#admin('TrimSubject', request, options)).first;
   }
 
+  /** The shards of the node that answers, and how a change of them goes. */
+  async shards(options: CallOptions = {}): Promise<Readonly<ListShardsResponse>> {
+    return ListShardsResponse.decode(await this.#admin('ListShards', ListShardsRequest.encode({}), options));
+  }
+
+  /** Begins a change of their number; `shards` shows how it goes. */
+  async resizeShards(shards: number, options: CallOptions = {}): Promise<Readonly<ShardsChange>> {
+    const request = ResizeShardsRequest.encode({ shards });
+    const { change } = ResizeShardsResponse.decode(await this.#admin('ResizeShards', request, options));
+    return change ?? NO_CHANGE;
+  }
+
+  /** The same for the shard of one slot. */
+  async moveSlot(slot: number, shard: number, options: CallOptions = {}): Promise<Readonly<ShardsChange>> {
+    const request = MoveSlotRequest.encode({ slot, shard });
+    const { change } = MoveSlotResponse.decode(await this.#admin('MoveSlot', request, options));
+    return change ?? NO_CHANGE;
+  }
+
+  /** How many shards would serve the present load best, and why. */
+  async adviseShards(options: CallOptions = {}): Promise<Readonly<AdviseShardsResponse>> {
+    return AdviseShardsResponse.decode(await this.#admin('AdviseShards', AdviseShardsRequest.encode({}), options));
+  }
+
   /** Closes publishers (which wait for what they have taken), subscriptions and connections. */
   async close(): Promise<void> {
     await Promise.all([...this.#open].map((one) => one.close()));
@@ -196,6 +229,17 @@ export class Client {
     return this.#calls.call(`/broker.v1.Admin/${name}`, Buffer.from(request.finish()), options, true);
   }
 }
+
+/** Of an answer that says nothing of it. */
+const NO_CHANGE: ShardsChange = {
+  running: false,
+  what: '',
+  slotsMoved: 0,
+  slotsTotal: 0,
+  pauseMsMax: 0,
+  durationMs: 0,
+  error: '',
+};
 
 function infoOf({ name, first, head, settled }: Subject): SubjectInfo {
   return { subject: name, first, settled, head };

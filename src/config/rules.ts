@@ -61,6 +61,12 @@ export const RULES: readonly Rule[] = [
     against: ({ publish }) => `publish.window_min is ${formatBytes(publish.windowMin)}`,
   },
   {
+    key: 'shards.count',
+    text: 'shards.count must be at most shards.max',
+    holds: ({ shards }) => shards.count <= shards.max,
+    against: ({ shards }) => `shards.max is ${shards.max}`,
+  },
+  {
     key: 'segment.bytes',
     text: 'segment.bytes must be at least batch.bytes',
     holds: ({ segment, batch }) => segment.bytes >= batch.bytes,

@@ -34,7 +34,18 @@ export const SCHEMA = {
       max: 64,
       default: (machine) => Math.min(64, Math.max(1, machine.cores - 1)),
       defaultText: 'cores - 1, at least 1',
-      doc: 'Shard threads. Each owns a part of the subjects; nothing stored depends on the number. Turn it up while shards are busy and cores are idle; each costs about 20 MiB beside its caches and rings.',
+      doc: 'Shard threads at the start. Each owns a part of the subjects; nothing stored depends on the number, and `broker shards resize` changes it while the broker runs. Turn it up while shards are busy and cores are idle (`broker shards advise` says when); each costs about 20 MiB beside its caches and rings.',
+    }),
+    max: integer({
+      min: 1,
+      max: 64,
+      default: (machine) => Math.min(64, Math.max(8, machine.cores * 2)),
+      defaultText: 'twice the cores, 8 to 64',
+      doc: 'Most shard threads that `broker shards resize` may make. A number that is not used costs nothing.',
+    }),
+    auto: boolean({
+      default: false,
+      doc: 'Follow the advice of `broker shards advise` by itself: at most one change a minute, and only after the same advice for a while. Off, it is only given when asked for.',
     }),
   },
   grpc: {

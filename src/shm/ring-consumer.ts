@@ -83,6 +83,11 @@ export class RingConsumer {
     return this.#head === this.#tailSeen && this.#loadTail() === this.#head;
   }
 
+  /** True when everything up to a `position` of the producer is consumed. The two are never further apart than the capacity. */
+  hasPassed(position: number): boolean {
+    return ((this.#head - position) | 0) >= 0;
+  }
+
   /** Bytes published and not yet given back, record headers and gaps included. */
   usedBytes(): number {
     return (this.#loadTail() - this.#head) >>> 0;

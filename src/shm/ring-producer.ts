@@ -105,6 +105,11 @@ export class RingProducer {
     this.#claimed = NO_CLAIM;
   }
 
+  /** Position behind the last record committed, modulo 2^32; compare with `RingConsumer.hasPassed`. */
+  get position(): number {
+    return this.#tail >>> 0;
+  }
+
   /** Bytes published and not yet given back, record headers and gaps included. */
   usedBytes(): number {
     // Refreshes the view of the space given back; pairs with the consumer's store of head.

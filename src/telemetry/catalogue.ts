@@ -150,3 +150,9 @@ export const RAFT_SYNC = {
   help: 'Time to make an entry durable, observed in microseconds.',
   scale: 1e-6,
 } as const;
+/** Of the main thread: slots that change their shard. */
+export const RESIZE_PAUSE = {
+  name: 'broker_resize_pause_seconds',
+  help: 'Time for which work of the slots of one piece was held, observed in microseconds.',
+  scale: 1e-6,
+} as const;

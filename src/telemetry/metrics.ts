@@ -95,6 +95,13 @@ class ScrapedMetric {
   }
 }
 
+/** False while what is measured does not exist, such as a shard that was taken away: it is then not shown. */
+type IsThere = () => boolean;
+
+function always(): boolean {
+  return true;
+}
+
 /** Everything that /metrics shows. On the main thread only; nothing here is touched between scrapes. */
 export class MetricsRegistry {
   readonly #registry = new Registry();
@@ -119,24 +126,33 @@ export class MetricsRegistry {
     metrics: readonly SlotMetric<Slot>[],
     read: (slot: Slot) => number,
     labels: Labels,
+    isThere: IsThere = always,
   ): void {
     for (const { slot, kind, name, help, scale = 1 } of metrics) {
-      this.#metric(name, help, kind).add(labels, () => [{ labels, value: read(slot) * scale }]);
+      this.#metric(name, help, kind).add(labels, () => (isThere() ? [{ labels, value: read(slot) * scale }] : []));
     }
   }
 
-  addGauge(name: string, help: string, labels: Labels, read: () => number): void {
-    this.#metric(name, help, 'gauge').add(labels, () => [{ labels, value: read() }]);
+  addGauge(name: string, help: string, labels: Labels, read: () => number, isThere: IsThere = always): void {
+    this.#metric(name, help, 'gauge').add(labels, () => (isThere() ? [{ labels, value: read() }] : []));
   }
 
-  addCounter(name: string, help: string, labels: Labels, read: () => number): void {
-    this.#metric(name, help, 'counter').add(labels, () => [{ labels, value: read() }]);
+  addCounter(name: string, help: string, labels: Labels, read: () => number, isThere: IsThere = always): void {
+    this.#metric(name, help, 'counter').add(labels, () => (isThere() ? [{ labels, value: read() }] : []));
   }
 
   /** `scale` turns the unit that was observed into the one of the metric's name: 1e-6 for microseconds in `_seconds`. */
-  addHistogram(name: string, help: string, labels: Labels, source: HistogramSource, scale = 1): void {
+  addHistogram(
+    name: string,
+    help: string,
+    labels: Labels,
+    source: HistogramSource,
+    scale = 1,
+    isThere: IsThere = always,
+  ): void {
     const metric = this.#metric(name, help, 'histogram');
     metric.add(labels, () => {
+      if (!isThere()) return [];
       const limits = Array.from({ length: source.shape.buckets }, (_, bucket) => source.bucketLimit(bucket) * scale);
       return histogramValues(name, labels, limits, (bucket) => source.bucketCount(bucket), source.sum * scale);
     });

@@ -42,6 +42,8 @@ export const ToShard = {
   WATCH: 12,
   /** Control: 0 u32 token · 4 u32 count · 8 u32 subscriptions[count]. Answered with POSITIONS. */
   POSITIONS: 13,
+  /** Control: slots are to leave the shard; answered by message when everything of them is over. 0 u32 token · 4 u32 position of the payload ring behind which nothing concerns them · 8 u32 count · 12 u32 unused · 16 u16 slots[count]. */
+  DRAIN: 14,
 } as const;
 
 /** Messages of one batch of a publish stream. */
@@ -74,6 +76,7 @@ export const StreamToken = {
   },
 } as const;
 
+export const DRAIN_HEADER = 16;
 export const PUBLISH_HEADER = 32;
 export const FETCH_HEADER = 24;
 export const SUBSCRIBE_HEADER = 32;

@@ -1,5 +1,6 @@
 import type { MessagePort } from 'node:worker_threads';
 import type { SegmentSummary } from '../storage/embedded/sidecar.ts';
+import type { SlotColumns } from '../storage/embedded/slot-index.ts';
 
 /**
  * Life cycle and administration between the main thread and the others, by MessagePort: typed unions, a few a second at most. Work travels on
@@ -41,7 +42,10 @@ export interface RaftThreadData {
   /** A RaftCounters block. */
   readonly counters: SharedArrayBuffer;
   readonly electionMs: number;
-  readonly shards: number;
+  /** shards.max */
+  readonly shardsMax: number;
+  /** Owner of each slot (SlotOwners). */
+  readonly owners: SharedArrayBuffer;
   readonly doorbell: SharedArrayBuffer;
   readonly mainDoorbell: SharedArrayBuffer;
   readonly failpoints: string;
@@ -121,7 +125,11 @@ export interface ShardStoreOptions {
 /** The one task of a shard thread: runs until it is told to stop. */
 export interface ShardTask {
   readonly shard: number;
-  readonly shards: number;
+  /** By slot: 1 if it belongs to this shard. */
+  readonly slots: Uint8Array;
+  /** It also counts the segments of lanes that are not among `writtenLanes`: nobody else does. */
+  readonly countsOthers: boolean;
+  readonly writtenLanes: readonly number[];
   readonly generation: number;
   /** A thread of this shard died in this process: its lane is not sealed yet. */
   readonly isReplacement: boolean;
@@ -139,6 +147,38 @@ export interface ShardTask {
   readonly port: MessagePort;
 }
 
+/** A subject that much is published to, with the messages that the shard's sketch has counted for it. */
+export interface HotSubject {
+  readonly subject: string;
+  readonly messages: number;
+}
+
+export interface HotSubjects {
+  readonly subjects: readonly HotSubject[];
+  /** Messages of all subjects, counted in the same way. */
+  readonly total: number;
+}
+
+/** The lowest sequence of a publish stream that was refused and may come again, for one subject. */
+export interface StreamFailure {
+  readonly subject: Uint8Array;
+  readonly hash: number;
+  readonly stream: number;
+  readonly sequence: number;
+}
+
+/** What a shard hands over of slots that it owns no longer. */
+export interface ExportedSlots {
+  readonly slots: readonly number[];
+  /** The index of each, in the order of `slots`; null if nothing is known of it. Transferred. */
+  readonly columns: readonly (SlotColumns | null)[];
+  /** Refused batches of publish streams that later ones of them must not overtake. */
+  readonly failures: readonly StreamFailure[];
+  /** Positions of the rings to main behind which nothing concerns these slots. */
+  readonly controlPosition: number;
+  readonly payloadPosition: number;
+}
+
 export interface SegmentsReport {
   readonly segments: readonly SegmentSummary[];
   /** Bytes of the segment that is being written. */
@@ -154,11 +194,33 @@ export type ToShardThread =
       readonly token: number;
       readonly segments: readonly number[];
       readonly isTrimmed: boolean;
-    };
+    }
+  /** The drain that the ring's record of this token began is given up, unless its slots were exported already. */
+  | { readonly kind: 'cancel-drain'; readonly token: number }
+  /** Own these slots from now on. */
+  | {
+      readonly kind: 'import';
+      readonly token: number;
+      readonly slots: readonly number[];
+      readonly columns: readonly (SlotColumns | null)[];
+      readonly failures: readonly StreamFailure[];
+    }
+  /** Count these sealed segments: the shard that did has stopped. */
+  | { readonly kind: 'adopt'; readonly token: number; readonly segments: readonly SegmentSummary[] }
+  /** The lane has a shard of its own again, which counts its segments. */
+  | { readonly kind: 'disown'; readonly token: number; readonly lane: number }
+  /** The shard's share of store.cache_bytes. */
+  | { readonly kind: 'cache'; readonly bytes: number }
+  | { readonly kind: 'hot'; readonly token: number };
 
 export type FromShardThread =
   | { readonly kind: 'ready' }
   | { readonly kind: 'stopped' }
+  | { readonly kind: 'exported'; readonly token: number; readonly exported: ExportedSlots }
+  | { readonly kind: 'drain-cancelled'; readonly token: number }
+  /** `import`, `adopt` or `disown` was done. */
+  | { readonly kind: 'done'; readonly token: number }
+  | { readonly kind: 'hot'; readonly token: number; readonly hot: HotSubjects }
   | { readonly kind: 'fatal'; readonly reason: string; readonly message: string }
   | { readonly kind: 'segments'; readonly token: number; readonly report: SegmentsReport }
   | { readonly kind: 'released'; readonly token: number }

@@ -20,6 +20,11 @@ export class Outbox {
     this.bytes = ring.bytes;
   }
 
+  /** Position of the ring behind what was sent, once nothing is `blocked`. */
+  get position(): number {
+    return this.#ring.position;
+  }
+
   get blocked(): boolean {
     return this.#next < this.#waiting.length;
   }

@@ -1,4 +1,5 @@
 import { join } from 'node:path';
+import type { Exclusive } from '../base/exclusive.ts';
 import type { Disk } from '../storage/disk.ts';
 import {
   ClockSteps,
@@ -22,6 +23,7 @@ export class RetentionKeeper {
   readonly #shards: ShardPool;
   readonly #raft: RaftHandle;
   readonly #log: (line: LogLine) => void;
+  readonly #turns: Exclusive;
   readonly #clock = new ClockSteps(Date.now(), performance.now());
   #timer: NodeJS.Timeout | null = null;
   #isAtWork = false;
@@ -33,6 +35,8 @@ export class RetentionKeeper {
     readonly shards: ShardPool;
     readonly raft: RaftHandle;
     readonly log: (line: LogLine) => void;
+    /** Shared with moves of slots: an index on its way between two shards must not miss that its segments go. */
+    readonly turns: Exclusive;
   }) {
     this.#disk = parts.disk;
     this.#directory = join(parts.dataDirectory, 'segments');
@@ -40,20 +44,26 @@ export class RetentionKeeper {
     this.#shards = parts.shards;
     this.#raft = parts.raft;
     this.#log = parts.log;
+    this.#turns = parts.turns;
   }
 
   start(): void {
-    this.#timer = setInterval(() => void this.#judge(), JUDGE_MS);
+    this.#timer = setInterval(() => void this.#maybeJudge(), JUDGE_MS);
   }
 
   stop(): void {
     if (this.#timer !== null) clearInterval(this.#timer);
   }
 
-  /** A round that meets a dying shard is given up; the next one finds the same segments again. */
-  async #judge(): Promise<void> {
+  async #maybeJudge(): Promise<void> {
     if (this.#isAtWork) return;
     this.#isAtWork = true;
+    await this.#turns.run(() => this.#judge());
+    this.#isAtWork = false;
+  }
+
+  /** A round that meets a dying shard is given up; the next one finds the same segments again. */
+  async #judge(): Promise<void> {
     try {
       const drops = await this.#decide();
       await this.#drop(
@@ -66,8 +76,6 @@ export class RetentionKeeper {
       );
     } catch (error) {
       this.#log({ kind: 'log', level: 'warn', message: 'retention is put off', fields: { error: String(error) } });
-    } finally {
-      this.#isAtWork = false;
     }
   }
 

@@ -6,9 +6,10 @@ import { table } from '../../perf/lib/report.ts';
 import type { Campaign, CampaignResult } from './campaign.ts';
 import { kill } from './kill-campaign.ts';
 import { power } from './power-campaign.ts';
+import { resize } from './resize-campaign.ts';
 import { shards } from './shard-campaign.ts';
 
-const CAMPAIGNS: readonly Campaign[] = [kill, shards, power];
+const CAMPAIGNS: readonly Campaign[] = [kill, shards, resize, power];
 
 const HELP = `usage: npm run faults -- NAME… [options]
 

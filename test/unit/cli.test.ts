@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { Readable, Writable } from 'node:stream';
 import { test } from 'node:test';
-import type { Connection, PublishInput } from '../../src/cli/connection.ts';
+import type { Connection, PublishInput, ShardRow, ShardsChange } from '../../src/cli/connection.ts';
 import type { ConnectOptions } from '../../src/cli/context.ts';
 import { CliError, EXIT } from '../../src/cli/failure.ts';
 import { type RunOptions, run } from '../../src/cli/run.ts';
@@ -76,10 +76,50 @@ class FakeBroker implements Connection {
   async trim(subject: string, first: number) {
     return { subject, first, settled: 9, head: 9 };
   }
+  /** What is left of a change each time it is asked after. */
+  changes: ShardsChange[] = [];
+  async listShards() {
+    return { shards: [SHARD], change: this.changes.shift() ?? CHANGED };
+  }
+  async resizeShards(shards: number): Promise<ShardsChange> {
+    this.asked.push({ shards });
+    return { ...CHANGED, running: true };
+  }
+  async moveSlot(slot: number, shard: number): Promise<ShardsChange> {
+    this.asked.push({ slot, shard });
+    return CHANGED;
+  }
+  recommended = 2;
+  async adviseShards() {
+    const advice = { shards: 1, recommended: this.recommended, reason: 'shard 0 is busy', effect: 'it is less so' };
+    return { advice, shards: [SHARD] };
+  }
   async close(): Promise<void> {
     this.isClosed = true;
   }
 }
+
+const SHARD: ShardRow = {
+  shard: 0,
+  slots: 1_024,
+  serving: true,
+  utilization: 0.512,
+  storeBusy: 0.25,
+  messagesPerSecond: 1_234.4,
+  queueWaitMs: 0.1,
+  storeWriteMs: 1.5,
+  groupMessages: 33,
+  hotSubjects: [{ subject: 'orders.eu', share: 0.5 }],
+};
+const CHANGED: ShardsChange = {
+  running: false,
+  what: '1 -> 2 shards',
+  slotsMoved: 512,
+  slotsTotal: 512,
+  pauseMsMax: 3.456,
+  durationMs: 120,
+  error: '',
+};
 
 async function broker(
   argv: readonly string[],
@@ -336,13 +376,61 @@ for (const [argv, expected] of WRONG) {
   });
 }
 
-for (const argv of [[], ['subjects'], ['config']]) {
+for (const argv of [[], ['subjects'], ['shards'], ['config']]) {
   test(`"${['broker', ...argv].join(' ')}" alone shows what there is, exit code 2`, async () => {
     const { code, out } = await broker(argv);
     assert.equal(code, 2);
     assert.match(out, /^Usage: broker/);
   });
 }
+
+test('shards list prints a row a shard, with its hottest subject', async () => {
+  const { out } = await broker(['shards', 'list']);
+  assert.match(out, /^SHARD +SLOTS +SERVING +BUSY +STORE_BUSY/);
+  assert.match(out, /0 +1,024 +true +0\.51 +0\.25 +1,234 +0\.1 +1\.5 +33 +orders\.eu 50%/);
+});
+
+test('shards resize waits for the end of the change; --no-wait does not', async () => {
+  const fake = new FakeBroker();
+  fake.changes = [{ ...CHANGED, running: true, slotsMoved: 100 }];
+  const waited = await broker(['shards', 'resize', '2', '-o', 'json'], { fake });
+  assert.deepEqual(fake.asked, [{ shards: 2 }]);
+  assert.deepEqual(fake.changes, []);
+  assert.deepEqual(JSON.parse(waited.out), {
+    change: '1 -> 2 shards',
+    running: false,
+    slots_moved: 512,
+    pause_ms_max: 3.46,
+    ms: 120,
+  });
+  const begun = await broker(['shards', 'resize', '2', '--no-wait', '-o', 'json']);
+  assert.equal(JSON.parse(begun.out).running, true);
+});
+
+test('a change that ended early is told with exit code 1, and that it can go on', async () => {
+  const fake = new FakeBroker();
+  fake.changes = [{ ...CHANGED, error: 'a shard died (5 times)' }];
+  const { code, err } = await broker(['shards', 'resize', '2'], { fake });
+  assert.equal(code, 1);
+  assert.match(err, /1 -> 2 shards: ended early: a shard died \(5 times\)\n {2}what was moved stays/);
+});
+
+test('shards move and its arguments', async () => {
+  const { fake, code } = await broker(['shards', 'move', '7', '0']);
+  assert.deepEqual([code, fake.asked], [0, [{ slot: 7, shard: 0 }]]);
+  assert.equal((await broker(['shards', 'move', '-1', '0'])).code, 2);
+  assert.equal((await broker(['shards', 'resize', '0'])).code, 2);
+});
+
+test('shards advise says why; --apply resizes, unless the number is right', async () => {
+  const plain = await broker(['shards', 'advise']);
+  assert.match(plain.out, /recommended +2\n(?:.*\n)*reason +shard 0 is busy/);
+  assert.deepEqual(plain.fake.asked, []);
+  assert.deepEqual((await broker(['shards', 'advise', '--apply'])).fake.asked, [{ shards: 2 }]);
+  const fake = new FakeBroker();
+  fake.recommended = 1;
+  assert.deepEqual((await broker(['shards', 'advise', '--apply'], { fake })).fake.asked, []);
+});
 
 const COMMANDS = [
   'serve',
@@ -353,6 +441,10 @@ const COMMANDS = [
   'subjects list',
   'subjects info',
   'subjects trim',
+  'shards list',
+  'shards resize',
+  'shards move',
+  'shards advise',
   'bench publish',
   'bench subscribe',
   'bench fetch',

@@ -94,7 +94,7 @@ test('the file may be named by BROKER_CONFIG, and --config is stronger', () => {
 test('every key can be set as flag, variable and in the file, with the value that its default is written as', () => {
   for (const key of allKeys()) {
     if (key.field.default === null) continue;
-    const given = typeof key.field.default === 'function' ? '5' : key.field.format(key.field.default);
+    const given = typeof key.field.default === 'function' ? '8' : key.field.format(key.field.default);
     const yaml = key.key.includes('.') ? `${key.key.replace('.', ': {')}: "${given}"}` : `${key.key}: "${given}"`;
     const expected = load({ argv: [flagOf(key.name), given] });
     assert.deepEqual(load({ argv: [`${flagOf(key.name)}=${given}`] }).config, expected.config, key.key);
@@ -258,6 +258,7 @@ const BROKEN_RULES: readonly (readonly string[])[] = [
   ['--ring-bytes=64KiB', '--limits-body-bytes=16KiB', '--batch-bytes=4KiB'],
   ['--batch-bytes=2MiB'],
   ['--publish-window-max=32KiB'],
+  ['--shards=9', '--shards-max=8'],
   ['--segment-bytes=1MiB', '--batch-bytes=2MiB', '--ring-bytes=8MiB'],
   ['--raft-heartbeat=250ms'],
   ['--overload-target=2s'],

@@ -13,6 +13,7 @@ import { LookupPath } from '../../src/workers/shard/lookup-path.ts';
 import { MainPort } from '../../src/workers/shard/main-port.ts';
 import { RaftClient } from '../../src/workers/shard/raft-client.ts';
 import { ActiveSubject } from '../../src/workers/shard/subjects.ts';
+import { SlotTable } from '../../src/workers/slots/slot-table.ts';
 import { encodeFetch } from '../support/wire.ts';
 import { dataBatch, plain, subjectRef } from './batch-support.ts';
 
@@ -52,7 +53,8 @@ it('[P6] a message that is stored right behind the start of a subscription is de
   };
   const dispatcher = new Dispatcher(
     {
-      shards: 1,
+      shardsMax: 1,
+      ringBytes: 1 << 16,
       callsMax: ANSWERS,
       bytesMax: 1 << 30,
       consumerSubjectsMax: 100,
@@ -65,6 +67,7 @@ it('[P6] a message that is stored right behind the start of a subscription is de
       scan: { bodyBytes: 1 << 10, headersBytes: 0, headersCount: 0 },
     },
     new OverloadGuard({ targetMs: 1_000, intervalMs: 1_000 }),
+    new SlotTable(1),
   );
   dispatcher.attach({ shard: 0, rings, doorbell: createDoorbell() });
   dispatcher.admit();

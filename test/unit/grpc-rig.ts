@@ -65,6 +65,10 @@ export const REFUSING_ADMIN: AdminPort = {
   listSubjects: () => Promise.reject(new BrokerError('NOT_READY')),
   subjectInfo: () => Promise.reject(new BrokerError('NOT_READY')),
   trimSubject: () => Promise.reject(new BrokerError('NOT_READY')),
+  listShards: () => Promise.reject(new BrokerError('NOT_READY')),
+  resizeShards: () => Promise.reject(new BrokerError('NOT_READY')),
+  moveSlot: () => Promise.reject(new BrokerError('NOT_READY')),
+  adviseShards: () => Promise.reject(new BrokerError('NOT_READY')),
 };
 
 /** Listens on a port that the system chooses, until the test ends. */

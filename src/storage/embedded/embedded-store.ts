@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { assert } from '../../base/assert.ts';
 import { BrokerError } from '../../base/errors.ts';
-import { slotOfHash } from '../../base/subject.ts';
+import { SLOT_COUNT, slotOfHash } from '../../base/subject.ts';
 import { BatchOffset } from '../../batch/batch-format.ts';
 import { type Disk, NodeDisk } from '../disk.ts';
 import {
@@ -20,10 +20,9 @@ import { groupBytes } from './group-encoder.ts';
 import { LaneWriter } from './lane-writer.ts';
 import { SegmentFiles } from './segment-files.ts';
 import { laneName, laneOf, segmentId, segmentName } from './segment-format.ts';
-import { loadSidecar, loadSubjects, type SegmentSummary } from './sidecar.ts';
+import { loadSidecar, type SegmentSummary } from './sidecar.ts';
 import { encodeScanned, type LaneFiles, listLane, listLanes, readSidecar, scanFile } from './sidecar-files.ts';
-import { checkOf, EntryKind, newEntry } from './slot-index.ts';
-import { encodeSlot } from './slot-transfer.ts';
+import { checkOf, EntryKind, newEntry, type SlotColumns } from './slot-index.ts';
 import { SubjectIndex } from './subject-index.ts';
 import { TailCache } from './tail-cache.ts';
 
@@ -36,7 +35,7 @@ export interface EmbeddedOptions {
   readonly lane: number;
   /** True for the slots whose batches this store serves. */
   readonly ownsSlot: (slot: number) => boolean;
-  /** True for the lanes whose segments this store counts and offers to retention: its own, and its share of those that nobody writes. */
+  /** True for the lanes whose segments this store counts and offers to retention: its own always, and others that nobody writes. */
   readonly countsLane?: (lane: number) => boolean;
   /** segment.bytes */
   readonly segmentBytes: number;
@@ -76,6 +75,7 @@ export class EmbeddedStore implements MessageStore {
   readonly #reader: BatchReader;
   readonly #files: SegmentFiles;
   readonly #space: FreeSpace;
+  readonly #cache: TailCache;
   readonly #clock: () => number;
   /** Sealed segments of the lanes that are counted here. */
   readonly #segments = new Map<number, SegmentSummary>();
@@ -97,12 +97,15 @@ export class EmbeddedStore implements MessageStore {
     disk.mkdir(options.directory);
     disk.mkdir(lanePath);
     let highest = 0;
+    // A shard that is to be given its slots later has nothing to look for in the lanes of others.
+    const ownsAny = Array.from({ length: SLOT_COUNT }, (_, slot) => slot).some((slot) => options.ownsSlot(slot));
     for (const lane of listLanes(disk, options.directory)) {
       const files = listLane(disk, options.directory, lane);
       if (lane === options.lane) highest = files.highest;
-      this.#load(disk, files);
+      if (ownsAny || this.#counts(lane)) this.#load(disk, files);
     }
     const cache = new TailCache(options.lane, options.cacheBytes);
+    this.#cache = cache;
     const onDamage = options.onDamage ?? nothing;
     this.#reader = new BatchReader({ files: this.#files, tail: cache, cacheBytes: options.cacheBytes, onDamage });
     this.#space = new FreeSpace(disk, options.directory, options.lowSpaceBytes, this.#clock);
@@ -222,18 +225,41 @@ export class EmbeddedStore implements MessageStore {
     }
   }
 
-  /** The index of one slot as bytes that another store can import: for a slot that moves to another shard. */
-  exportSlot(slot: number): Buffer {
-    return encodeSlot(this.#index, slot);
+  /**
+   * Forgets the index of a slot and hands over its memory, for a slot that moves to another shard; null if it is empty. Nothing of the slot may be
+   * on its way to the store.
+   */
+  exportSlot(slot: number): SlotColumns | null {
+    return this.#index.takeSlot(slot);
   }
 
-  importSlot(slot: number, bytes: Uint8Array): void {
-    loadSubjects(bytes, 0, this.#index, (found) => found === slot);
+  /** Serves a slot from now on, which `ownsSlot` accepts. */
+  importSlot(slot: number, columns: SlotColumns | null): void {
+    assert(this.#options.ownsSlot(slot), () => `slot ${slot} is imported by a store that does not own it`);
+    if (columns !== null) this.#index.giveSlot(slot, columns);
   }
 
-  /** Forgets a slot that was exported. */
-  dropSlot(slot: number): void {
-    this.#index.dropSlot(slot);
+  /** Counts sealed segments of a lane that nobody writes any more, and offers them to retention. Some may be counted already. */
+  adoptSegments(segments: readonly SegmentSummary[]): void {
+    for (const summary of segments) {
+      if (this.#segments.has(summary.segment)) continue;
+      this.#segments.set(summary.segment, summary);
+      this.#sealedBytes += summary.length;
+    }
+  }
+
+  /** The segments of a lane are counted by the store that writes it from now on. */
+  disownLane(lane: number): void {
+    for (const [segment, summary] of this.#segments) {
+      if (laneOf(segment) !== lane) continue;
+      this.#segments.delete(segment);
+      this.#sealedBytes -= summary.length;
+    }
+  }
+
+  /** This store's share of store.cache_bytes has changed. */
+  resizeCache(bytes: number): void {
+    this.#cache.resize(bytes);
   }
 
   /** Finishes what was queued, seals the segment, and closes every file. */
@@ -323,11 +349,11 @@ export class EmbeddedStore implements MessageStore {
   }
 
   #count(summary: SegmentSummary): void {
-    const lane = laneOf(summary.segment);
-    const counts = this.#options.countsLane ?? ((other: number) => other === this.#options.lane);
-    if (!counts(lane)) return;
-    this.#segments.set(summary.segment, summary);
-    this.#sealedBytes += summary.length;
+    if (this.#counts(laneOf(summary.segment))) this.adoptSegments([summary]);
+  }
+
+  #counts(lane: number): boolean {
+    return lane === this.#options.lane || (this.#options.countsLane?.(lane) ?? false);
   }
 }
 

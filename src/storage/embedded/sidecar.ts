@@ -384,21 +384,11 @@ export function sidecarBodyIsGood(header: SidecarHeader, bytes: Uint8Array): boo
 
 /** Puts the entries of a good sidecar whose slots `ownsSlot` accepts into the index. Returns the number of entries put. */
 export function loadSidecar(bytes: Uint8Array, index: SubjectIndex, ownsSlot: (slot: number) => boolean): number {
-  return loadSubjects(bytes, SIDECAR_HEADER_BYTES, index, ownsSlot);
-}
-
-/** Reads subjects with their entries from `offset` to the end of `bytes`: a sidecar's body, or an exported slot. */
-export function loadSubjects(
-  bytes: Uint8Array,
-  offset: number,
-  index: SubjectIndex,
-  ownsSlot: (slot: number) => boolean,
-): number {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
   const entry = newEntry();
   const words = new Uint32Array(ENTRY_WORDS);
   let put = 0;
-  let at = offset;
+  let at = SIDECAR_HEADER_BYTES;
   while (at < bytes.length) {
     const hash = view.getUint32(at, true);
     const entries = view.getUint32(at + 4, true);

@@ -1,5 +1,5 @@
 import { assert } from '../../base/assert.ts';
-import { grownSize, SubjectTable } from '../../base/subject-table.ts';
+import { grownSize, SubjectTable, type SubjectTableColumns } from '../../base/subject-table.ts';
 
 /** What an entry stands for. Numbers are in sidecars: append only. */
 export const EntryKind = { DATA: 0, VOID: 1, DAMAGED: 2 } as const;
@@ -49,10 +49,14 @@ const LOOP_ENTRIES_MAX = 8;
 
 /** Entries in memory. */
 class EntryMemory {
-  readonly words: Uint32Array;
+  readonly words: Uint32Array<ArrayBuffer>;
 
-  constructor(entries: number) {
-    this.words = new Uint32Array(entries * WORDS);
+  constructor(entries: number, words = new Uint32Array(entries * WORDS)) {
+    this.words = words;
+  }
+
+  static of(words: Uint32Array<ArrayBuffer>): EntryMemory {
+    return new EntryMemory(words.length / WORDS, words);
   }
 
   get capacity(): number {
@@ -241,30 +245,76 @@ interface LargeList {
   first: number;
 }
 
+/** The memory of one slot's index, as it goes to another thread (slot-transfer.ts). */
+export interface SlotColumns {
+  readonly table: SubjectTableColumns;
+  readonly slab: Uint32Array<ArrayBuffer>;
+  readonly slabUsed: number;
+  readonly free: Uint32Array<ArrayBuffer>;
+  readonly place: Uint32Array<ArrayBuffer>;
+  readonly length: Uint32Array<ArrayBuffer>;
+  readonly blockClass: Uint8Array<ArrayBuffer>;
+  readonly large: readonly ({ readonly words: Uint32Array<ArrayBuffer>; readonly first: number } | null)[];
+  readonly batches: number;
+}
+
 /**
  * The batches of one slot's subjects. A subject costs 9 bytes here, its share of the table, its name, and 32 bytes for each batch (from the
  * third batch on up to twice that, because its block grows by doubling).
  */
 export class SlotIndex {
-  readonly table: SubjectTable;
+  #table: SubjectTable;
   #slab: EntryMemory;
   #slabUsed = 0;
   /** Head of the list of free blocks of each class, as entry + 1; the next one is in the block's first word. */
-  readonly #free = new Uint32Array(CLASSES);
+  #free = new Uint32Array(CLASSES);
   /** By row: where the block is in the slab, or which large list. */
-  #place: Uint32Array;
-  #length: Uint32Array;
+  #place: Uint32Array<ArrayBuffer>;
+  #length: Uint32Array<ArrayBuffer>;
   /** By row: class of its block, LARGE, or NO_BLOCK. */
-  #class: Uint8Array;
-  readonly #large: (LargeList | null)[] = [];
+  #class: Uint8Array<ArrayBuffer>;
+  #large: (LargeList | null)[] = [];
   #batches = 0;
 
   constructor(rowsExpected = 2) {
-    this.table = new SubjectTable(rowsExpected, rowsExpected * 16);
+    this.#table = new SubjectTable(rowsExpected, rowsExpected * 16);
     this.#slab = new EntryMemory(rowsExpected);
     this.#place = new Uint32Array(rowsExpected);
     this.#length = new Uint32Array(rowsExpected);
     this.#class = new Uint8Array(rowsExpected).fill(NO_BLOCK);
+  }
+
+  /** The index whose columns these were. */
+  static of(columns: SlotColumns): SlotIndex {
+    const slot = new SlotIndex(0);
+    slot.#table = SubjectTable.of(columns.table);
+    slot.#slab = EntryMemory.of(columns.slab);
+    slot.#slabUsed = columns.slabUsed;
+    slot.#free = columns.free;
+    slot.#place = columns.place;
+    slot.#length = columns.length;
+    slot.#class = columns.blockClass;
+    slot.#large = columns.large.map((list) => list && { memory: EntryMemory.of(list.words), first: list.first });
+    slot.#batches = columns.batches;
+    return slot;
+  }
+
+  columns(): SlotColumns {
+    return {
+      table: this.#table.columns(),
+      slab: this.#slab.words,
+      slabUsed: this.#slabUsed,
+      free: this.#free,
+      place: this.#place,
+      length: this.#length,
+      blockClass: this.#class,
+      large: this.#large.map((list) => list && { words: list.memory.words, first: list.first }),
+      batches: this.#batches,
+    };
+  }
+
+  get table(): SubjectTable {
+    return this.#table;
   }
 
   get batches(): number {
@@ -272,8 +322,8 @@ export class SlotIndex {
   }
 
   rowOf(bytes: Uint8Array, start: number, end: number, hash: number): number {
-    const row = this.table.find(bytes, start, end, hash);
-    return row >= 0 ? row : this.#addRow(this.table.insert(bytes, start, end, hash));
+    const row = this.#table.find(bytes, start, end, hash);
+    return row >= 0 ? row : this.#addRow(this.#table.insert(bytes, start, end, hash));
   }
 
   /** Points the cursor at the entries of a row. */
@@ -351,7 +401,7 @@ export class SlotIndex {
 
   /** Memory held, in bytes, without the few objects themselves. */
   byteLength(): number {
-    let bytes = this.table.byteLength() + this.#slab.words.byteLength;
+    let bytes = this.#table.byteLength() + this.#slab.words.byteLength;
     bytes += this.#place.byteLength + this.#length.byteLength + this.#class.byteLength;
     for (const list of this.#large) bytes += list?.memory.words.byteLength ?? 0;
     return bytes;
@@ -479,7 +529,7 @@ function beats(challenger: number, holder: number): boolean {
   return challenger === EntryKind.VOID || holder === EntryKind.DAMAGED;
 }
 
-function grown<T extends Uint32Array | Uint8Array>(old: T, larger: T): T {
+function grown<T extends Uint32Array<ArrayBuffer> | Uint8Array<ArrayBuffer>>(old: T, larger: T): T {
   larger.set(old);
   return larger;
 }

@@ -1,26 +1,17 @@
-import { alignedTo } from './segment-format.ts';
-import { SUBJECT_HEADER_BYTES, writeEntry, writeSubjectHeader } from './sidecar.ts';
-import { ENTRY_BYTES, newEntry, packEntry } from './slot-index.ts';
-import type { SubjectIndex } from './subject-index.ts';
+import type { SlotColumns } from './slot-index.ts';
 
-/** One slot of an index, in the layout of a sidecar's body: `loadSubjects` reads it. */
-export function encodeSlot(index: SubjectIndex, slot: number): Buffer {
-  let length = 0;
-  index.forEachIn(slot, (name, _hash, entries) => {
-    length += alignedTo(SUBJECT_HEADER_BYTES + name.length, 8) + entries.length * ENTRY_BYTES;
-  });
-  const bytes = Buffer.alloc(length);
-  const view = new DataView(bytes.buffer, bytes.byteOffset, length);
-  const entry = newEntry();
-  const words = new Uint32Array(ENTRY_BYTES / 4);
-  let at = 0;
-  index.forEachIn(slot, (name, hash, entries) => {
-    at = writeSubjectHeader(bytes, view, at, name, hash, entries.length);
-    for (let i = 0; i < entries.length; i++) {
-      entries.copyTo(i, entry);
-      packEntry(words, 0, entry);
-      at = writeEntry(view, at, words, 0);
-    }
-  });
-  return bytes;
+/**
+ * The buffers of exported slots, for the transfer list of a message: where the batches are is not copied, however many there are. The names are:
+ * the notes for the sidecar of the segment that grows point into them (sidecar.ts).
+ */
+export function transferablesOf(slots: readonly (SlotColumns | null)[]): ArrayBuffer[] {
+  const buffers: ArrayBuffer[] = [];
+  for (const slot of slots) {
+    if (slot === null) continue;
+    const { slab, free, place, length, blockClass, large } = slot;
+    const columns = [slab, free, place, length, blockClass];
+    for (const { buffer } of columns) buffers.push(buffer);
+    for (const list of large) if (list !== null) buffers.push(list.words.buffer);
+  }
+  return buffers;
 }

@@ -1,6 +1,7 @@
+import { assert } from '../../base/assert.ts';
 import { SLOT_COUNT, slotOfHash } from '../../base/subject.ts';
 import type { SubjectRef } from '../store.ts';
-import { EntryCursor, type IndexEntry, SlotIndex } from './slot-index.ts';
+import { EntryCursor, type IndexEntry, type SlotColumns, SlotIndex } from './slot-index.ts';
 
 /** Where the batches of a shard's subjects are: one index per slot, so that a slot can move to another shard by itself. */
 export class SubjectIndex {
@@ -59,15 +60,18 @@ export class SubjectIndex {
     }
   }
 
-  /** The same for one slot. */
-  forEachIn(slot: number, visit: (name: Uint8Array, hash: number, cursor: EntryCursor) => void): void {
+  /** Forgets a slot and hands its memory over; null if nothing is known of it. */
+  takeSlot(slot: number): SlotColumns | null {
     const found = this.#slots[slot] as SlotIndex | null;
-    if (found !== null) visitSlot(found, this.#cursor, visit);
+    this.#slots[slot] = null;
+    this.#cursor.clear();
+    return found === null ? null : found.columns();
   }
 
-  /** Forgets a slot, whose shard is another from now on. */
-  dropSlot(slot: number): void {
-    this.#slots[slot] = null;
+  /** What another index knew of the slot, of which this one may know nothing. */
+  giveSlot(slot: number, columns: SlotColumns): void {
+    assert(this.#slots[slot] === null, () => `slot ${slot} is here already`);
+    this.#slots[slot] = SlotIndex.of(columns);
   }
 
   get batches(): number {

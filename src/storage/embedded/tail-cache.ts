@@ -4,6 +4,10 @@ import { laneOf, numberOf, SECTOR_BYTES } from './segment-format.ts';
 const KEY_SCALE = 2 ** 33;
 const GROUPS_START = 256;
 
+function roundedDown(capacity: number): number {
+  return Math.max(0, capacity - (capacity % SECTOR_BYTES));
+}
+
 /** Order of places in one lane: by segment, then by position. Exact up to 8 GiB a segment. */
 function placeKey(segment: number, position: number): number {
   return numberOf(segment) * KEY_SCALE + position;
@@ -16,7 +20,9 @@ function placeKey(segment: number, position: number): number {
  * Memory that is never reached is never made resident.
  */
 export class TailCache {
-  readonly bytes: Buffer;
+  #bytes: Buffer;
+  /** Bytes of memory wanted; taken into account before the next group is staged. */
+  #capacity: number;
   readonly #lane: number;
   /** Where the next group goes. */
   #next = 0;
@@ -32,15 +38,27 @@ export class TailCache {
   /** `capacity` in bytes; rounded down to sectors. */
   constructor(lane: number, capacity: number) {
     this.#lane = lane;
-    this.bytes = Buffer.allocUnsafeSlow(Math.max(0, capacity - (capacity % SECTOR_BYTES)));
+    this.#capacity = roundedDown(capacity);
+    this.#bytes = Buffer.allocUnsafeSlow(this.#capacity);
+  }
+
+  /** The memory that offsets point into; another after `stage` if the capacity was changed. */
+  get bytes(): Buffer {
+    return this.#bytes;
+  }
+
+  /** From the next group on the cache has another size. What it holds is then forgotten. */
+  resize(capacity: number): void {
+    this.#capacity = roundedDown(capacity);
   }
 
   /** Room for a group of `length` bytes: its offset in `bytes`, or -1 if it is too large to be kept. Ends what was cached there. */
   stage(length: number): number {
     assert(this.#staged < 0, 'a group is being staged');
-    if (length > this.bytes.length / 2) return -1;
+    if (this.#capacity !== this.#bytes.length) this.#become(this.#capacity);
+    if (length > this.#bytes.length / 2) return -1;
     let at = this.#next;
-    if (at + length > this.bytes.length) {
+    if (at + length > this.#bytes.length) {
       while (this.#groups > 0 && (this.#offsets[this.#oldest] as number) >= at) this.#dropOldest();
       at = 0;
     }
@@ -83,6 +101,12 @@ export class TailCache {
     const slot = (this.#oldest + low - 1) & (this.#keys.length - 1);
     const inside = key - (this.#keys[slot] as number);
     return inside < (this.#lengths[slot] as number) ? (this.#offsets[slot] as number) + inside : -1;
+  }
+
+  #become(capacity: number): void {
+    this.#bytes = Buffer.allocUnsafeSlow(capacity);
+    this.#groups = 0;
+    this.#next = 0;
   }
 
   #keyAt(index: number): number {

@@ -2,8 +2,11 @@ import { BrokerError } from '../../base/errors.ts';
 import type { Config } from '../../config/schema.ts';
 import type { AdminPort } from '../../grpc/admin.ts';
 import type {
+  AdviseShardsResponse,
+  ListShardsResponse,
   ListSubjectsRequest,
   ListSubjectsResponse,
+  ShardsChange,
   StatusResponse,
   SubjectInfoResponse,
   TrimSubjectResponse,
@@ -11,6 +14,7 @@ import type {
 import type { RaftHandle } from '../raft/raft-handle.ts';
 import type { ShardCounters } from '../shard/shard-counters.ts';
 import type { Dispatcher } from './dispatcher.ts';
+import type { ShardsAdmin } from './shards-admin.ts';
 
 export const VERSION = '0.1.0';
 
@@ -26,6 +30,7 @@ export class AdminService implements AdminPort {
   readonly #counters: readonly ShardCounters[];
   readonly #config: Config;
   readonly #nodeId: string;
+  readonly #shards: ShardsAdmin;
   readonly #startedAt = performance.now();
 
   constructor(
@@ -34,18 +39,20 @@ export class AdminService implements AdminPort {
     counters: readonly ShardCounters[],
     config: Config,
     nodeId: string,
+    shards: ShardsAdmin,
   ) {
     this.#dispatcher = dispatcher;
     this.#raft = raft;
     this.#counters = counters;
     this.#config = config;
     this.#nodeId = nodeId;
+    this.#shards = shards;
   }
 
   async status(): Promise<StatusResponse> {
     const raft = await this.#raft.status();
     if (raft === null) throw new BrokerError('NOT_READY');
-    const { cluster, store, subjects, producers, shards } = this.#config;
+    const { cluster, store, subjects, producers } = this.#config;
     const sum = (cell: Parameters<ShardCounters['get']>[0]): number =>
       this.#counters.reduce((total, counters) => total + counters.get(cell), 0);
     const damaged = sum('damaged_total');
@@ -62,7 +69,7 @@ export class AdminService implements AdminPort {
       version: VERSION,
       store: store.kind,
       durability: 'durable',
-      shards: shards.count,
+      shards: this.#shards.count,
       uptimeMs: Math.round(performance.now() - this.#startedAt),
       subjects: raft.subjects,
       subjectsMax: subjects.max,
@@ -80,6 +87,7 @@ export class AdminService implements AdminPort {
       messagesPublished: sum('messages_total'),
       damaged,
       warnings,
+      resize: this.#shards.running,
     };
   }
 
@@ -102,6 +110,22 @@ export class AdminService implements AdminPort {
   async trimSubject(subject: string, first: number): Promise<TrimSubjectResponse> {
     if (!Number.isSafeInteger(first) || first < 1) throw new BrokerError('ID_INVALID');
     return { first: await this.#dispatcher.trim(Buffer.from(subject), first) };
+  }
+
+  listShards(): Promise<ListShardsResponse> {
+    return this.#shards.list();
+  }
+
+  async resizeShards(shards: number): Promise<ShardsChange> {
+    return this.#shards.resize(shards);
+  }
+
+  async moveSlot(slot: number, shard: number): Promise<ShardsChange> {
+    return this.#shards.moveSlot(slot, shard);
+  }
+
+  adviseShards(): Promise<AdviseShardsResponse> {
+    return this.#shards.advise();
   }
 }
 

@@ -86,6 +86,11 @@ export class CallTable {
     return this.#startedAt[call] as number;
   }
 
+  /** The call, which was held, is its shard's from now on. */
+  assign(call: number, shard: number): void {
+    this.#shard[call] = shard;
+  }
+
   /** Gives the number back and returns what answers the call. */
   close(call: number): Done {
     const done = defined(this.#done[call], 'an answer names a call that is not open');

@@ -1,12 +1,13 @@
 import type { ServerDuplexStream } from '@grpc/grpc-js';
 import type { Reason } from '../../base/errors.ts';
-import { subjectFault } from '../../base/subject.ts';
+import { slotOfHash, subjectFault } from '../../base/subject.ts';
 import { type ConsumeOpening, ConsumeScan, type SubjectSpec, scanConsume } from '../../grpc/consumer-codec.ts';
 import { decodeResumeToken, type StreamPositions } from '../../grpc/resume-token.ts';
 import { makeStatus } from '../../grpc/status.ts';
 import { hasWildcard, Pattern } from '../../subscribe/pattern.ts';
 import { Encoding, POSITIONS_HEADER, POSITIONS_MAX, Start, ToShard } from '../link.ts';
 import type { SubjectRow } from '../messages.ts';
+import { HELD } from '../slots/slot-table.ts';
 import type { BatchRun } from './batch-run.ts';
 import { ConsumerReader } from './consumer-reader.ts';
 import { ConsumerStream, type ConsumerStreamPort, type Reader, type StreamPattern } from './consumer-stream.ts';
@@ -199,6 +200,17 @@ export class Consumers implements ConsumerStreamPort {
     for (const reader of this.#byId.values()) {
       if (isAffected(reader)) reader.stream.resubscribe(reader);
     }
+  }
+
+  /** Subjects of these slots have no shard for a while: nothing is said of their readers to one. */
+  holdSlots(slots: ReadonlySet<number>): void {
+    this.#groups.setShard(slots, () => HELD);
+  }
+
+  /** Subjects of these slots have a shard again, perhaps another. */
+  resumeSlots(slots: ReadonlySet<number>, ownerOf: (slot: number) => number): void {
+    this.#groups.setShard(slots, ownerOf);
+    this.resume(({ group }) => slots.has(slotOfHash(group.hash)));
   }
 
   // --- ConsumerStreamPort ---

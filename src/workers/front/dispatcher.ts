@@ -20,12 +20,12 @@ import {
 import { DeliveryStream } from '../../grpc/delivery-stream.ts';
 import type { Done, Engine } from '../../grpc/engine.ts';
 import { StatusBook, statusCodeOf } from '../../grpc/status.ts';
+import { recordBytesMaxOf } from '../../shm/layout.ts';
 import {
   BORN_HEADER,
   CREDIT_BYTES,
   DELIVERY_EXTRA_BYTES,
   FETCH_HEADER,
-  INFO_HEADER,
   OPEN_PRODUCER_HEADER,
   POSITIONS_HEADER,
   PUBLISH_HEADER,
@@ -33,26 +33,31 @@ import {
   SUBSCRIBE_HEADER,
   ToMain,
   ToShard,
-  TRIM_HEADER,
 } from '../link.ts';
-import { shardOfSlot } from '../shard-of-slot.ts';
 import type { ShardConnection } from '../shard-pool.ts';
+import { HELD, type SlotTable } from '../slots/slot-table.ts';
 import type { OverloadGuard } from './admission.ts';
 import { takeBatchRun } from './batch-run.ts';
 import { CallMetrics } from './call-metrics.ts';
 import { CallTable, Method } from './call-table.ts';
 import { type ConsumerLimits, type ConsumerRoutes, Consumers } from './consumers.ts';
+import { HoldQueue } from './hold-queue.ts';
 import { type ProducerRoutes, type ProducerStreamLimits, ProducerStreams } from './producer-streams.ts';
+import { claimControl, putAdministration, putLookUp, putPublish } from './request-records.ts';
 import { takeRun } from './run.ts';
 import { Seats } from './seats.ts';
 import { ShardLink } from './shard-link.ts';
+import { SlotFront } from './slot-front.ts';
 import type { Seat, StartPosition } from './subject-group.ts';
 import { type SubscriptionLimits, Subscriptions } from './subscriptions.ts';
 
 export interface DispatcherLimits extends SubscriptionLimits, ProducerStreamLimits, ConsumerLimits {
   /** limits.subscriptions */
   readonly subscriptionsMax: number;
-  readonly shards: number;
+  /** shards.max */
+  readonly shardsMax: number;
+  /** ring.bytes */
+  readonly ringBytes: number;
   /** limits.in_flight_calls */
   readonly callsMax: number;
   /** limits.in_flight_bytes */
@@ -60,7 +65,7 @@ export interface DispatcherLimits extends SubscriptionLimits, ProducerStreamLimi
   readonly scan: ScanLimits;
 }
 
-/** Subject of the request at hand and the shard that owns it. Reused: valid until the next call. */
+/** Subject of the request at hand and the shard that owns it, or HELD. Reused: valid until the next call. */
 interface Route {
   start: number;
   end: number;
@@ -101,6 +106,11 @@ export class Dispatcher implements Engine, ProducerRoutes, ConsumerRoutes {
   readonly #limits: DispatcherLimits;
   readonly #calls: CallTable;
   readonly #links: (ShardLink | null)[];
+  readonly #table: SlotTable;
+  readonly #held = new HoldQueue();
+  readonly slots: SlotFront;
+  /** The longest publish that travels on a ring. */
+  readonly #publishBytesMax: number;
   readonly #guard: OverloadGuard;
   readonly #route: Route = { start: 0, end: 0, hash: 0, shard: 0 };
   readonly #range = new SubjectRange();
@@ -118,14 +128,23 @@ export class Dispatcher implements Engine, ProducerRoutes, ConsumerRoutes {
   #refusing: Reason | null = 'NOT_READY';
   #flushQueued = false;
 
-  constructor(limits: DispatcherLimits, guard: OverloadGuard) {
+  constructor(limits: DispatcherLimits, guard: OverloadGuard, table: SlotTable) {
     this.#limits = limits;
     this.#guard = guard;
+    this.#table = table;
+    this.#publishBytesMax = recordBytesMaxOf(limits.ringBytes) - DELIVERY_EXTRA_BYTES - PUBLISH_HEADER;
     this.#calls = new CallTable(limits.callsMax);
-    this.#links = new Array<ShardLink | null>(limits.shards).fill(null);
+    this.#links = new Array<ShardLink | null>(limits.shardsMax).fill(null);
     this.seats = new Seats(limits.subscriptionsMax);
     this.subscriptions = new Subscriptions(this, this.seats, limits);
     this.consumers = new Consumers(this, this.seats, limits);
+    this.slots = new SlotFront({
+      table,
+      held: this.#held,
+      linkTo: (shard) => this.#links[shard] ?? null,
+      followers: [this.subscriptions, this.consumers],
+      onResumed: () => this.producers.retry(),
+    });
     this.producers = new ProducerStreams(limits, this);
   }
 
@@ -163,6 +182,7 @@ export class Dispatcher implements Engine, ProducerRoutes, ConsumerRoutes {
 
   /** The thread has died: nobody knows what became of its calls. */
   detach(shard: number): void {
+    this.#links[shard]?.close();
     this.#links[shard] = null;
     for (const call of this.#calls.callsOfShard(shard)) this.#fail(call, 'OUTCOME_UNKNOWN');
     this.producers.shardDied(shard);
@@ -178,29 +198,31 @@ export class Dispatcher implements Engine, ProducerRoutes, ConsumerRoutes {
       this.#refuse(Method.PUBLISH, refusal, done);
       return;
     }
-    const link = this.#links[route.shard] as ShardLink;
-    const length = PUBLISH_HEADER + request.length;
-    if (length > link.payload.recordBytesMax - DELIVERY_EXTRA_BYTES) {
+    if (request.length > this.#publishBytesMax) {
       // No valid request is that long (config/rules.ts): it is over a limit, or padded with fields that nobody knows.
       const fault = scanPublish(request, 0, request.length, this.#publishScan, this.#limits.scan);
       this.#refuse(Method.PUBLISH, fault ?? 'MESSAGE_TOO_LARGE', done);
       return;
     }
-    const at = link.payload.claim(ToShard.PUBLISH, length);
+    const { hash, shard } = route;
+    const now = performance.now();
+    if (shard === HELD) {
+      const call = this.#calls.open(done, Method.PUBLISH, HELD, request.length, now);
+      this.#holdCall(call, hash, (link) => {
+        const at = link.payload.claim(ToShard.PUBLISH, PUBLISH_HEADER + request.length);
+        if (at >= 0) putPublish(link, at, call, hash, request, deadlineMs, this.isBusy);
+        return at >= 0;
+      });
+      return;
+    }
+    const link = this.#links[shard] as ShardLink;
+    const at = link.payload.claim(ToShard.PUBLISH, PUBLISH_HEADER + request.length);
     if (at < 0) {
       this.#refuse(Method.PUBLISH, 'QUEUE_FULL', done);
       return;
     }
-    const now = performance.now();
-    const call = this.#calls.open(done, Method.PUBLISH, route.shard, request.length, now);
-    const view = link.payload.view;
-    view.setFloat64(at, deadlineMs, true);
-    view.setFloat64(at + 8, now, true);
-    view.setUint32(at + 16, call, true);
-    view.setUint32(at + 20, route.hash, true);
-    view.setUint32(at + 24, this.isBusy ? 1 : 0, true);
-    link.payload.bytes.set(request, at + PUBLISH_HEADER);
-    link.payload.commit();
+    const call = this.#calls.open(done, Method.PUBLISH, shard, request.length, now);
+    putPublish(link, at, call, hash, request, deadlineMs, this.isBusy);
     this.touched(link);
   }
 
@@ -256,7 +278,7 @@ export class Dispatcher implements Engine, ProducerRoutes, ConsumerRoutes {
   }
 
   shardOf(hash: number): number {
-    return shardOfSlot(slotOfHash(hash), this.#limits.shards);
+    return this.#table.route(slotOfHash(hash));
   }
 
   // --- publish streams ---
@@ -271,7 +293,12 @@ export class Dispatcher implements Engine, ProducerRoutes, ConsumerRoutes {
   }
 
   linkOf(hash: number): ShardLink | null {
-    return this.#links[shardOfSlot(slotOfHash(hash), this.#limits.shards)] ?? null;
+    return this.#links[this.#table.route(slotOfHash(hash))] ?? null;
+  }
+
+  /** Changes when slots change their shard; -1 while some are on their way. */
+  get slotsEpoch(): number {
+    return this.#table.held > 0 ? -1 : this.#table.epoch;
   }
 
   links(): readonly ShardLink[] {
@@ -286,7 +313,9 @@ export class Dispatcher implements Engine, ProducerRoutes, ConsumerRoutes {
 
   openProducer(producer: Buffer, mayBeNew: boolean): Promise<number> {
     return new Promise((resolve, reject) => {
-      const link = this.linkOf(subjectHash(producer, 0, producer.length));
+      // Any shard can ask the log. The owner of the slot of its name can also while that slot is on its way to another.
+      const owner = this.#table.ownerOf(slotOfHash(subjectHash(producer, 0, producer.length)));
+      const link = this.#links[owner] ?? null;
       if (link === null || this.#calls.full) {
         reject(this.#statuses.of(link === null ? 'NOT_READY' : 'IN_FLIGHT_FULL'));
         return;
@@ -371,6 +400,7 @@ export class Dispatcher implements Engine, ProducerRoutes, ConsumerRoutes {
       this.#draining = link;
       done += link.fromControl.drain(this.#onControl, RECORDS_A_ROUND);
       done += link.fromPayload.drain(this.#onPayload, RUNS_A_ROUND);
+      link.settleReaders();
       link.ringIfDirty();
     }
     if (this.producers.isBlocked) this.producers.retry();
@@ -525,7 +555,7 @@ export class Dispatcher implements Engine, ProducerRoutes, ConsumerRoutes {
     route.start = range.start;
     route.end = range.end;
     route.hash = subjectHash(request, range.start, range.end);
-    route.shard = shardOfSlot(slotOfHash(route.hash), this.#limits.shards);
+    route.shard = this.#table.route(slotOfHash(route.hash));
     return null;
   }
 
@@ -544,22 +574,26 @@ export class Dispatcher implements Engine, ProducerRoutes, ConsumerRoutes {
       this.#refuse(method, refusal, done);
       return;
     }
-    const route = this.#route;
-    const link = this.#links[route.shard] as ShardLink;
-    const length = FETCH_HEADER + route.end - route.start;
-    const at = link.controlOutbox.blocked ? -1 : link.control.claim(type, length);
+    const { start, end, hash, shard } = this.#route;
+    const length = FETCH_HEADER + end - start;
+    const now = performance.now();
+    if (shard === HELD) {
+      const call = this.#calls.open(done, method, HELD, LOOK_UP_BYTES, now);
+      this.#holdCall(call, hash, (link) => {
+        const at = claimControl(link, type, length);
+        if (at >= 0) putLookUp(link, at, call, hash, request.subarray(start, end), id, deadlineMs);
+        return at >= 0;
+      });
+      return;
+    }
+    const link = this.#links[shard] as ShardLink;
+    const at = claimControl(link, type, length);
     if (at < 0) {
       this.#refuse(method, 'QUEUE_FULL', done);
       return;
     }
-    const call = this.#calls.open(done, method, route.shard, LOOK_UP_BYTES, performance.now());
-    const view = link.control.view;
-    view.setFloat64(at, deadlineMs, true);
-    view.setFloat64(at + 8, id, true);
-    view.setUint32(at + 16, call, true);
-    view.setUint32(at + 20, route.hash, true);
-    link.control.bytes.set(request.subarray(route.start, route.end), at + FETCH_HEADER);
-    link.control.commit();
+    const call = this.#calls.open(done, method, shard, LOOK_UP_BYTES, now);
+    putLookUp(link, at, call, hash, request.subarray(start, end), id, deadlineMs);
     this.touched(link);
   }
 
@@ -567,9 +601,8 @@ export class Dispatcher implements Engine, ProducerRoutes, ConsumerRoutes {
     return new Promise((resolve, reject) => {
       const fault = this.#refusing ?? subjectFault(subject, 0, subject.length);
       const hash = subjectHash(subject, 0, subject.length);
-      const shard = shardOfSlot(slotOfHash(hash), this.#limits.shards);
-      const link = this.#links[shard] ?? null;
-      if (fault !== null || link === null || this.#calls.full) {
+      const shard = this.#table.route(slotOfHash(hash));
+      if (fault !== null || this.#links[shard] === null || this.#calls.full) {
         reject(new BrokerError(fault ?? 'NOT_READY'));
         return;
       }
@@ -579,21 +612,33 @@ export class Dispatcher implements Engine, ProducerRoutes, ConsumerRoutes {
         else if (type === ToShard.TRIM && response !== undefined) resolve(decodeId(response));
       };
       const call = this.#calls.open(done, method, shard, LOOK_UP_BYTES, performance.now());
-      const header = type === ToShard.TRIM ? TRIM_HEADER : INFO_HEADER;
-      const at = link.controlOutbox.begin(type, header + subject.length);
-      const { view, bytes } = link.controlOutbox;
-      if (type === ToShard.TRIM) {
-        view.setFloat64(at, first, true);
-        view.setUint32(at + 8, call, true);
-        view.setUint32(at + 12, hash, true);
-      } else {
-        this.#infos.set(call, resolve);
-        view.setUint32(at, call, true);
-        view.setUint32(at + 4, hash, true);
-      }
-      bytes.set(subject, at + header);
-      link.controlOutbox.end();
+      if (type === ToShard.INFO) this.#infos.set(call, resolve);
+      const put = (link: ShardLink): boolean => {
+        putAdministration(link, type, call, subject, hash, first);
+        this.touched(link);
+        return true;
+      };
+      if (shard === HELD) this.#holdCall(call, hash, put);
+      else put(this.#links[shard] as ShardLink);
+    });
+  }
+
+  // --- slots that change their shard ---
+
+  /** What is still held when the process ends was never sent to a shard. */
+  refuseHeld(reason: Reason): void {
+    for (const call of this.#held.takeAll()) this.#fail(call, reason);
+  }
+
+  /** An open call for a held slot waits for the slot's owner; `put` is false while there is no room on its ring. */
+  #holdCall(call: number, hash: number, put: (link: ShardLink) => boolean): void {
+    this.#held.push(call, () => {
+      const owner = this.#table.ownerOf(slotOfHash(hash));
+      const link = this.#links[owner];
+      if (link === null || link === undefined || !put(link)) return false;
       this.touched(link);
+      this.#calls.assign(call, owner);
+      return true;
     });
   }
 

@@ -1,6 +1,7 @@
 import {
   RAFT_METRICS,
   RAFT_SYNC,
+  RESIZE_PAUSE,
   SHARD_GROUP_MESSAGES,
   SHARD_METRICS,
   SHARD_STORE_WRITE,
@@ -8,16 +9,22 @@ import {
 import { MetricsRegistry } from '../../telemetry/metrics.ts';
 import type { RaftCounters } from '../raft/raft-counters.ts';
 import type { ShardCounters } from '../shard/shard-counters.ts';
+import type { MoveCounters } from '../slots/move-counters.ts';
+import type { SlotTable } from '../slots/slot-table.ts';
 import { CallMetrics, DURATION_BUCKETS } from './call-metrics.ts';
 import { METHODS } from './call-table.ts';
 import type { Dispatcher } from './dispatcher.ts';
 
+/** What there is to show of the shards. `isThere`: the others are not shown. */
+export interface ShardFigures {
+  readonly counters: readonly ShardCounters[];
+  readonly table: SlotTable;
+  readonly moves: MoveCounters;
+  readonly isThere: (shard: number) => boolean;
+}
+
 /** Everything that /metrics shows, read from the columns and shared counters when it is scraped. */
-export function frontMetrics(
-  dispatcher: Dispatcher,
-  shards: readonly ShardCounters[],
-  raft: RaftCounters,
-): MetricsRegistry {
+export function frontMetrics(dispatcher: Dispatcher, shards: ShardFigures, raft: RaftCounters): MetricsRegistry {
   const registry = new MetricsRegistry();
   const { counts, buckets, sumsMs } = dispatcher.metrics;
   const bucketLimitsMs = Array.from({ length: DURATION_BUCKETS }, (_, bucket) => CallMetrics.bucketLimitMs(bucket));
@@ -71,15 +78,51 @@ export function frontMetrics(
   );
   registry.addGauge('broker_calls_in_flight', 'Calls taken in and not answered.', {}, () => dispatcher.callsInFlight);
   registry.addGauge('broker_in_flight_bytes', 'Bytes of these calls.', {}, () => dispatcher.bytesInFlight);
-  shards.forEach((counters, shard) => {
+  addShards(registry, shards);
+  registry.addBlock(RAFT_METRICS, (slot) => raft.get(slot), {});
+  registry.addHistogram(RAFT_SYNC.name, RAFT_SYNC.help, {}, raft.sync, RAFT_SYNC.scale);
+  return registry;
+}
+
+function addShards(
+  registry: MetricsRegistry,
+  { counters: blocks, table, moves, isThere: isShard }: ShardFigures,
+): void {
+  registry.addHistogram(RESIZE_PAUSE.name, RESIZE_PAUSE.help, {}, moves.pause, RESIZE_PAUSE.scale);
+  registry.addCounter(
+    'broker_resize_failed_pieces_total',
+    'Moves of slots that were given up.',
+    {},
+    () => moves.failed,
+  );
+  registry.addGauge(
+    'broker_slots_held',
+    'Slots on their way to another shard: their work waits.',
+    {},
+    () => table.held,
+  );
+  blocks.forEach((counters, shard) => {
     const labels = { shard: String(shard) };
-    registry.addBlock(SHARD_METRICS, (slot) => counters.get(slot), labels);
+    const isThere = (): boolean => isShard(shard);
+    registry.addGauge('broker_shard_slots', 'Slots, of 1024, that it owns.', labels, () => table.count(shard), isThere);
+    const moved = (direction: string, slots: Float64Array): void =>
+      registry.addCounter(
+        'broker_shard_slots_moved_total',
+        'Slots that it was given (in) and that it gave away (out).',
+        { ...labels, direction },
+        () => slots[shard] as number,
+        isThere,
+      );
+    moved('in', moves.slotsIn);
+    moved('out', moves.slotsOut);
+    registry.addBlock(SHARD_METRICS, (slot) => counters.get(slot), labels, isThere);
     registry.addHistogram(
       SHARD_GROUP_MESSAGES.name,
       SHARD_GROUP_MESSAGES.help,
       labels,
       counters.groupMessages,
       SHARD_GROUP_MESSAGES.scale,
+      isThere,
     );
     registry.addHistogram(
       SHARD_STORE_WRITE.name,
@@ -87,9 +130,7 @@ export function frontMetrics(
       labels,
       counters.storeWrite,
       SHARD_STORE_WRITE.scale,
+      isThere,
     );
   });
-  registry.addBlock(RAFT_METRICS, (slot) => raft.get(slot), {});
-  registry.addHistogram(RAFT_SYNC.name, RAFT_SYNC.help, {}, raft.sync, RAFT_SYNC.scale);
-  return registry;
 }

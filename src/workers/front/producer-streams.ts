@@ -27,8 +27,10 @@ export interface ProducerStreamLimits {
 export interface ProducerRoutes {
   /** Hash of the subject bytes[start, end), which is valid. */
   hashOf(bytes: Buffer, start: number, end: number): number;
-  /** The link to the shard of a hash; null while it is being replaced. */
+  /** The link to the shard of a hash; null while it is being replaced, or its slot is on its way to another. */
   linkOf(hash: number): ShardLink | null;
+  /** Changes when slots change their shard; -1 while some are on their way. */
+  readonly slotsEpoch: number;
   /** All links that are there. */
   links(): readonly ShardLink[];
   touched(link: ShardLink): void;
@@ -56,7 +58,7 @@ export class ProducerStreams implements ProducerStreamPort {
   #touchedStreams: ProducerStream[] = [];
   #blockedStreams: ProducerStream[] = [];
   /** Streams that have ended, and the links that have not been told yet: their numbers are not free before. */
-  #ending: { readonly number: number; links: ShardLink[] }[] = [];
+  #ending: { readonly number: number; links: ShardLink[]; epoch: number }[] = [];
   #retryTimer: NodeJS.Timeout | null = null;
   #count = 0;
   #bytesInFlight = 0;
@@ -185,7 +187,7 @@ export class ProducerStreams implements ProducerStreamPort {
       this.#release(stream.number);
       return;
     }
-    this.#ending.push({ number: stream.number, links: [...this.#routes.links()] });
+    this.#ending.push({ number: stream.number, links: [], epoch: -1 });
     this.#tellEnded();
   }
 
@@ -249,7 +251,17 @@ export class ProducerStreams implements ProducerStreamPort {
 
   /** Behind the stream's last batch on every ring, so that a shard cannot take a batch of the next stream for one of it. */
   #tellEnded(): void {
+    const epoch = this.#routes.slotsEpoch;
+    // What a shard remembers of the stream moves with the slots: on its way it would hear of no end, and a shard that was told may get it afterwards.
+    if (epoch < 0) {
+      this.#retrySoon();
+      return;
+    }
     for (const ending of this.#ending) {
+      if (ending.epoch !== epoch) {
+        ending.epoch = epoch;
+        ending.links = [...this.#routes.links()];
+      }
       ending.links = ending.links.filter((link) => !this.#tell(link, ending.number));
       if (ending.links.length === 0) this.#release(ending.number);
     }

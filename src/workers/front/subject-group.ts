@@ -1,4 +1,5 @@
 import { assert } from '../../base/assert.ts';
+import { slotOfHash } from '../../base/subject.ts';
 import type { Seats } from './seats.ts';
 
 /** Where a subscription begins: a Start kind of workers/link.ts with its value (an id, or ms since 1970). */
@@ -30,7 +31,8 @@ export interface SubscriptionPort {
 /** The subscriptions of one subject and one encoding on this node; runs of its shard are shared by all. */
 export class SubjectGroup<Member> {
   readonly id: number;
-  readonly shard: number;
+  /** The shard that serves it; HELD of slots/slot-table.ts while its slot changes its shard. */
+  shard: number;
   readonly hash: number;
   readonly subject: Buffer;
   readonly encoding: number;
@@ -67,6 +69,14 @@ export class GroupTable<Member> {
       this.#byId.set(group.id, group);
     }
     return group;
+  }
+
+  /** The groups of these slots have another shard. */
+  setShard(slots: ReadonlySet<number>, shardOf: (slot: number) => number): void {
+    for (const group of this.#byId.values()) {
+      const slot = slotOfHash(group.hash);
+      if (slots.has(slot)) group.shard = shardOf(slot);
+    }
   }
 
   ofSubject(subject: Buffer): SubjectGroup<Member> | undefined {

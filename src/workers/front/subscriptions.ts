@@ -1,9 +1,11 @@
 import type { Reason } from '../../base/errors.ts';
+import { slotOfHash } from '../../base/subject.ts';
 import type { DeliveryStream } from '../../grpc/delivery-stream.ts';
 import { frameOf } from '../../grpc/frame.ts';
 import { makeStatus } from '../../grpc/status.ts';
 import { DeliveryWindow } from '../../subscribe/delivery-window.ts';
 import { Credit, Encoding, Start } from '../link.ts';
+import { HELD } from '../slots/slot-table.ts';
 import { firstFrom, type Run } from './run.ts';
 import type { Seats } from './seats.ts';
 import { GroupTable, type Seat, type StartPosition, type SubscriptionPort } from './subject-group.ts';
@@ -132,6 +134,17 @@ export class Subscriptions {
     subscription.isDetached = false;
     subscription.spentCredit = 0;
     this.#port.subscribeAt(subscription, start, this.#limits.bufferBytes);
+  }
+
+  /** Subjects of these slots have no shard for a while: nothing is said of their subscriptions to one. */
+  holdSlots(slots: ReadonlySet<number>): void {
+    this.#groups.setShard(slots, () => HELD);
+  }
+
+  /** Subjects of these slots have a shard again, perhaps another. */
+  resumeSlots(slots: ReadonlySet<number>, ownerOf: (slot: number) => number): void {
+    this.#groups.setShard(slots, ownerOf);
+    this.resume(({ group }) => slots.has(slotOfHash(group.hash)));
   }
 
   #offer(subscription: Subscription, run: Run): void {

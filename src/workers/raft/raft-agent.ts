@@ -18,7 +18,7 @@ import {
 } from '../link.ts';
 import type { OpenAllotment, RaftStatus, RaftThreadData, ShardRings, SubjectRow } from '../messages.ts';
 import { Outbox } from '../outbox.ts';
-import { shardOfSlot } from '../shard-of-slot.ts';
+import { SlotOwners } from '../slots/slot-table.ts';
 import type { AnswerPort, RaftNode } from './raft-node.ts';
 
 /** Most bytes of commands in one log entry; a shard's record may exceed it once. */
@@ -67,7 +67,7 @@ interface Query {
 export class RaftAgent implements AnswerPort {
   readonly #node: RaftNode;
   readonly #machine: AllotMachine;
-  readonly #shards: number;
+  readonly #owners: SlotOwners;
   readonly #sides: (ShardSide | null)[];
   readonly #payload: Uint8Array[] = [];
   #payloadBytes = 0;
@@ -79,8 +79,8 @@ export class RaftAgent implements AnswerPort {
   constructor(node: RaftNode, data: RaftThreadData) {
     this.#node = node;
     this.#machine = node.machine;
-    this.#shards = data.shards;
-    this.#sides = new Array<ShardSide | null>(data.shards).fill(null);
+    this.#owners = new SlotOwners(data.owners);
+    this.#sides = new Array<ShardSide | null>(data.shardsMax).fill(null);
   }
 
   attach(shard: number, rings: ShardRings, doorbell: SharedArrayBuffer): void {
@@ -280,7 +280,7 @@ export class RaftAgent implements AnswerPort {
   }
 
   #writeSubjectAnswer(type: number, names: Uint8Array, start: number, end: number, hash: number, id: number): void {
-    const side = this.#sides[shardOfSlot(slotOfHash(hash), this.#shards)];
+    const side = this.#sides[this.#owners.ownerOf(slotOfHash(hash))];
     if (side === null || side === undefined) return;
     const at = side.answers.begin(type, SUBJECT_ANSWER_HEADER + end - start);
     side.answers.view.setFloat64(at, id, true);

@@ -112,6 +112,22 @@ export class Delivery {
     if (!cursor.maybeMeet(group)) this.#pump(subject);
   }
 
+  /** Subjects are another shard's from now on: their readers go on there from where main says they stand. */
+  drop(subjects: ReadonlySet<ActiveSubject>): void {
+    for (const subject of subjects) {
+      for (const group of subject.groups.splice(0)) {
+        for (const cursor of group.cursors.splice(0)) {
+          this.#members.delete(cursor.subscription);
+          group.leave(cursor.state === 'live');
+          // A read from the store that is still on its way for it sends nothing.
+          cursor.state = 'paused';
+        }
+      }
+      subject.pumping = false;
+    }
+    this.#pumping = this.#pumping.filter((subject) => !subjects.has(subject));
+  }
+
   /** Where the subject of a subscription stands, as far as this shard knows; null if the subscription has not begun. */
   positionOf(subscription: number): { readonly head: number; readonly settled: number } | null {
     const subject = this.#members.get(subscription)?.subject;

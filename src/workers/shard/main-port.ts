@@ -33,6 +33,11 @@ export class MainPort {
     return this.control.blocked || this.payloadOutbox.blocked;
   }
 
+  /** Positions of the rings behind all that was said, once nothing is `blocked`. */
+  get ringPositions(): { readonly controlPosition: number; readonly payloadPosition: number } {
+    return { controlPosition: this.control.position, payloadPosition: this.payloadOutbox.position };
+  }
+
   /** The messages of one batch: call i got id base + i. */
   acks(base: number, calls: Uint32Array, count: number): void {
     const at = this.control.begin(ToMain.ACKS, 16 + count * 4);

@@ -16,6 +16,8 @@ import type { ActiveSubject, Unresolved } from './subjects.ts';
 
 /** What the publish path tells the rest of the shard. */
 export interface PublishEvents {
+  /** A batch asks for its ids. */
+  onSealed(subject: ActiveSubject, messages: number): void;
   /** Ids got their verdict in the store: `bytes` is the stored batch, or null for a void mark. */
   onResolved(subject: ActiveSubject, allotment: Unresolved, bytes: Buffer | null): void;
   /** The store finished a write; the loop should run soon. */
@@ -181,6 +183,7 @@ export class PublishPath {
     subject.waiting = batch;
     if (this.#waitingRows === 0) this.#oldest = performance.now();
     this.#waiting.push(batch);
+    subject.opening += 1;
     return batch;
   }
 
@@ -379,12 +382,15 @@ export class PublishPath {
     for (const batch of group.batches) {
       if (batch.subject.waiting === batch) batch.subject.waiting = null;
       if (batch.earliestDeadline !== Number.POSITIVE_INFINITY) this.#dropExpired(batch, Date.now());
-      if (batch.rows === 0) continue;
+      if (batch.rows === 0) {
+        batch.subject.opening -= 1;
+        continue;
+      }
       batch.sealed = batch.builder.seal();
       group.bytes += batch.sealed.length;
       group.messages += batch.messages;
       group.unanswered += 1;
-      batch.subject.opening += 1;
+      this.#events.onSealed(batch.subject, batch.messages);
       this.#allotting.set(this.#requests.openBatch(batch), { batch, group });
     }
     this.#counters.onGroup(group.messages, group.batches.length, group.bytes);

@@ -5,6 +5,7 @@ import { PublishScan, type ScanLimits, scanPublish } from '../../grpc/codec.ts';
 import type { RingConsumer } from '../../shm/ring-consumer.ts';
 import type { MessageStore } from '../../storage/store.ts';
 import {
+  DRAIN_HEADER,
   FETCH_HEADER,
   FromRaft,
   INFO_HEADER,
@@ -26,6 +27,7 @@ import type { PublishPath } from './publish-path.ts';
 import { Pending, type RaftClient } from './raft-client.ts';
 import type { ReleaseJobs } from './release-job.ts';
 import type { ShardCounters } from './shard-counters.ts';
+import type { SlotDrain } from './slot-drain.ts';
 import type { StreamFailures } from './stream-failures.ts';
 import type { ActiveSubject, ActiveSubjects } from './subjects.ts';
 
@@ -43,6 +45,7 @@ export interface ShardParts {
   readonly failures: StreamFailures;
   readonly lookup: LookupPath;
   readonly delivery: Delivery;
+  readonly drain: SlotDrain;
   readonly requests: AllotRequests;
   readonly raft: RaftClient;
   readonly main: MainPort;
@@ -73,9 +76,14 @@ export class ShardAgent {
     this.#partAnswers = new RingPartAnswers(parts.fromRaft.view);
   }
 
+  /** Nobody waits for an answer of the log that only this loop knows of. */
+  get idle(): boolean {
+    return this.#producers.size === 0;
+  }
+
   /** One round. Returns the number of things done; 0 means that the thread may sleep. */
   doWork(): number {
-    const { publish, lookup, delivery, main, raft, fromRaft, fromMainPayload, counters } = this.#parts;
+    const { publish, lookup, delivery, drain, main, raft, fromRaft, fromMainPayload, counters } = this.#parts;
     this.#now = Date.now();
     let done = fromRaft.drain(this.#onRaft, RECORDS_A_ROUND);
     // What this thread says must be heard before it takes in more: that bounds what can wait here.
@@ -89,6 +97,7 @@ export class ShardAgent {
     done += publish.work();
     done += lookup.work();
     done += delivery.work();
+    done += drain.work();
     main.flush();
     raft.flush();
     return done;
@@ -283,6 +292,12 @@ export class ShardAgent {
           delivery.positionOf(view.getUint32(offset + POSITIONS_HEADER + i * 4, true)),
         );
         main.positions(view.getUint32(offset, true), positions);
+        return;
+      }
+      case ToShard.DRAIN: {
+        const count = view.getUint32(offset + 8, true);
+        const slots = Array.from({ length: count }, (_, i) => view.getUint16(offset + DRAIN_HEADER + i * 2, true));
+        this.#parts.drain.begin(view.getUint32(offset, true), slots, view.getUint32(offset + 4, true));
         return;
       }
       default:

@@ -12,6 +12,7 @@ export const SHARD_CELLS = [
   'queue_bytes',
   'queue_wait_ms',
   'queue_wait_count',
+  'queue_wait_ms_total',
   'active_subjects',
   'subscriptions',
   'parked_fetches',
@@ -25,6 +26,19 @@ export const SHARD_CELLS = [
 ] as const;
 
 type Cell = (typeof SHARD_CELLS)[number];
+
+const LEVELS: readonly Cell[] = [
+  'queue_bytes',
+  'queue_wait_ms',
+  'active_subjects',
+  'subscriptions',
+  'parked_fetches',
+  'event_loop_utilization',
+  'store_bytes',
+  'store_segments',
+  'store_batches',
+  'store_subjects',
+];
 
 /** Messages of a group: 1 to 2^16. */
 const GROUP_MESSAGES_SHAPE = { smallest: 1, buckets: 18 };
@@ -81,10 +95,16 @@ export class ShardCounters implements PublishCounters {
   queueWait(ms: number): void {
     this.#block.set(this.#at.queue_wait_ms, ms);
     this.#block.add(this.#at.queue_wait_count, 1);
+    this.#block.add(this.#at.queue_wait_ms_total, ms);
   }
 
   damaged(): void {
     this.#block.add(this.#at.damaged_total, 1);
+  }
+
+  /** The thread has stopped: what it held is held by nobody. What was counted stays. */
+  clearLevels(): void {
+    for (const cell of LEVELS) this.#block.set(this.#at[cell], 0);
   }
 
   /** Levels, about once a second. */

@@ -6,11 +6,13 @@ import { RingConsumer } from '../../shm/ring-consumer.ts';
 import { NodeDisk } from '../../storage/disk.ts';
 import { openEmbeddedStore } from '../../storage/embedded/embedded-store.ts';
 import { sealLane } from '../../storage/embedded/seal-lanes.ts';
+import type { SegmentSummary } from '../../storage/embedded/sidecar.ts';
+import { transferablesOf } from '../../storage/embedded/slot-transfer.ts';
 import { BATCH_MESSAGES_MAX } from '../link.ts';
 import type { FromShardThread, LogLine, ShardTask, ToShardThread } from '../messages.ts';
-import { shardOfSlot } from '../shard-of-slot.ts';
 import { AllotRequests } from './allot-requests.ts';
 import { Delivery } from './delivery.ts';
+import { HotSubjectsSketch } from './hot-subjects.ts';
 import { LookupPath } from './lookup-path.ts';
 import { MainPort } from './main-port.ts';
 import { PublishPath } from './publish-path.ts';
@@ -18,6 +20,7 @@ import { RaftClient } from './raft-client.ts';
 import { ReleaseJobs } from './release-job.ts';
 import { ShardAgent } from './shard-agent.ts';
 import { ShardCounters } from './shard-counters.ts';
+import { OwnedSlots, SlotDrain } from './slot-drain.ts';
 import { resolveLeftOpen, verifyHeads } from './start-up.ts';
 import { StreamFailures } from './stream-failures.ts';
 import { type ActiveSubject, ActiveSubjects, type Unresolved } from './subjects.ts';
@@ -27,20 +30,23 @@ const TICK_MS = 20;
 /** How often levels are counted and retention is judged, in ms. */
 const COARSE_MS = 1_000;
 
-/** The endless task of one shard thread (Piscina calls it once). Resolves when the shard was told to stop and has finished. */
-export default async function runShard(task: ShardTask): Promise<void> {
+/**
+ * The endless task of one shard thread (Piscina calls it once). Resolves when the shard was told to stop and has finished, with the sealed
+ * segments that it counted: somebody else has to from then on.
+ */
+export default async function runShard(task: ShardTask): Promise<readonly SegmentSummary[]> {
   try {
-    await serveShard(task);
+    return await serveShard(task);
   } catch (error) {
     // For Piscina a failed task is no reason to end its thread: this one's timers and writes would go on beside those of the thread after it.
     setImmediate(() => {
       throw error;
     });
-    await new Promise(() => undefined);
+    return await new Promise(() => undefined);
   }
 }
 
-async function serveShard(task: ShardTask): Promise<void> {
+async function serveShard(task: ShardTask): Promise<readonly SegmentSummary[]> {
   armFailpoints(task.failpoints);
   const { port, shard } = task;
   const post = (message: FromShardThread): void => port.postMessage(message);
@@ -54,14 +60,15 @@ async function serveShard(task: ShardTask): Promise<void> {
     post({ kind: 'fatal', reason: 'store_failed', message });
   };
 
+  const owned = new OwnedSlots(task.slots);
   const segments = join(task.dataDirectory, 'segments');
   // The thread before this one may have died in the middle of a write.
   if (task.isReplacement) sealLane(new NodeDisk(), segments, shard);
   const store = openEmbeddedStore({
     directory: segments,
     lane: shard,
-    ownsSlot: (slot) => shardOfSlot(slot, task.shards) === shard,
-    countsLane: (lane) => lane % task.shards === shard,
+    ownsSlot: (slot) => owned.has(slot),
+    countsLane: (lane) => task.countsOthers && !task.writtenLanes.includes(lane),
     segmentBytes: task.store.segmentBytes,
     lowSpaceBytes: task.store.lowSpaceBytes,
     cacheBytes: task.store.cacheBytes,
@@ -81,6 +88,7 @@ async function serveShard(task: ShardTask): Promise<void> {
   const delivery = new Delivery(store, main, onProgress, onDamage);
   const lookup = new LookupPath({ store, raft, main, delivery, onProgress, onDamage });
   const failures = new StreamFailures();
+  const hot = new HotSubjectsSketch();
   const publish: PublishPath = new PublishPath(
     store,
     requests,
@@ -88,6 +96,7 @@ async function serveShard(task: ShardTask): Promise<void> {
     {
       onProgress,
       onFatal,
+      onSealed: (subject, messages) => hot.add(subject.ref, messages),
       onResolved(subject, allotment, bytes) {
         delivery.resolved(subject, allotment, bytes);
         agent.resolved(subject, allotment.base);
@@ -107,6 +116,24 @@ async function serveShard(task: ShardTask): Promise<void> {
     },
   );
   const releases = new ReleaseJobs(store, subjects, requests);
+  const fromMainPayload = new RingConsumer(task.rings.mainPayload);
+  const drain = new SlotDrain({
+    owned,
+    store,
+    subjects,
+    requests,
+    lookup,
+    delivery,
+    failures,
+    main,
+    fromMainPayload,
+    onExported: (token, exported) =>
+      port.postMessage(
+        { kind: 'exported', token, exported } satisfies FromShardThread,
+        transferablesOf(exported.columns),
+      ),
+    onCancelled: (token) => post({ kind: 'drain-cancelled', token }),
+  });
   const agent = new ShardAgent({
     store,
     releases,
@@ -115,12 +142,13 @@ async function serveShard(task: ShardTask): Promise<void> {
     failures,
     lookup,
     delivery,
+    drain,
     requests,
     raft,
     main,
     counters,
     fromMainControl: new RingConsumer(task.rings.mainControl),
-    fromMainPayload: new RingConsumer(task.rings.mainPayload),
+    fromMainPayload,
     fromRaft: new RingConsumer(task.rings.fromRaft),
     limits: { ...task.limits, records: BATCH_MESSAGES_MAX },
   });
@@ -150,6 +178,27 @@ async function serveShard(task: ShardTask): Promise<void> {
       case 'release':
         releases.release(message.segments, message.isTrimmed, () => post({ kind: 'released', token: message.token }));
         break;
+      case 'cancel-drain':
+        drain.cancel(message.token);
+        break;
+      case 'import':
+        drain.import(message.slots, message.columns, message.failures);
+        post({ kind: 'done', token: message.token });
+        break;
+      case 'adopt':
+        store.adoptSegments(message.segments);
+        post({ kind: 'done', token: message.token });
+        break;
+      case 'disown':
+        store.disownLane(message.lane);
+        post({ kind: 'done', token: message.token });
+        break;
+      case 'cache':
+        store.resizeCache(message.bytes);
+        break;
+      case 'hot':
+        post({ kind: 'hot', token: message.token, hot: hot.report() });
+        break;
     }
     doorbell.poke();
   });
@@ -157,16 +206,21 @@ async function serveShard(task: ShardTask): Promise<void> {
   let tickTimer: NodeJS.Timeout | null = null;
   const coarse = setInterval(() => {
     counters.levels(
-      { activeSubjects: subjects.size, subscriptions: delivery.members, parkedFetches: lookup.parked },
+      {
+        activeSubjects: subjects.size,
+        subscriptions: delivery.members,
+        parkedFetches: lookup.parked,
+      },
       store.stats(),
     );
+    hot.tick();
     agent.tick();
   }, COARSE_MS);
   await doorbell.run(() => {
     failpoint('shard.round');
     const done = agent.doWork();
     if (done > 0) return done;
-    if (stopping && publish.idle) {
+    if (stopping && publish.idle && agent.idle) {
       requests.send();
       raft.flush();
       signal.stopped = !raft.blocked && !main.blocked;
@@ -186,6 +240,7 @@ async function serveShard(task: ShardTask): Promise<void> {
   await store.close();
   post({ kind: 'stopped' });
   port.close();
+  return store.sealedSegments();
 }
 
 /** A repeated sequence is answered with its first id once that is stored; if that id became void nothing was stored, and it may be sent again. */

@@ -1,5 +1,6 @@
 import { REASON_NAMES, REASONS, type Reason, type ReasonRow } from '../../base/errors.ts';
 import { StreamToken } from '../link.ts';
+import type { StreamFailure } from '../messages.ts';
 import type { OpenBatch } from './open-batch.ts';
 import type { ActiveSubject } from './subjects.ts';
 
@@ -61,6 +62,26 @@ export class StreamFailures {
       if (!isBehind) this.note(batch.subject, token, sequence, reason);
     }
     return reasons;
+  }
+
+  /** Hands over what is remembered of subjects that are another shard's from now on. */
+  take(leaving: ReadonlySet<ActiveSubject>): StreamFailure[] {
+    const taken: StreamFailure[] = [];
+    for (const subject of this.#subjects) {
+      if (!leaving.has(subject)) continue;
+      const { bytes, hash } = subject.ref;
+      for (const [stream, sequence] of subject.failures ?? []) taken.push({ subject: bytes, hash, stream, sequence });
+      subject.failures = null;
+      this.#subjects.delete(subject);
+    }
+    return taken;
+  }
+
+  /** What another shard remembered of a subject that is here now. */
+  give(subject: ActiveSubject, { stream, sequence }: StreamFailure): void {
+    subject.failures ??= new Map();
+    subject.failures.set(stream, sequence);
+    this.#subjects.add(subject);
   }
 
   #forgetIfEmpty(subject: ActiveSubject): void {

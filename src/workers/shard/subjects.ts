@@ -28,7 +28,7 @@ export class ActiveSubject {
   first = 1;
   /** Some message of it has, or had, an expiry: what is missing may have expired. */
   everExpires = false;
-  /** Requests for ids whose answer is on its way. */
+  /** Batches, and single ids, that have not got their ids yet: also batches that take no more messages and are `waiting` no longer. */
   opening = 0;
   /** Calls that wait for a verdict of this subject. */
   parked = 0;
@@ -62,10 +62,14 @@ export class ActiveSubject {
     return this.groups.find((group) => group.encoding === encoding) ?? null;
   }
 
-  get idle(): boolean {
+  /** Nothing of it is on its way: every call is answered and every id has its verdict. Subscriptions may go on. */
+  get settled(): boolean {
     const calls = this.parked + this.opening + this.repeats.length + this.trims.length;
-    const hasNothing = this.waiting === null && this.groups.length === 0 && this.failures === null;
-    return calls === 0 && hasNothing && this.#firstUnresolved === null && !this.pumping;
+    return calls === 0 && this.waiting === null && this.#firstUnresolved === null;
+  }
+
+  get idle(): boolean {
+    return this.settled && this.groups.length === 0 && this.failures === null && !this.pumping;
   }
 
   /** True if `id` was allotted here and has its verdict. */
@@ -156,6 +160,15 @@ export class ActiveSubjects {
     if (this.#rows.length < IDLE_MAX) return;
     const kept = this.#rows.filter((subject) => !subject.idle);
     if (kept.length > this.#rows.length / 2) return;
+    this.#keep(kept);
+  }
+
+  /** Forgets subjects that are another shard's from now on. */
+  forget(subjects: ReadonlySet<ActiveSubject>): void {
+    if (subjects.size > 0) this.#keep(this.#rows.filter((subject) => !subjects.has(subject)));
+  }
+
+  #keep(kept: readonly ActiveSubject[]): void {
     this.#table = new SubjectTable();
     this.#rows = [];
     for (const subject of kept) {

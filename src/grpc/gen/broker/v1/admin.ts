@@ -54,6 +54,8 @@ export interface StatusResponse {
   damaged: number;
   /** What needs attention, in words. */
   warnings: string[];
+  /** A change of the shards that is under way, in words; empty if there is none. */
+  resize: string;
 }
 
 export interface Subject {
@@ -101,6 +103,95 @@ export interface TrimSubjectRequest {
 export interface TrimSubjectResponse {
   /** As applied. */
   first: number;
+}
+
+export interface Shard {
+  shard: number;
+  /** Of 1024. */
+  slots: number;
+  /** False while its thread is being replaced. */
+  serving: boolean;
+  /** Shares of the last seconds, 0 to 1: of the thread's time, and of the time in which a write to the store was on its way. */
+  utilization: number;
+  storeBusy: number;
+  messagesPerSecond: number;
+  bytesPerSecond: number;
+  /** Mean wait of a request for the shard, and mean time of a durable write. */
+  queueWaitMs: number;
+  storeWriteMs: number;
+  /** Mean messages of a durable write. */
+  groupMessages: number;
+  hotSubjects: HotSubject[];
+  slotsIn: number;
+  slotsOut: number;
+}
+
+export interface HotSubject {
+  subject: string;
+  /** Share of the shard's messages, 0 to 1. */
+  share: number;
+}
+
+/** A change of the shards: under way, or the last one. */
+export interface ShardsChange {
+  running: boolean;
+  /** In words; empty if there was none since the start. */
+  what: string;
+  slotsMoved: number;
+  slotsTotal: number;
+  /** The longest time for which work of a slot was held. */
+  pauseMsMax: number;
+  durationMs: number;
+  /** Why it ended early; what was moved stays moved. */
+  error: string;
+}
+
+export interface ListShardsRequest {
+}
+
+export interface ListShardsResponse {
+  shards: Shard[];
+  shardsMax: number;
+  /** Counts the changes of owners of slots since the start. */
+  epoch: number;
+  /** Advice is followed without being asked (shards.auto). */
+  auto: boolean;
+  change: ShardsChange | undefined;
+}
+
+export interface ResizeShardsRequest {
+  /** 1 to shards.max. */
+  shards: number;
+}
+
+export interface ResizeShardsResponse {
+  change: ShardsChange | undefined;
+}
+
+export interface MoveSlotRequest {
+  /** 0 to 1023. */
+  slot: number;
+  shard: number;
+}
+
+export interface MoveSlotResponse {
+  change: ShardsChange | undefined;
+}
+
+export interface AdviseShardsRequest {
+}
+
+export interface AdviseShardsResponse {
+  shards: number;
+  recommended: number;
+  /** Why, in one sentence, and what may be expected of following it. */
+  reason: string;
+  effect: string;
+  cores: number;
+  /** Shares of the last seconds, 0 to 1. */
+  mainUtilization: number;
+  cpuUtilization: number;
+  measured: Shard[];
 }
 
 function createBaseStatusRequest(): StatusRequest {
@@ -163,6 +254,7 @@ function createBaseStatusResponse(): StatusResponse {
     messagesPublished: 0,
     damaged: 0,
     warnings: [],
+    resize: "",
   };
 }
 
@@ -236,6 +328,9 @@ export const StatusResponse: MessageFns<StatusResponse> = {
     }
     for (const v of message.warnings) {
       writer.uint32(186).string(v!);
+    }
+    if (message.resize !== "") {
+      writer.uint32(194).string(message.resize);
     }
     return writer;
   },
@@ -435,6 +530,14 @@ export const StatusResponse: MessageFns<StatusResponse> = {
             }
 
             message.warnings.push(reader.string());
+            continue;
+          }
+          case 24: {
+            if (tag !== 194) {
+              break;
+            }
+
+            message.resize = reader.string();
             continue;
           }
         }
@@ -882,6 +985,854 @@ export const TrimSubjectResponse: MessageFns<TrimSubjectResponse> = {
   },
 };
 
+function createBaseShard(): Shard {
+  return {
+    shard: 0,
+    slots: 0,
+    serving: false,
+    utilization: 0,
+    storeBusy: 0,
+    messagesPerSecond: 0,
+    bytesPerSecond: 0,
+    queueWaitMs: 0,
+    storeWriteMs: 0,
+    groupMessages: 0,
+    hotSubjects: [],
+    slotsIn: 0,
+    slotsOut: 0,
+  };
+}
+
+export const Shard: MessageFns<Shard> = {
+  encode(message: Shard, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.shard !== 0) {
+      writer.uint32(8).uint32(message.shard);
+    }
+    if (message.slots !== 0) {
+      writer.uint32(16).uint32(message.slots);
+    }
+    if (message.serving !== false) {
+      writer.uint32(24).bool(message.serving);
+    }
+    if (message.utilization !== 0) {
+      writer.uint32(33).double(message.utilization);
+    }
+    if (message.storeBusy !== 0) {
+      writer.uint32(41).double(message.storeBusy);
+    }
+    if (message.messagesPerSecond !== 0) {
+      writer.uint32(49).double(message.messagesPerSecond);
+    }
+    if (message.bytesPerSecond !== 0) {
+      writer.uint32(57).double(message.bytesPerSecond);
+    }
+    if (message.queueWaitMs !== 0) {
+      writer.uint32(65).double(message.queueWaitMs);
+    }
+    if (message.storeWriteMs !== 0) {
+      writer.uint32(73).double(message.storeWriteMs);
+    }
+    if (message.groupMessages !== 0) {
+      writer.uint32(81).double(message.groupMessages);
+    }
+    for (const v of message.hotSubjects) {
+      HotSubject.encode(v!, writer.uint32(90).fork()).join();
+    }
+    if (message.slotsIn !== 0) {
+      writer.uint32(96).int64(message.slotsIn);
+    }
+    if (message.slotsOut !== 0) {
+      writer.uint32(104).int64(message.slotsOut);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Shard {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseShard();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.shard = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.slots = reader.uint32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.serving = reader.bool();
+            continue;
+          }
+          case 4: {
+            if (tag !== 33) {
+              break;
+            }
+
+            message.utilization = reader.double();
+            continue;
+          }
+          case 5: {
+            if (tag !== 41) {
+              break;
+            }
+
+            message.storeBusy = reader.double();
+            continue;
+          }
+          case 6: {
+            if (tag !== 49) {
+              break;
+            }
+
+            message.messagesPerSecond = reader.double();
+            continue;
+          }
+          case 7: {
+            if (tag !== 57) {
+              break;
+            }
+
+            message.bytesPerSecond = reader.double();
+            continue;
+          }
+          case 8: {
+            if (tag !== 65) {
+              break;
+            }
+
+            message.queueWaitMs = reader.double();
+            continue;
+          }
+          case 9: {
+            if (tag !== 73) {
+              break;
+            }
+
+            message.storeWriteMs = reader.double();
+            continue;
+          }
+          case 10: {
+            if (tag !== 81) {
+              break;
+            }
+
+            message.groupMessages = reader.double();
+            continue;
+          }
+          case 11: {
+            if (tag !== 90) {
+              break;
+            }
+
+            message.hotSubjects.push(HotSubject.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 12: {
+            if (tag !== 96) {
+              break;
+            }
+
+            message.slotsIn = longToNumber(reader.int64());
+            continue;
+          }
+          case 13: {
+            if (tag !== 104) {
+              break;
+            }
+
+            message.slotsOut = longToNumber(reader.int64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseHotSubject(): HotSubject {
+  return { subject: "", share: 0 };
+}
+
+export const HotSubject: MessageFns<HotSubject> = {
+  encode(message: HotSubject, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.subject !== "") {
+      writer.uint32(10).string(message.subject);
+    }
+    if (message.share !== 0) {
+      writer.uint32(17).double(message.share);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): HotSubject {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseHotSubject();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.subject = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 17) {
+              break;
+            }
+
+            message.share = reader.double();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseShardsChange(): ShardsChange {
+  return { running: false, what: "", slotsMoved: 0, slotsTotal: 0, pauseMsMax: 0, durationMs: 0, error: "" };
+}
+
+export const ShardsChange: MessageFns<ShardsChange> = {
+  encode(message: ShardsChange, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.running !== false) {
+      writer.uint32(8).bool(message.running);
+    }
+    if (message.what !== "") {
+      writer.uint32(18).string(message.what);
+    }
+    if (message.slotsMoved !== 0) {
+      writer.uint32(24).uint32(message.slotsMoved);
+    }
+    if (message.slotsTotal !== 0) {
+      writer.uint32(32).uint32(message.slotsTotal);
+    }
+    if (message.pauseMsMax !== 0) {
+      writer.uint32(41).double(message.pauseMsMax);
+    }
+    if (message.durationMs !== 0) {
+      writer.uint32(49).double(message.durationMs);
+    }
+    if (message.error !== "") {
+      writer.uint32(58).string(message.error);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ShardsChange {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseShardsChange();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.running = reader.bool();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.what = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.slotsMoved = reader.uint32();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.slotsTotal = reader.uint32();
+            continue;
+          }
+          case 5: {
+            if (tag !== 41) {
+              break;
+            }
+
+            message.pauseMsMax = reader.double();
+            continue;
+          }
+          case 6: {
+            if (tag !== 49) {
+              break;
+            }
+
+            message.durationMs = reader.double();
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.error = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseListShardsRequest(): ListShardsRequest {
+  return {};
+}
+
+export const ListShardsRequest: MessageFns<ListShardsRequest> = {
+  encode(_: ListShardsRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ListShardsRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseListShardsRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseListShardsResponse(): ListShardsResponse {
+  return { shards: [], shardsMax: 0, epoch: 0, auto: false, change: undefined };
+}
+
+export const ListShardsResponse: MessageFns<ListShardsResponse> = {
+  encode(message: ListShardsResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.shards) {
+      Shard.encode(v!, writer.uint32(10).fork()).join();
+    }
+    if (message.shardsMax !== 0) {
+      writer.uint32(16).uint32(message.shardsMax);
+    }
+    if (message.epoch !== 0) {
+      writer.uint32(24).int64(message.epoch);
+    }
+    if (message.auto !== false) {
+      writer.uint32(32).bool(message.auto);
+    }
+    if (message.change !== undefined) {
+      ShardsChange.encode(message.change, writer.uint32(42).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ListShardsResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseListShardsResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.shards.push(Shard.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.shardsMax = reader.uint32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.epoch = longToNumber(reader.int64());
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.auto = reader.bool();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.change = ShardsChange.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseResizeShardsRequest(): ResizeShardsRequest {
+  return { shards: 0 };
+}
+
+export const ResizeShardsRequest: MessageFns<ResizeShardsRequest> = {
+  encode(message: ResizeShardsRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.shards !== 0) {
+      writer.uint32(8).uint32(message.shards);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ResizeShardsRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseResizeShardsRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.shards = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseResizeShardsResponse(): ResizeShardsResponse {
+  return { change: undefined };
+}
+
+export const ResizeShardsResponse: MessageFns<ResizeShardsResponse> = {
+  encode(message: ResizeShardsResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.change !== undefined) {
+      ShardsChange.encode(message.change, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ResizeShardsResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseResizeShardsResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.change = ShardsChange.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseMoveSlotRequest(): MoveSlotRequest {
+  return { slot: 0, shard: 0 };
+}
+
+export const MoveSlotRequest: MessageFns<MoveSlotRequest> = {
+  encode(message: MoveSlotRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.slot !== 0) {
+      writer.uint32(8).uint32(message.slot);
+    }
+    if (message.shard !== 0) {
+      writer.uint32(16).uint32(message.shard);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): MoveSlotRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseMoveSlotRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.slot = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.shard = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseMoveSlotResponse(): MoveSlotResponse {
+  return { change: undefined };
+}
+
+export const MoveSlotResponse: MessageFns<MoveSlotResponse> = {
+  encode(message: MoveSlotResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.change !== undefined) {
+      ShardsChange.encode(message.change, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): MoveSlotResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseMoveSlotResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.change = ShardsChange.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseAdviseShardsRequest(): AdviseShardsRequest {
+  return {};
+}
+
+export const AdviseShardsRequest: MessageFns<AdviseShardsRequest> = {
+  encode(_: AdviseShardsRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): AdviseShardsRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseAdviseShardsRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseAdviseShardsResponse(): AdviseShardsResponse {
+  return {
+    shards: 0,
+    recommended: 0,
+    reason: "",
+    effect: "",
+    cores: 0,
+    mainUtilization: 0,
+    cpuUtilization: 0,
+    measured: [],
+  };
+}
+
+export const AdviseShardsResponse: MessageFns<AdviseShardsResponse> = {
+  encode(message: AdviseShardsResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.shards !== 0) {
+      writer.uint32(8).uint32(message.shards);
+    }
+    if (message.recommended !== 0) {
+      writer.uint32(16).uint32(message.recommended);
+    }
+    if (message.reason !== "") {
+      writer.uint32(26).string(message.reason);
+    }
+    if (message.effect !== "") {
+      writer.uint32(34).string(message.effect);
+    }
+    if (message.cores !== 0) {
+      writer.uint32(40).uint32(message.cores);
+    }
+    if (message.mainUtilization !== 0) {
+      writer.uint32(49).double(message.mainUtilization);
+    }
+    if (message.cpuUtilization !== 0) {
+      writer.uint32(57).double(message.cpuUtilization);
+    }
+    for (const v of message.measured) {
+      Shard.encode(v!, writer.uint32(66).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): AdviseShardsResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseAdviseShardsResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.shards = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.recommended = reader.uint32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.reason = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.effect = reader.string();
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.cores = reader.uint32();
+            continue;
+          }
+          case 6: {
+            if (tag !== 49) {
+              break;
+            }
+
+            message.mainUtilization = reader.double();
+            continue;
+          }
+          case 7: {
+            if (tag !== 57) {
+              break;
+            }
+
+            message.cpuUtilization = reader.double();
+            continue;
+          }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.measured.push(Shard.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
 export type AdminService = typeof AdminService;
 export const AdminService = {
   status: {
@@ -923,6 +1874,48 @@ export const AdminService = {
     responseSerialize: (value: TrimSubjectResponse): Buffer => Buffer.from(TrimSubjectResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): TrimSubjectResponse => TrimSubjectResponse.decode(value),
   },
+  /** The shards of this node, what each is busy with, and how a change of them goes. */
+  listShards: {
+    path: "/broker.v1.Admin/ListShards" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: ListShardsRequest): Buffer => Buffer.from(ListShardsRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): ListShardsRequest => ListShardsRequest.decode(value),
+    responseSerialize: (value: ListShardsResponse): Buffer => Buffer.from(ListShardsResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): ListShardsResponse => ListShardsResponse.decode(value),
+  },
+  /** Begins a change of the number of shards; ListShards shows how it goes. Nothing stored moves, and clients see nothing but latency. */
+  resizeShards: {
+    path: "/broker.v1.Admin/ResizeShards" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: ResizeShardsRequest): Buffer => Buffer.from(ResizeShardsRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): ResizeShardsRequest => ResizeShardsRequest.decode(value),
+    responseSerialize: (value: ResizeShardsResponse): Buffer =>
+      Buffer.from(ResizeShardsResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): ResizeShardsResponse => ResizeShardsResponse.decode(value),
+  },
+  /** The same for the shard of one slot. */
+  moveSlot: {
+    path: "/broker.v1.Admin/MoveSlot" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: MoveSlotRequest): Buffer => Buffer.from(MoveSlotRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): MoveSlotRequest => MoveSlotRequest.decode(value),
+    responseSerialize: (value: MoveSlotResponse): Buffer => Buffer.from(MoveSlotResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): MoveSlotResponse => MoveSlotResponse.decode(value),
+  },
+  /** How many shards would serve the present load best, and why. */
+  adviseShards: {
+    path: "/broker.v1.Admin/AdviseShards" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: AdviseShardsRequest): Buffer => Buffer.from(AdviseShardsRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): AdviseShardsRequest => AdviseShardsRequest.decode(value),
+    responseSerialize: (value: AdviseShardsResponse): Buffer =>
+      Buffer.from(AdviseShardsResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): AdviseShardsResponse => AdviseShardsResponse.decode(value),
+  },
 } as const;
 
 export interface AdminServer extends UntypedServiceImplementation {
@@ -932,6 +1925,14 @@ export interface AdminServer extends UntypedServiceImplementation {
   subjectInfo: handleUnaryCall<SubjectInfoRequest, SubjectInfoResponse>;
   /** Gives up all messages below an id, for ever. */
   trimSubject: handleUnaryCall<TrimSubjectRequest, TrimSubjectResponse>;
+  /** The shards of this node, what each is busy with, and how a change of them goes. */
+  listShards: handleUnaryCall<ListShardsRequest, ListShardsResponse>;
+  /** Begins a change of the number of shards; ListShards shows how it goes. Nothing stored moves, and clients see nothing but latency. */
+  resizeShards: handleUnaryCall<ResizeShardsRequest, ResizeShardsResponse>;
+  /** The same for the shard of one slot. */
+  moveSlot: handleUnaryCall<MoveSlotRequest, MoveSlotResponse>;
+  /** How many shards would serve the present load best, and why. */
+  adviseShards: handleUnaryCall<AdviseShardsRequest, AdviseShardsResponse>;
 }
 
 export interface AdminClient extends Client {
@@ -996,6 +1997,70 @@ export interface AdminClient extends Client {
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: TrimSubjectResponse) => void,
+  ): ClientUnaryCall;
+  /** The shards of this node, what each is busy with, and how a change of them goes. */
+  listShards(
+    request: ListShardsRequest,
+    callback: (error: ServiceError | null, response: ListShardsResponse) => void,
+  ): ClientUnaryCall;
+  listShards(
+    request: ListShardsRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: ListShardsResponse) => void,
+  ): ClientUnaryCall;
+  listShards(
+    request: ListShardsRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: ListShardsResponse) => void,
+  ): ClientUnaryCall;
+  /** Begins a change of the number of shards; ListShards shows how it goes. Nothing stored moves, and clients see nothing but latency. */
+  resizeShards(
+    request: ResizeShardsRequest,
+    callback: (error: ServiceError | null, response: ResizeShardsResponse) => void,
+  ): ClientUnaryCall;
+  resizeShards(
+    request: ResizeShardsRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: ResizeShardsResponse) => void,
+  ): ClientUnaryCall;
+  resizeShards(
+    request: ResizeShardsRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: ResizeShardsResponse) => void,
+  ): ClientUnaryCall;
+  /** The same for the shard of one slot. */
+  moveSlot(
+    request: MoveSlotRequest,
+    callback: (error: ServiceError | null, response: MoveSlotResponse) => void,
+  ): ClientUnaryCall;
+  moveSlot(
+    request: MoveSlotRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: MoveSlotResponse) => void,
+  ): ClientUnaryCall;
+  moveSlot(
+    request: MoveSlotRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: MoveSlotResponse) => void,
+  ): ClientUnaryCall;
+  /** How many shards would serve the present load best, and why. */
+  adviseShards(
+    request: AdviseShardsRequest,
+    callback: (error: ServiceError | null, response: AdviseShardsResponse) => void,
+  ): ClientUnaryCall;
+  adviseShards(
+    request: AdviseShardsRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: AdviseShardsResponse) => void,
+  ): ClientUnaryCall;
+  adviseShards(
+    request: AdviseShardsRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: AdviseShardsResponse) => void,
   ): ClientUnaryCall;
 }
 

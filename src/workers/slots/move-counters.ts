@@ -1,0 +1,27 @@
+import { CounterBlock, Log2Histogram } from '../../shm/counters.ts';
+
+/** From 0.25 ms to 4 s. */
+const PAUSE_SHAPE = { smallest: 250, buckets: 16 };
+
+/** What moves of slots have cost since the start; on the main thread. */
+export class MoveCounters {
+  /** Slots that a shard was given, and that it gave away, by shard. */
+  readonly slotsIn: Float64Array;
+  readonly slotsOut: Float64Array;
+  /** How long the slots of a piece were held, in microseconds. */
+  readonly pause: Log2Histogram;
+  /** Pieces that were given up: a shard died, or did not come to an end in time. */
+  failed = 0;
+
+  constructor(shardsMax: number) {
+    this.slotsIn = new Float64Array(shardsMax);
+    this.slotsOut = new Float64Array(shardsMax);
+    const block = new CounterBlock(Log2Histogram.slotNames('pause_microseconds', PAUSE_SHAPE));
+    this.pause = new Log2Histogram(block, 0, PAUSE_SHAPE);
+  }
+
+  moved(from: number, to: number, slots: number): void {
+    this.slotsOut[from] = (this.slotsOut[from] as number) + slots;
+    this.slotsIn[to] = (this.slotsIn[to] as number) + slots;
+  }
+}
