@@ -3,7 +3,8 @@
  *
  *   Echo    unary, answers the request's bytes
  *   Fixed   unary, answers --answer-bytes bytes
- *   Stream  server stream: once --streams of them are open, one loop writes messages of --answer-bytes bytes to all
+ *   Stream  server stream: once --streams of them are open, one loop writes messages of --answer-bytes bytes, or the
+ *           frames of the file, to all
  *   Ingest  bidirectional: answers 16 bytes to each frame
  *   Replay  bidirectional: writes the frames of the file --frames in turn, as long as the client's credits (8 bytes a message, a number of
  *           bytes) last
@@ -63,10 +64,11 @@ const streams = new Set<Stream>();
 
 /** Writes to every stream in turn and waits where one is full: what grpc-js can carry from one loop. */
 async function feed(): Promise<void> {
-  while (streams.size > 0) {
+  for (let next = 0; streams.size > 0; next++) {
+    const message = frames.length === 0 ? answer : (frames[next % frames.length] as Buffer);
     const full: Promise<void>[] = [];
     for (const stream of streams) {
-      if (!stream.write(answer)) full.push(drained(stream));
+      if (!stream.write(message)) full.push(drained(stream));
     }
     await Promise.all(full);
   }

@@ -14,12 +14,25 @@ import { fetch } from './scenarios/fetch.ts';
 import { idle } from './scenarios/idle.ts';
 import { latency } from './scenarios/latency.ts';
 import { recover } from './scenarios/recover.ts';
+import { replay } from './scenarios/replay.ts';
 import { state } from './scenarios/state.ts';
 import { stream } from './scenarios/stream.ts';
 import { subjects } from './scenarios/subjects.ts';
 import { unary } from './scenarios/unary.ts';
 
-const SCENARIOS: readonly Scenario[] = [unary, stream, fetch, fanout, latency, recover, idle, subjects, state, etcd];
+const SCENARIOS: readonly Scenario[] = [
+  unary,
+  stream,
+  fetch,
+  fanout,
+  replay,
+  latency,
+  recover,
+  idle,
+  subjects,
+  state,
+  etcd,
+];
 
 interface Planned {
   readonly scenario: Scenario;
@@ -30,7 +43,10 @@ interface Planned {
 const ALL: readonly Planned[] = [
   { scenario: unary, defaults: {} },
   { scenario: unary, defaults: { inFlight: 64 } },
-  ...[stream, fetch, fanout, latency, recover, idle, subjects, state].map((scenario) => ({ scenario, defaults: {} })),
+  ...[stream, fetch, fanout, replay, latency, recover, idle, subjects, state].map((scenario) => ({
+    scenario,
+    defaults: {},
+  })),
 ];
 
 const EXIT_ASSERTION = 3;

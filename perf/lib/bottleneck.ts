@@ -22,7 +22,9 @@ export function generatorWarnings(sides: Readonly<Record<string, readonly Genera
         : []),
       ...(lag > LAG_MAX_MS
         ? [
-            `THE GENERATOR WAS LATE against ${name}: it sent up to ${lag.toFixed(1)} ms (p99) after its schedule, because all its slots were waiting or it had no CPU`,
+            `THE RATE WAS NOT KEPT against ${name}: p99 of what was due waited ${lag.toFixed(1)} ms before it could be sent, ${
+              busiest > BUSY_MAX ? 'because the generator had no time' : 'because the window or all slots were full'
+            }; latencies count from when it was due`,
           ]
         : []),
     ];

@@ -171,24 +171,62 @@ export function latencyFigures<T extends Latencies>(
   ];
 }
 
-interface Traced {
-  readonly histograms: readonly string[];
+interface Volume {
   readonly timeline: Timeline;
   readonly watch: ProcessTrace;
 }
 
-/** Latency by percentile, and what happened when, of the last round of each side. */
-export function plotsOf(sides: Readonly<Record<string, readonly Traced[]>>, unit: string): Plot[] {
-  const lasts = Object.entries(sides).flatMap(([name, results]) => {
+interface Traced extends Volume {
+  readonly histograms: readonly string[];
+}
+
+type Sides<T> = Readonly<Record<string, readonly T[]>>;
+
+const TIME = 'seconds of the last round';
+
+/** What happened when, in the last round of each side. */
+function overTime<T>(
+  sides: Sides<T>,
+  pick: (result: T) => { readonly stepMs: number; readonly values: readonly number[] },
+): Series[] {
+  return Object.entries(sides).flatMap(([name, results]): Series[] => {
     const result = results.at(-1);
-    return result === undefined ? [] : [{ name, result }];
+    if (result === undefined) return [];
+    const { stepMs, values } = pick(result);
+    return [{ name, points: values.map((value, step) => [((step + 1) * stepMs) / 1_000, value] as const) }];
   });
-  const over = (pick: (result: Traced) => { readonly stepMs: number; readonly values: readonly number[] }): Series[] =>
-    lasts.map(({ name, result }) => {
-      const { stepMs, values } = pick(result);
-      return { name, points: values.map((value, step) => [((step + 1) * stepMs) / 1_000, value] as const) };
-    });
-  const time = 'seconds of the last round';
+}
+
+/** Throughput and what it cost the server. */
+export function volumePlots(sides: Sides<Volume>, unit: string): Plot[] {
+  return [
+    {
+      title: 'Throughput',
+      xLabel: TIME,
+      yLabel: unit,
+      // The last step is not a whole one.
+      series: overTime(sides, ({ timeline: { stepMs, counts } }) => ({
+        stepMs,
+        values: counts.slice(0, -1).map((count) => (count * 1_000) / stepMs),
+      })),
+    },
+    {
+      title: 'Server CPU',
+      xLabel: TIME,
+      yLabel: 'cores',
+      series: overTime(sides, ({ watch }) => ({ stepMs: watch.stepMs, values: watch.cores })),
+    },
+    {
+      title: 'Server memory (RSS)',
+      xLabel: TIME,
+      yLabel: 'MiB',
+      series: overTime(sides, ({ watch }) => ({ stepMs: watch.stepMs, values: watch.rssMiB })),
+    },
+  ];
+}
+
+/** The same with latencies. */
+export function plotsOf(sides: Sides<Traced>, unit: string): Plot[] {
   return [
     {
       title: 'Latency by percentile, all rounds',
@@ -196,38 +234,17 @@ export function plotsOf(sides: Readonly<Record<string, readonly Traced[]>>, unit
       yLabel: 'ms',
       xScale: 'quantile',
       yScale: 'log',
-      series: Object.entries(sides).map(([name, results]) => ({
-        name,
-        points: percentileCurve(results.flatMap((result) => result.histograms)),
-      })),
-    },
-    {
-      title: 'Throughput',
-      xLabel: time,
-      yLabel: unit,
-      series: over(({ timeline }) => ({
-        stepMs: timeline.stepMs,
-        values: timeline.counts.slice(0, -1).map((count) => (count * 1_000) / timeline.stepMs),
-      })),
+      series: Object.entries(sides).flatMap(([name, results]) =>
+        results.length === 0 ? [] : [{ name, points: percentileCurve(results.flatMap((it) => it.histograms)) }],
+      ),
     },
     {
       title: 'Worst latency of each quarter second',
-      xLabel: time,
+      xLabel: TIME,
       yLabel: 'ms',
-      series: over(({ timeline }) => ({ stepMs: timeline.stepMs, values: timeline.worstMs })),
+      series: overTime(sides, ({ timeline: { stepMs, worstMs } }) => ({ stepMs, values: worstMs })),
     },
-    {
-      title: 'Server CPU',
-      xLabel: time,
-      yLabel: 'cores',
-      series: over(({ watch }) => ({ stepMs: watch.stepMs, values: watch.cores })),
-    },
-    {
-      title: 'Server memory (RSS)',
-      xLabel: time,
-      yLabel: 'MiB',
-      series: over(({ watch }) => ({ stepMs: watch.stepMs, values: watch.rssMiB })),
-    },
+    ...volumePlots(sides, unit),
   ];
 }
 

@@ -86,6 +86,11 @@ class StreamGenerator implements CallListener {
     this.#began = performance.now();
     // A closed loop is driven by answers; its ticks only look at the gate.
     if (schedule !== null || this.#gateCell !== null) this.#pacer = new Pacer(() => this.#pump());
+    if (this.#task.framesTotal !== undefined) {
+      this.#begin();
+      this.#pump();
+      return;
+    }
     this.#pump();
     setTimeout(() => this.#begin(), warmupMs);
     setTimeout(() => this.#finish(), warmupMs + durationMs);
@@ -123,6 +128,7 @@ class StreamGenerator implements CallListener {
   #maySend(lane: Lane): boolean {
     const { framesInFlight, protocol, gate, ignoresWindow } = this.#task;
     const inFlight = lane.sent - lane.answered;
+    if (lane.sent === this.#task.framesTotal) return false;
     if (!lane.isReady || lane.hasEnded || inFlight >= framesInFlight || lane.connection.backlog(lane.slot) > 0)
       return false;
     if (gate !== undefined && this.#gateCell !== null) {
@@ -181,6 +187,7 @@ class StreamGenerator implements CallListener {
       this.#measuredFrames += 1;
       this.#measuredBytes += this.#frameBytes;
     }
+    if (lane.answered === this.#task.framesTotal) this.#finish();
   }
 
   #failed(code: number, batches: number): void {

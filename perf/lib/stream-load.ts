@@ -20,6 +20,8 @@ export interface StreamLoad {
   readonly framesInFlight: number;
   /** null: a closed loop. In frames. */
   readonly schedule: Schedule | null;
+  /** Ends when so many are answered, all of them measured, instead of by time. For one stream. */
+  readonly framesTotal?: number;
   readonly warmupMs: number;
   readonly durationMs: number;
   readonly threads: number;
