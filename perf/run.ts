@@ -1,9 +1,12 @@
 /** `npm run perf -- NAME [flags]`: runs scenarios on a real broker beside a yardstick and prints figures with their spread. */
 
+import { readFileSync } from 'node:fs';
+import { AssertionError } from './lib/assertions.ts';
+import { formatComparison } from './lib/compare.ts';
 import { loadHistograms } from './lib/histogram.ts';
 import { flagsHelp, type Options, readCommandLine, UsageError } from './lib/options.ts';
 import { terminalProgress } from './lib/progress.ts';
-import { formatReport, makeReport, saveReport } from './lib/report.ts';
+import { formatReport, makeReport, type Report, saveReport } from './lib/report.ts';
 import type { Scenario } from './lib/scenario.ts';
 import { etcd } from './scenarios/etcd.ts';
 import { fanout } from './scenarios/fanout.ts';
@@ -11,11 +14,25 @@ import { fetch } from './scenarios/fetch.ts';
 import { idle } from './scenarios/idle.ts';
 import { latency } from './scenarios/latency.ts';
 import { recover } from './scenarios/recover.ts';
+import { replay } from './scenarios/replay.ts';
 import { state } from './scenarios/state.ts';
+import { stream } from './scenarios/stream.ts';
 import { subjects } from './scenarios/subjects.ts';
 import { unary } from './scenarios/unary.ts';
 
-const SCENARIOS: readonly Scenario[] = [unary, fetch, fanout, latency, recover, idle, subjects, state, etcd];
+const SCENARIOS: readonly Scenario[] = [
+  unary,
+  stream,
+  fetch,
+  fanout,
+  replay,
+  latency,
+  recover,
+  idle,
+  subjects,
+  state,
+  etcd,
+];
 
 interface Planned {
   readonly scenario: Scenario;
@@ -26,24 +43,67 @@ interface Planned {
 const ALL: readonly Planned[] = [
   { scenario: unary, defaults: {} },
   { scenario: unary, defaults: { inFlight: 64 } },
-  ...[fetch, fanout, latency, recover, idle, subjects, state].map((scenario) => ({ scenario, defaults: {} })),
+  ...[stream, fetch, fanout, replay, latency, recover, idle, subjects, state].map((scenario) => ({
+    scenario,
+    defaults: {},
+  })),
 ];
 
+const EXIT_ASSERTION = 3;
+
 function help(): string {
-  const list = SCENARIOS.map(({ name, about }) => `  ${name.padEnd(10)} ${about}`).join('\n');
+  const list = SCENARIOS.map(({ name, about }) => `  ${name.padEnd(12)} ${about}`).join('\n');
   return [
     'usage: npm run perf -- NAME… [flags] [-- flags of `broker serve`]',
+    '       npm run perf -- compare A.json B.json',
+    '       npm run perf -- NAME --help',
     '',
     list,
-    '  all        all of them but etcd, unary with 256 and with 64 in flight',
+    '  all          all of them but etcd, unary with 256 and with 64 in flight',
+    '  compare      what changed between two results',
     '',
     flagsHelp(),
     '',
-    'Figures are ratios to a bare @grpc/grpc-js server measured in turn in the same run (docs/performance.md says how to read them).',
-    'Exit code: 0 measured, 1 failed, 2 wrong usage. No figure makes a run fail.',
+    CLOSING,
     'Example: npm run perf -- unary --in-flight 64 --rounds 3',
     '',
   ].join('\n');
+}
+
+const CLOSING = [
+  'Figures are ratios to a bare @grpc/grpc-js server measured in turn in the same run (docs/performance.md says how to read them).',
+  'Exit code: 0 measured, 1 failed, 2 wrong usage, 3 an --assert does not hold.',
+].join('\n');
+
+function scenarioHelp({ name, about, defaults, examples = [`npm run perf -- ${name}`] }: Scenario): string {
+  const differs = Object.entries(defaults).map(([option, value]) => `${option} ${value}`);
+  return [
+    `usage: npm run perf -- ${name} [flags] [-- flags of \`broker serve\`]`,
+    '',
+    `  ${about}`,
+    ...(differs.length === 0 ? [] : [`  its own defaults: ${differs.join(', ')}`]),
+    '',
+    flagsHelp(),
+    '',
+    CLOSING,
+    'Examples:',
+    ...examples.map((example) => `  ${example}`),
+    '',
+  ].join('\n');
+}
+
+function compare(paths: readonly string[]): string {
+  const [a, b, ...more] = paths;
+  if (a === undefined || b === undefined || more.length > 0) throw new UsageError('compare takes two files');
+  return formatComparison(readReport(a), readReport(b));
+}
+
+function readReport(path: string): Report {
+  try {
+    return JSON.parse(readFileSync(path, 'utf8')) as Report;
+  } catch (error) {
+    throw new UsageError(`${path}: ${(error as Error).message}`);
+  }
 }
 
 function find(name: string): readonly Planned[] {
@@ -54,28 +114,37 @@ function find(name: string): readonly Planned[] {
 }
 
 async function main(argv: readonly string[]): Promise<number> {
+  const wantsHelp = argv.includes('--help') || argv.includes('-h');
   const commandLine = readCommandLine(argv.filter((word) => word !== '--help' && word !== '-h'));
+  if (commandLine.names[0] === 'compare' && !wantsHelp) {
+    process.stdout.write(compare(commandLine.names.slice(1)));
+    return 0;
+  }
   const planned = commandLine.names.flatMap(find);
-  if (planned.length === 0 || argv.includes('--help') || argv.includes('-h')) {
-    process.stdout.write(help());
+  const [only] = planned;
+  if (only === undefined || wantsHelp) {
+    process.stdout.write(only === undefined || planned.length > 1 ? help() : scenarioHelp(only.scenario));
     return 0;
   }
   await loadHistograms();
   const progress = terminalProgress();
+  let holds = true;
   for (const { scenario, defaults } of planned) {
     const options = commandLine.options({ ...scenario.defaults, ...defaults });
     const startedAt = new Date();
-    const report = makeReport(await scenario.run(options, progress), startedAt);
-    const path = saveReport(report, options.json);
+    const finding = await scenario.run(options, progress);
+    const report = makeReport(finding, startedAt, options.assertions);
+    const path = saveReport(report, finding.histograms, options.json);
     process.stdout.write(`${formatReport(report)}${path}\n\n`);
+    holds &&= report.assertions.every(({ isTrue }) => isTrue);
   }
-  return 0;
+  return holds ? 0 : EXIT_ASSERTION;
 }
 
 try {
   process.exitCode = await main(process.argv.slice(2));
 } catch (error) {
-  const usage = error instanceof UsageError;
+  const usage = error instanceof UsageError || error instanceof AssertionError;
   process.stderr.write(`perf: ${usage ? error.message : (error as Error).stack}\n`);
   if (usage) process.stderr.write('`npm run perf` lists scenarios and flags\n');
   process.exitCode = usage ? 2 : 1;

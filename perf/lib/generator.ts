@@ -3,18 +3,19 @@
  * the next call of its slot. Open loop: calls go out by the clock, and a call's latency counts from when it was due, so that a server that
  * stalls cannot hide it by slowing the generator down (coordinated omission).
  */
-import { parentPort, Worker, workerData } from 'node:worker_threads';
+import { parentPort, workerData } from 'node:worker_threads';
 import { type FrameWriter, frameWriter } from './frames.ts';
 import { GrpcConnection } from './grpc-client.ts';
 import { loadHistograms, newHistogram, packHistogram, record } from './histogram.ts';
 import { Http2Connection } from './http2-client.ts';
 import type { FromGenerator, GeneratorTask } from './load.ts';
+import { Pacer } from './pacer.ts';
+import { dueAt, dueBy, type Schedule } from './rates.ts';
+import { TimelineRecorder } from './timeline.ts';
 import type { CallListener, Transport } from './transport.ts';
 
 /** A refused call of a fill is tried again after this. */
 const RETRY_MS = 20;
-/** Ticks of an open loop. */
-const TICK_MS = 0.25;
 
 type Phase = 'warm-up' | 'measured' | 'over';
 
@@ -23,9 +24,12 @@ class Generator implements CallListener {
   readonly #frames: FrameWriter;
   readonly #connections: Transport[] = [];
   readonly #histogram = newHistogram();
+  readonly #raw = newHistogram();
   readonly #sendLag = newHistogram();
-  /** By slot: when the call was due, in ms of performance.now, and its number. */
+  readonly #timeline = new TimelineRecorder();
+  /** By slot: when the call was due and when it was sent, in ms of performance.now, and its number. */
   readonly #dueAt: Float64Array;
+  readonly #sentAt: Float64Array;
   readonly #numberOf: Float64Array;
   readonly #freeSlots: number[] = [];
   readonly #errors: Record<string, number> = {};
@@ -35,12 +39,15 @@ class Generator implements CallListener {
   #measured = 0;
   #open = 0;
   #windowBegan = 0;
+  #busyAtBegin = performance.eventLoopUtilization();
+  #pacer: Pacer | null = null;
 
   constructor(task: GeneratorTask) {
     this.#task = task;
     this.#frames = frameWriter(task.frames);
     this.#next = task.firstCall;
     this.#dueAt = new Float64Array(task.inFlight);
+    this.#sentAt = new Float64Array(task.inFlight);
     this.#numberOf = new Float64Array(task.inFlight);
   }
 
@@ -50,7 +57,7 @@ class Generator implements CallListener {
       const open = client === 'raw' ? Http2Connection : GrpcConnection;
       this.#connections.push(await open.connect(address, this));
     }
-    if (mode.kind === 'open') this.#openLoop(mode.callsPerSecond);
+    if (mode.kind === 'open') this.#openLoop(mode.schedule);
     else this.#closedLoop();
     if (mode.kind === 'fill') {
       this.#begin();
@@ -61,51 +68,37 @@ class Generator implements CallListener {
   }
 
   #closedLoop(): void {
-    for (let slot = 0; slot < this.#task.inFlight; slot++) this.#issue(slot, performance.now());
+    const now = performance.now();
+    for (let slot = 0; slot < this.#task.inFlight; slot++) this.#issue(slot, now, now);
     for (const connection of this.#connections) connection.flush();
   }
 
-  #openLoop(callsPerSecond: number): void {
-    const cells = new SharedArrayBuffer(8);
-    const view = new Int32Array(cells);
-    const ticker = new Worker(new URL('./ticker.ts', import.meta.url), { workerData: { cells, intervalMs: TICK_MS } });
+  #openLoop(schedule: Schedule): void {
     for (let slot = this.#task.inFlight - 1; slot >= 0; slot--) this.#freeSlots.push(slot);
     const began = performance.now();
     let sent = 0;
-    const onTick = (): void => {
-      if (this.#phase === 'over') {
-        Atomics.store(view, 1, 1);
-        Atomics.notify(view, 1);
-        void ticker.terminate();
-        return;
-      }
+    this.#pacer = new Pacer(() => {
       const now = performance.now();
-      const due = Math.floor(((now - began) * callsPerSecond) / 1_000);
+      const due = dueBy(schedule, now - began);
       for (; sent < due; sent++) {
         const slot = this.#freeSlots.pop();
         if (slot === undefined) break;
-        const dueAt = began + ((sent + 1) * 1_000) / callsPerSecond;
-        if (this.#phase === 'measured') record(this.#sendLag, (now - dueAt) * 1_000);
-        this.#issue(slot, dueAt);
+        const dueTime = began + dueAt(schedule, sent + 1);
+        if (this.#phase === 'measured') record(this.#sendLag, (now - dueTime) * 1_000);
+        this.#issue(slot, dueTime, now);
       }
       for (const connection of this.#connections) connection.flush();
-      wait();
-    };
-    const wait = (): void => {
-      const waiting = Atomics.waitAsync(view, 0, Atomics.load(view, 0));
-      if (waiting.async) void waiting.value.then(onTick);
-      else setImmediate(onTick);
-    };
-    wait();
+    });
   }
 
-  #issue(slot: number, dueAt: number): void {
+  #issue(slot: number, dueTime: number, now: number): void {
     const { mode, path } = this.#task;
     const number = this.#next;
     if (mode.kind === 'fill' && number >= this.#task.firstCall + mode.calls) return;
     this.#next = number + 1;
     this.#numberOf[slot] = number;
-    this.#dueAt[slot] = dueAt;
+    this.#dueAt[slot] = dueTime;
+    this.#sentAt[slot] = now;
     this.#open += 1;
     this.#send(slot, path);
   }
@@ -141,10 +134,13 @@ class Generator implements CallListener {
     this.#completed += 1;
     if (this.#phase === 'measured' && status === 0) {
       this.#measured += 1;
-      record(this.#histogram, (now - (this.#dueAt[slot] as number)) * 1_000);
+      const latencyMs = now - (this.#dueAt[slot] as number);
+      record(this.#histogram, latencyMs * 1_000);
+      record(this.#raw, (now - (this.#sentAt[slot] as number)) * 1_000);
+      this.#timeline.add(now, 1, latencyMs);
     }
     if (mode.kind === 'open') this.#freeSlots.push(slot);
-    else if (this.#phase !== 'over') this.#issue(slot, now);
+    else if (this.#phase !== 'over') this.#issue(slot, now, now);
     if (mode.kind === 'fill') {
       if (this.#completed % 10_000 === 0) this.#tell({ kind: 'progress', calls: this.#completed });
       if (this.#open === 0) this.#finish();
@@ -156,6 +152,7 @@ class Generator implements CallListener {
   onLost(why: string): void {
     if (this.#phase === 'over') return;
     this.#phase = 'over';
+    this.#pacer?.stop();
     this.#tell({ kind: 'failed', why });
   }
 
@@ -163,6 +160,8 @@ class Generator implements CallListener {
     if (this.#phase !== 'warm-up') return;
     this.#phase = 'measured';
     this.#windowBegan = performance.now();
+    this.#busyAtBegin = performance.eventLoopUtilization();
+    this.#timeline.begin(this.#windowBegan);
     // Errors of the warm-up would be counted against a window that they are not in.
     for (const code of Object.keys(this.#errors)) delete this.#errors[code];
     this.#tell({ kind: 'measuring' });
@@ -172,6 +171,7 @@ class Generator implements CallListener {
     if (this.#phase !== 'measured') return;
     const seconds = (performance.now() - this.#windowBegan) / 1_000;
     this.#phase = 'over';
+    this.#pacer?.stop();
     this.#tell({
       kind: 'measured',
       result: {
@@ -179,6 +179,9 @@ class Generator implements CallListener {
         seconds,
         errors: this.#errors,
         histogram: packHistogram(this.#histogram),
+        rawHistogram: packHistogram(this.#raw),
+        timeline: this.#timeline.result(),
+        busy: performance.eventLoopUtilization(this.#busyAtBegin).utilization,
         sendLag: packHistogram(this.#sendLag),
       },
     });

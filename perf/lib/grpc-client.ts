@@ -7,6 +7,7 @@ const identity = (bytes: Buffer): Buffer => bytes;
 export class GrpcConnection implements Transport {
   readonly #client: grpc.Client;
   readonly #listener: CallListener;
+  readonly #open = new Map<number, { stream: grpc.ClientDuplexStream<Buffer, Buffer>; isFull: boolean }>();
   #closed = false;
 
   private constructor(client: grpc.Client, listener: CallListener) {
@@ -42,7 +43,30 @@ export class GrpcConnection implements Transport {
   }
 
   #stream(slot: number, path: string, request: Buffer): void {
-    const stream = this.#client.makeServerStreamRequest(path, identity, identity, request);
+    this.#listen(slot, this.#client.makeServerStreamRequest(path, identity, identity, request));
+  }
+
+  open(slot: number, path: string): void {
+    const stream = this.#client.makeBidiStreamRequest<Buffer, Buffer>(path, identity, identity);
+    const entry = { stream, isFull: false };
+    this.#open.set(slot, entry);
+    stream.on('drain', () => {
+      entry.isFull = false;
+    });
+    this.#listen(slot, stream);
+  }
+
+  send(slot: number, payload: Buffer, length: number): void {
+    const entry = this.#open.get(slot);
+    if (entry === undefined) throw new Error(`perf: slot ${slot} has no stream to send on`);
+    entry.isFull = !entry.stream.write(Buffer.from(payload.subarray(0, length)));
+  }
+
+  backlog(slot: number): number {
+    return this.#open.get(slot)?.isFull === true ? 1 : 0;
+  }
+
+  #listen(slot: number, stream: grpc.ClientReadableStream<Buffer> | grpc.ClientDuplexStream<Buffer, Buffer>): void {
     stream.on('metadata', () => this.#listener.onHeaders(slot));
     stream.on('data', (bytes: Buffer) => this.#listener.onMessage(slot, bytes, 0, bytes.length));
     // The failure arrives as `status` too; unheard, it would be thrown.

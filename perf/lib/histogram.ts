@@ -47,12 +47,50 @@ export interface Latency {
 
 /** Percentiles of the sum of several packed histograms. */
 export function summarize(packed: readonly string[]): Latency {
+  return latencyOf(sumOf(packed));
+}
+
+/**
+ * The same, corrected for coordinated omission (Gil Tene's method, as HdrHistogram does it): a value longer than the interval at which each
+ * caller comes stands for those who would have come meanwhile and waited less and less. For closed loops, whose callers wait instead.
+ */
+export function corrected(packed: readonly string[], intervalMs: number): Latency {
+  const sum = sumOf(packed);
+  const copy = sum.copyCorrectedForCoordinatedOmission(Math.max(1, Math.round(intervalMs * 1_000)));
+  sum.destroy();
+  return latencyOf(copy);
+}
+
+/** HdrHistogram's text form in ms, which its plotters read (.hgrm). */
+export function percentileText(packed: readonly string[]): string {
+  const sum = sumOf(packed);
+  const text = sum.outputPercentileDistribution(5, 1_000);
+  sum.destroy();
+  return text;
+}
+
+/** Points of a percentile plot: [1 / (1 - quantile), ms]. */
+export function percentileCurve(packed: readonly string[]): [number, number][] {
+  const sum = sumOf(packed);
+  const points: [number, number][] = [];
+  for (let x = 1; x <= Math.max(10, Math.min(1e6, sum.totalCount)); x *= 1.25) {
+    points.push([x, sum.getValueAtPercentile(100 * (1 - 1 / x)) / 1_000]);
+  }
+  sum.destroy();
+  return points;
+}
+
+function sumOf(packed: readonly string[]): Histogram {
   const sum = newHistogram();
   for (const text of packed) {
     const part = decodeFromCompressedBase64(text, 64, true);
     sum.add(part);
     part.destroy();
   }
+  return sum;
+}
+
+function latencyOf(sum: Histogram): Latency {
   const ms = (percentile: number) => sum.getValueAtPercentile(percentile) / 1_000;
   const latency = {
     count: sum.totalCount,

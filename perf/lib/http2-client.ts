@@ -42,9 +42,21 @@ interface Waiting {
 
 /** What is known of the stream that a slot has open. */
 interface SlotState {
-  /** Beginning of a message whose end is still to come. */
-  rest: Buffer | null;
+  /** Pieces of a message whose end is still to come, and their bytes together. */
+  rest: Buffer[];
+  restBytes: number;
+  /** Bytes that `rest` must reach before anything can be read: the prefix, then the whole message. */
+  needed: number;
   received: number;
+  /** Of a stream that is written to more than once, else null. */
+  outgoing: Outgoing | null;
+}
+
+/** A bidirectional stream's way out: what it may still send, and the messages that wait for its window or for the connection's. */
+interface Outgoing {
+  readonly stream: number;
+  window: number;
+  readonly queue: Waiting[];
 }
 
 export class Http2Connection implements Transport {
@@ -56,6 +68,9 @@ export class Http2Connection implements Transport {
   readonly #indexed: string[] = [];
   readonly #blocks = new Map<string, Buffer>();
   readonly #waiting: Waiting[] = [];
+  /** Streams with something in their queue. */
+  readonly #stalled = new Set<Outgoing>();
+  #initialWindow = DEFAULT_WINDOW;
   #out: Buffer = Buffer.allocUnsafe(OUT_BYTES);
   #outLength = 0;
   #leftover: Buffer | null = null;
@@ -94,25 +109,62 @@ export class Http2Connection implements Transport {
     const stream = this.#nextStream;
     this.#nextStream += 2;
     this.#slotOf.set(stream, slot);
-    this.#states[slot] = { rest: null, received: 0 };
-    const block = this.#headerBlock(path);
-    this.#room(FRAME_HEADER + block.length);
-    this.#frameHeader(block.length, Frame.HEADERS, Flag.END_HEADERS, stream);
-    this.#write(block);
+    this.#states[slot] = newState(null);
+    this.#writeHeaders(stream, path);
     const sent = this.#waiting.length > 0 ? 0 : this.#writeMessage(stream, payload.subarray(0, length), 0);
     if (sent < length + MESSAGE_PREFIX) {
       this.#waiting.push({ stream, payload: Buffer.from(payload.subarray(0, length)), sent });
     }
   }
 
-  /** Writes the message from its byte `sent` on (its prefix included), as far as the connection's window allows; returns where it stopped. */
-  #writeMessage(stream: number, payload: Buffer, sentBefore: number): number {
+  open(slot: number, path: string): void {
+    const stream = this.#nextStream;
+    this.#nextStream += 2;
+    this.#slotOf.set(stream, slot);
+    this.#states[slot] = newState({ stream, window: this.#initialWindow, queue: [] });
+    this.#writeHeaders(stream, path);
+  }
+
+  send(slot: number, payload: Buffer, length: number): void {
+    const outgoing = this.#outgoing(slot);
+    const message = payload.subarray(0, length);
+    const sent = outgoing.queue.length > 0 ? 0 : this.#writeMessage(outgoing.stream, message, 0, outgoing);
+    if (sent === length + MESSAGE_PREFIX) return;
+    outgoing.queue.push({ stream: outgoing.stream, payload: Buffer.from(message), sent });
+    this.#stalled.add(outgoing);
+  }
+
+  backlog(slot: number): number {
+    return this.#outgoing(slot).queue.length;
+  }
+
+  #outgoing(slot: number): Outgoing {
+    const outgoing = this.#states[slot]?.outgoing;
+    if (outgoing === undefined || outgoing === null) throw new Error(`perf: slot ${slot} has no stream to send on`);
+    return outgoing;
+  }
+
+  #writeHeaders(stream: number, path: string): void {
+    const block = this.#headerBlock(path);
+    this.#room(FRAME_HEADER + block.length);
+    this.#frameHeader(block.length, Frame.HEADERS, Flag.END_HEADERS, stream);
+    this.#write(block);
+  }
+
+  /**
+   * Writes the message from its byte `sent` on (its prefix included), as far as the windows allow; returns where it stopped. The last message
+   * of a call ends its stream, those of `outgoing` never do.
+   */
+  #writeMessage(stream: number, payload: Buffer, sentBefore: number, outgoing: Outgoing | null = null): number {
     const total = payload.length + MESSAGE_PREFIX;
     let sent = sentBefore;
-    while (sent < total && this.#sendWindow >= Math.min(MESSAGE_PREFIX, total - sent)) {
-      const size = Math.min(DATA_MAX, total - sent, this.#sendWindow);
+    for (;;) {
+      const window = outgoing === null ? this.#sendWindow : Math.min(this.#sendWindow, outgoing.window);
+      if (sent === total || window < Math.min(MESSAGE_PREFIX, total - sent)) break;
+      const size = Math.min(DATA_MAX, total - sent, window);
       this.#room(FRAME_HEADER + size);
-      this.#frameHeader(size, Frame.DATA, sent + size === total ? Flag.END_STREAM : 0, stream);
+      const isLast = outgoing === null && sent + size === total;
+      this.#frameHeader(size, Frame.DATA, isLast ? Flag.END_STREAM : 0, stream);
       if (sent === 0) {
         this.#out[this.#outLength] = 0;
         this.#out.writeUInt32BE(payload.length, this.#outLength + 1);
@@ -121,6 +173,7 @@ export class Http2Connection implements Transport {
       const from = Math.max(0, sent - MESSAGE_PREFIX);
       this.#outLength += payload.copy(this.#out, this.#outLength, from, sent + size - MESSAGE_PREFIX);
       this.#sendWindow -= size;
+      if (outgoing !== null) outgoing.window -= size;
       sent += size;
     }
     return sent;
@@ -213,6 +266,7 @@ export class Http2Connection implements Transport {
         return;
       case Frame.SETTINGS:
         if ((flags & Flag.ACK) !== 0) return;
+        this.#settings(payload);
         this.#room(FRAME_HEADER);
         this.#frameHeader(0, Frame.SETTINGS, Flag.ACK, 0);
         return;
@@ -226,21 +280,55 @@ export class Http2Connection implements Transport {
         this.#fail(`server says GOAWAY ${payload.readUInt32BE(4)} ${payload.toString('latin1', 8)}`);
         return;
       case Frame.WINDOW_UPDATE:
-        if (stream === 0) this.#widen(payload.readUInt32BE(0));
+        this.#widen(stream, payload.readUInt32BE(0));
         return;
       default:
         return;
     }
   }
 
-  #widen(bytes: number): void {
-    this.#sendWindow += bytes;
+  /** A changed initial window also moves that of every open stream (RFC 9113, section 6.9.2). */
+  #settings(payload: Buffer): void {
+    for (let at = 0; at + 6 <= payload.length; at += 6) {
+      if (payload.readUInt16BE(at) !== Setting.INITIAL_WINDOW_SIZE) continue;
+      const change = payload.readUInt32BE(at + 2) - this.#initialWindow;
+      this.#initialWindow += change;
+      for (const slot of this.#slotOf.values()) {
+        const outgoing = this.#states[slot]?.outgoing;
+        if (outgoing !== undefined && outgoing !== null) outgoing.window += change;
+      }
+    }
+    this.#writeWaiting();
+  }
+
+  #widen(stream: number, bytes: number): void {
+    if (stream === 0) {
+      this.#sendWindow += bytes;
+    } else {
+      const slot = this.#slotOf.get(stream);
+      const outgoing = slot === undefined ? null : this.#states[slot]?.outgoing;
+      // Requests of calls fit the window that every stream begins with.
+      if (outgoing === undefined || outgoing === null) return;
+      outgoing.window += bytes;
+    }
+    this.#writeWaiting();
+  }
+
+  #writeWaiting(): void {
+    this.#writeQueue(this.#waiting, null);
+    for (const outgoing of this.#stalled) {
+      if (this.#writeQueue(outgoing.queue, outgoing)) this.#stalled.delete(outgoing);
+    }
+  }
+
+  /** False when a window stopped it. */
+  #writeQueue(queue: Waiting[], outgoing: Outgoing | null): boolean {
     for (;;) {
-      const next = this.#waiting[0];
-      if (next === undefined) return;
-      next.sent = this.#writeMessage(next.stream, next.payload, next.sent);
-      if (next.sent < next.payload.length + MESSAGE_PREFIX) return;
-      this.#waiting.shift();
+      const next = queue[0];
+      if (next === undefined) return true;
+      next.sent = this.#writeMessage(next.stream, next.payload, next.sent, outgoing);
+      if (next.sent < next.payload.length + MESSAGE_PREFIX) return false;
+      queue.shift();
     }
   }
 
@@ -259,15 +347,25 @@ export class Http2Connection implements Transport {
       this.#write(windowFrame(stream, state.received));
       state.received = 0;
     }
-    const input = state.rest === null ? payload : Buffer.concat([state.rest, payload]);
+    if (state.restBytes + payload.length < state.needed) {
+      state.rest.push(payload);
+      state.restBytes += payload.length;
+      return;
+    }
+    const input = state.restBytes === 0 ? payload : Buffer.concat([...state.rest, payload]);
     let at = 0;
+    state.needed = MESSAGE_PREFIX;
     while (input.length - at >= MESSAGE_PREFIX) {
       const end = at + MESSAGE_PREFIX + input.readUInt32BE(at + 1);
-      if (end > input.length) break;
+      if (end > input.length) {
+        state.needed = end - at;
+        break;
+      }
       this.#listener.onMessage(slot, input, at + MESSAGE_PREFIX, end);
       at = end;
     }
-    state.rest = at === input.length ? null : input.subarray(at);
+    state.rest = at === input.length ? [] : [input.subarray(at)];
+    state.restBytes = input.length - at;
   }
 
   #headers(flags: number, stream: number, block: Buffer): void {
@@ -298,6 +396,10 @@ export class Http2Connection implements Transport {
     this.#closed = true;
     this.#socket.destroy();
   }
+}
+
+function newState(outgoing: Outgoing | null): SlotState {
+  return { rest: [], restBytes: 0, needed: MESSAGE_PREFIX, received: 0, outgoing };
 }
 
 /** Number of the gRPC status in a header block that was written without dynamic table. */

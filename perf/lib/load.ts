@@ -1,13 +1,15 @@
 /** Runs a load in generator threads and measures what it costs the server meanwhile. */
 import { Worker } from 'node:worker_threads';
 import type { Frames } from './frames.ts';
-import { type Latency, summarize } from './histogram.ts';
-import { costBetween, type ServerCost, sampleProcess } from './process.ts';
+import { corrected, type Latency, summarize } from './histogram.ts';
+import { costBetween, type ProcessTrace, ProcessWatch, type ServerCost, sampleProcess } from './process.ts';
+import { divide, type Schedule } from './rates.ts';
+import { mergeTimelines, TIMELINE_STEP_MS, type Timeline } from './timeline.ts';
 import type { ClientKind } from './transport.ts';
 
 export type LoadMode =
   | { readonly kind: 'closed' }
-  | { readonly kind: 'open'; readonly callsPerSecond: number }
+  | { readonly kind: 'open'; readonly schedule: Schedule }
   /** Ends after so many answered calls; refused ones are tried again. */
   | { readonly kind: 'fill'; readonly calls: number };
 
@@ -40,8 +42,13 @@ export interface GeneratorResult {
   readonly seconds: number;
   /** By gRPC status number. */
   readonly errors: Readonly<Record<string, number>>;
+  /** From when a call was due (open loop) or sent, and always from when it was sent. */
   readonly histogram: string;
+  readonly rawHistogram: string;
   readonly sendLag: string;
+  readonly timeline: Timeline;
+  /** Share of the measured time that the generator's event loop was busy. */
+  readonly busy: number;
 }
 
 export type FromGenerator =
@@ -56,7 +63,15 @@ export interface LoadResult {
   readonly seconds: number;
   readonly callsPerSecond: number;
   readonly errors: Readonly<Record<string, number>>;
+  /** Raw of a closed loop; from the due time of an open one. */
   readonly latency: Latency;
+  readonly latencyRaw: Latency;
+  /** Without coordinated omission: from the due time of an open loop; of a closed one as HdrHistogram corrects it. */
+  readonly latencyCorrected: Latency;
+  readonly histograms: readonly string[];
+  readonly timeline: Timeline;
+  readonly watch: ProcessTrace;
+  readonly generatorBusy: number;
   /** Open loop: how late the generator itself sent. */
   readonly sendLag: Latency;
   readonly cost: ServerCost;
@@ -68,12 +83,16 @@ export async function runLoad(load: Load): Promise<LoadResult> {
   let after = before;
   let measuring = 0;
   let measured = 0;
+  const watch = new ProcessWatch(pid, TIMELINE_STEP_MS);
   const progress = new Array<number>(threads).fill(0);
   const results = await Promise.all(
     Array.from({ length: threads }, (_, index) => {
       const task = shareOf({ ...rest, firstCall: load.firstCall ?? 0 }, index, threads);
       return runGenerator(task, (message) => {
-        if (message.kind === 'measuring' && ++measuring === threads) before = sampleProcess(pid);
+        if (message.kind === 'measuring' && ++measuring === threads) {
+          before = sampleProcess(pid);
+          watch.start();
+        }
         if (message.kind === 'measured' && ++measured === 1) after = sampleProcess(pid);
         if (message.kind === 'progress') {
           progress[index] = message.calls;
@@ -81,14 +100,25 @@ export async function runLoad(load: Load): Promise<LoadResult> {
         }
       });
     }),
-  );
+  ).finally(() => watch.stop());
   const calls = results.reduce((sum, result) => sum + result.calls, 0);
+  const seconds = Math.max(...results.map((result) => result.seconds));
+  const histograms = results.map((result) => result.histogram);
+  const raw = results.map((result) => result.rawHistogram);
+  const latency = summarize(histograms);
+  const intervalMs = (load.inFlight * seconds * 1_000) / Math.max(1, calls);
   return {
     calls,
-    seconds: Math.max(...results.map((result) => result.seconds)),
+    seconds,
     callsPerSecond: results.reduce((sum, result) => sum + result.calls / result.seconds, 0),
     errors: mergeErrors(results),
-    latency: summarize(results.map((result) => result.histogram)),
+    latency,
+    latencyRaw: summarize(raw),
+    latencyCorrected: load.mode.kind === 'open' ? latency : corrected(raw, intervalMs),
+    histograms,
+    timeline: mergeTimelines(results.map((result) => result.timeline)),
+    watch: watch.stop(),
+    generatorBusy: Math.max(...results.map((result) => result.busy)),
     sendLag: summarize(results.map((result) => result.sendLag)),
     cost: costBetween(before, after, calls),
   };
@@ -102,7 +132,7 @@ function shareOf(task: GeneratorTask, index: number, threads: number): Generator
   const shares = { connections: Math.max(1, part(task.connections)), inFlight: Math.max(1, part(task.inFlight)) };
   if (mode.kind === 'closed') return { ...task, ...shares };
   if (mode.kind === 'open') {
-    return { ...task, ...shares, mode: { kind: 'open', callsPerSecond: mode.callsPerSecond / threads } };
+    return { ...task, ...shares, mode: { kind: 'open', schedule: divide(mode.schedule, threads) } };
   }
   const before = Array.from(
     { length: index },

@@ -1,5 +1,7 @@
 /** Flags that all scenarios share, read once. */
 import { parseArgs } from 'node:util';
+import { type Assertion, parseAssertion } from './assertions.ts';
+import { parseRates } from './rates.ts';
 import type { ClientKind } from './transport.ts';
 
 export interface Options {
@@ -13,7 +15,16 @@ export interface Options {
   /** Messages to store first (`fetch`), or subjects to make (`subjects`). */
   readonly messages: number;
   readonly streams: number;
-  readonly callsPerSecond: number;
+  /** As `parseRates` reads it; null: closed loop. */
+  readonly rate: string | null;
+  /** Search the highest rate at which p99 stays below this, in ms. */
+  readonly findMaxMs: number | null;
+  readonly frameBytes: number;
+  /** Batches of a frame; null: one for each subject. */
+  readonly batches: number | null;
+  /** Frames that a publish stream may have unanswered. */
+  readonly framesInFlight: number;
+  readonly assertions: readonly Assertion[];
   readonly fillBytes: number;
   /** null: the broker's own default. */
   readonly shards: number | null;
@@ -38,14 +49,19 @@ const FLAGS = {
   subjects: { type: 'string', about: 'subjects that the load uses' },
   body: { type: 'string', about: 'bytes of a message body' },
   messages: { type: 'string', about: 'messages stored first' },
-  streams: { type: 'string', about: 'subscribers of fanout' },
-  rate: { type: 'string', about: 'calls a second of latency' },
+  streams: { type: 'string', about: 'subscribers of fanout, publish streams, idle streams' },
+  rate: { type: 'string', about: 'open loop at so many a second: 1000, 1k,2k,5k (steps), 1k..5k (ramp)' },
+  'find-max': { type: 'string', about: 'highest rate whose p99 stays under this, such as 20ms' },
+  frame: { type: 'string', about: "KiB of a publish stream's frame" },
+  batches: { type: 'string', about: 'batches of a frame (default: one for each subject)' },
+  'frames-in-flight': { type: 'string', about: 'frames that a publish stream may have unanswered' },
+  assert: { type: 'string', multiple: true, about: "limit on a figure, such as 'p99<5ms'; may be repeated" },
   'fill-mib': { type: 'string', about: 'MiB of bodies that recover writes' },
   shards: { type: 'string', about: 'shard threads of the broker (its default: cores - 1)' },
   threads: { type: 'string', about: 'generator threads' },
   client: { type: 'string', about: 'raw (default) or grpc-js' },
   'cpu-prof': { type: 'string', about: 'folder for CPU profiles of the servers' },
-  json: { type: 'string', about: 'file for the results (default: perf/results/)' },
+  json: { type: 'string', about: 'file for the results (default: perf/results/); .html and .hgrm go beside it' },
 } as const;
 
 export function flagsHelp(): string {
@@ -64,7 +80,12 @@ export const DEFAULTS: Options = {
   bodyBytes: 256,
   messages: 1_000_000,
   streams: 20,
-  callsPerSecond: 1_000,
+  rate: null,
+  findMaxMs: null,
+  frameBytes: 64 << 10,
+  batches: null,
+  framesInFlight: 16,
+  assertions: [],
   fillBytes: 1 << 30,
   shards: null,
   threads: 1,
@@ -111,7 +132,12 @@ export function readCommandLine(argv: readonly string[]): CommandLine {
     bodyBytes: number('body'),
     messages: number('messages'),
     streams: number('streams'),
-    callsPerSecond: number('rate'),
+    rate: rateOf(given.rate),
+    findMaxMs: limitOf(given['find-max']),
+    frameBytes: number('frame', 1 << 10),
+    batches: number('batches'),
+    framesInFlight: number('frames-in-flight'),
+    assertions: assertionsOf(parsed.values.assert as readonly string[] | undefined),
     fillBytes: number('fill-mib', 1 << 20),
     shards: number('shards'),
     threads: number('threads'),
@@ -126,7 +152,32 @@ export function readCommandLine(argv: readonly string[]): CommandLine {
   };
 }
 
+/** Looked at here so that a wrong one is told before anything runs. */
+function rateOf(text: string | undefined): string | undefined {
+  if (text !== undefined) usage(() => parseRates(text, { warmupMs: 1, durationMs: 1 }));
+  return text;
+}
+
+function limitOf(text: string | undefined): number | undefined {
+  if (text === undefined) return undefined;
+  return usage(() => parseAssertion(`p99<${/[a-z]$/.test(text) ? text : `${text}ms`}`).limit);
+}
+
+function assertionsOf(texts: readonly string[] | undefined): Assertion[] | undefined {
+  return texts?.map((text) => usage(() => parseAssertion(text)));
+}
+
+function usage<T>(read: () => T): T {
+  try {
+    return read();
+  } catch (error) {
+    throw new UsageError((error as Error).message);
+  }
+}
+
 function parse(argv: readonly string[]) {
-  const options = Object.fromEntries(Object.entries(FLAGS).map(([name, { type }]) => [name, { type }]));
+  const options = Object.fromEntries(
+    Object.entries(FLAGS).map(([name, flag]) => [name, { type: flag.type, multiple: 'multiple' in flag }]),
+  );
   return parseArgs({ args: [...argv], options, allowPositionals: true });
 }

@@ -89,6 +89,47 @@ function mainCpu(sample: ProcessSample): number {
   return sample.threads.find((thread) => thread.id === sample.pid)?.cpuSeconds ?? 0;
 }
 
+/** CPU and memory over time. */
+export interface ProcessTrace {
+  readonly stepMs: number;
+  readonly cores: readonly number[];
+  readonly rssMiB: readonly number[];
+}
+
+/** Samples a process every `stepMs` between `start` and `stop`. */
+export class ProcessWatch {
+  readonly #pid: number;
+  readonly #stepMs: number;
+  readonly #cores: number[] = [];
+  readonly #rss: number[] = [];
+  #timer: NodeJS.Timeout | undefined;
+  #last: ProcessSample | null = null;
+
+  constructor(pid: number, stepMs: number) {
+    this.#pid = pid;
+    this.#stepMs = stepMs;
+  }
+
+  start(): void {
+    this.#last = sampleProcess(this.#pid);
+    this.#timer = setInterval(() => this.#sample(), this.#stepMs);
+  }
+
+  stop(): ProcessTrace {
+    clearInterval(this.#timer);
+    return { stepMs: this.#stepMs, cores: this.#cores, rssMiB: this.#rss };
+  }
+
+  #sample(): void {
+    const now = sampleProcess(this.#pid);
+    const before = this.#last ?? now;
+    const seconds = Math.max(1e-9, now.atSeconds - before.atSeconds);
+    this.#cores.push((now.cpuSeconds - before.cpuSeconds) / seconds);
+    this.#rss.push(now.rssBytes / 2 ** 20);
+    this.#last = now;
+  }
+}
+
 /** CPU of each thread between two samples, in percent of one core. */
 export function threadPercentages(
   before: ProcessSample,

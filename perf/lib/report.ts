@@ -4,11 +4,17 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { availableParallelism, cpus, release, totalmem } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { type Assertion, check, type Measured, type Verdict } from './assertions.ts';
+import { percentileText } from './histogram.ts';
+import { renderHtml } from './html.ts';
+import type { Plot } from './plot.ts';
 import { ratios, type Spread, spread } from './stats.ts';
 
 /** A figure of the broker, where it makes sense beside the same figure of the yardstick. One value for each round. */
 export interface Figure {
   readonly name: string;
+  /** What `--assert` and `compare` call it; without one, its name in lower case with dashes. */
+  readonly key?: string;
   readonly unit: string;
   readonly subject: readonly number[];
   readonly baseline?: readonly number[];
@@ -25,15 +31,19 @@ export interface Finding {
   readonly figures: readonly Figure[];
   /** What the reader must know to read the figures. */
   readonly notes: readonly string[];
+  readonly plots?: readonly Plot[];
+  /** Packed histograms by name; each becomes a .hgrm file. */
+  readonly histograms?: Readonly<Record<string, readonly string[]>>;
 }
 
-type Verdict = 'aim' | 'must' | 'missed';
+type Reached = 'aim' | 'must' | 'missed';
 
-interface FigureSummary extends Omit<Figure, 'subject' | 'baseline'> {
+export interface FigureSummary extends Omit<Figure, 'subject' | 'baseline' | 'key'> {
+  readonly key: string;
   readonly subject: Spread;
   readonly baseline: Spread | null;
   readonly ratio: Spread | null;
-  readonly verdict: Verdict | null;
+  readonly verdict: Reached | null;
   readonly rounds: { readonly subject: readonly number[]; readonly baseline: readonly number[] | null };
 }
 
@@ -45,18 +55,45 @@ export interface Report {
   readonly machine: Readonly<Record<string, string | number>>;
   readonly figures: readonly FigureSummary[];
   readonly notes: readonly string[];
+  readonly plots: readonly Plot[];
+  readonly assertions: readonly Verdict[];
 }
 
-export function makeReport(finding: Finding, startedAt: Date): Report {
+export function makeReport(finding: Finding, startedAt: Date, assertions: readonly Assertion[] = []): Report {
+  const figures = finding.figures.map(summarizeFigure);
   return {
     scenario: finding.scenario,
     setting: finding.setting,
     startedAt: startedAt.toISOString(),
     commandLine: process.argv.slice(2),
     machine: describeMachine(),
-    figures: finding.figures.map(summarizeFigure),
+    figures,
     notes: finding.notes,
+    plots: finding.plots ?? [],
+    assertions: checkAll(assertions, figures),
   };
+}
+
+/** Figures by key, and ratios as `ratio.KEY`. */
+export function figuresByKey(figures: readonly FigureSummary[]): Map<string, Measured> {
+  const byKey = new Map<string, Measured>();
+  for (const { key, unit, subject, ratio } of figures) {
+    byKey.set(key, { value: subject.median, unit });
+    if (ratio !== null) byKey.set(`ratio.${key}`, { value: ratio.median, unit: '' });
+  }
+  return byKey;
+}
+
+function checkAll(assertions: readonly Assertion[], figures: readonly FigureSummary[]): Verdict[] {
+  const byKey = figuresByKey(figures);
+  return assertions.map((assertion) => check(assertion, byKey));
+}
+
+function keyOf(name: string): string {
+  return name
+    .toLowerCase()
+    .replaceAll(/[^a-z0-9]+/g, '-')
+    .replaceAll(/^-|-$/g, '');
 }
 
 function summarizeFigure(figure: Figure): FigureSummary {
@@ -64,6 +101,7 @@ function summarizeFigure(figure: Figure): FigureSummary {
   const ratio = baseline === undefined ? null : spread(ratios(subject, baseline));
   const summary = {
     ...rest,
+    key: figure.key ?? keyOf(figure.name),
     subject: spread(subject),
     baseline: baseline === undefined ? null : spread(baseline),
     ratio,
@@ -72,7 +110,7 @@ function summarizeFigure(figure: Figure): FigureSummary {
   return { ...summary, verdict: judge(figure.goal, (ratio ?? summary.subject).median) };
 }
 
-function judge(goal: Figure['goal'], value: number): Verdict | null {
+function judge(goal: Figure['goal'], value: number): Reached | null {
   if (goal === undefined) return null;
   const reached = (limit: number): boolean => (goal.better === 'higher' ? value >= limit : value <= limit);
   if (reached(goal.aim)) return 'aim';
@@ -129,11 +167,14 @@ export function formatReport(report: Report): string {
     '',
     'median (lowest..highest) of the rounds; ratios are of neighbouring rounds',
     ...report.notes.map((note) => `- ${note}`),
+    ...report.assertions.map(
+      ({ text, isTrue, value }) => `${isTrue ? 'holds' : 'FAILS'}: ${text} (${formatNumber(value)})`,
+    ),
     '',
   ].join('\n');
 }
 
-function formatGoal(figure: FigureSummary): string {
+export function formatGoal(figure: FigureSummary): string {
   if (figure.goal === undefined || figure.verdict === null) return '';
   const { better, must, aim } = figure.goal;
   const sign = better === 'higher' ? '>=' : '<=';
@@ -141,7 +182,7 @@ function formatGoal(figure: FigureSummary): string {
   return `${words[figure.verdict]} (${sign} ${must}, aim ${aim})`;
 }
 
-function formatSpread({ median, min, max }: Spread): string {
+export function formatSpread({ median, min, max }: Spread): string {
   return min === max ? formatNumber(median) : `${formatNumber(median)} (${formatNumber(min)}..${formatNumber(max)})`;
 }
 
@@ -164,12 +205,17 @@ export function table(rows: readonly (readonly string[])[]): string {
   return lines.join('\n');
 }
 
-/** Writes the JSON next to the others, or to `file`; returns the path. */
-export function saveReport(report: Report, file: string | null): string {
+/** Writes JSON, HTML and one .hgrm for each histogram next to the others, or to `file`; returns the path of the JSON. */
+export function saveReport(report: Report, histograms: Finding['histograms'], file: string | null): string {
   const folder = join(dirname(fileURLToPath(import.meta.url)), '..', 'results');
   const stamp = report.startedAt.replaceAll(/[:.]/g, '-');
   const path = file ?? join(folder, `${report.scenario}-${stamp}.json`);
+  const base = path.replace(/\.json$/, '');
   mkdirSync(dirname(path), { recursive: true });
   writeFileSync(path, `${JSON.stringify(report, null, 2)}\n`);
+  writeFileSync(`${base}.html`, renderHtml(report));
+  for (const [name, packed] of Object.entries(histograms ?? {})) {
+    writeFileSync(`${base}.${keyOf(name)}.hgrm`, percentileText(packed));
+  }
   return path;
 }

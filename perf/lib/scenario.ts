@@ -1,15 +1,22 @@
-import type { Load, LoadResult } from './load.ts';
+import { type Latency, percentileCurve } from './histogram.ts';
+import type { Load, LoadMode, LoadResult } from './load.ts';
 import { runLoad } from './load.ts';
 import type { Options } from './options.ts';
+import type { Plot, Series } from './plot.ts';
+import type { ProcessTrace } from './process.ts';
 import type { Progress } from './progress.ts';
+import { parseRates } from './rates.ts';
 import { type Figure, type Finding, formatNumber } from './report.ts';
 import { type BrokerTarget, type EchoOptions, startBrokerTarget, startEcho, type Target } from './targets.ts';
+import type { Timeline } from './timeline.ts';
 
 export interface Scenario {
   readonly name: string;
   readonly about: string;
   /** What differs from the general defaults. */
   readonly defaults: Partial<Options>;
+  /** Command lines that work, with what they are good for. */
+  readonly examples?: readonly string[];
   run(options: Options, progress: Progress): Promise<Finding>;
 }
 
@@ -18,6 +25,10 @@ export const FETCH_PATH = '/broker.Broker/Fetch';
 export const SUBSCRIBE_PATH = '/broker.Broker/Subscribe';
 export const ECHO_PATH = '/bench.Bench/Echo';
 export const FIXED_PATH = '/bench.Bench/Fixed';
+export const PUBLISH_STREAM_PATH = '/broker.v1.Producer/PublishStream';
+export const CONSUME_PATH = '/broker.v1.Consumer/Consume';
+export const INGEST_PATH = '/bench.Bench/Ingest';
+export const REPLAY_PATH = '/bench.Bench/Replay';
 export const STREAM_PATH = '/bench.Bench/Stream';
 
 /** Subjects of the loads. */
@@ -105,6 +116,11 @@ export async function alternateLoads(
   });
 }
 
+/** `--rate` as the mode of unary loads; a closed loop without it. */
+export function modeOf({ rate, warmupMs, durationMs }: Options): LoadMode {
+  return rate === null ? { kind: 'closed' } : { kind: 'open', schedule: parseRates(rate, { warmupMs, durationMs }) };
+}
+
 /** The figures that every closed loop has; `goals` are for calls/s and for main-thread CPU. */
 export function loadFigures(
   results: Rounds<LoadResult>,
@@ -115,20 +131,127 @@ export function loadFigures(
     baseline: results.baseline.map(pick),
   });
   return [
-    { name: 'calls', unit: '1/s', ...of((it) => it.callsPerSecond), ...(goals.rate ? { goal: goals.rate } : {}) },
+    {
+      name: 'calls',
+      key: 'rate',
+      unit: '1/s',
+      ...of((it) => it.callsPerSecond),
+      ...(goals.rate ? { goal: goals.rate } : {}),
+    },
     {
       name: 'main-thread CPU a call',
       unit: 'us',
       ...of((it) => it.cost.mainMicrosPerCall),
       ...(goals.cpu ? { goal: goals.cpu } : {}),
     },
-    { name: 'server CPU a call', unit: 'us', ...of((it) => it.cost.totalMicrosPerCall) },
+    { name: 'server CPU a call', key: 'cpu', unit: 'us', ...of((it) => it.cost.totalMicrosPerCall) },
     { name: 'server cores in use', unit: '', ...of((it) => it.cost.totalCores) },
-    { name: 'latency p50', unit: 'ms', ...of((it) => it.latency.p50Ms) },
-    { name: 'latency p99', unit: 'ms', ...of((it) => it.latency.p99Ms) },
-    { name: 'latency max', unit: 'ms', ...of((it) => it.latency.maxMs) },
-    { name: 'RSS', unit: 'MiB', ...of((it) => it.cost.rssBytes / 2 ** 20) },
+    ...latencyFigures(of),
+    { name: 'RSS', key: 'rss', unit: 'MiB', ...of((it) => it.cost.rssBytes / 2 ** 20) },
   ];
+}
+
+interface Latencies {
+  readonly latency: Latency;
+  readonly latencyRaw: Latency;
+  readonly latencyCorrected: Latency;
+}
+
+/** Raw, and beside it what the same run says without coordinated omission. */
+export function latencyFigures<T extends Latencies>(
+  of: (pick: (result: T) => number) => Pick<Figure, 'subject' | 'baseline'>,
+): Figure[] {
+  return [
+    { name: 'latency p50', key: 'p50', unit: 'ms', ...of((it) => it.latency.p50Ms) },
+    { name: 'latency p99', key: 'p99', unit: 'ms', ...of((it) => it.latency.p99Ms) },
+    { name: 'latency p99, from the moment of sending', key: 'p99-raw', unit: 'ms', ...of((it) => it.latencyRaw.p99Ms) },
+    { name: 'latency p99, corrected', key: 'p99-corrected', unit: 'ms', ...of((it) => it.latencyCorrected.p99Ms) },
+    { name: 'latency p99.9', key: 'p999', unit: 'ms', ...of((it) => it.latency.p999Ms) },
+    { name: 'latency max', key: 'max', unit: 'ms', ...of((it) => it.latency.maxMs) },
+  ];
+}
+
+interface Volume {
+  readonly timeline: Timeline;
+  readonly watch: ProcessTrace;
+}
+
+interface Traced extends Volume {
+  readonly histograms: readonly string[];
+}
+
+type Sides<T> = Readonly<Record<string, readonly T[]>>;
+
+const TIME = 'seconds of the last round';
+
+/** What happened when, in the last round of each side. */
+function overTime<T>(
+  sides: Sides<T>,
+  pick: (result: T) => { readonly stepMs: number; readonly values: readonly number[] },
+): Series[] {
+  return Object.entries(sides).flatMap(([name, results]): Series[] => {
+    const result = results.at(-1);
+    if (result === undefined) return [];
+    const { stepMs, values } = pick(result);
+    return [{ name, points: values.map((value, step) => [((step + 1) * stepMs) / 1_000, value] as const) }];
+  });
+}
+
+/** Throughput and what it cost the server. */
+export function volumePlots(sides: Sides<Volume>, unit: string): Plot[] {
+  return [
+    {
+      title: 'Throughput',
+      xLabel: TIME,
+      yLabel: unit,
+      // The last step is not a whole one.
+      series: overTime(sides, ({ timeline: { stepMs, counts } }) => ({
+        stepMs,
+        values: counts.slice(0, -1).map((count) => (count * 1_000) / stepMs),
+      })),
+    },
+    {
+      title: 'Server CPU',
+      xLabel: TIME,
+      yLabel: 'cores',
+      series: overTime(sides, ({ watch }) => ({ stepMs: watch.stepMs, values: watch.cores })),
+    },
+    {
+      title: 'Server memory (RSS)',
+      xLabel: TIME,
+      yLabel: 'MiB',
+      series: overTime(sides, ({ watch }) => ({ stepMs: watch.stepMs, values: watch.rssMiB })),
+    },
+  ];
+}
+
+/** The same with latencies. */
+export function plotsOf(sides: Sides<Traced>, unit: string): Plot[] {
+  return [
+    {
+      title: 'Latency by percentile, all rounds',
+      xLabel: 'percentile',
+      yLabel: 'ms',
+      xScale: 'quantile',
+      yScale: 'log',
+      series: Object.entries(sides).flatMap(([name, results]) =>
+        results.length === 0 ? [] : [{ name, points: percentileCurve(results.flatMap((it) => it.histograms)) }],
+      ),
+    },
+    {
+      title: 'Worst latency of each quarter second',
+      xLabel: TIME,
+      yLabel: 'ms',
+      series: overTime(sides, ({ timeline: { stepMs, worstMs } }) => ({ stepMs, values: worstMs })),
+    },
+    ...volumePlots(sides, unit),
+  ];
+}
+
+export function histogramsOf(sides: Readonly<Record<string, readonly Traced[]>>): Record<string, readonly string[]> {
+  return Object.fromEntries(
+    Object.entries(sides).map(([name, results]) => [name, results.flatMap((result) => result.histograms)]),
+  );
 }
 
 /** Says when calls failed: a server that refuses is fast. */

@@ -1,5 +1,6 @@
 /** Options of the yardstick server: those that the broker gives its own (src/grpc/server.ts), where they bear on speed. */
 import type { Server } from '@grpc/grpc-js';
+import { ConnectionGuard, http2ServersOf, setHttp2Options } from '../../src/grpc/http2-tuning.ts';
 
 export const SERVER_OPTIONS = {
   'grpc.max_concurrent_streams': 1_000,
@@ -7,15 +8,16 @@ export const SERVER_OPTIONS = {
   'grpc.max_send_message_length': 8 << 20,
   'grpc.keepalive_time_ms': 60_000,
   'grpc.keepalive_timeout_ms': 20_000,
+  'grpc.enable_channelz': 0,
 } as const;
 
-const STREAM_WINDOW_BYTES = 4 << 20;
-
-/** The window of each stream, for which grpc-js has no option. Before the server listens. */
+/** The windows of streams, for which grpc-js has no option. Before the server listens. */
 export function widenWindows(server: Server): void {
-  const inner = server as unknown as { commonServerOptions: { settings?: object } };
-  inner.commonServerOptions.settings = {
-    ...inner.commonServerOptions.settings,
-    initialWindowSize: STREAM_WINDOW_BYTES,
-  };
+  setHttp2Options(server);
+}
+
+/** The windows of connections. After the server is bound. */
+export function widenConnections(server: Server): void {
+  const guard = new ConnectionGuard(Number.POSITIVE_INFINITY);
+  for (const http2Server of http2ServersOf(server)) guard.watch(http2Server);
 }

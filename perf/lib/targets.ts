@@ -56,16 +56,21 @@ export interface EchoOptions {
   /** Size of what Fixed and Stream send. */
   readonly answerBytes: number;
   readonly streams?: number;
+  /** Of lib/frame-file.ts: what Replay and Stream send. */
+  readonly framesFile?: string;
   readonly cpuProfileDir?: string | null;
 }
 
 export async function startEcho(options: EchoOptions): Promise<Target> {
-  const { answerBytes, streams = 20, cpuProfileDir = null } = options;
+  const { answerBytes, streams = 20, framesFile, cpuProfileDir = null } = options;
   const script = fileURLToPath(new URL('../echo-server.ts', import.meta.url));
   const profile = cpuProfileDir === null ? [] : ['--cpu-prof', `--cpu-prof-dir=${cpuProfileDir}`];
   const child = spawn(
     process.execPath,
-    [...profile, script, '--answer-bytes', String(answerBytes), '--streams', String(streams)],
+    [
+      ...[...profile, script, '--answer-bytes', String(answerBytes), '--streams', String(streams)],
+      ...(framesFile === undefined ? [] : ['--frames', framesFile]),
+    ],
     { stdio: ['pipe', 'pipe', 'inherit'] },
   );
   const port = await listeningPort(child);

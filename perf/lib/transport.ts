@@ -2,6 +2,12 @@
 export interface Transport {
   /** Sends `payload[0, length)` as the one message of a new call; the bytes are copied or sent before this returns. */
   call(slot: number, path: string, payload: Buffer, length: number): void;
+  /** Opens a bidirectional stream; it lives until the server or `close` ends it. */
+  open(slot: number, path: string): void;
+  /** Sends one more message on it; the bytes are copied or sent before this returns. */
+  send(slot: number, payload: Buffer, length: number): void;
+  /** Messages of the slot that wait for a flow-control window: whoever sends on regardless fills this process's memory. */
+  backlog(slot: number): number;
   /** Calls made since the last flush may wait for it. */
   flush(): void;
   close(): void;

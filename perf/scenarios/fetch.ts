@@ -1,4 +1,5 @@
 /** `Fetch` of random ids of many stored messages against bare answers of the same size. */
+import { generatorWarnings } from '../lib/bottleneck.ts';
 import { fill } from '../lib/fill.ts';
 import { deliveryBytes, subjectName } from '../lib/frames.ts';
 import {
@@ -6,9 +7,12 @@ import {
   errorNotes,
   FETCH_PATH,
   FIXED_PATH,
+  histogramsOf,
   loadFigures,
   loadOf,
+  modeOf,
   PREFIX,
+  plotsOf,
   type Scenario,
   withServers,
 } from '../lib/scenario.ts';
@@ -25,7 +29,7 @@ export const fetch: Scenario = {
     const idsPerSubject = Math.floor(options.messages / subjects);
     const answerBytes = deliveryBytes(bodyBytes, subjectName(PREFIX, 10), idsPerSubject);
     const frames = { kind: 'fetch' as const, subjects, prefix: PREFIX, idsPerSubject, seed: 1 };
-    const mode = { kind: 'closed' as const };
+    const mode = modeOf(options);
     return withServers(options, { answerBytes }, async ({ broker, echo }) => {
       const filled = await fill(broker, options, progress, {
         frames: publishFrames(options),
@@ -35,6 +39,7 @@ export const fetch: Scenario = {
         subject: loadOf(broker, options, { path: FETCH_PATH, frames, mode }),
         baseline: loadOf(echo, options, { path: FIXED_PATH, frames, mode }),
       });
+      const sides = { broker: results.subject, 'bare echo': results.baseline };
       return {
         scenario: 'fetch',
         setting: `random ids of ${idsPerSubject * subjects} messages of ${bodyBytes} B in ${subjects} subjects, ${inFlight} in flight on ${connections} connections`,
@@ -42,7 +47,9 @@ export const fetch: Scenario = {
           ...loadFigures(results, { rate: FETCH_GOAL }),
           { name: 'filling', unit: '1/s', subject: [filled.callsPerSecond] },
         ],
-        notes: errorNotes([...results.subject, ...results.baseline]),
+        notes: [...errorNotes([...results.subject, ...results.baseline]), ...generatorWarnings(sides)],
+        plots: plotsOf(sides, 'calls/s'),
+        histograms: histogramsOf(sides),
       };
     });
   },

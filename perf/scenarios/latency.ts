@@ -5,7 +5,7 @@ import type { DiskProbeTask } from '../lib/disk-probe.ts';
 import { type Latency, summarize } from '../lib/histogram.ts';
 import { type LoadResult, runLoad } from '../lib/load.ts';
 import type { Figure } from '../lib/report.ts';
-import { ECHO_PATH, errorNotes, loadOf, PUBLISH_PATH, type Scenario, withServers } from '../lib/scenario.ts';
+import { ECHO_PATH, errorNotes, loadOf, modeOf, PUBLISH_PATH, type Scenario, withServers } from '../lib/scenario.ts';
 import { publishFrames } from './unary.ts';
 
 /** The record of a 256 B message with its headers, as the probe appends it. */
@@ -21,15 +21,16 @@ async function probeDisk(task: DiskProbeTask): Promise<Latency> {
 export const latency: Scenario = {
   name: 'latency',
   about: 'open loop of 1,000 publishes/s, against one append + fdatasync on the same disk',
-  defaults: { inFlight: 10_000, durationMs: 8_000 },
+  defaults: { inFlight: 10_000, durationMs: 8_000, rate: '1000' },
   async run(options, progress) {
     const frames = publishFrames(options);
-    const mode = { kind: 'open' as const, callsPerSecond: options.callsPerSecond };
+    const mode = modeOf(options);
+    const perSecond = Number.parseFloat(options.rate ?? '1000');
     return withServers(options, { answerBytes: 4 }, async ({ broker, echo }) => {
       const probe = {
         folder: broker.broker.dataDir,
         recordBytes: options.bodyBytes + PROBE_OVERHEAD_BYTES,
-        perSecond: options.callsPerSecond,
+        perSecond,
         durationMs: options.durationMs,
       };
       const publishes: LoadResult[] = [];
@@ -69,7 +70,7 @@ export const latency: Scenario = {
       });
       return {
         scenario: 'latency',
-        setting: `open loop of ${options.callsPerSecond} publishes/s of ${options.bodyBytes} B, from the intended send time`,
+        setting: `open loop of ${options.rate} publishes/s of ${options.bodyBytes} B, from the intended send time`,
         figures: [
           ...figures,
           { name: 'generator sent late by, p99', unit: 'ms', subject: publishes.map((it) => it.sendLag.p99Ms) },

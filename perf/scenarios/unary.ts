@@ -1,14 +1,18 @@
 /** Durable `Publish` against the bare echo of the same bytes. */
+import { generatorWarnings } from '../lib/bottleneck.ts';
 import type { Frames } from '../lib/frames.ts';
 import type { Options } from '../lib/options.ts';
 import {
   alternateLoads,
   ECHO_PATH,
   errorNotes,
+  histogramsOf,
   loadFigures,
   loadOf,
+  modeOf,
   PREFIX,
   PUBLISH_PATH,
+  plotsOf,
   type Scenario,
   withServers,
 } from '../lib/scenario.ts';
@@ -36,19 +40,22 @@ export const unary: Scenario = {
   defaults: {},
   async run(options, progress) {
     const frames = publishFrames(options);
-    const mode = { kind: 'closed' as const };
+    const mode = modeOf(options);
     const results = await withServers(options, { answerBytes: 4 }, ({ broker, echo }) =>
       alternateLoads(options, progress, {
         subject: loadOf(broker, options, { path: PUBLISH_PATH, frames, mode }),
         baseline: loadOf(echo, options, { path: ECHO_PATH, frames, mode }),
       }),
     );
+    const sides = { broker: results.subject, 'bare echo': results.baseline };
     const { bodyBytes, inFlight, connections, subjects } = options;
     return {
       scenario: 'unary',
       setting: `${bodyBytes} B bodies, ${inFlight} in flight on ${connections} connections, ${subjects} subjects`,
       figures: loadFigures(results, unaryGoals(options)),
-      notes: errorNotes([...results.subject, ...results.baseline]),
+      notes: [...errorNotes([...results.subject, ...results.baseline]), ...generatorWarnings(sides)],
+      plots: plotsOf(sides, 'calls/s'),
+      histograms: histogramsOf(sides),
     };
   },
 };
