@@ -26,7 +26,11 @@ export type StartErrorCode =
   /** A segment of messages was written by a newer program. */
   | 'SEGMENT_VERSION'
   /** A shard thread could not start. */
-  | 'SHARD_FAILED';
+  | 'SHARD_FAILED'
+  /** The settings of the database lose acknowledged messages, and `store.accept_weak_durability` is not set. */
+  | 'STORE_WEAK'
+  /** The database cannot be reached, is not writable, or its schema is not one that this program knows. */
+  | 'STORE_UNUSABLE';
 
 export class StartError extends Error {
   override name = 'StartError';

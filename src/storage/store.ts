@@ -8,9 +8,12 @@
 export interface MessageStore {
   /**
    * One durable write for the whole group. Resolves when everything in it is durable *and* visible to `read`. Rejects with BrokerError
-   * STORE_FULL or STORE_UNAVAILABLE: nothing of it is or will be readable, and later appends may succeed. Rejects with anything else: what is
-   * durable is not known, and the process has to end (StoreFailure, or what the disk port calls fatal).
-   * The group's memory has to stay unchanged until then.
+   * STORE_FULL or STORE_UNAVAILABLE: nothing of it is or will be readable, and later appends may succeed. Rejects with StoreUncertain
+   * (databases only): any part of it may be there now or appear later; the caller repeats the same group until it is told, or revokes the
+   * allotments and writes their marks. Rejects with anything else: what is durable is not known, and the process has to end (StoreFailure,
+   * or what the disk port calls fatal).
+   * A batch and the mark of its allotment carry the same `publishedAt` and `expiresMax`, those of the `open` entry: a store may file by them.
+   * The group's memory has to stay unchanged until then; after StoreUncertain, until the caller has done with the store.
    */
   append(group: readonly SealedBatch[]): Promise<void>;
   /**
@@ -28,7 +31,8 @@ export interface MessageStore {
   /** Forgets batches whose ids are all below `first`. */
   trim(subject: SubjectRef, first: number): void | Promise<void>;
   subjectStats(subject: SubjectRef): SubjectStats | Promise<SubjectStats>;
-  stats(): StoreStats;
+  /** Embedded: counters, at once. A database counts what is there, which reads all of its index: for people, not for a scrape. */
+  stats(): StoreStats | Promise<StoreStats>;
   /** Finishes the writes that have begun, refuses further ones. Closing twice is allowed. */
   close(): Promise<void>;
 }
@@ -74,6 +78,7 @@ export interface SubjectStats {
 
 export interface StoreStats {
   readonly bytes: number;
+  /** Files of the embedded log, partitions of PostgreSQL; 0 where there is nothing of the kind. */
   readonly segments: number;
   readonly batches: number;
   readonly subjects: number;
@@ -81,6 +86,14 @@ export interface StoreStats {
   readonly damaged: number;
   /** Memory of what the store keeps for its subjects and batches, bytes; absent where it keeps nothing. */
   readonly indexBytes?: number;
+}
+
+/**
+ * The request was sent and its answer did not come (a connection lost, a timeout, a standby not waited for): whether the group is durable is
+ * not known. Appends are idempotent, so asking again is how to find out.
+ */
+export class StoreUncertain extends Error {
+  override name = 'StoreUncertain';
 }
 
 /** Something that must not happen did, and what is stored is no longer known: the process ends. */

@@ -1,5 +1,8 @@
 /** The contract of a MessageStore, kept by the embedded store. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
 import { temporaryFolder } from '../support/temporary.ts';
+import { dataBatch, plain, subjectRef } from '../unit/batch-support.ts';
 import { EmbeddedRig } from '../unit/embedded-rig.ts';
 import { messageStoreSuite } from './message-store.ts';
 
@@ -19,4 +22,16 @@ messageStoreSuite('embedded, killed instead of closed', async (t) => {
   const rig = new EmbeddedRig(temporaryFolder(t), { segmentBytes: 64 * 1024 });
   t.after(() => rig.close());
   return { store: rig.open(), reopen: () => rig.reopenAfterKill() };
+});
+
+test('embedded: a group is not visible before its append resolves', async (t) => {
+  const rig = new EmbeddedRig(temporaryFolder(t));
+  t.after(() => rig.close());
+  const store = rig.open();
+  const subject = subjectRef('visible');
+  const append = store.append([dataBatch(subject, [plain('m')])]);
+  assert.deepEqual((await store.read(subject, 1, 1, 1000)).items, []);
+  assert.equal(store.lookup(subject, 1), 'absent');
+  await append;
+  assert.equal((await store.read(subject, 1, 1, 1000)).items.length, 1);
 });

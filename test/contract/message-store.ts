@@ -2,12 +2,24 @@
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
 import fc from 'fast-check';
+import { BrokerError } from '../../src/base/errors.ts';
 import { BatchView } from '../../src/batch/batch-view.ts';
-import type { MessageStore, ReadResult, SealedBatch, StoredItem, SubjectRef } from '../../src/storage/store.ts';
+import {
+  type MessageStore,
+  type ReadResult,
+  type SealedBatch,
+  type StoredItem,
+  StoreUncertain,
+  type SubjectRef,
+} from '../../src/storage/store.ts';
 import { dataBatch, type Message, plain, subjectRef, voidBatch } from '../unit/batch-support.ts';
 
 export interface StoreUnderTest {
   readonly store: MessageStore;
+  /** A store of its own on the same data, as another node has; absent where only one process may write. */
+  readonly another?: () => Promise<MessageStore>;
+  /** Takes the server away; what it returns brings it back. Absent where store and process are one. */
+  readonly goAway?: () => Promise<() => Promise<void>>;
   /** Closes the store and opens it again on the same data. */
   reopen(): Promise<MessageStore>;
 }
@@ -52,6 +64,21 @@ export async function readAll(store: MessageStore, subject: SubjectRef, from = 1
     if (answer.next > ALL) return all;
     assert.ok(answer.next > next, 'a read moves on');
     next = answer.next;
+  }
+}
+
+/** As the publish path does it: the same group again, until the store says what became of it. */
+export async function appendUntilKnown(store: MessageStore, group: readonly SealedBatch[]): Promise<number> {
+  for (let attempts = 1; ; attempts++) {
+    try {
+      await store.append(group);
+      return attempts;
+    } catch (error) {
+      const isWorthIt =
+        error instanceof StoreUncertain || (error instanceof BrokerError && error.reason === 'STORE_UNAVAILABLE');
+      if (!isWorthIt || attempts > 2_000) throw error;
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
   }
 }
 
@@ -137,7 +164,8 @@ export function messageStoreSuite(name: string, open: OpenStore): void {
     async ({ store, reopen }) => {
       const subject = subjectRef('lookups');
       await store.append([dataBatch(subject, texts('m', 3)), voidBatch(subject, 4, 2)]);
-      for (const under of [store, await reopen()]) {
+      for (const next of [() => store, reopen]) {
+        const under = await next();
         const found = await Promise.all([1, 2, 3, 4, 5, 6].map((base) => under.lookup(subject, base)));
         assert.deepEqual(found, ['data', 'absent', 'absent', 'void', 'absent', 'absent']);
         assert.equal(await under.lookup(subjectRef('other'), 1), 'absent');
@@ -154,7 +182,8 @@ export function messageStoreSuite(name: string, open: OpenStore): void {
       batches.push(i % 4 === 3 ? voidBatch(subject, base, 5) : dataBatch(subject, texts(`${i}`, 5), { base }));
     }
     await store.append(batches);
-    for (const under of [store, await reopen()]) {
+    for (const next of [() => store, reopen]) {
+      const under = await next();
       await fc.assert(
         fc.asyncProperty(fc.integer({ min: 1, max: 110 }), fc.nat(40), fc.nat(2000), async (from, span, maxBytes) => {
           const until = from + span;
@@ -179,14 +208,14 @@ export function messageStoreSuite(name: string, open: OpenStore): void {
   });
 
   storeTest('reading an unknown subject finds nothing and creates nothing', async ({ store }) => {
-    const before = store.stats().subjects;
+    const before = (await store.stats()).subjects;
     const unknown = subjectRef('never.published');
     assert.deepEqual(await store.read(unknown, 1, 100, 1000), { items: [], next: 101 });
     assert.equal(await store.lastId(unknown), 0);
     assert.equal(await store.findTime(unknown, 0), null);
     await store.trim(unknown, 10);
     assert.deepEqual(await store.subjectStats(unknown), { batches: 0, bytes: 0 });
-    assert.equal(store.stats().subjects, before);
+    assert.equal((await store.stats()).subjects, before);
   });
 
   storeTest(
@@ -201,7 +230,8 @@ export function messageStoreSuite(name: string, open: OpenStore): void {
           : dataBatch(subject, texts(`${i}`, 2), { base: i * 2 + 1, publishedAt: TIME + time }),
       );
       await store.append(group);
-      for (const under of [store, await reopen()]) {
+      for (const next of [() => store, reopen]) {
+        const under = await next();
         for (let ms = 0; ms <= 55; ms++) {
           const at = times.findIndex((time, i) => time >= ms && isMark[i] === false);
           assert.equal(await under.findTime(subject, TIME + ms), at < 0 ? null : at * 2 + 1, `${ms}`);
@@ -214,7 +244,8 @@ export function messageStoreSuite(name: string, open: OpenStore): void {
     const subject = subjectRef('expiring');
     const batch = dataBatch(subject, [plain('soon', 1), plain('never'), plain('later', 3600)], { publishedAt: 1_000 });
     await store.append([batch]);
-    for (const under of [store, await reopen()]) {
+    for (const next of [() => store, reopen]) {
+      const under = await next();
       const { items } = await under.read(subject, 1, 3, 1);
       const [item] = items;
       assert.ok(item?.kind === 'data');
@@ -307,20 +338,23 @@ export function messageStoreSuite(name: string, open: OpenStore): void {
     },
   );
 
-  storeTest('a group is visible when its append resolves, and not before', async ({ store }) => {
+  storeTest('a group is visible as a whole when its append resolves', async ({ store }) => {
     const subject = subjectRef('visible');
-    const append = store.append([dataBatch(subject, texts('m', 2))]);
-    assert.deepEqual((await store.read(subject, 1, 2, 1000)).items, []);
-    assert.equal(await store.lookup(subject, 1), 'absent');
-    await append;
-    assert.equal((await store.read(subject, 1, 2, 1000)).items.length, 1);
+    const other = subjectRef('visible.too');
+    for (let base = 1; base < 60; base += 2) {
+      await store.append([dataBatch(subject, texts('m', 2), { base }), dataBatch(other, texts('n', 2), { base })]);
+      const [mine, its] = await Promise.all([subject, other].map((each) => store.lastId(each)));
+      assert.deepEqual([mine, its], [base + 1, base + 1]);
+      assert.equal((await store.read(subject, base, base + 1, 1000)).items.length, 1);
+    }
   });
 
   storeTest('ids up to 2^53-1 are exact', async ({ store, reopen }) => {
     const subject = subjectRef('far');
     const base = Number.MAX_SAFE_INTEGER - 3;
     await store.append([dataBatch(subject, texts('m', 2), { base }), voidBatch(subject, base + 2, 2)]);
-    for (const under of [store, await reopen()]) {
+    for (const next of [() => store, reopen]) {
+      const under = await next();
       assert.equal(await under.lastId(subject), Number.MAX_SAFE_INTEGER);
       const { items } = await under.read(subject, base + 1, Number.MAX_SAFE_INTEGER - 1, 10_000);
       assert.deepEqual(
@@ -340,9 +374,9 @@ export function messageStoreSuite(name: string, open: OpenStore): void {
     for (let i = 0; i < count; i += 1000) {
       await store.append(subjects.slice(i, i + 1000).map((subject, n) => dataBatch(subject, [plain(`${i + n}`)])));
     }
-    assert.equal(store.stats().subjects, count);
+    assert.equal((await store.stats()).subjects, count);
     const again = await reopen();
-    assert.equal(again.stats().subjects, count);
+    assert.equal((await again.stats()).subjects, count);
     for (let i = 0; i < count; i += 97) assert.deepEqual(await bodiesOf(again, subjects[i] as SubjectRef), [`${i}`]);
   });
 
@@ -354,7 +388,8 @@ export function messageStoreSuite(name: string, open: OpenStore): void {
         Array.from({ length: 100 }, (_, i) => dataBatch(subject, texts(`${base(i)}`, 3), { base: base(i) })),
       );
     }
-    for (const under of [store, await reopen()]) {
+    for (const next of [() => store, reopen]) {
+      const under = await next();
       for (let id = 1; id <= 3000; id += 37) {
         const { items } = await under.read(subject, id, id, 1);
         const base = id - ((id - 1) % 3);
@@ -374,12 +409,85 @@ export function messageStoreSuite(name: string, open: OpenStore): void {
       dataBatch(subjectRef('other'), texts('n', 1)),
     ];
     await store.append(group);
-    const { batches, subjects, bytes, damaged } = store.stats();
+    const { batches, subjects, bytes, damaged } = await store.stats();
     assert.deepEqual([batches, subjects, damaged], [3, 2, 0]);
     const encoded = (group[0] as SealedBatch).bytes.length + (group[1] as SealedBatch).bytes.length;
     assert.deepEqual(await store.subjectStats(subject), { batches: 2, bytes: encoded });
     assert.ok(bytes >= encoded);
   });
+
+  storeTest(
+    '[P8] a mark of an expiring batch meets it, with the time and expiry of their allotment',
+    async ({ store }) => {
+      const subject = subjectRef('short.lived');
+      const publishedAt = Date.now();
+      for (const [i, seconds] of [30, 5_000, 100_000, 10_000_000, 2 ** 31 - 1].entries()) {
+        const base = i * 2 + 1;
+        const data = dataBatch(subject, [plain('a', seconds), plain('b', 1)], { base, publishedAt });
+        const mark = { ...voidBatch(subject, base, 2, publishedAt), expiresMax: seconds };
+        await store.append([data]);
+        assert.equal(await store.lookup(subject, base), 'data');
+        await store.append(i % 2 === 0 ? [mark] : [data, mark, data]);
+        await store.append([data]);
+        assert.equal(await store.lookup(subject, base), 'void', `${seconds}`);
+      }
+      assert.deepEqual(
+        (await readAll(store, subject)).map(({ kind, from, to }) => [kind, from, to]),
+        [1, 3, 5, 7, 9].map((base) => ['void', base, base + 2]),
+      );
+    },
+  );
+
+  storeTest(
+    '[S12] writers on one key: one batch, and where one of them marks, the mark',
+    async ({ store, another }) => {
+      const other = (await another?.()) ?? store;
+      const subject = subjectRef('contended');
+      const keys = Array.from({ length: 60 }, (_, i) => i * 2 + 1);
+      const writes = keys.flatMap((base, i) => {
+        const batch = dataBatch(subject, texts(`${base}`, 2), { base });
+        const second = i % 3 === 0 ? voidBatch(subject, base, 2) : batch;
+        const neighbours = [batch, dataBatch(subject, texts(`${base + 2}`, 2), { base: base + 2 })];
+        return [store.append(neighbours.toReversed()), other.append([second]), other.append(neighbours)];
+      });
+      await Promise.all(writes);
+      const found = await Promise.all(keys.map((base) => store.lookup(subject, base)));
+      assert.deepEqual(
+        found,
+        keys.map((_, i) => (i % 3 === 0 ? 'void' : 'data')),
+      );
+      assert.equal((await readAll(store, subject)).length, 61);
+    },
+  );
+
+  storeTest(
+    '[P3] a store that goes away acknowledges nothing, and serves again when it is back',
+    async ({ store, goAway }) => {
+      if (goAway === undefined) return;
+      const subject = subjectRef('away');
+      const batches = [1, 3, 5].map((base) => dataBatch(subject, texts(`${base}`, 2), { base }));
+      await store.append(batches.slice(0, 1));
+      const comeBack = await goAway();
+      let isAcknowledged = false;
+      const append = store.append(batches.slice(1, 2)).then(
+        () => {
+          isAcknowledged = true;
+        },
+        (error: unknown) => {
+          const isExpected =
+            error instanceof StoreUncertain || (error instanceof BrokerError && error.reason === 'STORE_UNAVAILABLE');
+          assert.ok(isExpected, String(error));
+        },
+      );
+      await assert.rejects(async () => store.lastId(subject), { reason: 'STORE_UNAVAILABLE' });
+      assert.ok(!isAcknowledged);
+      await comeBack();
+      await append;
+      await appendUntilKnown(store, batches);
+      assert.equal((await bodiesOf(store, subject)).length, 6);
+      assert.equal((await readAll(store, subject)).length, 3);
+    },
+  );
 
   storeTest(
     'close finishes what was appended before it, refuses what comes after, and may be repeated',

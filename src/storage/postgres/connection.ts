@@ -1,0 +1,135 @@
+/** Connections to PostgreSQL, and what their errors say about a write that was under way. */
+import type { ConnectionOptions } from 'node:tls';
+import pgPromise, { type IDatabase } from 'pg-promise';
+import { BrokerError } from '../../base/errors.ts';
+import { StoreUncertain } from '../store.ts';
+
+export interface PostgresOptions {
+  readonly url: string;
+  /** Schema of the broker's tables: lower case letters, digits and `_`. */
+  readonly schema: string;
+  /** Connections of this store at most. */
+  readonly pool: number;
+  /** store.timeout in ms: how long one request may take; connecting has as long again. */
+  readonly timeoutMs: number;
+  /** What node:tls takes; null: as the URL's sslmode says. */
+  readonly tls: ConnectionOptions | null;
+}
+
+export type Database = IDatabase<unknown>;
+
+export interface Statement {
+  readonly name: string;
+  readonly text: string;
+}
+
+export interface Answer<Row> {
+  readonly rows: readonly Row[];
+  readonly rowCount: number;
+  /** The server said something of class 01 (warning) or worse on the way, such as that it did not wait for a standby. */
+  readonly warned: boolean;
+}
+
+/** What a server's notice or error carries beside its text. */
+interface Coded {
+  readonly code?: unknown;
+}
+
+const ENDING = new BrokerError('SHUTTING_DOWN');
+
+export class PostgresConnection {
+  readonly database: Database;
+  readonly #timeoutMs: number;
+  readonly #end: () => void;
+  #isEnded = false;
+
+  constructor(options: PostgresOptions) {
+    const library = pgPromise({ noWarnings: true });
+    this.#timeoutMs = options.timeoutMs;
+    this.database = library({
+      connectionString: options.url,
+      ...(options.tls === null ? {} : { ssl: options.tls as object }),
+      max: options.pool,
+      application_name: 'broker',
+      connectionTimeoutMillis: options.timeoutMs,
+      // The server gives up before the client does: its answer then is a certain one.
+      statement_timeout: Math.ceil(options.timeoutMs * 0.8),
+      keepAlive: true,
+      idleTimeoutMillis: 60_000,
+    });
+    this.#end = () => this.database.$pool.end();
+  }
+
+  /** Runs one prepared statement. Rejects with BrokerError if it certainly had no effect, with StoreUncertain if it may have had one. */
+  async run<Row>(statement: Statement, values: readonly unknown[]): Promise<Answer<Row>> {
+    if (this.#isEnded) throw ENDING;
+    const connected = await this.database.connect().catch((error: unknown) => {
+      throw new BrokerError('STORE_UNAVAILABLE', 'no connection to PostgreSQL', { cause: error });
+    });
+    let isBroken = false;
+    let warned = false;
+    const onNotice = (notice: Coded): void => {
+      if (String(notice.code).startsWith('01')) warned = true;
+    };
+    connected.client.on('notice', onNotice);
+    try {
+      const query = connected.result<Row>({ ...statement, values: values as unknown[] });
+      const { rows, rowCount } = await withDeadline(query, this.#timeoutMs);
+      return { rows: rows as unknown as Row[], rowCount, warned };
+    } catch (error) {
+      const meaning = meaningOf(error);
+      isBroken = meaning instanceof StoreUncertain;
+      throw meaning;
+    } finally {
+      connected.client.removeListener('notice', onNotice);
+      // A connection that did not answer is closed: an answer that comes late must not be taken for that of another request.
+      connected.done(isBroken);
+    }
+  }
+
+  end(): void {
+    if (this.#isEnded) return;
+    this.#isEnded = true;
+    this.#end();
+  }
+}
+
+class Deadline extends Error {
+  override name = 'Deadline';
+}
+
+async function withDeadline<T>(query: Promise<T>, timeoutMs: number): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Deadline(`no answer in ${timeoutMs} ms`)), timeoutMs);
+  });
+  try {
+    return await Promise.race([query, late]);
+  } finally {
+    clearTimeout(timer);
+    query.catch(() => 'given up already');
+  }
+}
+
+/**
+ * A server that answers ERROR has rolled the statement back. One that ends the session may have committed before: those codes, and every
+ * error without a code (the connection was lost), say nothing about the outcome.
+ */
+function meaningOf(error: unknown): Error {
+  const code = codeOf(error);
+  if (code === null || isSessionEnd(code)) {
+    return new StoreUncertain('PostgreSQL did not say whether the write took effect', { cause: error });
+  }
+  if (code === '53100') return new BrokerError('STORE_FULL', 'PostgreSQL has no disk space', { cause: error });
+  return new BrokerError('STORE_UNAVAILABLE', `PostgreSQL refused with SQLSTATE ${code}`, { cause: error });
+}
+
+/** SQLSTATE, five characters; Node's own codes are longer words. */
+export function codeOf(error: unknown): string | null {
+  const code = (error as Coded | null)?.code;
+  return typeof code === 'string' && /^[0-9A-Z]{5}$/.test(code) && /\d/.test(code) ? code : null;
+}
+
+function isSessionEnd(code: string): boolean {
+  return /^(08|57P|58|XX|F0|25P03)/.test(code);
+}

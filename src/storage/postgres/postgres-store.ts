@@ -1,0 +1,259 @@
+import { BrokerError } from '../../base/errors.ts';
+import { BatchView } from '../../batch/batch-view.ts';
+import { checkedItem } from '../checked-item.ts';
+import { onePerKey } from '../one-per-key.ts';
+import { StartError } from '../start-error.ts';
+import {
+  type MessageStore,
+  type ReadResult,
+  type SealedBatch,
+  type Stored,
+  type StoreStats,
+  StoreUncertain,
+  type SubjectRef,
+  type SubjectStats,
+} from '../store.ts';
+import { byteaArray, int8Array } from './binary-arrays.ts';
+import { type Answer, codeOf, PostgresConnection, type PostgresOptions } from './connection.ts';
+import { checkDurability } from './durability.ts';
+import { PostgresBirth } from './postgres-birth.ts';
+import { createPartition, dropExpired, migrate, slicesOf } from './schema.ts';
+import { isSliceOver, sliceOf } from './slices.ts';
+import { KIND_DATA, KIND_VOID, Statements } from './statements.ts';
+
+/** SQLSTATE check_violation: there is no partition for the row. */
+const NO_PARTITION = '23514';
+
+export interface PostgresStoreOptions extends PostgresOptions {
+  /** Start although the server's settings lose acknowledged messages. */
+  readonly acceptWeakDurability: boolean;
+  /** Epoch ms. */
+  readonly now?: () => number;
+}
+
+interface BatchRow {
+  readonly base: string;
+  readonly count: string;
+  readonly kind: number;
+  readonly bytes: Buffer;
+  readonly found: number;
+}
+
+/**
+ * Batches as rows of PostgreSQL: one row a batch, one statement a group. What is durable is what the server has committed; reads go to the same
+ * server, so they see every commit that was answered.
+ */
+export class PostgresStore implements MessageStore {
+  readonly birth: PostgresBirth;
+  /** Settings of the server that lose acknowledged messages; empty: acks mean `durable`, else only `replicated`. */
+  readonly weaknesses: readonly string[];
+  readonly #connection: PostgresConnection;
+  readonly #schema: string;
+  readonly #statements: Statements;
+  readonly #now: () => number;
+  readonly #view = new BatchView();
+  /** Slices that are known to have a partition. */
+  readonly #slices: Set<number>;
+  readonly #pending = new Set<Promise<void>>();
+  #damaged = 0;
+  #isClosed = false;
+
+  private constructor(
+    connection: PostgresConnection,
+    options: PostgresStoreOptions,
+    found: { readonly slices: readonly number[]; readonly weaknesses: readonly string[] },
+  ) {
+    this.#connection = connection;
+    this.#schema = options.schema;
+    this.#statements = new Statements(options.schema);
+    this.#now = options.now ?? Date.now;
+    this.#slices = new Set(found.slices);
+    this.weaknesses = found.weaknesses;
+    this.birth = new PostgresBirth(connection, options.schema);
+  }
+
+  /** Connects, checks the server, brings the schema up to date. StartError if this server cannot be used. */
+  static async open(options: PostgresStoreOptions): Promise<PostgresStore> {
+    const connection = new PostgresConnection(options);
+    try {
+      const { weaknesses, isStandby } = await checkDurability(connection.database);
+      if (isStandby) throw new StartError('STORE_UNUSABLE', 'postgres.url names a standby, which takes no writes');
+      if (weaknesses.length > 0 && !options.acceptWeakDurability) {
+        throw new StartError(
+          'STORE_WEAK',
+          `PostgreSQL would lose acknowledged messages: ${weaknesses.join('; ')}. Change that, or start with --store-accept-weak-durability`,
+        );
+      }
+      await migrate(connection.database, options.schema);
+      const slices = await slicesOf(connection.database, options.schema);
+      return new PostgresStore(connection, options, { slices, weaknesses });
+    } catch (error) {
+      connection.end();
+      if (error instanceof StartError) throw error;
+      const why = error instanceof Error ? error.message : String(error);
+      throw new StartError('STORE_UNUSABLE', `PostgreSQL cannot be used: ${why}`, { cause: error });
+    }
+  }
+
+  append(group: readonly SealedBatch[]): Promise<void> {
+    if (this.#isClosed) return Promise.reject(new BrokerError('SHUTTING_DOWN'));
+    const done = this.#append(group).finally(() => this.#pending.delete(done));
+    this.#pending.add(done);
+    return done;
+  }
+
+  async read(subject: SubjectRef, from: number, until: number, maxBytes: number): Promise<ReadResult> {
+    const { rows } = await this.#query<BatchRow>('read', [key(subject), from, until, Math.max(1, maxBytes)]);
+    const items = rows.map((row) =>
+      checkedItem(this.#view, subject, {
+        base: Number(row.base),
+        count: Number(row.count),
+        isMark: row.kind === KIND_VOID,
+        bytes: row.bytes,
+      }),
+    );
+    for (const item of items) if (item.kind === 'damaged') this.#damaged += 1;
+    const isCut = rows.length > 0 && rows.length < (rows[0] as BatchRow).found;
+    return { items, next: isCut ? (items.at(-1)?.to as number) : until + 1 };
+  }
+
+  async findTime(subject: SubjectRef, ms: number): Promise<number | null> {
+    const { rows } = await this.#query<{ base: string | null }>('findTime', [key(subject), ms]);
+    const base = rows[0]?.base ?? null;
+    return base === null ? null : Number(base);
+  }
+
+  async lastId(subject: SubjectRef): Promise<number> {
+    const { rows } = await this.#query<{ last: string }>('lastId', [key(subject)]);
+    return Number(rows[0]?.last ?? 0);
+  }
+
+  async lookup(subject: SubjectRef, base: number): Promise<Stored> {
+    const { rows } = await this.#query<{ kind: number }>('lookup', [key(subject), base]);
+    if (rows[0] === undefined) return 'absent';
+    return rows.some(({ kind }) => kind === KIND_VOID) ? 'void' : 'data';
+  }
+
+  async trim(subject: SubjectRef, first: number): Promise<void> {
+    // In steps, so that a subject of millions of batches is no transaction of minutes.
+    for (;;) {
+      const { rowCount } = await this.#query('trim', [key(subject), first]);
+      if (rowCount === 0) return;
+    }
+  }
+
+  async subjectStats(subject: SubjectRef): Promise<SubjectStats> {
+    const { rows } = await this.#query<{ batches: string; bytes: string }>('subjectStats', [key(subject)]);
+    return { batches: Number(rows[0]?.batches ?? 0), bytes: Number(rows[0]?.bytes ?? 0) };
+  }
+
+  async stats(): Promise<StoreStats> {
+    const { rows } = await this.#query<Record<'batches' | 'bytes' | 'subjects', string>>('stats', []);
+    const [row] = rows;
+    return {
+      batches: Number(row?.batches ?? 0),
+      bytes: Number(row?.bytes ?? 0),
+      subjects: Number(row?.subjects ?? 0),
+      segments: this.#slices.size,
+      damaged: this.#damaged,
+    };
+  }
+
+  /** Drops partitions in which everything expired more than 10 minutes before `beforeMs` (the earlier of log time and clock); how many. */
+  async dropExpired(beforeMs: number): Promise<number> {
+    const dropped = await dropExpired(this.#connection.database, this.#schema, beforeMs);
+    for (const slice of this.#slices) if (isSliceOver(slice, beforeMs)) this.#slices.delete(slice);
+    return dropped;
+  }
+
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    await Promise.allSettled(this.#pending);
+    this.#connection.end();
+  }
+
+  /** Reads have no outcome to be uncertain about. */
+  async #query<Row>(
+    name: Exclude<keyof Statements, 'insert' | 'mark' | 'barrier'>,
+    values: readonly unknown[],
+  ): Promise<Answer<Row>> {
+    try {
+      return await this.#connection.run<Row>(this.#statements[name], values);
+    } catch (error) {
+      if (!(error instanceof StoreUncertain)) throw error;
+      throw new BrokerError('STORE_UNAVAILABLE', 'PostgreSQL did not answer', { cause: error });
+    }
+  }
+
+  async #append(group: readonly SealedBatch[]): Promise<void> {
+    const rows = await this.#fileable(onePerKey(group));
+    if (rows.length === 0) return;
+    try {
+      await this.#insert(rows);
+    } catch (error) {
+      if (!(error instanceof BrokerError) || codeOf(error.cause) !== NO_PARTITION) throw error;
+      // Another node dropped the partition, or this one's list is old: nothing was stored, so look again and repeat.
+      this.#slices.clear();
+      for (const slice of await slicesOf(this.#connection.database, this.#schema)) this.#slices.add(slice);
+      await this.#insert(await this.#fileable(rows));
+    }
+  }
+
+  /** Makes the partitions that are missing. What is in a slice that is over already will never be delivered, and is not written. */
+  async #fileable(group: readonly SealedBatch[]): Promise<readonly SealedBatch[]> {
+    const nowMs = this.#now();
+    const missing = new Set<number>();
+    let hasOver = false;
+    for (const batch of group) {
+      const slice = sliceOfBatch(batch);
+      if (this.#slices.has(slice)) continue;
+      if (isSliceOver(slice, nowMs)) hasOver = true;
+      else missing.add(slice);
+    }
+    for (const slice of missing) await this.#createPartition(slice);
+    return hasOver ? group.filter((batch) => this.#slices.has(sliceOfBatch(batch))) : group;
+  }
+
+  async #createPartition(slice: number): Promise<void> {
+    try {
+      await createPartition(this.#connection.database, this.#schema, slice);
+    } catch (error) {
+      throw new BrokerError('STORE_UNAVAILABLE', `no partition for slice ${slice}`, { cause: error });
+    }
+    this.#slices.add(slice);
+  }
+
+  async #insert(rows: readonly SealedBatch[]): Promise<void> {
+    if (rows.length === 0) return;
+    const statement = rows.some(({ kind }) => kind === 'void') ? this.#statements.mark : this.#statements.insert;
+    const answer = await this.#connection.run(statement, [
+      byteaArray(rows, ({ subject }) => subject.bytes),
+      int8Array(rows, ({ base }) => base),
+      int8Array(rows, sliceOfBatch),
+      int8Array(rows, ({ count }) => count),
+      int8Array(rows, ({ publishedAt }) => publishedAt),
+      int8Array(rows, ({ expiresMax }) => expiresMax),
+      int8Array(rows, ({ kind }) => (kind === 'void' ? KIND_VOID : KIND_DATA)),
+      byteaArray(rows, ({ bytes }) => bytes),
+    ]);
+    if (answer.warned) throw new StoreUncertain('PostgreSQL committed with a warning');
+    if (answer.rowCount < rows.length) await this.#confirm();
+  }
+
+  /**
+   * Some rows were there before. They are committed here, but a standby may not have them: whoever wrote them may have been cut off while it
+   * waited for it, and a statement that wrote nothing waits for nobody. So something is written behind them and waited for.
+   */
+  async #confirm(): Promise<void> {
+    const { warned } = await this.#connection.run(this.#statements.barrier, []);
+    if (warned) throw new StoreUncertain('PostgreSQL committed with a warning');
+  }
+}
+
+function key(subject: SubjectRef): Buffer {
+  return Buffer.from(subject.bytes.buffer, subject.bytes.byteOffset, subject.bytes.length);
+}
+
+function sliceOfBatch({ publishedAt, expiresMax }: SealedBatch): number {
+  return sliceOf(publishedAt, expiresMax);
+}

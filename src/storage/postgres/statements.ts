@@ -1,0 +1,71 @@
+import type { Statement } from './connection.ts';
+
+/** Column `kind`, as in the batch format. */
+export const KIND_DATA = 1;
+export const KIND_VOID = 2;
+
+/** Batches that one read answers at most. */
+const READ_ROWS_MAX = 256;
+/** Batches that one step of a trim deletes. */
+const TRIM_ROWS_MAX = 5_000;
+
+/** Prepared once on each connection, whatever the size of the group. Names are the connection's, so they carry no schema. */
+export class Statements {
+  readonly insert: Statement;
+  /** For a group that has void marks: they replace data, and nothing replaces them. */
+  readonly mark: Statement;
+  /** Commits a WAL record of its own, and so waits for the disk and the standbys up to there. */
+  readonly barrier: Statement;
+  readonly read: Statement;
+  readonly findTime: Statement;
+  readonly lastId: Statement;
+  readonly lookup: Statement;
+  readonly trim: Statement;
+  readonly subjectStats: Statement;
+  readonly stats: Statement;
+
+  constructor(schema: string) {
+    const batch = `${schema}.batch`;
+    const insert = `INSERT INTO ${batch} AS stored (subject, base, slice, count, published_at, expires_max, kind, bytes)
+      SELECT * FROM unnest($1::bytea[], $2::int8[], $3::int8[], $4::int8[], $5::int8[], $6::int8[], $7::int8[], $8::bytea[])
+      ON CONFLICT (subject, base, slice)`;
+    this.insert = { name: 'insert', text: `${insert} DO NOTHING` };
+    this.mark = {
+      name: 'mark',
+      text: `${insert} DO UPDATE SET kind = excluded.kind, count = excluded.count, bytes = excluded.bytes
+        WHERE excluded.kind = ${KIND_VOID} AND stored.kind = ${KIND_DATA}`,
+    };
+    this.barrier = { name: 'barrier', text: "SELECT pg_logical_emit_message(true, 'broker', '')" };
+    // The inner query fetches no bytes: those of large rows lie elsewhere and are read for what the outer one keeps.
+    this.read = {
+      name: 'read',
+      text: `SELECT base, count, kind, bytes, found FROM (
+          SELECT base, count, kind, bytes, count(*) OVER ()::int4 AS found, row_number() OVER (ORDER BY base) AS number,
+            sum(octet_length(bytes)) OVER (ORDER BY base) - octet_length(bytes) AS before
+          FROM (SELECT base, count, kind, bytes FROM ${batch}
+            WHERE subject = $1 AND base + count > $2::int8 AND base <= $3::int8
+              AND base >= coalesce((SELECT base FROM ${batch} WHERE subject = $1 AND base <= $2::int8 ORDER BY base DESC LIMIT 1), $2::int8)
+            ORDER BY base LIMIT ${READ_ROWS_MAX + 1}) AS wanted
+        ) AS counted WHERE before < $4::int8 AND number <= ${READ_ROWS_MAX} ORDER BY base`,
+    };
+    this.findTime = { name: 'find-time', text: `SELECT ${schema}.find_time($1, $2) AS base` };
+    this.lastId = {
+      name: 'last-id',
+      text: `SELECT base + count - 1 AS last FROM ${batch} WHERE subject = $1 ORDER BY base DESC LIMIT 1`,
+    };
+    this.lookup = { name: 'lookup', text: `SELECT kind FROM ${batch} WHERE subject = $1 AND base = $2` };
+    this.trim = {
+      name: 'trim',
+      text: `DELETE FROM ${batch} WHERE subject = $1 AND base + count <= $2::int8 AND base IN (
+        SELECT base FROM ${batch} WHERE subject = $1 AND base < $2::int8 AND base + count <= $2::int8 ORDER BY base LIMIT ${TRIM_ROWS_MAX})`,
+    };
+    this.subjectStats = {
+      name: 'subject-stats',
+      text: `SELECT count(*) AS batches, coalesce(sum(octet_length(bytes)), 0) AS bytes FROM ${batch} WHERE subject = $1`,
+    };
+    this.stats = {
+      name: 'stats',
+      text: `SELECT count(*) AS batches, coalesce(sum(octet_length(bytes)), 0) AS bytes, count(DISTINCT subject) AS subjects FROM ${batch}`,
+    };
+  }
+}

@@ -1,0 +1,75 @@
+/** A TCP relay in front of a server, which can be cut: at once, or between a request and its reply. */
+import { createConnection, createServer, type Server, type Socket } from 'node:net';
+
+export class Relay {
+  readonly port: number;
+  readonly #server: Server;
+  readonly #pairs = new Set<readonly [Socket, Socket]>();
+  #isCut = false;
+  #dropsReplies = false;
+  /** Bytes of requests seen since `dropReplies`. */
+  #swallowing: ((bytes: number) => void) | null = null;
+
+  private constructor(server: Server, port: number, target: { readonly host: string; readonly port: number }) {
+    this.#server = server;
+    this.port = port;
+    server.on('connection', (client) => this.#join(client, target));
+  }
+
+  static async start(host: string, port: number): Promise<Relay> {
+    const server = createServer();
+    await new Promise<void>((resolve, reject) => server.once('error', reject).listen(0, '127.0.0.1', resolve));
+    const address = server.address();
+    if (address === null || typeof address === 'string') throw new Error('the relay has no port');
+    return new Relay(server, address.port, { host, port });
+  }
+
+  /** Breaks every connection and takes no new one, until `restore`. */
+  cut(): void {
+    this.#isCut = true;
+    this.breakAll();
+  }
+
+  restore(): void {
+    this.#isCut = false;
+    this.#dropsReplies = false;
+    this.#swallowing = null;
+  }
+
+  /** From now on requests pass and replies do not. Resolves with the size of the first reply that was swallowed: the server has answered. */
+  dropReplies(): Promise<number> {
+    this.#dropsReplies = true;
+    return new Promise((resolve) => {
+      this.#swallowing = resolve;
+    });
+  }
+
+  breakAll(): void {
+    for (const pair of this.#pairs) for (const socket of pair) socket.destroy();
+  }
+
+  close(): void {
+    this.cut();
+    this.#server.close();
+  }
+
+  #join(client: Socket, target: { readonly host: string; readonly port: number }): void {
+    if (this.#isCut) {
+      client.destroy();
+      return;
+    }
+    const server = createConnection(target);
+    const pair = [client, server] as const;
+    this.#pairs.add(pair);
+    const end = (): void => {
+      this.#pairs.delete(pair);
+      for (const socket of pair) socket.destroy();
+    };
+    for (const socket of pair) socket.setNoDelay(true).on('error', end).on('close', end);
+    client.on('data', (bytes) => server.write(bytes));
+    server.on('data', (bytes) => {
+      if (!this.#dropsReplies) client.write(bytes);
+      else this.#swallowing?.(bytes.length);
+    });
+  }
+}
