@@ -98,6 +98,8 @@ export class PostgresServer {
       stdio: ['ignore', log, log],
     });
     this.#process = child;
+    // A test file ends when its tests have; only then it stops its server.
+    child.unref();
     for (;;) {
       if (child.exitCode !== null) throw new Error(readFileSync(join(this.folder, 'log'), 'utf8').slice(-2000));
       if (await this.#isReady()) return;
@@ -109,6 +111,7 @@ export class PostgresServer {
   async stop(signal: 'SIGINT' | 'SIGQUIT' = 'SIGINT'): Promise<void> {
     const child = this.#process;
     if (child === null || child.exitCode !== null || child.signalCode !== null) return;
+    child.ref();
     const ended = new Promise((resolve) => child.once('exit', resolve));
     child.kill(signal);
     await ended;

@@ -1,0 +1,396 @@
+import type { ConnectionOptions } from 'node:tls';
+import { Client, types } from 'cassandra-driver';
+import { assert } from '../../base/assert.ts';
+import { BrokerError } from '../../base/errors.ts';
+import { BatchView } from '../../batch/batch-view.ts';
+import { checkedItem } from '../checked-item.ts';
+import { onePerKey } from '../one-per-key.ts';
+import { StartError } from '../start-error.ts';
+import {
+  type MessageStore,
+  type ReadResult,
+  type SealedBatch,
+  type Stored,
+  type StoredItem,
+  type StoreStats,
+  StoreUncertain,
+  type SubjectRef,
+  type SubjectStats,
+} from '../store.ts';
+import { BucketSearch } from './bucket-search.ts';
+import { CassandraBirth } from './cassandra-birth.ts';
+import { InFlight } from './in-flight.ts';
+import { meaningOf } from './outcome.ts';
+import { BUCKET_IDS, bucketOf, checkDurability, checkVersion, createSchema, SPAN_IDS, spanOfBucket } from './schema.ts';
+import { timeToLive, writeTimestamp } from './write-rules.ts';
+
+/** Column `kind`, as in the batch format. */
+const KIND_DATA = 1;
+const KIND_VOID = 2;
+
+/** Batches that one read answers at most. */
+const READ_ROWS_MAX = 256;
+/** Spans whose directory entry is known to be there; the oldest is forgotten, and its entry written again. */
+const KNOWN_SPANS_MAX = 100_000;
+
+export type Consistency = 'LOCAL_QUORUM' | 'QUORUM' | 'EACH_QUORUM' | 'ALL';
+
+const CONSISTENCY: Readonly<Record<Consistency, types.consistencies>> = {
+  LOCAL_QUORUM: types.consistencies.localQuorum,
+  QUORUM: types.consistencies.quorum,
+  EACH_QUORUM: types.consistencies.eachQuorum,
+  ALL: types.consistencies.all,
+};
+
+export interface CassandraStoreOptions {
+  /** HOST or HOST:PORT of some nodes. */
+  readonly contactPoints: readonly string[];
+  readonly datacenter: string;
+  /** Lower case letters, digits and `_`. */
+  readonly keyspace: string;
+  /** For a keyspace that has to be created: a CQL map. */
+  readonly replication: string;
+  /** Of writes; reads are at LOCAL_QUORUM, which meets any of these. */
+  readonly consistency: Consistency;
+  readonly credentials: { readonly username: string; readonly password: string } | null;
+  readonly tls: ConnectionOptions | null;
+  /** Statements that may be on their way on one connection. */
+  readonly inFlight: number;
+  /** store.timeout in ms. */
+  readonly timeoutMs: number;
+  readonly acceptWeakDurability: boolean;
+  /** Epoch ms; for times to live only. */
+  readonly now?: () => number;
+}
+
+/**
+ * Batches as rows of Cassandra, written at a quorum with timestamps of log time. A group is as many statements as it has batches (and a small
+ * one for each new span of a subject), side by side: Cassandra has no cheaper way to write several partitions.
+ */
+export class CassandraStore implements MessageStore {
+  readonly birth: CassandraBirth;
+  /** Settings of the servers that lose acknowledged messages; empty: acks mean `durable`, else only `replicated`. */
+  readonly weaknesses: readonly string[];
+  readonly #client: Client;
+  readonly #options: CassandraStoreOptions;
+  readonly #consistency: types.consistencies;
+  readonly #writes: InFlight;
+  readonly #search: BucketSearch;
+  readonly #view = new BatchView();
+  readonly #knownSpans = new Set<string>();
+  readonly #pending = new Set<Promise<void>>();
+  readonly #text: ReturnType<typeof statements>;
+  #damaged = 0;
+  #isClosed = false;
+
+  private constructor(client: Client, options: CassandraStoreOptions, weaknesses: readonly string[]) {
+    this.#client = client;
+    this.#options = options;
+    this.#consistency = CONSISTENCY[options.consistency];
+    this.#writes = new InFlight(options.inFlight);
+    this.#text = statements(options.keyspace);
+    this.#search = new BucketSearch(options.keyspace, (text, values) => this.#select(text, values));
+    this.weaknesses = weaknesses;
+    this.birth = new CassandraBirth(client, options.keyspace);
+  }
+
+  /** Connects, creates what is missing, checks the servers. StartError if they cannot be used. */
+  static async open(options: CassandraStoreOptions): Promise<CassandraStore> {
+    const client = new Client({
+      contactPoints: [...options.contactPoints],
+      localDataCenter: options.datacenter,
+      ...(options.credentials === null ? {} : { credentials: options.credentials }),
+      ...(options.tls === null ? {} : { sslOptions: options.tls }),
+      queryOptions: { consistency: types.consistencies.localQuorum, isIdempotent: true, captureStackTrace: false },
+      // Twice: reads go beside the writes, and a place is free again before its answer has been taken off the connection.
+      pooling: {
+        coreConnectionsPerHost: { '0': 1, '1': 1, '2': 0 },
+        maxRequestsPerConnection: options.inFlight * 2 + 64,
+      },
+      socketOptions: { readTimeout: options.timeoutMs, connectTimeout: options.timeoutMs },
+      policies: { timestampGeneration: null as never },
+    });
+    try {
+      await client.connect();
+      await createSchema(client, options);
+      const weaknesses = await checkDurability(client, options.keyspace);
+      if (weaknesses.length > 0 && !options.acceptWeakDurability) {
+        throw new StartError(
+          'STORE_WEAK',
+          `Cassandra would lose acknowledged messages: ${weaknesses.join('; ')}. Change that, or start with --store-accept-weak-durability`,
+        );
+      }
+      await checkVersion(client, options.keyspace);
+      return new CassandraStore(client, options, weaknesses);
+    } catch (error) {
+      await client.shutdown();
+      if (error instanceof StartError) throw error;
+      const why = error instanceof Error ? error.message : String(error);
+      throw new StartError('STORE_UNUSABLE', `Cassandra cannot be used: ${why}`, { cause: error });
+    }
+  }
+
+  append(group: readonly SealedBatch[]): Promise<void> {
+    if (this.#isClosed) return Promise.reject(new BrokerError('SHUTTING_DOWN'));
+    const done = this.#append(group).finally(() => this.#pending.delete(done));
+    this.#pending.add(done);
+    return done;
+  }
+
+  async read(subject: SubjectRef, from: number, until: number, maxBytes: number): Promise<ReadResult> {
+    const items: StoredItem[] = [];
+    let bytes = 0;
+    let next = (await this.#coveringBase(subject, from)) ?? from;
+    while (next <= until) {
+      const bucket = bucketOf(next);
+      const last = Math.min(until, (bucket + 1) * BUCKET_IDS - 1);
+      const page = await this.#readBucket(subject, { bucket, from: next, until: last, maxBytes: maxBytes - bytes });
+      items.push(...page.items);
+      bytes += page.bytes;
+      const isFull = bytes >= maxBytes || items.length >= READ_ROWS_MAX;
+      if (page.isCut || (isFull && items.length > 0))
+        return { items, next: Math.min(until + 1, items.at(-1)?.to as number) };
+      next = last + 1;
+      if (page.items.length > 0 || next > until) continue;
+      const found = await this.#search.next(subject, bucketOf(next), bucketOf(until));
+      if (found === null) break;
+      next = Math.max(next, found * BUCKET_IDS);
+    }
+    return { items, next: until + 1 };
+  }
+
+  async findTime(subject: SubjectRef, ms: number): Promise<number | null> {
+    let low = 1;
+    let high = await this.lastId(subject);
+    let found: number | null = null;
+    // Times of messages never fall with rising ids.
+    while (low <= high) {
+      const middle = low + Math.floor((high - low) / 2);
+      const probe = await this.#firstData(subject, middle, high);
+      if (probe === null) high = middle - 1;
+      else if (probe.publishedAt >= ms) {
+        found = probe.base;
+        high = middle - 1;
+      } else low = probe.base + 1;
+    }
+    return found;
+  }
+
+  async lastId(subject: SubjectRef): Promise<number> {
+    const bucket = await this.#search.last(subject, Number.MAX_SAFE_INTEGER / BUCKET_IDS, 0);
+    if (bucket === null) return 0;
+    const row = (
+      await this.#select(this.#text.newest, [key(subject), long(bucket), long(Number.MAX_SAFE_INTEGER)])
+    ).first();
+    return row === null ? 0 : Number(row.get('base')) + Number(row.get('count')) - 1;
+  }
+
+  async lookup(subject: SubjectRef, base: number): Promise<Stored> {
+    const row = (await this.#select(this.#text.lookup, [key(subject), long(bucketOf(base)), long(base)])).first();
+    if (row === null) return 'absent';
+    return row.get('kind') === KIND_VOID ? 'void' : 'data';
+  }
+
+  async trim(subject: SubjectRef, first: number): Promise<void> {
+    const last = Math.min(first - 1, await this.lastId(subject));
+    const kept = (await this.#coveringBase(subject, first)) ?? first;
+    // `kept` begins the batch that straddles `first`, if there is one.
+    const end = Math.min(kept, last + 1);
+    for (;;) {
+      const bucket = await this.#search.next(subject, 0, bucketOf(Math.max(0, end - 1)));
+      if (bucket === null) break;
+      await this.#write(this.#text.trim, [key(subject), long(bucket), long(end)]);
+      if (bucket >= bucketOf(end - 1)) break;
+    }
+  }
+
+  async subjectStats(subject: SubjectRef): Promise<SubjectStats> {
+    let batches = 0;
+    let bytes = 0;
+    let bucket = await this.#search.next(subject, 0, bucketOf(Number.MAX_SAFE_INTEGER));
+    while (bucket !== null) {
+      const { rows } = await this.#select(this.#text.sizes, [key(subject), long(bucket)]);
+      batches += rows.length;
+      for (const row of rows) bytes += Number(row.get('size'));
+      bucket = await this.#search.next(subject, bucket + 1, bucketOf(Number.MAX_SAFE_INTEGER));
+    }
+    return { batches, bytes };
+  }
+
+  async stats(): Promise<StoreStats> {
+    let [batches, bytes] = [0, 0];
+    const names = new Set<string>();
+    let pageState: string | null = null;
+    do {
+      const page: types.ResultSet = await this.#page(this.#text.all, pageState);
+      batches += page.rows.length;
+      for (const row of page.rows) {
+        bytes += Number(row.get('size'));
+        names.add((row.get('subject') as Buffer).toString('latin1'));
+      }
+      pageState = page.pageState;
+    } while (pageState !== null);
+    const subjects = names.size;
+    return { batches, bytes, subjects, segments: 0, damaged: this.#damaged };
+  }
+
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    await Promise.allSettled(this.#pending);
+    await this.#client.shutdown();
+  }
+
+  async #append(group: readonly SealedBatch[]): Promise<void> {
+    const nowMs = (this.#options.now ?? Date.now)();
+    const writes: Promise<void>[] = [];
+    for (const batch of onePerKey(group)) {
+      assert(batch.count <= SPAN_IDS, 'a batch has more ids than a reader looks back');
+      const ttl = timeToLive(batch, nowMs);
+      if (ttl === null) continue;
+      writes.push(this.#writes.run(() => this.#insert(batch, ttl)));
+      const span = spanOfBucket(bucketOf(batch.base));
+      const name = `${span} ${key(batch.subject).toString('latin1')}`;
+      if (!this.#knownSpans.has(name)) writes.push(this.#writes.run(() => this.#insertSpan(batch.subject, span, name)));
+    }
+    const failures = (await Promise.allSettled(writes)).filter((each) => each.status === 'rejected');
+    if (failures.length === 0) return;
+    const uncertain = failures.find(({ reason }) => !(reason instanceof BrokerError));
+    if (uncertain !== undefined) throw uncertain.reason;
+    if (failures.length === writes.length) throw (failures[0] as PromiseRejectedResult).reason;
+    throw new StoreUncertain('a part of the group was stored', { cause: failures[0]?.reason });
+  }
+
+  #insert(batch: SealedBatch, ttl: number): Promise<void> {
+    return this.#write(this.#text.insert, [
+      key(batch.subject),
+      long(bucketOf(batch.base)),
+      long(batch.base),
+      long(batch.count),
+      long(batch.publishedAt),
+      long(batch.expiresMax),
+      batch.kind === 'void' ? KIND_VOID : KIND_DATA,
+      batch.bytes.length,
+      batch.bytes,
+      long(writeTimestamp(batch)),
+      ttl,
+    ]);
+  }
+
+  async #insertSpan(subject: SubjectRef, span: number, name: string): Promise<void> {
+    await this.#write(this.#text.insertSpan, [key(subject), long(span)]);
+    this.#knownSpans.add(name);
+    if (this.#knownSpans.size > KNOWN_SPANS_MAX)
+      this.#knownSpans.delete(this.#knownSpans.values().next().value as string);
+  }
+
+  async #write(text: string, values: readonly unknown[]): Promise<void> {
+    try {
+      await this.#client.execute(text, [...values], { prepare: true, consistency: this.#consistency });
+    } catch (error) {
+      throw meaningOf(error);
+    }
+  }
+
+  async #select(text: string, values: readonly unknown[]): Promise<types.ResultSet> {
+    if (this.#isClosed) throw new BrokerError('SHUTTING_DOWN');
+    try {
+      return await this.#client.execute(text, [...values], { prepare: true });
+    } catch (error) {
+      throw new BrokerError('STORE_UNAVAILABLE', 'Cassandra did not answer the read', { cause: error });
+    }
+  }
+
+  async #page(text: string, pageState: string | null): Promise<types.ResultSet> {
+    try {
+      const from = pageState === null ? {} : { pageState };
+      return await this.#client.execute(text, [], { prepare: true, fetchSize: 5_000, ...from });
+    } catch (error) {
+      throw new BrokerError('STORE_UNAVAILABLE', 'Cassandra did not answer the read', { cause: error });
+    }
+  }
+
+  /** Base of the batch that begins before `id` and reaches it, or null. It may begin in an earlier partition. */
+  async #coveringBase(subject: SubjectRef, id: number): Promise<number | null> {
+    const bucket = bucketOf(id);
+    let row = (await this.#select(this.#text.newest, [key(subject), long(bucket), long(id)])).first();
+    if (row === null) {
+      const earlier = await this.#search.last(subject, bucket - 1, Math.max(0, bucket - SPAN_IDS / BUCKET_IDS));
+      if (earlier === null) return null;
+      row = (await this.#select(this.#text.newest, [key(subject), long(earlier), long(id)])).first();
+    }
+    if (row === null) return null;
+    const base = Number(row.get('base'));
+    return base + Number(row.get('count')) > id ? base : null;
+  }
+
+  /** First data at or after `from` by its key. */
+  async #firstData(
+    subject: SubjectRef,
+    from: number,
+    until: number,
+  ): Promise<{ base: number; publishedAt: number } | null> {
+    let bucket: number | null = bucketOf(from);
+    while (bucket !== null) {
+      const { rows } = await this.#select(this.#text.times, [key(subject), long(bucket), long(from), long(until)]);
+      const row = rows.find((each) => each.get('kind') === KIND_DATA);
+      if (row !== undefined) return { base: Number(row.get('base')), publishedAt: Number(row.get('published_at')) };
+      bucket = bucket + 1 > bucketOf(until) ? null : await this.#search.next(subject, bucket + 1, bucketOf(until));
+    }
+    return null;
+  }
+
+  /** Sizes first, then the bytes of what fits: a page of a fixed number of rows could be any number of bytes. */
+  async #readBucket(
+    subject: SubjectRef,
+    range: { readonly bucket: number; readonly from: number; readonly until: number; readonly maxBytes: number },
+  ): Promise<{ items: StoredItem[]; bytes: number; isCut: boolean }> {
+    const where = [key(subject), long(range.bucket), long(range.from)];
+    const { rows: found } = await this.#select(this.#text.sizesFrom, [...where, long(range.until)]);
+    let bytes = 0;
+    let count = 0;
+    while (count < found.length && count < READ_ROWS_MAX && (count === 0 || bytes < range.maxBytes)) {
+      bytes += Number(found[count]?.get('size'));
+      count += 1;
+    }
+    if (count === 0) return { items: [], bytes: 0, isCut: false };
+    const last = Number(found[count - 1]?.get('base'));
+    const { rows } = await this.#select(this.#text.bytes, [...where, long(last)]);
+    const items = rows.map((row) =>
+      checkedItem(this.#view, subject, {
+        base: Number(row.get('base')),
+        count: Number(row.get('count')),
+        isMark: row.get('kind') === KIND_VOID,
+        bytes: row.get('bytes') as Buffer,
+      }),
+    );
+    for (const item of items) if (item.kind === 'damaged') this.#damaged += 1;
+    return { items, bytes, isCut: count < found.length };
+  }
+}
+
+function statements(keyspace: string) {
+  const batches = `${keyspace}.batches`;
+  const partition = `FROM ${batches} WHERE subject = ? AND bucket = ?`;
+  return {
+    insert: `INSERT INTO ${batches} (subject, bucket, base, count, published_at, expires_max, kind, size, bytes)
+      VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ? AND TTL ?`,
+    insertSpan: `INSERT INTO ${keyspace}.spans (subject, span) VALUES (?, ?) USING TIMESTAMP 1`,
+    lookup: `SELECT kind ${partition} AND base = ?`,
+    newest: `SELECT base, count ${partition} AND base <= ? ORDER BY base DESC LIMIT 1`,
+    times: `SELECT base, kind, published_at ${partition} AND base >= ? AND base <= ?`,
+    sizes: `SELECT size ${partition}`,
+    sizesFrom: `SELECT base, size ${partition} AND base >= ? AND base <= ? LIMIT ${READ_ROWS_MAX + 1}`,
+    bytes: `SELECT base, count, kind, bytes ${partition} AND base >= ? AND base <= ?`,
+    trim: `DELETE ${partition} AND base < ?`,
+    all: `SELECT subject, size FROM ${batches}`,
+  } as const;
+}
+
+function key(subject: SubjectRef): Buffer {
+  return Buffer.from(subject.bytes.buffer, subject.bytes.byteOffset, subject.bytes.length);
+}
+
+/** A bigint of CQL; exact for every id. */
+function long(value: number): types.Long {
+  return types.Long.fromNumber(value);
+}

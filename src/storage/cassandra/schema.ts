@@ -1,0 +1,118 @@
+/**
+ * What the store keeps in Cassandra. Batches lie in partitions of 1,024 ids; a directory of spans (1,024 partitions each) says where a subject has
+ * any, so that a search for the next or the last batch never walks an unbounded range of empty partitions.
+ */
+import type { Client } from 'cassandra-driver';
+import { StartError } from '../start-error.ts';
+
+/** Ids of a partition; fixed for a keyspace, for it is part of every key. */
+export const BUCKET_IDS = 1_024;
+/** Partitions of a span. */
+export const SPAN_BUCKETS = 1_024;
+export const SPAN_IDS: number = BUCKET_IDS * SPAN_BUCKETS;
+
+const VERSION = 1;
+
+export interface CreateOptions {
+  readonly keyspace: string;
+  /** CQL map for a keyspace that does not exist, such as `{'class': 'NetworkTopologyStrategy', 'dc1': 3}`. */
+  readonly replication: string;
+}
+
+export function bucketOf(id: number): number {
+  return Math.floor(id / BUCKET_IDS);
+}
+
+export function spanOfBucket(bucket: number): number {
+  return Math.floor(bucket / SPAN_BUCKETS);
+}
+
+/** Creates what is missing. All statements are idempotent; nodes that start together wait for each other's in Cassandra. */
+export async function createSchema(client: Client, { keyspace, replication }: CreateOptions): Promise<void> {
+  const found = await client.execute(
+    'SELECT keyspace_name FROM system_schema.keyspaces WHERE keyspace_name = ?',
+    [keyspace],
+    {
+      prepare: true,
+    },
+  );
+  if (found.rowLength === 0) {
+    await client.execute(
+      `CREATE KEYSPACE IF NOT EXISTS ${keyspace} WITH replication = ${replication} AND durable_writes = true`,
+    );
+  }
+  const tables = await client.execute(
+    'SELECT table_name FROM system_schema.tables WHERE keyspace_name = ?',
+    [keyspace],
+    {
+      prepare: true,
+    },
+  );
+  const names = new Set(tables.rows.map((row) => String(row.get('table_name'))));
+  for (const [name, text] of TABLES) {
+    if (!names.has(name)) await client.execute(`CREATE TABLE IF NOT EXISTS ${keyspace}.${name} ${text}`);
+  }
+}
+
+const TABLES: readonly (readonly [string, string])[] = [
+  [
+    'batches',
+    `(subject blob, bucket bigint, base bigint, count bigint, published_at bigint, expires_max bigint, kind int, size int, bytes blob,
+      PRIMARY KEY ((subject, bucket), base))
+     WITH compaction = {'class': 'TimeWindowCompactionStrategy', 'compaction_window_unit': 'HOURS', 'compaction_window_size': 6}
+     AND read_repair = 'BLOCKING'`,
+  ],
+  ['spans', "(subject blob, span bigint, PRIMARY KEY (subject, span)) WITH read_repair = 'BLOCKING'"],
+  [
+    'birth',
+    "(one int PRIMARY KEY, version int, cluster_id text, name text, settings text) WITH read_repair = 'BLOCKING'",
+  ],
+];
+
+/** What the keyspace and its nodes would lose of what they acknowledged, one sentence each. StartError if reads could miss a durable write. */
+export async function checkDurability(client: Client, keyspace: string): Promise<string[]> {
+  const weaknesses: string[] = [];
+  const space = await client.execute(
+    'SELECT durable_writes FROM system_schema.keyspaces WHERE keyspace_name = ?',
+    [keyspace],
+    {
+      prepare: true,
+    },
+  );
+  if (space.first()?.get('durable_writes') !== true) weaknesses.push(`keyspace ${keyspace} has durable_writes off`);
+  const tables = await client.execute(
+    'SELECT table_name, read_repair FROM system_schema.tables WHERE keyspace_name = ?',
+    [keyspace],
+    {
+      prepare: true,
+    },
+  );
+  for (const row of tables.rows) {
+    if (!TABLES.some(([name]) => name === row.get('table_name')) || row.get('read_repair') === 'BLOCKING') continue;
+    throw new StartError(
+      'STORE_UNUSABLE',
+      `table ${keyspace}.${row.get('table_name')} has read_repair ${row.get('read_repair')}: a read could see what a later one does not; set it to BLOCKING`,
+    );
+  }
+  for (const host of client.hosts.values()) {
+    if (!host.isUp()) continue;
+    const settings = await client.execute("SELECT value FROM system_views.settings WHERE name = 'commitlog_sync'", [], {
+      host,
+    });
+    const sync = String(settings.first()?.get('value'));
+    if (sync !== 'batch' && sync !== 'group') {
+      weaknesses.push(`commitlog_sync of ${host.address} is ${sync}: it acknowledges before it writes to disk`);
+    }
+  }
+  return weaknesses;
+}
+
+/** The layout's version lies in the birth row's table, under a key of its own. */
+export async function checkVersion(client: Client, keyspace: string): Promise<void> {
+  await client.execute(`INSERT INTO ${keyspace}.birth (one, version) VALUES (0, ${VERSION}) IF NOT EXISTS`);
+  const found = await client.execute(`SELECT version FROM ${keyspace}.birth WHERE one = 0`);
+  const version = Number(found.first()?.get('version'));
+  if (version !== VERSION) {
+    throw new StartError('STORE_UNUSABLE', `keyspace ${keyspace} has layout ${version}, this program knows ${VERSION}`);
+  }
+}

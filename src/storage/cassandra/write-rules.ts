@@ -1,0 +1,27 @@
+/** What a batch's row is written with, from its allotment (log time, largest expiry) and, for the time to live only, the clock. */
+import type { SealedBatch } from '../store.ts';
+
+/** Rows outlive their messages by this, so that readers whose clocks are behind find what they may still deliver. */
+const TTL_MARGIN_SECONDS = 600;
+/** The server refuses longer lives (20 years) and, in its compatible formats, ends after 2038-01-19; such rows get none. */
+const TTL_SECONDS_MAX = 630_720_000;
+const EXPIRES_BEFORE_MS = Date.UTC(2038, 0, 18);
+/** The table's default: deleted rows are remembered for this long. */
+const GC_GRACE_SECONDS = 864_000;
+
+/** Microseconds. Log time orders writes, never a node's clock; a mark is one later than the data of its key, so it wins whichever comes first. */
+export function writeTimestamp({ publishedAt, kind }: Pick<SealedBatch, 'publishedAt' | 'kind'>): number {
+  return publishedAt * 1000 + (kind === 'void' ? 1 : 0);
+}
+
+/** Seconds; 0 for no end; null if the row would be gone already. A mark outlives every late write of its batch. */
+export function timeToLive(
+  batch: Pick<SealedBatch, 'publishedAt' | 'expiresMax' | 'kind'>,
+  nowMs: number,
+): number | null {
+  if (batch.expiresMax === 0) return 0;
+  const left = Math.ceil(batch.publishedAt / 1000 + batch.expiresMax - nowMs / 1000) + TTL_MARGIN_SECONDS;
+  const seconds = batch.kind === 'void' ? left + GC_GRACE_SECONDS : left;
+  if (seconds <= 0) return null;
+  return seconds > TTL_SECONDS_MAX || nowMs + seconds * 1000 > EXPIRES_BEFORE_MS ? 0 : seconds;
+}

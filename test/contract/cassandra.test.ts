@@ -1,0 +1,57 @@
+/** The contract of a MessageStore, kept by Cassandra. */
+import { randomBytes } from 'node:crypto';
+import { after, test } from 'node:test';
+import { CassandraStore, type CassandraStoreOptions } from '../../src/storage/cassandra/cassandra-store.ts';
+import { CassandraServer, cassandraMissing } from '../servers/cassandra.ts';
+import { Relay } from '../servers/relay.ts';
+import { messageStoreSuite } from './message-store.ts';
+
+const missing = cassandraMissing();
+const given = process.env.CASSANDRA_CONTACT_POINTS?.split(',')[0];
+const server = missing === null && given === undefined ? await CassandraServer.start() : null;
+const contact = given ?? server?.contactPoint ?? '';
+after(() => server?.remove());
+
+if (missing !== null) {
+  test('cassandra: the contract of a store', (t) => t.skip(missing));
+} else {
+  messageStoreSuite('cassandra', async (t) => {
+    const [host, port] = contact.split(':') as [string, string | undefined];
+    const relay = await Relay.start(host, Number(port ?? 9042));
+    const options: CassandraStoreOptions = {
+      contactPoints: [`127.0.0.1:${relay.port}`],
+      datacenter: process.env.CASSANDRA_DATACENTER ?? 'datacenter1',
+      keyspace: `t_${randomBytes(6).toString('hex')}`,
+      replication: "{'class': 'SimpleStrategy', 'replication_factor': 1}",
+      consistency: 'LOCAL_QUORUM',
+      credentials: null,
+      tls: null,
+      inFlight: 128,
+      timeoutMs: 12_000,
+      acceptWeakDurability: false,
+    };
+    const opened: CassandraStore[] = [];
+    const open = async (): Promise<CassandraStore> => {
+      const store = await CassandraStore.open(options);
+      opened.push(store);
+      return store;
+    };
+    const store = await open();
+    t.after(async () => {
+      await Promise.all(opened.map((each) => each.close()));
+      relay.close();
+    });
+    return {
+      store,
+      another: open,
+      reopen: async () => {
+        await opened.at(-1)?.close();
+        return open();
+      },
+      goAway: async () => {
+        relay.cut();
+        return async () => relay.restore();
+      },
+    };
+  });
+}
