@@ -85,6 +85,17 @@ export function text(options: TextOptions & { readonly default: string }): Field
   return { ...textField(options), default: options.default, defaultText: options.default, format: (value) => value };
 }
 
+/** Shown instead of what nobody should read over a shoulder or in a log. */
+export const MASK = '********';
+
+/** Text that may stay unset and is never shown: `mask` leaves what may be seen of it. */
+export function secretText(
+  options: TextOptions & { readonly unset: string; readonly mask?: (value: string) => string },
+): Field<string | null> {
+  const mask = options.mask ?? (() => MASK);
+  return { ...optionalText(options), format: (value) => (value === null ? `(${options.unset})` : mask(value)) };
+}
+
 /** Text that may stay unset; `unset` says what happens then. */
 export function optionalText(options: TextOptions & { readonly unset: string }): Field<string | null> {
   return {

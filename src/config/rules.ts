@@ -90,4 +90,10 @@ export const RULES: readonly Rule[] = [
     holds: ({ admin, grpc }) => admin.listen.port === 0 || formatEndpoint(admin.listen) !== formatEndpoint(grpc.listen),
     against: ({ grpc }) => `grpc.listen is ${formatEndpoint(grpc.listen)}`,
   },
+  {
+    key: 'store.kind',
+    text: 'store.kind must be embedded: the shards of this version do not write to a database yet',
+    holds: ({ store }) => store.kind === 'embedded',
+    against: ({ store }) => `store is ${store.kind}`,
+  },
 ];

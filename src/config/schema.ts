@@ -2,7 +2,31 @@
  * Every key of the configuration: the only list. Flags, variables, the YAML file, `broker config print`, docs/configuration.md and its
  * JSON schema, and the type `Config` are all made from it.
  */
-import { boolean, bytes, choice, duration, endpoint, type Field, integer, optionalText, text } from './field.ts';
+import {
+  boolean,
+  bytes,
+  choice,
+  duration,
+  endpoint,
+  type Field,
+  integer,
+  MASK,
+  optionalText,
+  secretText,
+  text,
+} from './field.ts';
+
+const FILE_PATTERN = /^[^\0]+$/;
+const FILE_RULE = 'the path of a file';
+
+/** The URL without its password; nothing of it if it cannot be read, for then nobody knows where the password is. */
+function maskPassword(url: string): string {
+  if (!URL.canParse(url)) return MASK;
+  const shown = new URL(url);
+  if (shown.password !== '') shown.password = MASK;
+  if (shown.searchParams.has('password')) shown.searchParams.set('password', MASK);
+  return String(shown);
+}
 
 export const SCHEMA = {
   data_dir: text({
@@ -70,10 +94,19 @@ export const SCHEMA = {
   store: {
     kind: choice({
       shortName: 'store',
-      values: ['embedded'],
+      values: ['embedded', 'postgres', 'cassandra'],
       default: 'embedded',
-      rule: 'must be embedded, the only store of this version',
-      doc: 'Where messages are durable. `embedded` is the log of this node itself, in its data directory.',
+      doc: 'Where messages are durable. `embedded` is the log of this node itself, in its data directory; `postgres` and `cassandra` are databases that you run. docs/stores.md says which one when.',
+    }),
+    timeout: duration({
+      min: '100ms',
+      max: '5m',
+      default: '10s',
+      doc: 'How long a database may take for one request. A write that was not answered by then is repeated or given up; its calls are answered UNAVAILABLE or OUTCOME_UNKNOWN. `embedded` has no use for it.',
+    }),
+    accept_weak_durability: boolean({
+      default: false,
+      doc: 'Start although the settings of the database lose acknowledged messages in a power cut. Acknowledgements, log and status then say `replicated` instead of `durable`.',
     }),
     low_space_bytes: bytes({
       min: '16MiB',
@@ -86,6 +119,122 @@ export const SCHEMA = {
       max: '64GiB',
       default: '32MiB',
       doc: 'Recently written batches kept in memory, all shards together. Turn it up if `Fetch` and subscribers a little behind often read from disk.',
+    }),
+  },
+  postgres: {
+    url: secretText({
+      pattern: /^postgres(ql)?:\/\/.+$/,
+      rule: 'a URL such as postgres://user:password@host:5432/database',
+      unset: 'needed with store postgres',
+      mask: maskPassword,
+      doc: 'The PostgreSQL server, which has to be a primary. The password is never printed.',
+    }),
+    schema: text({
+      pattern: /^[a-z_][a-z0-9_]{0,39}$/,
+      rule: '1 to 40 lower case letters, digits or "_", not beginning with a digit',
+      default: 'broker',
+      doc: 'Schema of the tables, created if absent. Clusters that share a database need one each.',
+    }),
+    pool: integer({
+      min: 2,
+      max: 200,
+      default: 8,
+      doc: 'Connections of each shard at most. Writes need `groups.in_flight`; the rest serve reads.',
+    }),
+    tls: choice({
+      values: ['off', 'verify', 'encrypt'],
+      default: 'off',
+      doc: '`verify` checks the certificate and name of the server, `encrypt` only encrypts, which does not protect from somebody in between.',
+    }),
+    tls_ca: optionalText({
+      pattern: FILE_PATTERN,
+      rule: FILE_RULE,
+      unset: 'those that Node knows',
+      doc: 'Certificate authorities (PEM) that vouch for the server.',
+    }),
+    tls_cert: optionalText({
+      pattern: FILE_PATTERN,
+      rule: FILE_RULE,
+      unset: 'none',
+      doc: 'Certificate (PEM) with which the broker shows who it is.',
+    }),
+    tls_key: optionalText({
+      pattern: FILE_PATTERN,
+      rule: FILE_RULE,
+      unset: 'none',
+      doc: 'Private key (PEM) of `postgres.tls_cert`.',
+    }),
+  },
+  cassandra: {
+    contact_points: optionalText({
+      pattern: /^[^\s,]+(,[^\s,]+)*$/,
+      rule: 'HOST or HOST:PORT, several with commas between',
+      unset: 'needed with store cassandra',
+      doc: 'Nodes of Cassandra from which the others are learned.',
+    }),
+    datacenter: optionalText({
+      pattern: /^\S+$/,
+      rule: 'the name of a data centre',
+      unset: 'needed with store cassandra',
+      doc: 'The one data centre that every node of the broker reads from: a quorum there is what makes a write visible.',
+    }),
+    keyspace: text({
+      pattern: /^[a-z][a-z0-9_]{0,47}$/,
+      rule: '1 to 48 lower case letters, digits or "_", beginning with a letter',
+      default: 'broker',
+      doc: 'Keyspace of the tables, created if absent.',
+    }),
+    replication: text({
+      pattern: /^\{[^;]+\}$/,
+      rule: 'a map of CQL in braces',
+      default: "{'class': 'SimpleStrategy', 'replication_factor': 1}",
+      doc: "Replication of a keyspace that the broker creates; an existing one stays as it is. The default keeps one copy: for production write `{'class': 'NetworkTopologyStrategy', 'dc1': 3}`.",
+    }),
+    consistency: choice({
+      values: ['LOCAL_QUORUM', 'QUORUM', 'EACH_QUORUM', 'ALL'],
+      default: 'LOCAL_QUORUM',
+      doc: 'Of writes. Nothing weaker is offered: reads at LOCAL_QUORUM would miss what was acknowledged.',
+    }),
+    in_flight: integer({
+      min: 1,
+      max: 2_048,
+      default: 128,
+      doc: 'Writes of one shard on their way on one connection. Turn it up if the round trip is long and the servers are idle.',
+    }),
+    username: optionalText({
+      pattern: /^.+$/,
+      rule: 'a name',
+      unset: 'no login',
+      doc: 'Login, together with `cassandra.password`.',
+    }),
+    password: secretText({
+      pattern: /^.+$/,
+      rule: 'a password',
+      unset: 'no login',
+      doc: 'Never printed. Give it as a variable or in a file that only the broker can read: flags are seen by every user of the machine.',
+    }),
+    tls: choice({
+      values: ['off', 'verify', 'encrypt'],
+      default: 'off',
+      doc: '`verify` checks the certificate and name of the server, `encrypt` only encrypts, which does not protect from somebody in between.',
+    }),
+    tls_ca: optionalText({
+      pattern: FILE_PATTERN,
+      rule: FILE_RULE,
+      unset: 'those that Node knows',
+      doc: 'Certificate authorities (PEM) that vouch for the servers.',
+    }),
+    tls_cert: optionalText({
+      pattern: FILE_PATTERN,
+      rule: FILE_RULE,
+      unset: 'none',
+      doc: 'Certificate (PEM) with which the broker shows who it is.',
+    }),
+    tls_key: optionalText({
+      pattern: FILE_PATTERN,
+      rule: FILE_RULE,
+      unset: 'none',
+      doc: 'Private key (PEM) of `cassandra.tls_cert`.',
     }),
   },
   segment: {

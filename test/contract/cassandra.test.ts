@@ -4,6 +4,7 @@ import { after, test } from 'node:test';
 import { CassandraStore, type CassandraStoreOptions } from '../../src/storage/cassandra/cassandra-store.ts';
 import { CassandraServer, cassandraMissing } from '../servers/cassandra.ts';
 import { Relay } from '../servers/relay.ts';
+import { birthSuite } from './birth.ts';
 import { messageStoreSuite } from './message-store.ts';
 
 const missing = cassandraMissing();
@@ -12,24 +13,28 @@ const server = missing === null && given === undefined ? await CassandraServer.s
 const contact = given ?? server?.contactPoint ?? '';
 after(() => server?.remove());
 
+function optionsFor(contactPoint: string): CassandraStoreOptions {
+  return {
+    contactPoints: [contactPoint],
+    datacenter: process.env.CASSANDRA_DATACENTER ?? 'datacenter1',
+    keyspace: `t_${randomBytes(6).toString('hex')}`,
+    replication: "{'class': 'SimpleStrategy', 'replication_factor': 1}",
+    consistency: 'LOCAL_QUORUM',
+    credentials: null,
+    tls: null,
+    inFlight: 128,
+    timeoutMs: 12_000,
+    acceptWeakDurability: false,
+  };
+}
+
 if (missing !== null) {
   test('cassandra: the contract of a store', (t) => t.skip(missing));
 } else {
   messageStoreSuite('cassandra', async (t) => {
     const [host, port] = contact.split(':') as [string, string | undefined];
     const relay = await Relay.start(host, Number(port ?? 9042));
-    const options: CassandraStoreOptions = {
-      contactPoints: [`127.0.0.1:${relay.port}`],
-      datacenter: process.env.CASSANDRA_DATACENTER ?? 'datacenter1',
-      keyspace: `t_${randomBytes(6).toString('hex')}`,
-      replication: "{'class': 'SimpleStrategy', 'replication_factor': 1}",
-      consistency: 'LOCAL_QUORUM',
-      credentials: null,
-      tls: null,
-      inFlight: 128,
-      timeoutMs: 12_000,
-      acceptWeakDurability: false,
-    };
+    const options = optionsFor(`127.0.0.1:${relay.port}`);
     const opened: CassandraStore[] = [];
     const open = async (): Promise<CassandraStore> => {
       const store = await CassandraStore.open(options);
@@ -53,5 +58,12 @@ if (missing !== null) {
         return async () => relay.restore();
       },
     };
+  });
+
+  birthSuite('cassandra', async (t) => {
+    const options = optionsFor(contact);
+    const stores = [await CassandraStore.open(options), await CassandraStore.open(options)];
+    t.after(() => Promise.all(stores.map((store) => store.close())));
+    return stores.map(({ birth }) => birth);
   });
 }

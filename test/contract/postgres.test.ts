@@ -1,9 +1,14 @@
 /** The contract of a MessageStore, kept by PostgreSQL. */
+
+import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
-import { after } from 'node:test';
+import { after, test } from 'node:test';
+import { PostgresConnection } from '../../src/storage/postgres/connection.ts';
 import { PostgresStore, type PostgresStoreOptions } from '../../src/storage/postgres/postgres-store.ts';
 import { PostgresServer } from '../servers/postgres.ts';
 import { Relay } from '../servers/relay.ts';
+import { dataBatch, plain, subjectRef, voidBatch } from '../unit/batch-support.ts';
+import { birthSuite } from './birth.ts';
 import { messageStoreSuite } from './message-store.ts';
 
 const server = process.env.POSTGRES_URL === undefined ? await PostgresServer.start() : null;
@@ -49,4 +54,104 @@ messageStoreSuite('postgres', async (t) => {
       return async () => relay.restore();
     },
   };
+});
+
+birthSuite('postgres', async (t) => {
+  const chosen = options();
+  const stores = [await PostgresStore.open(chosen), await PostgresStore.open(chosen)];
+  t.after(() => Promise.all(stores.map((store) => store.close())));
+  return stores.map(({ birth }) => birth);
+});
+
+test('postgres: one row a message in SQL, with headers, without marks and expired ones', async (t) => {
+  const chosen = options();
+  const store = await PostgresStore.open(chosen);
+  const connection = new PostgresConnection(chosen);
+  t.after(async () => {
+    connection.end();
+    await store.close();
+  });
+  const subject = subjectRef('ü.orders');
+  const every = Buffer.from(Array.from({ length: 256 }, (_, i) => i));
+  const publishedAt = Date.now() - 60_000;
+  const messages = [
+    {
+      body: every,
+      headers: [
+        { key: 'k', value: every },
+        { key: '', value: Buffer.alloc(0) },
+      ],
+      expirationSeconds: 0,
+    },
+    plain('gone', 1),
+    plain('', 100_000),
+    { body: Buffer.alloc(300_000, every), headers: [], expirationSeconds: 0 },
+  ];
+  await store.append([dataBatch(subject, messages, { base: 7, publishedAt }), voidBatch(subject, 11, 2, publishedAt)]);
+  const rows = await connection.database.any(
+    `SELECT subject, id::int4, body, headers, extract(epoch FROM published_at) * 1000 AS ms, expires_at IS NULL AS stays
+     FROM ${chosen.schema}.message ORDER BY id`,
+  );
+  const encoded = every.toString('base64');
+  const shownHeaders = (rows[0] as { headers: { key: string; value: string }[] }).headers;
+  assert.deepEqual(
+    shownHeaders.map(({ key, value }) => ({ key, value: value.replace(/\n/g, '') })),
+    [
+      { key: 'k', value: encoded },
+      { key: '', value: '' },
+    ],
+  );
+  assert.deepEqual(
+    rows.map(({ subject: name, id, body, ms, stays }) => [
+      name,
+      id,
+      Buffer.compare(body, messages[id - 7]?.body as Buffer),
+      Number(ms),
+      stays,
+    ]),
+    [
+      ['ü.orders', 7, 0, publishedAt, true],
+      ['ü.orders', 9, 0, publishedAt, false],
+      ['ü.orders', 10, 0, publishedAt, true],
+    ],
+  );
+});
+
+test('[P8] postgres: expiry drops the partition, 10 minutes late, and nothing is written to it again', async (t) => {
+  let nowMs = Date.now();
+  const chosen = { ...options(), now: () => nowMs };
+  const store = await PostgresStore.open(chosen);
+  t.after(() => store.close());
+  const subject = subjectRef('short');
+  const batch = (base: number, seconds: number) =>
+    dataBatch(subject, [plain('m', seconds)], { base, publishedAt: nowMs });
+  const short = batch(1, 60);
+  await store.append([short, batch(2, 86_400), batch(3, 0)]);
+  assert.equal((await store.stats()).segments, 3);
+  assert.equal(await store.dropExpired(nowMs + 60_000 + 9 * 60_000), 0);
+  nowMs += 60_000 + 25 * 60_000;
+  assert.equal(await store.dropExpired(nowMs), 1);
+  assert.deepEqual(await Promise.all([1, 2, 3].map((base) => store.lookup(subject, base))), ['absent', 'data', 'data']);
+  await store.append([short, batch(4, 60)]);
+  assert.deepEqual(await Promise.all([1, 4].map((base) => store.lookup(subject, base))), ['absent', 'data']);
+});
+
+test('[P4] postgres: a partition that another node dropped is no obstacle', async (t) => {
+  const chosen = options();
+  const stores = [await PostgresStore.open(chosen), await PostgresStore.open(chosen)] as const;
+  const connection = new PostgresConnection(chosen);
+  t.after(async () => {
+    connection.end();
+    await Promise.all(stores.map((store) => store.close()));
+  });
+  const subject = subjectRef('shared');
+  for (const [i, store] of stores.entries()) await store.append([dataBatch(subject, [plain('m')], { base: i + 1 })]);
+  await connection.database.none(`DROP TABLE ${chosen.schema}.batch_0`);
+  for (const [i, store] of stores.entries()) await store.append([dataBatch(subject, [plain('n')], { base: i + 3 })]);
+  assert.deepEqual(await Promise.all([1, 2, 3, 4].map((base) => stores[0].lookup(subject, base))), [
+    'absent',
+    'absent',
+    'data',
+    'data',
+  ]);
 });

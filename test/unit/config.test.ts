@@ -187,8 +187,8 @@ const REFUSED: readonly [string, Parameters<typeof load>[0], RegExp][] = [
   ['not a power of two', { argv: ['--ring-bytes', '5MiB'] }, /^ring\.bytes "5MiB" .*power of two/],
   [
     'other store',
-    { argv: ['--store', 'postgres'] },
-    /^store\.kind "postgres" \(--store\): must be embedded, the only store of this version$/,
+    { argv: ['--store', 'postgress'] },
+    /^store\.kind "postgress" \(--store\): must be one of embedded, postgres, cassandra; did you mean postgres\?$/,
   ],
   ['misspelt choice', { argv: ['--log-level', 'wran'] }, /did you mean warn\?$/],
   ['port alone', { argv: ['--grpc-listen', '8081'] }, /did you mean 127\.0\.0\.1:8081\?$/],
@@ -263,7 +263,15 @@ const BROKEN_RULES: readonly (readonly string[])[] = [
   ['--raft-heartbeat=250ms'],
   ['--overload-target=2s'],
   ['--admin-listen=127.0.0.1:8081'],
+  ['--store=postgres'],
 ];
+
+test('passwords are never printed', () => {
+  const argv = ['--postgres-url=postgres://me:s3cret@db:5432/x?password=s3cret', '--cassandra-password=s3cret'];
+  const printed = JSON.stringify(load({ argv }).rows);
+  assert.doesNotMatch(printed, /s3cret/);
+  assert.match(printed, /postgres:\/\/me:\*+@db:5432\/x/);
+});
 
 for (const [index, rule] of RULES.entries()) {
   test(`refused: ${rule.text} is broken`, () => {

@@ -228,7 +228,7 @@ export class CassandraStore implements MessageStore {
         bytes += Number(row.get('size'));
         names.add((row.get('subject') as Buffer).toString('latin1'));
       }
-      pageState = page.pageState;
+      pageState = page.pageState ?? null;
     } while (pageState !== null);
     const subjects = names.size;
     return { batches, bytes, subjects, segments: 0, damaged: this.#damaged };

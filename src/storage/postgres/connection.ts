@@ -54,6 +54,8 @@ export class PostgresConnection {
       connectionTimeoutMillis: options.timeoutMs,
       // The server gives up before the client does: its answer then is a certain one.
       statement_timeout: Math.ceil(options.timeoutMs * 0.8),
+      // For what does not go through `run`: migrations and partitions.
+      query_timeout: options.timeoutMs * 2,
       keepAlive: true,
       idleTimeoutMillis: 60_000,
     });
