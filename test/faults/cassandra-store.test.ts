@@ -45,9 +45,8 @@ async function assertWhole(store: CassandraStore, rounds: number): Promise<void>
 test('[S13] the node killed with -9 under load and started again: none lost, none twice', async (t) => {
   if (missing !== null) return t.skip(missing);
   const server = await CassandraServer.start('batch');
-  t.after(() => server.remove());
   const store = await CassandraStore.open(options(server.contactPoint));
-  t.after(() => store.close());
+  t.after(() => store.close().finally(() => server.remove()));
   let round = 0;
   for (; round < 60; round++) await store.append(group(round));
   const inFlight = appendUntilKnown(store, group(round++));
@@ -61,14 +60,16 @@ test('[S13] the node killed with -9 under load and started again: none lost, non
 test('[S13] the reply lost after the write: uncertain, and the repeated append changes nothing; commitlog_sync periodic is refused', async (t) => {
   if (missing !== null) return t.skip(missing);
   const server = await CassandraServer.start('periodic');
-  t.after(() => server.remove());
   await assert.rejects(CassandraStore.open(options(server.contactPoint)), { code: 'STORE_WEAK' });
   const relay = await Relay.start('127.0.0.1', server.port);
-  t.after(() => relay.close());
   const store = await CassandraStore.open(
     options(`127.0.0.1:${relay.port}`, { acceptWeakDurability: true, timeoutMs: 2_000 }),
   );
-  t.after(() => store.close());
+  t.after(async () => {
+    await store.close();
+    relay.close();
+    await server.remove();
+  });
   assert.equal(store.weaknesses.length, 1);
   await store.append(group(0));
   const answered = relay.dropReplies();

@@ -1,5 +1,5 @@
 import type { ConnectionOptions } from 'node:tls';
-import { Client, types } from 'cassandra-driver';
+import { Client, type Host, types } from 'cassandra-driver';
 import { assert } from '../../base/assert.ts';
 import { BrokerError } from '../../base/errors.ts';
 import { BatchView } from '../../batch/batch-view.ts';
@@ -63,6 +63,11 @@ export interface CassandraStoreOptions {
   readonly now?: () => number;
 }
 
+/** What the driver's host has beside its public face. */
+interface DriverHost {
+  shutdown(waitForPending: boolean): Promise<void>;
+}
+
 /**
  * Batches as rows of Cassandra, written at a quorum with timestamps of log time. A group is as many statements as it has batches (and a small
  * one for each new span of a subject), side by side: Cassandra has no cheaper way to write several partitions.
@@ -72,6 +77,8 @@ export class CassandraStore implements MessageStore {
   /** Settings of the servers that lose acknowledged messages; empty: acks mean `durable`, else only `replicated`. */
   readonly weaknesses: readonly string[];
   readonly #client: Client;
+  /** Every host that the driver ever named. */
+  readonly #hosts: Set<Host>;
   readonly #options: CassandraStoreOptions;
   readonly #consistency: types.consistencies;
   readonly #writes: InFlight;
@@ -85,6 +92,8 @@ export class CassandraStore implements MessageStore {
 
   private constructor(client: Client, options: CassandraStoreOptions, weaknesses: readonly string[]) {
     this.#client = client;
+    this.#hosts = new Set(client.hosts.values());
+    client.on('hostAdd', (host: Host) => this.#hosts.add(host));
     this.#options = options;
     this.#consistency = CONSISTENCY[options.consistency];
     this.#writes = new InFlight(options.inFlight);
@@ -238,6 +247,8 @@ export class CassandraStore implements MessageStore {
     this.#isClosed = true;
     await Promise.allSettled(this.#pending);
     await this.#client.shutdown();
+    // The driver (4.10) forgets a host that was away and came back as another object, with its timers running: they would keep the process alive.
+    await Promise.all([...this.#hosts].map((host) => (host as unknown as DriverHost).shutdown(false)));
   }
 
   async #append(group: readonly SealedBatch[]): Promise<void> {
