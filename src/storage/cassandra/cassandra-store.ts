@@ -156,9 +156,11 @@ export class CassandraStore implements MessageStore {
       const page = await this.#readBucket(subject, { bucket, from: next, until: last, maxBytes: maxBytes - bytes });
       items.push(...page.items);
       bytes += page.bytes;
+      const to = items.at(-1)?.to ?? 0;
+      if (page.isCut) return { items, next: Math.min(until + 1, to) };
+      // The whole of the partition is told, holes behind its last batch included.
       const isFull = bytes >= maxBytes || items.length >= READ_ROWS_MAX;
-      if (page.isCut || (isFull && items.length > 0))
-        return { items, next: Math.min(until + 1, items.at(-1)?.to as number) };
+      if (isFull && items.length > 0) return { items, next: Math.min(until + 1, Math.max(to, last + 1)) };
       next = last + 1;
       if (page.items.length > 0 || next > until) continue;
       const found = await this.#search.next(subject, bucketOf(next), bucketOf(until));
