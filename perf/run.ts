@@ -1,7 +1,6 @@
 /** `npm run perf -- NAME [flags]`: runs scenarios on a real broker beside a yardstick and prints figures with their spread. */
 
 import { readFileSync } from 'node:fs';
-import { AssertionError } from './lib/assertions.ts';
 import { formatComparison } from './lib/compare.ts';
 import { loadHistograms } from './lib/histogram.ts';
 import { flagsHelp, type Options, readCommandLine, UsageError } from './lib/options.ts';
@@ -164,7 +163,7 @@ async function main(argv: readonly string[]): Promise<number> {
 try {
   process.exitCode = await main(process.argv.slice(2));
 } catch (error) {
-  const usage = error instanceof UsageError || error instanceof AssertionError;
+  const usage = error instanceof UsageError;
   process.stderr.write(`perf: ${usage ? error.message : (error as Error).stack}\n`);
   if (usage) process.stderr.write('`npm run perf` lists scenarios and flags\n');
   process.exitCode = usage ? 2 : 1;
