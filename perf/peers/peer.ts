@@ -55,10 +55,10 @@ export function outputOf(command: string, args: readonly string[]): string | nul
   return result.status === 0 ? `${result.stdout}${result.stderr}`.trim() : null;
 }
 
-/** With its output on the terminal; throws if it fails. */
+/** Its output goes to stderr: stdout is for the report. Throws if it fails. */
 export function must(command: string, args: readonly string[], env: Readonly<Record<string, string>> = {}): void {
   process.stderr.write(`$ ${[command, ...args].join(' ')}\n`);
-  const result = spawnSync(command, args, { stdio: ['ignore', 'inherit', 'inherit'], env: { ...process.env, ...env } });
+  const result = spawnSync(command, args, { stdio: ['ignore', 2, 'inherit'], env: { ...process.env, ...env } });
   if (result.error !== undefined) throw result.error;
   if (result.status !== 0) throw new Error(`${command} ended with code ${result.status}`);
 }
