@@ -2,7 +2,6 @@
 import { randomUUID } from 'node:crypto';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
-import { setFlagsFromString } from 'node:v8';
 import { logVerbosity, setLogVerbosity } from '@grpc/grpc-js';
 import { Exclusive } from './base/exclusive.ts';
 import { armFailpoints } from './base/failpoint.ts';
@@ -62,9 +61,6 @@ const OPEN_ALLOTMENTS_MAX = 1_000_000;
 
 /** Runs a broker until it is told to stop; resolves with the exit code. */
 export async function serve(config: Config): Promise<number> {
-  // What arrives and leaves are buffers outside the heap, for which V8 has a limit of its own, 64 MiB behind the last collection: at 200 MB/s it
-  // marked the whole heap five times a second. This makes them count like everything else. Before any worker: flags are the process's.
-  setFlagsFromString('--external-memory-accounted-in-global-limit');
   // grpc-js writes to stderr by itself what we log with its reason.
   setLogVerbosity(logVerbosity.NONE);
   const logger = createLogger({ level: config.log.level, format: config.log.format, destination: 'stdout' });
