@@ -1,7 +1,7 @@
 import type { ServerDuplexStream } from '@grpc/grpc-js';
 import type { Reason } from '../../base/errors.ts';
 import { cutFrame } from '../../grpc/consumer-codec.ts';
-import { DeliveryStream } from '../../grpc/delivery-stream.ts';
+import { DeliveryStream, type OnSent } from '../../grpc/delivery-stream.ts';
 import { frameOf } from '../../grpc/frame.ts';
 import { ConsumeResponse, type Position } from '../../grpc/gen/broker/v1/consumer.ts';
 import { encodeResumeToken } from '../../grpc/resume-token.ts';
@@ -19,8 +19,6 @@ const SLICE_BYTES_MIN = 4_096;
 /** Positions of one frame, in bytes of names and numbers: clients take messages of 4 MiB. */
 const POSITIONS_BYTES = 1 << 20;
 const POSITION_BYTES = 40;
-
-type OnSent = (error?: Error | null) => void;
 
 export type Reader = ConsumerReader<ConsumerStream>;
 
@@ -170,7 +168,10 @@ export class ConsumerStream {
 
   /** Positions that changed since the heartbeat before, and a token. Left out while the client does not read. */
   heartbeat(): void {
-    if (this.state !== 'open' || this.out.unsentBytes > this.#port.bufferBytes) return;
+    if (this.state === 'open' && this.out.unsentBytes <= this.#port.bufferBytes) this.#beat();
+  }
+
+  #beat(): void {
     const changed: Position[] = [];
     for (const reader of this.readers.values()) {
       const { window, head, settled } = reader;
@@ -300,6 +301,8 @@ export class ConsumerStream {
       const complete = this.#isComplete && i === pieces.length - 1;
       this.#write({ deliveries: [], started: { positions: piece, complete }, heartbeat: undefined });
     });
+    // A token at once: without one, a client of a pattern that begins `new` could only begin `new` again, past what was born meanwhile.
+    if (becomesComplete) this.#beat();
   }
 
   #token(): Buffer {
