@@ -55,10 +55,7 @@ const FLAGS = {
   rate: { type: 'string', about: 'open loop at so many a second: 1000, 1k,2k,5k (steps), 1k..5k (ramp)' },
   'find-max': { type: 'string', about: 'highest rate whose p99 stays under this, such as 20ms' },
   frame: { type: 'string', about: "KiB of a publish stream's frame" },
-  batches: {
-    type: 'string',
-    about: 'batches of a frame, each of its own subject (default: one for each); fanout: to Consume streams',
-  },
+  batches: { type: 'string', about: 'batches of a frame (default: one for each subject)' },
   'frames-in-flight': { type: 'string', about: 'frames that a publish stream may have unanswered' },
   assert: { type: 'string', multiple: true, about: "limit on a figure, such as 'p99<5ms'; may be repeated" },
   'fill-mib': { type: 'string', about: 'MiB of bodies that recover writes' },
