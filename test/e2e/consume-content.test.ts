@@ -67,13 +67,20 @@ describe('frames whose memory is used again', () => {
     });
     const subjects = SUBJECTS.map((subject) => ({ subject, earliest: true }));
     const shared = clientOf(broker.address);
+    // Whatever happens: open streams would keep the process of the test alive.
+    using streams = new DisposableStack();
+    streams.defer(() => shared.close());
     const open = async (isShared: boolean) =>
-      check(await ConsumeStream.open(broker.address, subjects, isShared ? { shared } : {}));
+      check(streams.use(await ConsumeStream.open(broker.address, subjects, isShared ? { shared } : {})));
     const quick = await Promise.all([open(false), open(true)]);
     // Two share a connection with each other and with those that leave: a socket that is full for one is full for all.
     const slow = await Promise.all([open(false), open(true), open(true)]);
     const hurry = slow.map(dawdle);
+    for (const stop of hurry) streams.defer(stop);
     let isOver = false;
+    streams.defer(() => {
+      isOver = true;
+    });
     let left = 0;
     const leavers = [true, true, false].map(async (isShared) => {
       while (!isOver) {
@@ -115,6 +122,5 @@ describe('frames whose memory is used again', () => {
       stream.cancel();
     }
     assert(left > 10, `only ${left} have left`);
-    shared.close();
   });
 });
