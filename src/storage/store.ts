@@ -19,7 +19,7 @@ export interface MessageStore {
   /**
    * Batches in base order that intersect [from, until], up to about `maxBytes` of encoded bytes but at least one. May answer at once.
    * Expiry is for the reader to judge. Bytes of an answer that came at once are valid until the caller's turn of the event loop ends (they may
-   * be the store's own memory); those of a promise are the caller's. With `memory`, what is not in the store's memory is read into it: then the
+   * be the store's own memory); those of a promise are the caller's. With `memory`, the store may read into it: then the
    * bytes are valid until the caller uses that again, and those of an answer at once also only until the turn ends.
    */
   read(
