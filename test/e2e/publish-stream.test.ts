@@ -1,6 +1,9 @@
 /** broker.v1.Producer/PublishStream on a real broker. */
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { type ClientHttp2Session, type ClientHttp2Stream, connect } from 'node:http2';
 import { describe, it } from 'node:test';
+import { PublishStreamRequest } from '../../src/grpc/gen/broker/v1/producer.ts';
 import { BrokerProcess } from '../support/broker.ts';
 import { BrokerClient } from '../support/client.ts';
 import { PublishStream, type StreamBatch } from '../support/publish-stream.ts';
@@ -50,6 +53,39 @@ describe('PublishStream', () => {
     assert.deepEqual(await second.outcomes(2, 3), ['3..3', '4..4']);
   });
 });
+
+/** One stream of a client that sends what it likes and never ends its side. */
+class RawStream implements Disposable {
+  /** grpc-status. */
+  readonly status: Promise<string>;
+  readonly #session: ClientHttp2Session;
+  readonly #stream: ClientHttp2Stream;
+
+  constructor(address: string, headers: Readonly<Record<string, string>> = {}) {
+    this.#session = connect(`http://${address}`);
+    const path = '/broker.v1.Producer/PublishStream';
+    this.#stream = this.#session.request({
+      ':method': 'POST',
+      ':path': path,
+      'content-type': 'application/grpc',
+      ...headers,
+    });
+    this.#stream.resume();
+    // It is reset in the end.
+    this.#stream.on('error', () => undefined);
+    this.status = once(this.#stream, 'trailers').then(([trailers]) => trailers['grpc-status']);
+  }
+
+  write(message: Uint8Array): void {
+    const head = Buffer.alloc(5);
+    head.writeUInt32BE(message.length, 1);
+    this.#stream.write(Buffer.concat([head, message]));
+  }
+
+  [Symbol.dispose](): void {
+    this.#session.destroy();
+  }
+}
 
 interface Retrying {
   readonly stream: PublishStream;
@@ -196,6 +232,56 @@ describe('a client that breaks the rules', () => {
     assert.equal(bad.status?.reason, 'WINDOW_EXCEEDED');
     good.send({ subject: 't', sequence: 1, bodies: ['a'] });
     assert.deepEqual(await good.outcomes(1), ['1..1']);
+  });
+
+  it('[F2] sends 100,000 batches in a frame that are all refused: the results come in many responses, and others are served between them', async () => {
+    await using broker = await start();
+    using good = await PublishStream.open(broker.address, 'good');
+    using bad = await PublishStream.open(broker.address, 'bad');
+    bad.pause();
+    bad.send(...Array.from({ length: 100_000 }, (_, i) => ({ subject: 'a..b', sequence: i + 1, bodies: [] })));
+    good.send({ subject: 't', sequence: 1, bodies: ['a'] });
+    assert.deepEqual(await good.outcomes(1), ['1..1']);
+    bad.resume();
+    bad.halfClose();
+    await bad.until(() => bad.status !== undefined);
+    // A stock client takes no response above 4 MiB; all results in one would be 8.
+    assert.equal(bad.status, null);
+    assert.deepEqual([bad.results.size, bad.acknowledged], [100_000, 100_000]);
+  });
+
+  it('sends 100,000 tiny batches in a frame: the 1,025th ends the stream, and those before it are stored', async () => {
+    await using broker = await start();
+    using stream = await PublishStream.open(broker.address, 'p');
+    stream.send(...Array.from({ length: 100_000 }, (_, i) => ({ subject: 's', sequence: i + 1, bodies: ['a'] })));
+    await stream.until(() => stream.status !== undefined);
+    assert.equal(stream.status?.reason, 'WINDOW_EXCEEDED');
+    using next = await PublishStream.open(broker.address, 'p', 1);
+    next.send({ subject: 's', sequence: 1_024, bodies: ['a'] }, { subject: 's', sequence: 1_025, bodies: ['b'] });
+    assert.deepEqual(await next.outcomes(1_024, 1_025), ['1024..1024', '1025..1025']);
+  });
+
+  it('lets the last batch of a frame be cut: the stream ends with MALFORMED_MESSAGE, and the batches before it are stored', async () => {
+    await using broker = await start();
+    using raw = new RawStream(broker.address);
+    const records = { records: [{ body: Buffer.from('a'), headers: [], expirationSeconds: 0 }] };
+    const batch = { subject: 's', sequence: 1, records, expectedLastId: undefined };
+    const whole = PublishStreamRequest.encode({ open: undefined, batches: [batch] }).finish();
+    raw.write(PublishStreamRequest.encode({ open: { producerId: 'p', firstSequence: 0 }, batches: [] }).finish());
+    raw.write(Buffer.concat([whole, whole.subarray(0, -1)]));
+    assert.equal(await raw.status, '3');
+    using next = await PublishStream.open(broker.address, 'p', 1);
+    next.send({ subject: 's', sequence: 1, bodies: ['a'] }, { subject: 's', sequence: 2, bodies: ['b'] });
+    assert.deepEqual(await next.outcomes(1, 2), ['1..1', '2..2']);
+  });
+
+  it('does not notice that its deadline has passed: it is cut off, and does not hold up the end of the broker', async () => {
+    await using broker = await start(['--shutdown-drain', '60s']);
+    using raw = new RawStream(broker.address, { 'grpc-timeout': '50m' });
+    raw.write(PublishStreamRequest.encode({ open: { producerId: 'p', firstSequence: 0 }, batches: [] }).finish());
+    assert.equal(await raw.status, '4');
+    // It never ends its own side.
+    await broker.stop(30_000);
   });
 
   it('opens a second stream with the same producer id: the first one ends with PRODUCER_REPLACED', async () => {
