@@ -5,8 +5,8 @@ import { type ClientHttp2Session, type ClientHttp2Stream, connect } from 'node:h
 import { describe, it } from 'node:test';
 import { PublishStreamRequest } from '../../src/grpc/gen/broker/v1/producer.ts';
 import { BrokerProcess } from '../support/broker.ts';
-import { BrokerClient } from '../support/client.ts';
-import { PublishStream, type StreamBatch } from '../support/publish-stream.ts';
+import { BrokerClient, type CallError } from '../support/client.ts';
+import { PublishStream, type StreamBatch, sendRound } from '../support/publish-stream.ts';
 
 async function start(flags: readonly string[] = []): Promise<BrokerProcess> {
   const broker = await BrokerProcess.create({ flags: ['--shards', '2', ...flags] });
@@ -87,41 +87,6 @@ class RawStream implements Disposable {
   }
 }
 
-interface Retrying {
-  readonly stream: PublishStream;
-  /** Batches that have no ids yet, by sequence. */
-  readonly left: Map<number, StreamBatch>;
-  readonly ids: Map<number, number>;
-  /** Reasons of all refusals. */
-  readonly reasons: Set<string>;
-}
-
-/** Sends what is left, in order, waits for every result, and checks that no batch was stored whose predecessor was refused. */
-async function sendRound({ stream, left, ids, reasons }: Retrying): Promise<void> {
-  const batches = [...left.values()].sort((a, b) => a.sequence - b.sequence);
-  for (const batch of batches) stream.results.delete(batch.sequence);
-  for (const batch of batches) stream.send(batch);
-  await stream.settled(...batches.map(({ sequence }) => sequence));
-  assert.equal(stream.status, undefined, stream.status?.message);
-  const refused = new Map<string, number>();
-  for (const { sequence, subject } of batches) {
-    const result = stream.results.get(sequence);
-    const error = result?.error;
-    if (error !== undefined) {
-      assert.equal(error.outcome, 1, `${error.reason} says that nothing was stored`);
-      assert.ok(error.retryAfterMs > 0, error.reason);
-      const first = refused.get(subject);
-      if (first !== undefined) assert.equal(error.reason, 'PREDECESSOR_FAILED', `batch ${sequence} behind ${first}`);
-      refused.set(subject, first ?? sequence);
-      reasons.add(error.reason);
-      continue;
-    }
-    assert.ok(!refused.has(subject), `batch ${sequence} of ${subject} was stored behind a refused one`);
-    ids.set(sequence, result?.firstId ?? 0);
-    left.delete(sequence);
-  }
-}
-
 describe('[R27] batches that the store refuses', () => {
   it('come back with all that follow them of their subject, and sent again in order they are stored in order, once', async () => {
     await using broker = await BrokerProcess.create({
@@ -159,6 +124,18 @@ describe('[R27] batches that the store refuses', () => {
       assert.equal(message.body.toString(), `batch ${sequence}`);
     }
     client.close();
+  });
+
+  it('two producers that expect the same last id: one of them has it in each round', async () => {
+    await using broker = await start();
+    using one = await PublishStream.open(broker.address, 'one');
+    using two = await PublishStream.open(broker.address, 'two');
+    for (let round = 1; round <= 50; round++) {
+      const batch = { subject: 's', sequence: round, bodies: ['a'], expectedLastId: round - 1 };
+      for (const stream of [one, two]) stream.send(batch);
+      const outcomes = [...(await one.outcomes(round)), ...(await two.outcomes(round))];
+      assert.deepEqual(outcomes.sort(), [`${round}..${round}`, 'HEAD_MISMATCH']);
+    }
   });
 
   it('a batch that can never be stored fails alone', async () => {
@@ -359,6 +336,37 @@ describe('the end of a stream', () => {
     await stream.until(() => stream.status !== undefined);
     assert.equal(stream.status, null);
     assert.deepEqual([stream.results.size, stream.acknowledged], [300, 300]);
+  });
+
+  it('[W6] half-closed while limits.in_flight_bytes are used up: unary calls are refused, then every batch is stored', async () => {
+    await using broker = await BrokerProcess.create({
+      flags: ['--shards', '1', '--limits-in-flight-bytes', '16MiB', '--ring-bytes', '64MiB'],
+      env: { BROKER_FAILPOINTS: 'segment.sync=sleep:300' },
+    });
+    await broker.restart();
+    const streams = await Promise.all(Array.from({ length: 40 }, () => PublishStream.open(broker.address, '')));
+    for (const stream of streams) {
+      stream.send({ subject: 's', sequence: 1, bodies: [Buffer.alloc(800 << 10)] });
+      stream.halfClose();
+    }
+    const client = new BrokerClient(broker.address);
+    const reasons = new Set<string>();
+    const isBlocked = () => streams.some(({ status }) => status === undefined);
+    while (isBlocked() && !reasons.has('IN_FLIGHT_FULL')) {
+      await client.publish({ subject: 't', body: Buffer.alloc(900 << 10) }).catch((error: CallError) => {
+        reasons.add(`${error.reason}`);
+      });
+    }
+    assert.ok(reasons.has('IN_FLIGHT_FULL'), [...reasons].join());
+    for (const stream of streams) await stream.until(() => stream.status !== undefined);
+    const ids = streams.map(({ results }) => results.get(1)?.firstId ?? 0).sort((a, b) => a - b);
+    assert.deepEqual(
+      ids,
+      streams.map((_, i) => i + 1),
+    );
+    assert.ok((await client.publish({ subject: 't', body: Buffer.alloc(1) })) > 0);
+    client.close();
+    for (const stream of streams) stream.cancel();
   });
 
   it('[F2] a client that reads no results: it is read from no more, and the broker keeps its memory', async () => {
