@@ -1,8 +1,14 @@
 /** A thread of a broker process dies: a shard is replaced, without the Raft thread the process ends. */
 import assert from 'node:assert/strict';
+import { rmSync } from 'node:fs';
+import { join } from 'node:path';
 import { describe, it } from 'node:test';
-import { FaultRig, pause, within } from './rig.ts';
+import { makeDataDirectory } from '../support/broker.ts';
+import { BrokerClient, CallError } from '../support/client.ts';
+import { requireTool } from '../support/tools.ts';
+import { FaultRig, type LogLine, pause, within } from './rig.ts';
 import { DEATHS, shardDeaths } from './shard-campaign.ts';
+import { ONE_FILE_THREAD, Strace } from './strace.ts';
 
 const LONG = process.env.BROKER_TEST_LONG === '1';
 const DEATHS_EACH = LONG ? 10 : 2;
@@ -26,6 +32,42 @@ describe('a shard thread dies under load', () => {
       assert.equal(new Set(result.threads).size, result.threads.length, `threads ${result.threads}`);
     });
   }
+});
+
+describe('a shard thread dies while a write of it is in the kernel', () => {
+  it('[R27] the replacement waits for the write, so that it cannot appear later among what was given up', {
+    timeout: 60_000,
+  }, async (t) => {
+    if (!requireTool(t, 'strace')) return;
+    using strace = new Strace();
+    const dataDir = makeDataDirectory();
+    t.after(() => rmSync(dataDir, { recursive: true, force: true }));
+    const segment = join(dataDir, 'segments', 'lane-000', '00000001.seg');
+    await using rig = await FaultRig.start({
+      dataDir,
+      flags: ['--shards', '1'],
+      // Of each thread the first write to the segment is slow: of the shard's the header, of the file thread's what is too large for the shard itself.
+      under: strace.under('pwrite64:delay_enter=3000000:when=1', segment),
+      env: { ...ONE_FILE_THREAD, BROKER_FAILPOINTS: 'shard.round=throw@400' },
+    });
+    const client = new BrokerClient(rig.broker.address);
+    const first = await client.publish({ subject: 'late', body: Buffer.from('first') });
+    const large = Buffer.alloc(256 << 10, 'late');
+    const late = client.publish({ subject: 'late', body: large }).catch((error: unknown) => error);
+    await pause(500);
+    const hasDied = (): boolean => rig.lines.some(({ message }) => message.startsWith('a shard thread died'));
+    while (!hasDied()) await Promise.allSettled(Array.from({ length: 16 }, () => client.fetch('late', first)));
+    const error = await late;
+    assert.ok(error instanceof CallError && error.reason === 'OUTCOME_UNKNOWN', String(error));
+    const ups = (): LogLine[] => rig.lines.filter(({ message }) => message === 'shard is up');
+    while (ups().length < 2) await pause(20);
+    // Whole by then: it is stored, and stays so.
+    assert.deepEqual((await client.fetch('late', first + 1)).body, large);
+    await rig.broker.restart({ under: [], env: { BROKER_FAILPOINTS: '' } });
+    await client.ready();
+    assert.deepEqual((await client.fetch('late', first + 1)).body, large);
+    client.close();
+  });
 });
 
 const RAFT_DEATHS = [
