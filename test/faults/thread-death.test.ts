@@ -1,12 +1,14 @@
 /** A thread of a broker process dies: a shard is replaced, without the Raft thread the process ends. */
 import assert from 'node:assert/strict';
-import { rmSync } from 'node:fs';
+import { readdirSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
-import { makeDataDirectory } from '../support/broker.ts';
+import { slotOfHash, subjectHash } from '../../src/base/subject.ts';
+import { SlotTable } from '../../src/workers/slots/slot-table.ts';
+import { makeDataDirectory, startBroker } from '../support/broker.ts';
 import { BrokerClient, CallError } from '../support/client.ts';
 import { requireTool } from '../support/tools.ts';
-import { FaultRig, type LogLine, pause, within } from './rig.ts';
+import { FaultRig, type LogLine, logLines, pause, within } from './rig.ts';
 import { DEATHS, shardDeaths } from './shard-campaign.ts';
 import { ONE_FILE_THREAD, Strace } from './strace.ts';
 
@@ -66,6 +68,44 @@ describe('a shard thread dies while a write of it is in the kernel', () => {
     await rig.broker.restart({ under: [], env: { BROKER_FAILPOINTS: '' } });
     await client.ready();
     assert.deepEqual((await client.fetch('late', first + 1)).body, large);
+    client.close();
+  });
+});
+
+describe('a shard thread dies while segments are let go of', () => {
+  it('[S10] the segments that the others have forgotten are deleted all the same', { timeout: 60_000 }, async (t) => {
+    const most = 16 << 20;
+    const flags = ['--segment-bytes', '1MiB', '--log-format', 'json'];
+    await using broker = await startBroker({ flags: [...flags, '--shards', '1'] });
+    const client = new BrokerClient(broker.address);
+    // With two shards it belongs to the second one, while its segments are of the first one's lane.
+    const owners = new SlotTable(2);
+    const subject = Array.from({ length: 64 }, (_, i) => `t.released.${i}`).find((name) => {
+      const bytes = Buffer.from(name);
+      return owners.ownerOf(slotOfHash(subjectHash(bytes, 0, bytes.length))) === 1;
+    }) as string;
+    const large = Buffer.alloc(256 << 10, 7);
+    const total = 96;
+    for (let i = 0; i < total; i += 8) {
+      await Promise.all(Array.from({ length: 8 }, () => client.publish({ subject, body: large })));
+    }
+    const lane = join(broker.dataDir, 'segments', 'lane-000');
+    const stored = (): number =>
+      readdirSync(lane).reduce(
+        (bytes, name) => bytes + (name.endsWith('.seg') ? statSync(join(lane, name)).size : 0),
+        0,
+      );
+    assert.ok(stored() > most + (4 << 20), `only ${stored()} bytes`);
+    await broker.restart({
+      flags: [...flags, '--shards', '2', '--retention-max-bytes', String(most)],
+      env: { BROKER_FAILPOINTS: 'shard.trimmed=throw@1' },
+    });
+    await client.ready();
+    while (stored() > most) await pause(100);
+    const died = logLines(broker.logs).filter(({ message }) => message.startsWith('a shard thread died'));
+    t.diagnostic(`${died.length} deaths`);
+    assert.equal(died.length, 1, 'the shard was to die on the way');
+    assert.deepEqual((await client.fetch(subject, total)).body, large);
     client.close();
   });
 });
