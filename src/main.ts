@@ -28,6 +28,7 @@ import { OverloadGuard } from './workers/front/admission.ts';
 import { Dispatcher } from './workers/front/dispatcher.ts';
 import { frontMetrics } from './workers/front/front-metrics.ts';
 import { ShardsAdmin } from './workers/front/shards-admin.ts';
+import { storeRefusals } from './workers/front/store-health.ts';
 import type { LogLine, RaftThreadData } from './workers/messages.ts';
 import { RaftCounters } from './workers/raft/raft-counters.ts';
 import { RaftHandle } from './workers/raft/raft-handle.ts';
@@ -377,12 +378,18 @@ class Broker {
     this.#admin = new AdminServer({
       metrics: () => metrics.text(),
       metricsContentType: metrics.contentType,
-      ready: () => ({ ready: this.#notReady.length === 0, reasons: this.#notReady }),
+      ready: () => this.#ready(),
       alive: () => this.#alive(),
       onError: (error) => this.#logger.error('an admin page failed', { error: String(error) }),
     });
     const { host, port } = this.#config.admin.listen;
     await listening('admin.listen', this.#admin.listen(host, port));
+  }
+
+  /** Traffic that only writes has no business here while the store takes nothing; the process is well and reads go on. */
+  #ready(): Health {
+    const reasons = [...this.#notReady, ...storeRefusals(this.#counters)];
+    return { ready: reasons.length === 0, reasons };
   }
 
   /** A shard that is being replaced is alive: that takes a moment and needs nobody's help. */

@@ -25,6 +25,11 @@ export class RetentionKeeper {
   readonly #log: (line: LogLine) => void;
   readonly #turns: Exclusive;
   readonly #clock = new ClockSteps(Date.now(), performance.now());
+  /**
+   * Segments that some shard may have let go of and that are there still, because another one died on the way. Nobody reports them any more, so
+   * they are remembered here.
+   */
+  readonly #begun = new Map<number, Drop>();
   #timer: NodeJS.Timeout | null = null;
   #isAtWork = false;
 
@@ -62,10 +67,11 @@ export class RetentionKeeper {
     this.#isAtWork = false;
   }
 
-  /** A round that meets a dying shard is given up; the next one finds the same segments again. */
+  /** A round that meets a dying shard is given up; the next one goes on with the same segments. */
   async #judge(): Promise<void> {
     try {
-      const drops = await this.#decide();
+      for (const drop of await this.#decide()) this.#begun.set(drop.segment.segment, drop);
+      const drops = [...this.#begun.values()];
       await this.#drop(
         drops.filter(({ reason }) => reason === 'expired'),
         false,
@@ -99,6 +105,7 @@ export class RetentionKeeper {
     const segments = drops.map(({ segment }) => segment.segment);
     if (!(await this.#shards.release(segments, isTrimmed))) return;
     deleteSegments(this.#disk, this.#directory, segments);
+    for (const segment of segments) this.#begun.delete(segment);
     for (const { segment, reason } of drops) {
       this.#log({ kind: 'log', level: 'info', message: 'dropped a segment', fields: { ...segment, reason } });
     }

@@ -1,4 +1,4 @@
-import { MessageChannel, type MessagePort } from 'node:worker_threads';
+import { MessageChannel, type MessagePort, type Worker } from 'node:worker_threads';
 import { Piscina } from 'piscina';
 import { assert } from '../base/assert.ts';
 import { slotOfHash } from '../base/subject.ts';
@@ -97,6 +97,8 @@ export class ShardPool {
   readonly #asked = new Map<number, Asked>();
   /** Told when a shard serves or has stopped. */
   readonly #waiting = new Set<() => void>();
+  /** Threads of the pool, also those that it has let go of, until they have ended. */
+  readonly #threads = new Map<Worker, Promise<void>>();
   #nextToken = 1;
   #isStarted = false;
   #stopping = false;
@@ -327,7 +329,28 @@ export class ShardPool {
       (error: unknown) =>
         ended.resolve(this.#ended(shard, running, null, error instanceof Error ? error : new Error(String(error)))),
     );
+    this.#watchThreads();
     return await Promise.race([ready.promise, ended.promise]);
+  }
+
+  #watchThreads(): void {
+    for (const thread of this.#pool.threads) {
+      if (this.#threads.has(thread)) continue;
+      const ended = new Promise<void>((resolve) => thread.once('exit', () => resolve()));
+      this.#threads.set(
+        thread,
+        ended.then(() => void this.#threads.delete(thread)),
+      );
+    }
+  }
+
+  /**
+   * A task ends before its thread does: an exception is reported at once, while a write of the thread may still be on its way through the kernel.
+   * Node ends a thread only when all its file calls have come back.
+   */
+  async #threadsGone(): Promise<void> {
+    const { threads } = this.#pool;
+    await Promise.all([...this.#threads].filter(([thread]) => !threads.includes(thread)).map(([, ended]) => ended));
   }
 
   #handle(message: FromShardThread): void {
@@ -388,8 +411,12 @@ export class ShardPool {
     return message;
   }
 
-  /** The order matters: once detached, nothing of the dead thread can be applied, so what is open now is all there is to resolve. */
+  /**
+   * The order matters. Once the thread is gone, nothing that it wrote can appear behind the back of those who look; once it is detached, nothing
+   * of it can be applied, so what is open now is all there is to resolve.
+   */
   async #replace(shard: number): Promise<void> {
+    await this.#threadsGone();
     await this.#raft.detach(shard);
     await this.#startShard(shard, await this.#raft.openAllotments(), true);
   }

@@ -100,6 +100,30 @@ async function fillLog(address: string, isEnough: () => boolean): Promise<void> 
   }
 }
 
+/** What the node says of itself: `/readyz`, `/healthz`, and the warnings of its status. */
+async function healthOf({
+  adminAddress,
+  address,
+}: FaultRig['broker']): Promise<Record<'ready' | 'alive' | 'warnings', string>> {
+  const page = async (path: string): Promise<string> => {
+    const response = await fetch(`http://${adminAddress}${path}`);
+    return `${response.status} ${((await response.json()) as { reasons: string[] }).reasons}`;
+  };
+  const admin = new AdminClient(address, credentials.createInsecure());
+  const warnings = await new Promise<string[]>((resolve, reject) => {
+    admin.status({}, (error, answer) => (error === null ? resolve(answer.warnings) : reject(error)));
+  });
+  admin.close();
+  return { ready: await page('/readyz'), alive: await page('/healthz'), warnings: String(warnings) };
+}
+
+async function readyWithin(rig: FaultRig, ms: number): Promise<boolean> {
+  for (const until = performance.now() + ms; performance.now() < until; await pause(50)) {
+    if ((await healthOf(rig.broker)).ready === '200 ') return true;
+  }
+  return false;
+}
+
 async function publishWorksWithin(client: BrokerClient, ms: number): Promise<boolean> {
   for (const until = performance.now() + ms; performance.now() < until; await pause(50)) {
     const id = await client.publish({ subject: 'full.again', body: Buffer.from('x') }).catch(() => 0);
@@ -130,7 +154,14 @@ describe('the disk fills up', () => {
     assert.equal(rig.load.lastAckedSentAt, 0, 'acknowledged below the mark');
     const [[why, count]] = refused as [[string, number]];
     assert.ok(why === 'RESOURCE_EXHAUSTED STORE_FULL' && count > 50 && refused.length === 1, JSON.stringify(refused));
+    const full = await healthOf(rig.broker);
+    assert.match(full.ready, /^503 STORE_FULL: /);
+    assert.equal(full.alive, '200 ');
+    assert.match(full.warnings, /^new messages are refused: STORE_FULL: /);
     disk.free();
+    // A node that is not ready gets nothing to publish: it has to find out by itself.
+    assert.ok(await readyWithin(rig, 10_000), 'with space again it does not become ready');
+    assert.equal((await healthOf(rig.broker)).warnings, '');
     assert.ok(await publishWorksWithin(client, 5_000), rig.broker.logs);
     rig.startLoad();
     await pause(500);
@@ -215,6 +246,7 @@ describe('the disk fills up', () => {
         given = await press();
       }
       assert.equal(given, 0, 'the store takes nothing, and ids are given all the time');
+      assert.match((await healthOf(rig.broker)).ready, /^503 STORE_FULL: /);
       const used = (): number =>
         rig.lines.filter(({ message }) => message.includes('the Raft log uses its reserve')).length;
       await fillLog(rig.broker.address, () => used() === round);

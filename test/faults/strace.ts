@@ -33,7 +33,7 @@ export class Strace implements Disposable {
       ...output,
       ...path,
       '-e',
-      `trace=${SYNCS}`,
+      `trace=${SYNCS},${inject.slice(0, inject.indexOf(':'))}`,
       '-e',
       `inject=${inject}`,
     ];

@@ -1,8 +1,16 @@
 /** A thread of a broker process dies: a shard is replaced, without the Raft thread the process ends. */
 import assert from 'node:assert/strict';
+import { readdirSync, rmSync, statSync } from 'node:fs';
+import { join } from 'node:path';
 import { describe, it } from 'node:test';
-import { FaultRig, pause, within } from './rig.ts';
+import { slotOfHash, subjectHash } from '../../src/base/subject.ts';
+import { SlotTable } from '../../src/workers/slots/slot-table.ts';
+import { makeDataDirectory, startBroker } from '../support/broker.ts';
+import { BrokerClient, CallError } from '../support/client.ts';
+import { requireTool } from '../support/tools.ts';
+import { FaultRig, type LogLine, logLines, pause, within } from './rig.ts';
 import { DEATHS, shardDeaths } from './shard-campaign.ts';
+import { ONE_FILE_THREAD, Strace } from './strace.ts';
 
 const LONG = process.env.BROKER_TEST_LONG === '1';
 const DEATHS_EACH = LONG ? 10 : 2;
@@ -26,6 +34,80 @@ describe('a shard thread dies under load', () => {
       assert.equal(new Set(result.threads).size, result.threads.length, `threads ${result.threads}`);
     });
   }
+});
+
+describe('a shard thread dies while a write of it is in the kernel', () => {
+  it('[R27] the replacement waits for the write, so that it cannot appear later among what was given up', {
+    timeout: 60_000,
+  }, async (t) => {
+    if (!requireTool(t, 'strace')) return;
+    using strace = new Strace();
+    const dataDir = makeDataDirectory();
+    t.after(() => rmSync(dataDir, { recursive: true, force: true }));
+    const segment = join(dataDir, 'segments', 'lane-000', '00000001.seg');
+    await using rig = await FaultRig.start({
+      dataDir,
+      flags: ['--shards', '1'],
+      // Of each thread the first write to the segment is slow: of the shard's the header, of the file thread's what is too large for the shard itself.
+      under: strace.under('pwrite64:delay_enter=3000000:when=1', segment),
+      env: { ...ONE_FILE_THREAD, BROKER_FAILPOINTS: 'shard.round=throw@400' },
+    });
+    const client = new BrokerClient(rig.broker.address);
+    const first = await client.publish({ subject: 'late', body: Buffer.from('first') });
+    const large = Buffer.alloc(256 << 10, 'late');
+    const late = client.publish({ subject: 'late', body: large }).catch((error: unknown) => error);
+    await pause(500);
+    const hasDied = (): boolean => rig.lines.some(({ message }) => message.startsWith('a shard thread died'));
+    while (!hasDied()) await Promise.allSettled(Array.from({ length: 16 }, () => client.fetch('late', first)));
+    const error = await late;
+    assert.ok(error instanceof CallError && error.reason === 'OUTCOME_UNKNOWN', String(error));
+    const ups = (): LogLine[] => rig.lines.filter(({ message }) => message === 'shard is up');
+    while (ups().length < 2) await pause(20);
+    // Whole by then: it is stored, and stays so.
+    assert.deepEqual((await client.fetch('late', first + 1)).body, large);
+    await rig.broker.restart({ under: [], env: { BROKER_FAILPOINTS: '' } });
+    await client.ready();
+    assert.deepEqual((await client.fetch('late', first + 1)).body, large);
+    client.close();
+  });
+});
+
+describe('a shard thread dies while segments are let go of', () => {
+  it('[S10] the segments that the others have forgotten are deleted all the same', { timeout: 60_000 }, async (t) => {
+    const most = 16 << 20;
+    const flags = ['--segment-bytes', '1MiB', '--log-format', 'json'];
+    await using broker = await startBroker({ flags: [...flags, '--shards', '1'] });
+    const client = new BrokerClient(broker.address);
+    // With two shards it belongs to the second one, while its segments are of the first one's lane.
+    const owners = new SlotTable(2);
+    const subject = Array.from({ length: 64 }, (_, i) => `t.released.${i}`).find((name) => {
+      const bytes = Buffer.from(name);
+      return owners.ownerOf(slotOfHash(subjectHash(bytes, 0, bytes.length))) === 1;
+    }) as string;
+    const large = Buffer.alloc(256 << 10, 7);
+    const total = 96;
+    for (let i = 0; i < total; i += 8) {
+      await Promise.all(Array.from({ length: 8 }, () => client.publish({ subject, body: large })));
+    }
+    const lane = join(broker.dataDir, 'segments', 'lane-000');
+    const stored = (): number =>
+      readdirSync(lane).reduce(
+        (bytes, name) => bytes + (name.endsWith('.seg') ? statSync(join(lane, name)).size : 0),
+        0,
+      );
+    assert.ok(stored() > most + (4 << 20), `only ${stored()} bytes`);
+    await broker.restart({
+      flags: [...flags, '--shards', '2', '--retention-max-bytes', String(most)],
+      env: { BROKER_FAILPOINTS: 'shard.trimmed=throw@1' },
+    });
+    await client.ready();
+    while (stored() > most) await pause(100);
+    const died = logLines(broker.logs).filter(({ message }) => message.startsWith('a shard thread died'));
+    t.diagnostic(`${died.length} deaths`);
+    assert.equal(died.length, 1, 'the shard was to die on the way');
+    assert.deepEqual((await client.fetch(subject, total)).body, large);
+    client.close();
+  });
 });
 
 const RAFT_DEATHS = [

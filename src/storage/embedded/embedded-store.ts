@@ -195,6 +195,11 @@ export class EmbeddedStore implements MessageStore {
     });
   }
 
+  /** Messages are refused because of the low-space mark. */
+  get isFull(): boolean {
+    return this.#space.isShortOf(0);
+  }
+
   /** Bytes of the segment that is being written. */
   get openBytes(): number {
     return this.#writer.openBytes;

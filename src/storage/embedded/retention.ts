@@ -93,14 +93,15 @@ export class ClockSteps {
 
 /**
  * Deletes segments that every store of the node has let go of (`releaseSegments`). The sidecar goes last: without its segment it is harmless,
- * while a segment without sidecar is scanned and found again.
+ * while a segment without sidecar is scanned and found again. What is gone already is no error: an attempt before may have failed half-way.
  */
 export function deleteSegments(disk: Disk, directory: string, segments: Iterable<number>): void {
   for (const segment of segments) {
     assert(segment > 0, 'no segment has this id');
     const lane = join(directory, laneName(laneOf(segment)));
-    disk.unlink(join(lane, segmentName(numberOf(segment))));
-    const sidecar = join(lane, sidecarName(numberOf(segment)));
-    if (disk.size(sidecar) >= 0) disk.unlink(sidecar);
+    for (const name of [segmentName(numberOf(segment)), sidecarName(numberOf(segment))]) {
+      const path = join(lane, name);
+      if (disk.size(path) >= 0) disk.unlink(path);
+    }
   }
 }

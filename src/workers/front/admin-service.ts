@@ -15,6 +15,7 @@ import type { RaftHandle } from '../raft/raft-handle.ts';
 import type { ShardCounters } from '../shard/shard-counters.ts';
 import type { Dispatcher } from './dispatcher.ts';
 import type { ShardsAdmin } from './shards-admin.ts';
+import { storeRefusals } from './store-health.ts';
 
 export const VERSION = '0.1.0';
 
@@ -62,6 +63,7 @@ export class AdminService implements AdminPort {
         `${raft.subjects} of ${subjects.max} subjects are used (subjects.max); a subject is never forgotten`,
       );
     }
+    warnings.push(...storeRefusals(this.#counters).map((reason) => `new messages are refused: ${reason}`));
     if (damaged > 0) warnings.push(`${damaged} reads met damaged or missing messages: see the log for their ids`);
     return {
       nodeId: this.#nodeId,

@@ -28,6 +28,8 @@ export interface PublishEvents {
 export interface PublishCounters {
   onGroup(messages: number, batches: number, bytes: number): void;
   onWritten(microseconds: number): void;
+  /** What is known of the store's health: why it takes no messages, or null when it took some. */
+  storeRefuses(reason: Reason | null): void;
 }
 
 /** Waiting before void marks and new messages are tried again after the store refused some, in ms. */
@@ -487,15 +489,19 @@ export class PublishPath {
 
   #finish(group: Group): void {
     if (this.#storeRefusal !== null && performance.now() >= this.#storeRefusesUntil) this.#storeRefusal = null;
+    let isAnyStored = false;
     for (const batch of group.batches) {
       const { subject, allotment } = batch;
       if (allotment === null) continue;
+      isAnyStored = true;
       if (batch.isUnary) this.#main.acks(batch.base, batch.calls, batch.rows);
       else this.#main.ackRows(batch);
       subject.resolved(allotment);
       this.#requests.closeStored(subject, batch.base);
       this.#events.onResolved(subject, allotment, batch.sealed);
     }
+    // A mark that is stored says nothing: marks are taken below the low-space mark too.
+    if (isAnyStored) this.#counters.storeRefuses(null);
     for (const { subject, allotment } of group.marks) {
       subject.resolved(allotment);
       this.#requests.closeVoid(subject, allotment.base);
@@ -521,6 +527,7 @@ export class PublishPath {
     // One failed write may pass; marks that could not be written 250 ms later say that it lasts. A full disk says so at once.
     if (error.reason === 'STORE_FULL' || group.marks.length > 0) {
       this.#storeRefusal = error.reason;
+      this.#counters.storeRefuses(error.reason);
       this.#storeRefusesUntil = this.#marksRetryAt;
     }
     this.#requests.send();

@@ -1,3 +1,4 @@
+import { failpoint } from '../../base/failpoint.ts';
 import type { EmbeddedStore } from '../../storage/embedded/embedded-store.ts';
 import type { AllotRequests } from './allot-requests.ts';
 import type { ActiveSubject, ActiveSubjects } from './subjects.ts';
@@ -58,7 +59,9 @@ export class ReleaseJobs {
       }
       job.waiting.delete(subject);
       subject.parked -= 1;
-      if (job.waiting.size === 0) job.release();
+      if (job.waiting.size > 0) continue;
+      failpoint('shard.trimmed');
+      job.release();
     }
     while (this.#jobs[0]?.waiting.size === 0) this.#jobs.shift();
   }

@@ -1,4 +1,5 @@
 import { performance } from 'node:perf_hooks';
+import { REASON_CODE, REASON_NAMES, type Reason } from '../../base/errors.ts';
 import { CounterBlock, Log2Histogram } from '../../shm/counters.ts';
 import type { StoreStats } from '../../storage/store.ts';
 import type { PublishCounters } from './publish-path.ts';
@@ -23,6 +24,7 @@ export const SHARD_CELLS = [
   'store_batches',
   'store_subjects',
   'store_index_bytes',
+  'store_refusal',
 ] as const;
 
 type Cell = (typeof SHARD_CELLS)[number];
@@ -38,6 +40,7 @@ const LEVELS: readonly Cell[] = [
   'store_segments',
   'store_batches',
   'store_subjects',
+  'store_refusal',
 ];
 
 /** Messages of a group: 1 to 2^16. */
@@ -96,6 +99,15 @@ export class ShardCounters implements PublishCounters {
     this.#block.set(this.#at.queue_wait_ms, ms);
     this.#block.add(this.#at.queue_wait_count, 1);
     this.#block.add(this.#at.queue_wait_ms_total, ms);
+  }
+
+  /** The store takes no messages, and why; null when it took some, or will be tried with the next. */
+  storeRefuses(reason: Reason | null): void {
+    this.#block.set(this.#at.store_refusal, reason === null ? 0 : REASON_CODE[reason] + 1);
+  }
+
+  get storeRefusal(): Reason | null {
+    return REASON_NAMES[this.get('store_refusal') - 1] ?? null;
   }
 
   damaged(): void {

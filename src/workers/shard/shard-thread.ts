@@ -213,6 +213,8 @@ async function serveShard(task: ShardTask): Promise<readonly SegmentSummary[]> {
       },
       store.stats(),
     );
+    // A node that gets no traffic because it is not ready would not learn otherwise that there is space again.
+    if (counters.storeRefusal !== null && publish.refusal === null && !store.isFull) counters.storeRefuses(null);
     hot.tick();
     agent.tick();
   }, COARSE_MS);
