@@ -380,7 +380,7 @@ export const SCHEMA = {
       min: 1,
       max: 16,
       default: 2,
-      doc: 'Groups of one shard that may be on their way to the store: one being written, the others being given ids. More than 2 only helps a store with a long round trip.',
+      doc: 'Groups of one shard that may be on their way to the store: one being written, the others being given ids. More than 2 only helps a store with a long round trip; a database gets 4 at least.',
     }),
   },
   ring: {

@@ -263,6 +263,7 @@ const BROKEN_RULES: readonly (readonly string[])[] = [
   ['--raft-heartbeat=250ms'],
   ['--overload-target=2s'],
   ['--admin-listen=127.0.0.1:8081'],
+  ['--store=cassandra'],
   ['--store=postgres'],
 ];
 

@@ -23,6 +23,7 @@ export const SHARD_CELLS = [
   'store_batches',
   'store_subjects',
   'store_index_bytes',
+  'store_refuses',
 ] as const;
 
 type Cell = (typeof SHARD_CELLS)[number];
@@ -38,6 +39,7 @@ const LEVELS: readonly Cell[] = [
   'store_segments',
   'store_batches',
   'store_subjects',
+  'store_refuses',
 ];
 
 /** Messages of a group: 1 to 2^16. */
@@ -96,6 +98,11 @@ export class ShardCounters implements PublishCounters {
     this.#block.set(this.#at.queue_wait_ms, ms);
     this.#block.add(this.#at.queue_wait_count, 1);
     this.#block.add(this.#at.queue_wait_ms_total, ms);
+  }
+
+  /** The store took nothing when it was last tried with a write. */
+  storeRefuses(isRefused: boolean): void {
+    this.#block.set(this.#at.store_refuses, isRefused ? 1 : 0);
   }
 
   damaged(): void {
