@@ -1,7 +1,6 @@
 /** `npm run perf -- NAME [flags]`: runs scenarios on a real broker beside a yardstick and prints figures with their spread. */
 
 import { readFileSync } from 'node:fs';
-import { AssertionError } from './lib/assertions.ts';
 import { formatComparison } from './lib/compare.ts';
 import { loadHistograms } from './lib/histogram.ts';
 import { flagsHelp, type Options, readCommandLine, UsageError } from './lib/options.ts';
@@ -10,11 +9,18 @@ import { formatReport, makeReport, type Report, saveReport } from './lib/report.
 import type { Scenario } from './lib/scenario.ts';
 import { etcd } from './scenarios/etcd.ts';
 import { fanout } from './scenarios/fanout.ts';
+import { fanoutBatches } from './scenarios/fanout-batches.ts';
 import { fetch } from './scenarios/fetch.ts';
 import { idle } from './scenarios/idle.ts';
+import { idleStreams } from './scenarios/idle-streams.ts';
 import { latency } from './scenarios/latency.ts';
+import { mixed } from './scenarios/mixed.ts';
+import { overload } from './scenarios/overload.ts';
+import { installPeers, peers } from './scenarios/peers.ts';
 import { recover } from './scenarios/recover.ts';
 import { replay } from './scenarios/replay.ts';
+import { shards } from './scenarios/shards.ts';
+import { soak } from './scenarios/soak.ts';
 import { state } from './scenarios/state.ts';
 import { stream } from './scenarios/stream.ts';
 import { subjects } from './scenarios/subjects.ts';
@@ -25,12 +31,19 @@ const SCENARIOS: readonly Scenario[] = [
   stream,
   fetch,
   fanout,
+  fanoutBatches,
   replay,
   latency,
+  mixed,
+  shards,
+  soak,
+  overload,
+  idleStreams,
   recover,
   idle,
   subjects,
   state,
+  peers,
   etcd,
 ];
 
@@ -43,7 +56,7 @@ interface Planned {
 const ALL: readonly Planned[] = [
   { scenario: unary, defaults: {} },
   { scenario: unary, defaults: { inFlight: 64 } },
-  ...[stream, fetch, fanout, replay, latency, recover, idle, subjects, state].map((scenario) => ({
+  ...[stream, fetch, fanout, fanoutBatches, replay, mixed, latency, recover, idle, subjects, state].map((scenario) => ({
     scenario,
     defaults: {},
   })),
@@ -52,15 +65,15 @@ const ALL: readonly Planned[] = [
 const EXIT_ASSERTION = 3;
 
 function help(): string {
-  const list = SCENARIOS.map(({ name, about }) => `  ${name.padEnd(12)} ${about}`).join('\n');
+  const list = SCENARIOS.map(({ name, about }) => `  ${name.padEnd(14)} ${about}`).join('\n');
   return [
     'usage: npm run perf -- NAME… [flags] [-- flags of `broker serve`]',
     '       npm run perf -- compare A.json B.json',
     '       npm run perf -- NAME --help',
     '',
     list,
-    '  all          all of them but etcd, unary with 256 and with 64 in flight',
-    '  compare      what changed between two results',
+    '  all            the table of docs/performance.md: all but soak, overload, idle-streams, shards, peers and etcd',
+    '  compare        what changed between two results',
     '',
     flagsHelp(),
     '',
@@ -120,7 +133,13 @@ async function main(argv: readonly string[]): Promise<number> {
     process.stdout.write(compare(commandLine.names.slice(1)));
     return 0;
   }
-  const planned = commandLine.names.flatMap(find);
+  const isPeers = commandLine.names[0] === 'peers';
+  const peerNames = isPeers ? commandLine.names.slice(1) : [];
+  if (isPeers && commandLine.wantsInstall) {
+    installPeers(peerNames);
+    return 0;
+  }
+  const planned = isPeers ? find('peers') : commandLine.names.flatMap(find);
   const [only] = planned;
   if (only === undefined || wantsHelp) {
     process.stdout.write(only === undefined || planned.length > 1 ? help() : scenarioHelp(only.scenario));
@@ -130,7 +149,7 @@ async function main(argv: readonly string[]): Promise<number> {
   const progress = terminalProgress();
   let holds = true;
   for (const { scenario, defaults } of planned) {
-    const options = commandLine.options({ ...scenario.defaults, ...defaults });
+    const options = commandLine.options({ ...scenario.defaults, ...defaults, peers: peerNames });
     const startedAt = new Date();
     const finding = await scenario.run(options, progress);
     const report = makeReport(finding, startedAt, options.assertions);
@@ -144,7 +163,7 @@ async function main(argv: readonly string[]): Promise<number> {
 try {
   process.exitCode = await main(process.argv.slice(2));
 } catch (error) {
-  const usage = error instanceof UsageError || error instanceof AssertionError;
+  const usage = error instanceof UsageError;
   process.stderr.write(`perf: ${usage ? error.message : (error as Error).stack}\n`);
   if (usage) process.stderr.write('`npm run perf` lists scenarios and flags\n');
   process.exitCode = usage ? 2 : 1;

@@ -21,6 +21,7 @@ class ConsumeGenerator implements CallListener {
   readonly #isStarted: boolean[];
   readonly #captured: Uint8Array[] = [];
   readonly #cell: Int32Array | null;
+  #slowest = 0;
   #capturedBytes = 0;
   #started = 0;
   #finished = 0;
@@ -96,17 +97,20 @@ class ConsumeGenerator implements CallListener {
       this.#frames += 1;
       this.#timeline.add(performance.now(), scan.messages, 0);
     }
-    // Slot 0 stands for a round of all streams: looking at all after each frame would cost more than the frame.
-    if (this.#cell !== null && slot === 0)
-      Atomics.store(
-        this.#cell,
-        0,
-        this.#received.reduce((a, b) => Math.min(a, b)),
-      );
+    if (slot === this.#slowest) this.#tellProgress();
     if (messagesPerStream !== null && before < messagesPerStream && before + scan.messages >= messagesPerStream) {
       this.#finished += 1;
       if (this.#finished === this.#task.streams) this.#finish();
     }
+  }
+
+  /** Looked for only when the slowest stream has moved: looking at all after each frame would cost more than the frame. */
+  #tellProgress(): void {
+    if (this.#cell === null) return;
+    for (const [slot, count] of this.#received.entries()) {
+      if (count < (this.#received[this.#slowest] as number)) this.#slowest = slot;
+    }
+    Atomics.store(this.#cell, 0, this.#received[this.#slowest] as number);
   }
 
   #grant(slot: number, bytes: number): void {

@@ -25,6 +25,8 @@ export interface Options {
   /** Frames that a publish stream may have unanswered. */
   readonly framesInFlight: number;
   readonly assertions: readonly Assertion[];
+  /** Names behind `peers`; none: all. */
+  readonly peers: readonly string[];
   readonly fillBytes: number;
   /** null: the broker's own default. */
   readonly shards: number | null;
@@ -57,6 +59,7 @@ const FLAGS = {
   'frames-in-flight': { type: 'string', about: 'frames that a publish stream may have unanswered' },
   assert: { type: 'string', multiple: true, about: "limit on a figure, such as 'p99<5ms'; may be repeated" },
   'fill-mib': { type: 'string', about: 'MiB of bodies that recover writes' },
+  install: { type: 'boolean', about: 'peers: fetch or build what is missing, with the ordinary package clients' },
   shards: { type: 'string', about: 'shard threads of the broker (its default: cores - 1)' },
   threads: { type: 'string', about: 'generator threads' },
   client: { type: 'string', about: 'raw (default) or grpc-js' },
@@ -86,6 +89,7 @@ export const DEFAULTS: Options = {
   batches: null,
   framesInFlight: 16,
   assertions: [],
+  peers: [],
   fillBytes: 1 << 30,
   shards: null,
   threads: 1,
@@ -97,6 +101,7 @@ export const DEFAULTS: Options = {
 
 export interface CommandLine {
   readonly names: readonly string[];
+  readonly wantsInstall: boolean;
   options(scenarioDefaults: Partial<Options>): Options;
 }
 
@@ -148,6 +153,7 @@ export function readCommandLine(argv: readonly string[]): CommandLine {
   const set = Object.fromEntries(Object.entries(fromFlags).filter(([, value]) => value !== undefined));
   return {
     names: parsed.positionals,
+    wantsInstall: parsed.values.install === true,
     options: (scenarioDefaults) => ({ ...DEFAULTS, ...scenarioDefaults, ...(set as Partial<Options>), serveFlags }),
   };
 }

@@ -148,6 +148,12 @@ export function loadFigures(
     { name: 'server cores in use', unit: '', ...of((it) => it.cost.totalCores) },
     ...latencyFigures(of),
     { name: 'RSS', key: 'rss', unit: 'MiB', ...of((it) => it.cost.rssBytes / 2 ** 20) },
+    {
+      name: 'failed',
+      key: 'errors',
+      unit: '',
+      subject: results.subject.map((it) => Object.values(it.errors).reduce((sum, count) => sum + count, 0)),
+    },
   ];
 }
 

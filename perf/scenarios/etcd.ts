@@ -1,5 +1,5 @@
 /** The broker's durable publishes beside etcd's durable puts, where an etcd binary is found. */
-import { spawn, spawnSync } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
@@ -9,13 +9,12 @@ import { freePorts } from '../../test/support/ports.ts';
 import { UsageError } from '../lib/options.ts';
 import { alternateLoads, errorNotes, loadFigures, loadOf, PUBLISH_PATH, type Scenario } from '../lib/scenario.ts';
 import { startBrokerTarget, type Target } from '../lib/targets.ts';
+import { etcdBinary } from '../peers/etcd.ts';
 import { publishFrames } from './unary.ts';
 
 async function startEtcd(): Promise<Target> {
-  const binary = process.env.ETCD ?? 'etcd';
-  if (spawnSync(binary, ['--version']).status !== 0) {
-    throw new UsageError('etcd is not installed: put it on the PATH, or name the binary in the variable ETCD');
-  }
+  const binary = etcdBinary();
+  if (binary === null) throw new UsageError('etcd is not installed: npm run perf -- peers --install etcd');
   const folder = makeDataDirectory('etcd-perf-');
   const [client, peer] = await freePorts(2);
   const child = spawn(

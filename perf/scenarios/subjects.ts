@@ -78,7 +78,12 @@ async function growths(
 
 /** The figures of the hot subjects; the names of both brokers' figures begin with `prefix`. */
 function hotFigures(figures: readonly Figure[], prefix: string): Figure[] {
-  return figures.map((figure) => ({ ...figure, name: `${prefix}: ${figure.name}`, baselineName: 'few subjects' }));
+  return figures.map((figure) => ({
+    ...figure,
+    name: `${prefix}: ${figure.name}`,
+    key: `${prefix}.${figure.key ?? figure.name}`,
+    baselineName: 'few subjects',
+  }));
 }
 
 async function measure(

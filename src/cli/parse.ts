@@ -21,11 +21,11 @@ export function parseAddress(text: string): Endpoint {
   throw usageError(`--address ${text}: must be HOST:PORT, such as 127.0.0.1:8081 or [::1]:8081`);
 }
 
-/** A whole number from 1 to 2^53-1; `name` is the option or argument. */
+/** A whole number from 1 (to 2^53-1, which nobody asks for); `name` is the option or argument. */
 export function parsePositive(text: string, name: string): number {
   const value = /^\d{1,16}$/.test(text) ? Number(text) : 0;
   if (value >= 1 && Number.isSafeInteger(value)) return value;
-  throw usageError(`${name} ${text}: must be a whole number from 1 to 9007199254740991`);
+  throw usageError(`${name} ${text}: must be a whole number from 1`);
 }
 
 export function parseTimeout(text: string): number {

@@ -437,7 +437,7 @@ export const SCHEMA = {
       min: '16KiB',
       max: '256MiB',
       default: '1MiB',
-      doc: 'What may wait to be sent on one subscription. A subscriber that has more waiting is taken off the live tail and fed from the store until it has caught up; it loses nothing.',
+      doc: 'What may wait to be sent on one subscription. A subscriber that has more waiting is taken off the live tail and fed from the store until it has caught up; it loses nothing. A consume stream that reads the store may have twice as much waiting.',
     }),
     stall_timeout: duration({
       min: '1s',

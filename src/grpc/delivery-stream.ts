@@ -1,7 +1,10 @@
-import { constants, type ServerHttp2Stream } from 'node:http2';
+import { constants, type ServerHttp2Session, type ServerHttp2Stream } from 'node:http2';
 import { Metadata, type ServerDuplexStream, type ServerWritableStream } from '@grpc/grpc-js';
 import { assert } from '../base/assert.ts';
 import type { ErrorStatus } from './status.ts';
+
+/** `error`: what was written will never be passed on. */
+export type OnSent = (error?: Error | null) => void;
 
 type OutgoingCall = ServerWritableStream<Buffer, Buffer> | ServerDuplexStream<Buffer, Buffer>;
 
@@ -10,17 +13,31 @@ type OutgoingCall = ServerWritableStream<Buffer, Buffer> | ServerDuplexStream<Bu
  * what waits in messages; here whole runs of framed messages are written to the HTTP/2 stream under the call, shared by all streams
  * that get them, and what waits is counted in bytes. Headers, statuses and cancellation stay with grpc-js, whose version is pinned
  * exactly; a change of the private fields that are used here fails the first subscription, and its test.
+ *
+ * When memory of frames is free again. Node 24 hands pointers to it down to the socket: a write is cut into DATA frames, and its callback travels with
+ * the last of them (Http2Session::OnSendData), which is called back when the socket has taken all (ClearOutgoing). A write that has
+ * succeeded is therefore read no more. A failed one may be: when a session is destroyed, its streams fail what they have left at once (Http2Stream::Destroy,
+ * with UV_ECANCELED), while DATA frames cut from the same writes are still on their way to a socket that is full, and the session waits for that one
+ * write before it closes. Nothing but the request, which has failed, kept their memory: collected and used again, it would reach the client
+ * as part of deliveries that are whole. So failed frames are kept until the session has closed. A stream that ends on a living
+ * session has none on their way: a session reads nothing, resets included, while it writes (MaybeStopReading), and sends its own behind the write.
  */
 export class DeliveryStream {
   readonly #call: OutgoingCall;
   readonly #stream: ServerHttp2Stream;
+  readonly #session: ServerHttp2Session | undefined;
   #written = 0;
+  /** What HTTP/2 has not called back for, oldest first: it does so in the order of the writes. */
+  readonly #frames: Buffer[] = [];
+  readonly #callbacks: (OnSent | undefined)[] = [];
+  #kept: Buffer[] = [];
 
   constructor(call: OutgoingCall) {
     this.#call = call;
     const inner = (call as unknown as { call?: { stream?: ServerHttp2Stream } }).call?.stream;
     assert(typeof inner?.close === 'function', 'grpc-js has changed: the HTTP/2 stream of a call is not there');
     this.#stream = inner;
+    this.#session = inner.session as ServerHttp2Session | undefined;
   }
 
   onCancelled(listener: () => void): void {
@@ -38,11 +55,12 @@ export class DeliveryStream {
   }
 
   /** Frames, one behind the other; must not change afterwards. `onSent`: they have been passed on to the socket, or, with an error, never will be. */
-  write(frames: Buffer, onSent?: (error?: Error | null) => void): void {
+  write(frames: Buffer, onSent?: OnSent): void {
     if (this.#stream.destroyed || this.#stream.writableEnded) return;
     this.#written += frames.length;
-    if (onSent === undefined) this.#stream.write(frames);
-    else this.#stream.write(frames, onSent);
+    this.#frames.push(frames);
+    this.#callbacks.push(onSent);
+    this.#stream.write(frames, this.#onWritten);
   }
 
   /** Bytes that HTTP/2 has not passed on to the client yet. */
@@ -67,5 +85,24 @@ export class DeliveryStream {
   /** Ends the stream at once: a status sent in the ordinary way would wait behind the data that the client does not read. */
   reset(): void {
     this.#stream.close(constants.NGHTTP2_ENHANCE_YOUR_CALM);
+  }
+
+  readonly #onWritten = (error?: Error | null): void => {
+    const frames = this.#frames.shift();
+    assert(frames !== undefined, 'HTTP/2 has called back for nothing');
+    if (error !== undefined && error !== null) this.#keep(frames);
+    this.#callbacks.shift()?.(error);
+  };
+
+  #keep(frames: Buffer): void {
+    const session = this.#session;
+    if (session === undefined || !session.destroyed) return;
+    if (this.#kept.length === 0) {
+      // One for each stream of the session, which has as many as it may have streams.
+      session.setMaxListeners(0).once('close', () => {
+        this.#kept = [];
+      });
+    }
+    this.#kept.push(frames);
   }
 }

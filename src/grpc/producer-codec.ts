@@ -160,6 +160,10 @@ export class ResponseBuilder {
     return this.#at === FRAME_HEADER_BYTES;
   }
 
+  get byteLength(): number {
+    return this.#at;
+  }
+
   stored(sequence: number, firstId: number, lastId: number): void {
     this.#reserve(RESULT_BYTES_MAX);
     const bytes = this.#bytes;

@@ -113,9 +113,8 @@ class DoorCall {
   readonly #handler: UnaryHandler;
   readonly #deadlineMs: number;
   readonly #options: DoorOptions;
-  /** What has come of the request; most come in one piece. */
-  #first: Buffer | null = null;
-  #more: Buffer[] | null = null;
+  /** What has come of the request; most come in one piece. Of several, the first `#length` bytes of a buffer that has room for more. */
+  #bytes: Buffer | null = null;
   #length = 0;
   #isAnswered = false;
 
@@ -128,13 +127,24 @@ class DoorCall {
 
   take(chunk: Buffer): void {
     if (this.#isAnswered) return;
-    if (this.#first === null) this.#first = chunk;
-    else if (this.#more === null) this.#more = [chunk];
-    else this.#more.push(chunk);
-    this.#length += chunk.length;
+    if (this.#bytes === null) {
+      this.#bytes = chunk;
+      this.#length = chunk.length;
+    } else this.#append(this.#bytes, chunk);
     if (this.#length <= this.#options.messageBytes + FRAME_HEADER_BYTES && !this.#isAnnouncedTooLarge()) return;
     this.#refuse(makeStatus('MESSAGE_TOO_LARGE', ''));
-    this.#first = this.#more = null;
+    this.#bytes = null;
+  }
+
+  /** Copied, not kept: DATA frames of a byte would cost a hundred times what they bring, and hold the socket's buffers. */
+  #append(bytes: Buffer, chunk: Buffer): void {
+    const length = this.#length + chunk.length;
+    // A first piece has exactly its length, and is not ours to write behind.
+    const room = length <= bytes.length ? bytes : Buffer.allocUnsafe(length * 2);
+    if (room !== bytes) room.set(bytes.subarray(0, this.#length));
+    room.set(chunk, this.#length);
+    this.#bytes = room;
+    this.#length = length;
   }
 
   /** The client has sent all of it. */
@@ -142,7 +152,7 @@ class DoorCall {
     // A stream that was reset ends as well.
     if (this.#isAnswered || this.#isGone) return;
     const request = this.#request();
-    this.#first = this.#more = null;
+    this.#bytes = null;
     if (request === null) {
       this.#refuse(WRONG_NUMBER);
       return;
@@ -160,19 +170,18 @@ class DoorCall {
     return aborted || destroyed || closed;
   }
 
-  /** The length in the frame's head, as soon as that is there in one piece: what is too large need not be received. */
+  /** The length in the frame's head, as soon as that is there: what is too large need not be received. */
   #isAnnouncedTooLarge(): boolean {
-    const first = this.#first as Buffer;
-    return first.length >= FRAME_HEADER_BYTES && first.readUInt32BE(1) > this.#options.messageBytes;
+    const bytes = this.#bytes as Buffer;
+    return this.#length >= FRAME_HEADER_BYTES && bytes.readUInt32BE(1) > this.#options.messageBytes;
   }
 
   /** The one message without its frame; null if it is not exactly that. */
   #request(): Buffer | null {
-    if (this.#first === null) return null;
-    const bytes = this.#more === null ? this.#first : Buffer.concat([this.#first, ...this.#more], this.#length);
-    const isOne = bytes.length >= FRAME_HEADER_BYTES && bytes[0] === 0;
-    if (!isOne || bytes.readUInt32BE(1) !== bytes.length - FRAME_HEADER_BYTES) return null;
-    return bytes.subarray(FRAME_HEADER_BYTES);
+    const bytes = this.#bytes;
+    if (bytes === null || this.#length < FRAME_HEADER_BYTES || bytes[0] !== 0) return null;
+    if (bytes.readUInt32BE(1) !== this.#length - FRAME_HEADER_BYTES) return null;
+    return bytes.subarray(FRAME_HEADER_BYTES, this.#length);
   }
 
   readonly #answer: Done = (error, response) => {

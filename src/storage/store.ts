@@ -19,9 +19,16 @@ export interface MessageStore {
   /**
    * Batches in base order that intersect [from, until], up to about `maxBytes` of encoded bytes but at least one. May answer at once.
    * Expiry is for the reader to judge. Bytes of an answer that came at once are valid until the caller's turn of the event loop ends (they may
-   * be the store's own memory); those of a promise are the caller's.
+   * be the store's own memory); those of a promise are the caller's. With `memory`, the store may read into it: then the
+   * bytes are valid until the caller uses that again, and those of an answer at once also only until the turn ends.
    */
-  read(subject: SubjectRef, from: number, until: number, maxBytes: number): ReadResult | Promise<ReadResult>;
+  read(
+    subject: SubjectRef,
+    from: number,
+    until: number,
+    maxBytes: number,
+    memory?: ReadMemory,
+  ): ReadResult | Promise<ReadResult>;
   /** Smallest stored id of a message that was published at or after `ms` (epoch ms), or null. */
   findTime(subject: SubjectRef, ms: number): number | null | Promise<number | null>;
   /** Highest id with a stored batch or void mark; 0 if none. */
@@ -35,6 +42,11 @@ export interface MessageStore {
   stats(): StoreStats | Promise<StoreStats>;
   /** Finishes the writes that have begun, refuses further ones. Closing twice is allowed. */
   close(): Promise<void>;
+}
+
+/** Memory of whoever reads, for the bytes of one answer. */
+export interface ReadMemory {
+  take(length: number): Buffer;
 }
 
 export type Stored = 'data' | 'void' | 'absent';

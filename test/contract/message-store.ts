@@ -6,6 +6,7 @@ import { BrokerError } from '../../src/base/errors.ts';
 import { BatchView } from '../../src/batch/batch-view.ts';
 import {
   type MessageStore,
+  type ReadMemory,
   type ReadResult,
   type SealedBatch,
   type StoredItem,
@@ -29,6 +30,22 @@ export type OpenStore = (t: TestContext) => Promise<StoreUnderTest>;
 
 const TIME = 1_700_000_000_000;
 const ALL = Number.MAX_SAFE_INTEGER - 1;
+
+/** Memory that is given out from its beginning again and again. */
+class Lent implements ReadMemory {
+  readonly #bytes: Buffer;
+  used = 0;
+
+  constructor(length: number) {
+    this.#bytes = Buffer.alloc(length);
+  }
+
+  take(length: number): Buffer {
+    if (this.used + length > this.#bytes.length) return Buffer.alloc(length);
+    this.used += length;
+    return this.#bytes.subarray(this.used - length, this.used);
+  }
+}
 
 interface Shown {
   readonly kind: StoredItem['kind'];
@@ -239,6 +256,36 @@ export function messageStoreSuite(name: string, open: OpenStore): void {
       }
     },
   );
+
+  storeTest('readers that lend memory get the same, also when several read at once', async ({ store, reopen }) => {
+    const subject = subjectRef('lent');
+    const bodies = Array.from({ length: 40 }, (_, i) => plain(`${i} `.repeat(4_000)));
+    const batches = bodies.map((message, i) => dataBatch(subject, [message], { base: i + 1 }));
+    for (let i = 0; i < batches.length; i += 4) await store.append(batches.slice(i, i + 4));
+    for (const under of [store, await reopen()]) {
+      // At once and from the thread pool; with room for all, and with none.
+      for (const [maxBytes, memoryBytes] of [
+        [1, 1 << 20],
+        [400_000, 1 << 20],
+        [400_000, 0],
+      ] as const) {
+        const readers = [1, 8, 15].map(async (from) => {
+          const memory = new Lent(memoryBytes);
+          for (let next = from; next <= from + 20; ) {
+            memory.used = 0;
+            const answer = under.read(subject, next, from + 20, maxBytes, memory);
+            const { items, next: reached } = answer instanceof Promise ? await answer : answer;
+            assert.deepEqual(
+              shown(subject, items).map((item) => item.bodies),
+              bodies.slice(next - 1, reached - 1).map(({ body }) => [Buffer.from(body).toString('latin1')]),
+            );
+            next = reached;
+          }
+        });
+        await Promise.all(readers);
+      }
+    }
+  });
 
   storeTest('[P8] expiry is stored and left to the reader, also after a restart', async ({ store, reopen }) => {
     const subject = subjectRef('expiring');

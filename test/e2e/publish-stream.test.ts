@@ -1,9 +1,12 @@
 /** broker.v1.Producer/PublishStream on a real broker. */
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { type ClientHttp2Session, type ClientHttp2Stream, connect } from 'node:http2';
 import { describe, it } from 'node:test';
+import { PublishStreamRequest } from '../../src/grpc/gen/broker/v1/producer.ts';
 import { BrokerProcess } from '../support/broker.ts';
-import { BrokerClient } from '../support/client.ts';
-import { PublishStream, type StreamBatch } from '../support/publish-stream.ts';
+import { BrokerClient, type CallError } from '../support/client.ts';
+import { PublishStream, type StreamBatch, sendRound } from '../support/publish-stream.ts';
 
 async function start(flags: readonly string[] = []): Promise<BrokerProcess> {
   const broker = await BrokerProcess.create({ flags: ['--shards', '2', ...flags] });
@@ -51,38 +54,36 @@ describe('PublishStream', () => {
   });
 });
 
-interface Retrying {
-  readonly stream: PublishStream;
-  /** Batches that have no ids yet, by sequence. */
-  readonly left: Map<number, StreamBatch>;
-  readonly ids: Map<number, number>;
-  /** Reasons of all refusals. */
-  readonly reasons: Set<string>;
-}
+/** One stream of a client that sends what it likes and never ends its side. */
+class RawStream implements Disposable {
+  /** grpc-status. */
+  readonly status: Promise<string>;
+  readonly #session: ClientHttp2Session;
+  readonly #stream: ClientHttp2Stream;
 
-/** Sends what is left, in order, waits for every result, and checks that no batch was stored whose predecessor was refused. */
-async function sendRound({ stream, left, ids, reasons }: Retrying): Promise<void> {
-  const batches = [...left.values()].sort((a, b) => a.sequence - b.sequence);
-  for (const batch of batches) stream.results.delete(batch.sequence);
-  for (const batch of batches) stream.send(batch);
-  await stream.settled(...batches.map(({ sequence }) => sequence));
-  assert.equal(stream.status, undefined, stream.status?.message);
-  const refused = new Map<string, number>();
-  for (const { sequence, subject } of batches) {
-    const result = stream.results.get(sequence);
-    const error = result?.error;
-    if (error !== undefined) {
-      assert.equal(error.outcome, 1, `${error.reason} says that nothing was stored`);
-      assert.ok(error.retryAfterMs > 0, error.reason);
-      const first = refused.get(subject);
-      if (first !== undefined) assert.equal(error.reason, 'PREDECESSOR_FAILED', `batch ${sequence} behind ${first}`);
-      refused.set(subject, first ?? sequence);
-      reasons.add(error.reason);
-      continue;
-    }
-    assert.ok(!refused.has(subject), `batch ${sequence} of ${subject} was stored behind a refused one`);
-    ids.set(sequence, result?.firstId ?? 0);
-    left.delete(sequence);
+  constructor(address: string, headers: Readonly<Record<string, string>> = {}) {
+    this.#session = connect(`http://${address}`);
+    const path = '/broker.v1.Producer/PublishStream';
+    this.#stream = this.#session.request({
+      ':method': 'POST',
+      ':path': path,
+      'content-type': 'application/grpc',
+      ...headers,
+    });
+    this.#stream.resume();
+    // It is reset in the end.
+    this.#stream.on('error', () => undefined);
+    this.status = once(this.#stream, 'trailers').then(([trailers]) => trailers['grpc-status']);
+  }
+
+  write(message: Uint8Array): void {
+    const head = Buffer.alloc(5);
+    head.writeUInt32BE(message.length, 1);
+    this.#stream.write(Buffer.concat([head, message]));
+  }
+
+  [Symbol.dispose](): void {
+    this.#session.destroy();
   }
 }
 
@@ -123,6 +124,18 @@ describe('[R27] batches that the store refuses', () => {
       assert.equal(message.body.toString(), `batch ${sequence}`);
     }
     client.close();
+  });
+
+  it('two producers that expect the same last id: one of them has it in each round', async () => {
+    await using broker = await start();
+    using one = await PublishStream.open(broker.address, 'one');
+    using two = await PublishStream.open(broker.address, 'two');
+    for (let round = 1; round <= 50; round++) {
+      const batch = { subject: 's', sequence: round, bodies: ['a'], expectedLastId: round - 1 };
+      for (const stream of [one, two]) stream.send(batch);
+      const outcomes = [...(await one.outcomes(round)), ...(await two.outcomes(round))];
+      assert.deepEqual(outcomes.sort(), [`${round}..${round}`, 'HEAD_MISMATCH']);
+    }
   });
 
   it('a batch that can never be stored fails alone', async () => {
@@ -196,6 +209,56 @@ describe('a client that breaks the rules', () => {
     assert.equal(bad.status?.reason, 'WINDOW_EXCEEDED');
     good.send({ subject: 't', sequence: 1, bodies: ['a'] });
     assert.deepEqual(await good.outcomes(1), ['1..1']);
+  });
+
+  it('[F2] sends 100,000 batches in a frame that are all refused: the results come in many responses, and others are served between them', async () => {
+    await using broker = await start();
+    using good = await PublishStream.open(broker.address, 'good');
+    using bad = await PublishStream.open(broker.address, 'bad');
+    bad.pause();
+    bad.send(...Array.from({ length: 100_000 }, (_, i) => ({ subject: 'a..b', sequence: i + 1, bodies: [] })));
+    good.send({ subject: 't', sequence: 1, bodies: ['a'] });
+    assert.deepEqual(await good.outcomes(1), ['1..1']);
+    bad.resume();
+    bad.halfClose();
+    await bad.until(() => bad.status !== undefined);
+    // A stock client takes no response above 4 MiB; all results in one would be 8.
+    assert.equal(bad.status, null);
+    assert.deepEqual([bad.results.size, bad.acknowledged], [100_000, 100_000]);
+  });
+
+  it('sends 100,000 tiny batches in a frame: the 1,025th ends the stream, and those before it are stored', async () => {
+    await using broker = await start();
+    using stream = await PublishStream.open(broker.address, 'p');
+    stream.send(...Array.from({ length: 100_000 }, (_, i) => ({ subject: 's', sequence: i + 1, bodies: ['a'] })));
+    await stream.until(() => stream.status !== undefined);
+    assert.equal(stream.status?.reason, 'WINDOW_EXCEEDED');
+    using next = await PublishStream.open(broker.address, 'p', 1);
+    next.send({ subject: 's', sequence: 1_024, bodies: ['a'] }, { subject: 's', sequence: 1_025, bodies: ['b'] });
+    assert.deepEqual(await next.outcomes(1_024, 1_025), ['1024..1024', '1025..1025']);
+  });
+
+  it('lets the last batch of a frame be cut: the stream ends with MALFORMED_MESSAGE, and the batches before it are stored', async () => {
+    await using broker = await start();
+    using raw = new RawStream(broker.address);
+    const records = { records: [{ body: Buffer.from('a'), headers: [], expirationSeconds: 0 }] };
+    const batch = { subject: 's', sequence: 1, records, expectedLastId: undefined };
+    const whole = PublishStreamRequest.encode({ open: undefined, batches: [batch] }).finish();
+    raw.write(PublishStreamRequest.encode({ open: { producerId: 'p', firstSequence: 0 }, batches: [] }).finish());
+    raw.write(Buffer.concat([whole, whole.subarray(0, -1)]));
+    assert.equal(await raw.status, '3');
+    using next = await PublishStream.open(broker.address, 'p', 1);
+    next.send({ subject: 's', sequence: 1, bodies: ['a'] }, { subject: 's', sequence: 2, bodies: ['b'] });
+    assert.deepEqual(await next.outcomes(1, 2), ['1..1', '2..2']);
+  });
+
+  it('does not notice that its deadline has passed: it is cut off, and does not hold up the end of the broker', async () => {
+    await using broker = await start(['--shutdown-drain', '60s']);
+    using raw = new RawStream(broker.address, { 'grpc-timeout': '50m' });
+    raw.write(PublishStreamRequest.encode({ open: { producerId: 'p', firstSequence: 0 }, batches: [] }).finish());
+    assert.equal(await raw.status, '4');
+    // It never ends its own side.
+    await broker.stop(30_000);
   });
 
   it('opens a second stream with the same producer id: the first one ends with PRODUCER_REPLACED', async () => {
@@ -273,6 +336,37 @@ describe('the end of a stream', () => {
     await stream.until(() => stream.status !== undefined);
     assert.equal(stream.status, null);
     assert.deepEqual([stream.results.size, stream.acknowledged], [300, 300]);
+  });
+
+  it('[W6] half-closed while limits.in_flight_bytes are used up: unary calls are refused, then every batch is stored', async () => {
+    await using broker = await BrokerProcess.create({
+      flags: ['--shards', '1', '--limits-in-flight-bytes', '16MiB', '--ring-bytes', '64MiB'],
+      env: { BROKER_FAILPOINTS: 'segment.sync=sleep:300' },
+    });
+    await broker.restart();
+    const streams = await Promise.all(Array.from({ length: 40 }, () => PublishStream.open(broker.address, '')));
+    for (const stream of streams) {
+      stream.send({ subject: 's', sequence: 1, bodies: [Buffer.alloc(800 << 10)] });
+      stream.halfClose();
+    }
+    const client = new BrokerClient(broker.address);
+    const reasons = new Set<string>();
+    const isBlocked = () => streams.some(({ status }) => status === undefined);
+    while (isBlocked() && !reasons.has('IN_FLIGHT_FULL')) {
+      await client.publish({ subject: 't', body: Buffer.alloc(900 << 10) }).catch((error: CallError) => {
+        reasons.add(`${error.reason}`);
+      });
+    }
+    assert.ok(reasons.has('IN_FLIGHT_FULL'), [...reasons].join());
+    for (const stream of streams) await stream.until(() => stream.status !== undefined);
+    const ids = streams.map(({ results }) => results.get(1)?.firstId ?? 0).sort((a, b) => a - b);
+    assert.deepEqual(
+      ids,
+      streams.map((_, i) => i + 1),
+    );
+    assert.ok((await client.publish({ subject: 't', body: Buffer.alloc(1) })) > 0);
+    client.close();
+    for (const stream of streams) stream.cancel();
   });
 
   it('[F2] a client that reads no results: it is read from no more, and the broker keeps its memory', async () => {

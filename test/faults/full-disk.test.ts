@@ -8,6 +8,7 @@ import { describe, it } from 'node:test';
 import { credentials } from '@grpc/grpc-js';
 import { AdminClient } from '../../src/grpc/gen/broker/v1/admin.ts';
 import { BrokerClient, CallError } from '../support/client.ts';
+import { PublishStream, sendRound } from '../support/publish-stream.ts';
 import { requireTool } from '../support/tools.ts';
 import { FaultRig, pause } from './rig.ts';
 
@@ -141,6 +142,43 @@ describe('the disk fills up', () => {
     // A refusal that took an id would take space as well, for a log entry and a void mark, until there is none.
     t.diagnostic(`${count} refusals, ${voids} void ids`);
     assert.ok(voids < count / 2, `${voids} void ids after ${count} refusals`);
+  });
+
+  it('[S8] a publish stream: batches come back with STORE_FULL, those behind them with PREDECESSOR_FAILED, and sent again they are stored in order, once', async (t) => {
+    if (!requireTool(t, 'tmpfs')) return;
+    using disk = new SmallDisk(64 * MIB);
+    disk.fillUpTo(24 * MIB);
+    await using rig = await FaultRig.start({ dataDir: join(disk.path, 'data'), flags: FLAGS });
+    using stream = await PublishStream.open(rig.broker.address, 'p');
+    const batches = Array.from({ length: 120 }, (_, i) => ({
+      subject: `full.${i % 2}`,
+      sequence: i + 1,
+      bodies: [Buffer.alloc(4 * 1024, i + 1)],
+    }));
+    const left = new Map(batches.map((batch) => [batch.sequence, batch]));
+    const ids = new Map<number, number>();
+    const reasons = new Set<string>();
+    // Fills up under the stream, with a stream that is refused again and again, until there is space.
+    const client = new BrokerClient(rig.broker.address);
+    const refusal = await publishUntilRefused(rig, client);
+    assert.equal(refusal.reason, 'STORE_FULL');
+    disk.fillUpTo(16 * MIB - 1);
+    await pause(1_100);
+    for (let round = 0; round < 3; round++) await sendRound({ stream, left, ids, reasons });
+    assert.equal(ids.size, 0, 'stored below the mark');
+    assert.deepEqual([...reasons].sort(), ['PREDECESSOR_FAILED', 'STORE_FULL']);
+    disk.free();
+    for (let round = 0; round < 100 && left.size > 0; round++) {
+      await sendRound({ stream, left, ids, reasons });
+      await pause(50);
+    }
+    assert.equal(left.size, 0);
+    for (const { subject, sequence, bodies } of batches) {
+      const id = ids.get(sequence) ?? 0;
+      assert.deepEqual((await client.fetch(subject, id)).body, bodies[0]);
+      assert.ok(sequence <= 2 || id > (ids.get(sequence - 2) ?? 0), `batch ${sequence} has id ${id}`);
+    }
+    client.close();
   });
 
   it('[S8] another program takes the last byte under load: what does not fit is refused, the process lives, and with space again all goes on', async (t) => {

@@ -13,6 +13,11 @@ import { CallError } from './client.ts';
 /** More than any test needs. */
 export const PLENTY = { bytes: 2 ** 40, messages: 2 ** 40 };
 
+/** A connection; streams may share it. */
+export function clientOf(address: string): ConsumerClient {
+  return new ConsumerClient(address, grpc.credentials.createInsecure(), { 'grpc.use_local_subchannel_pool': 1 });
+}
+
 /** One stream; what it was given is kept, and checked as it comes: ids of a subject rise, none comes twice. */
 export class ConsumeStream {
   readonly ids = new Map<string, number[]>();
@@ -23,7 +28,8 @@ export class ConsumeStream {
   bytes = 0;
   largestDelivery = 0;
   isComplete = false;
-  heartbeats = 0;
+  /** Those that come with time: the first one comes with the start. */
+  heartbeats = -1;
   resumeToken: Buffer = Buffer.alloc(0);
   /** What broke the promise of order. */
   readonly violations: string[] = [];
@@ -33,13 +39,14 @@ export class ConsumeStream {
   /** Bodies are kept unless a test has too many of them. */
   keepsBodies = true;
   readonly #client: ConsumerClient;
+  readonly #isShared: boolean;
   readonly #call: grpc.ClientDuplexStream<ConsumeRequest, ConsumeResponse>;
   readonly #waiting: { readonly isDone: () => boolean; readonly resolve: () => void }[] = [];
 
-  constructor(address: string) {
-    this.#client = new ConsumerClient(address, grpc.credentials.createInsecure(), {
-      'grpc.use_local_subchannel_pool': 1,
-    });
+  /** On a connection of its own, or on that of `shared`. */
+  constructor(address: string, shared?: ConsumerClient) {
+    this.#isShared = shared !== undefined;
+    this.#client = shared ?? clientOf(address);
     this.#call = this.#client.consume();
     this.#call.on('data', (response: ConsumeResponse) => this.#onResponse(response));
     this.#call.on('status', (status: grpc.StatusObject) => {
@@ -54,10 +61,15 @@ export class ConsumeStream {
   static async open(
     address: string,
     subjects: ConsumeOpen['subjects'],
-    options: { resumeToken?: Buffer; heartbeatMs?: number; credit?: { bytes: number; messages: number } | null } = {},
+    options: {
+      resumeToken?: Buffer;
+      heartbeatMs?: number;
+      credit?: { bytes: number; messages: number } | null;
+      shared?: ConsumerClient;
+    } = {},
   ): Promise<ConsumeStream> {
-    const { resumeToken = Buffer.alloc(0), heartbeatMs = 100, credit = PLENTY } = options;
-    const stream = new ConsumeStream(address);
+    const { resumeToken = Buffer.alloc(0), heartbeatMs = 100, credit = PLENTY, shared } = options;
+    const stream = new ConsumeStream(address, shared);
     stream.write({ open: { subjects, resumeToken, heartbeatMs }, credit: credit ?? undefined });
     await stream.until(() => stream.isComplete || stream.status !== undefined);
     return stream;
@@ -85,7 +97,7 @@ export class ConsumeStream {
 
   cancel(): void {
     this.#call.cancel();
-    this.#client.close();
+    if (!this.#isShared) this.#client.close();
   }
 
   [Symbol.dispose](): void {

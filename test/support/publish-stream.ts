@@ -1,4 +1,5 @@
 /** A client of broker.v1.Producer/PublishStream for tests: stock @grpc/grpc-js with the generated code, nothing hidden. */
+import assert from 'node:assert/strict';
 import * as grpc from '@grpc/grpc-js';
 import {
   type BatchResult,
@@ -125,4 +126,44 @@ export class PublishStream {
 function toBatch({ subject, sequence, bodies, expectedLastId, expirationSeconds = 0 }: StreamBatch) {
   const records = bodies.map((body) => ({ body: Buffer.from(body), headers: [], expirationSeconds }));
   return { subject, sequence, records: { records }, expectedLastId };
+}
+
+/** A sender that obeys: what is refused and may come again is sent again. */
+export interface Retrying {
+  readonly stream: PublishStream;
+  /** Batches that have no ids yet, by sequence. */
+  readonly left: Map<number, StreamBatch>;
+  readonly ids: Map<number, number>;
+  /** Reasons of all refusals. */
+  readonly reasons: Set<string>;
+}
+
+/** Sends what is left, in order, waits for every result, and checks that no batch was stored whose predecessor was refused. */
+export async function sendRound({ stream, left, ids, reasons }: Retrying): Promise<void> {
+  const batches = [...left.values()].sort((a, b) => a.sequence - b.sequence);
+  for (const batch of batches) stream.results.delete(batch.sequence);
+  for (const batch of batches) stream.send(batch);
+  await stream.settled(...batches.map(({ sequence }) => sequence));
+  assert.equal(stream.status, undefined, stream.status?.message);
+  const refused = new Map<string, number>();
+  for (const { sequence, subject } of batches) {
+    const result = stream.results.get(sequence);
+    const error = result?.error;
+    if (error !== undefined) {
+      assert.equal(error.outcome, 1, `${error.reason} says that nothing was stored`);
+      assert.ok(error.retryAfterMs > 0, error.reason);
+      const first = refused.get(subject);
+      // One that is refused for itself, before what became of the first is known, is not refused because of it.
+      const wasFirst = first !== undefined && stream.order.lastIndexOf(sequence) < stream.order.lastIndexOf(first);
+      if (first !== undefined && !wasFirst) {
+        assert.equal(error.reason, 'PREDECESSOR_FAILED', `batch ${sequence} behind ${first}`);
+      }
+      refused.set(subject, first ?? sequence);
+      reasons.add(error.reason);
+      continue;
+    }
+    assert.ok(!refused.has(subject), `batch ${sequence} of ${subject} was stored behind a refused one`);
+    ids.set(sequence, result?.firstId ?? 0);
+    left.delete(sequence);
+  }
 }

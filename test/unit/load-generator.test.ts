@@ -26,10 +26,18 @@ type Unary = grpc.ServerUnaryCall<Buffer, Buffer>;
 function makeServer(): grpc.Server {
   const server = new grpc.Server({ 'grpc.max_receive_message_length': -1, 'grpc.max_send_message_length': -1 });
   server.addService(
-    { Echo: method('Echo', false), Fail: method('Fail', false), Stream: method('Stream', true) },
+    {
+      Echo: method('Echo', false),
+      Fail: method('Fail', false),
+      Stream: method('Stream', true),
+      Chat: { ...method('Chat', true), requestStream: true },
+    },
     {
       Echo: (call: Unary, callback: grpc.sendUnaryData<Buffer>) => callback(null, call.request),
       Fail: (call: Unary, callback: grpc.sendUnaryData<Buffer>) => callback({ code: call.request[0] as number }),
+      Chat: (call: grpc.ServerDuplexStream<Buffer, Buffer>) => {
+        call.on('data', (bytes: Buffer) => call.write(bytes));
+      },
       Stream: async (call: grpc.ServerWritableStream<Buffer, Buffer>) => {
         for (let count = 0; count < 5_000; count++) {
           if (!call.write(call.request)) await new Promise((resolve) => call.once('drain', resolve));
@@ -136,6 +144,38 @@ describe('load generator', () => {
         assert.equal(messages.length, 5_000);
         assert.ok(messages.every((message) => message.equals(body)));
       }));
+  }
+
+  for (const [name, client] of [
+    ['raw', Http2Connection],
+    ['grpc-js', GrpcConnection],
+  ] as const) {
+    it(`${name}: 60 messages of 100 KB on each of three bidirectional streams pass every window, in order`, async () => {
+      const count = 60;
+      const received = [[], [], []] as number[][];
+      const done = Promise.withResolvers<void>();
+      const transport = await client.connect(address, {
+        onHeaders: () => undefined,
+        onMessage(slot, bytes, start, end) {
+          assert.equal(end - start, 100_000);
+          received[slot]?.push(bytes.readUInt32LE(start));
+          if (received.every((list) => list.length === count)) done.resolve();
+        },
+        onEnd: (slot, status) => done.reject(new Error(`stream ${slot} ended with ${status}`)),
+        onLost: (why) => done.reject(new Error(why)),
+      });
+      const message = Buffer.alloc(100_000, 1);
+      for (let slot = 0; slot < 3; slot++) transport.open(slot, '/test.Test/Chat');
+      for (let number = 0; number < count; number++) {
+        message.writeUInt32LE(number);
+        for (let slot = 0; slot < 3; slot++) transport.send(slot, message, message.length);
+      }
+      transport.flush();
+      await done.promise;
+      transport.close();
+      const all = Array.from({ length: count }, (_, number) => number);
+      assert.deepEqual(received, [all, all, all]);
+    });
   }
 
   it('its publish and fetch requests are those of the wire format', () => {

@@ -1,7 +1,7 @@
 import { BatchKind } from '../../batch/batch-format.ts';
 import { BatchView } from '../../batch/batch-view.ts';
 import { DiskError } from '../disk.ts';
-import type { ReadResult, StoredItem, SubjectRef } from '../store.ts';
+import type { ReadMemory, ReadResult, StoredItem, SubjectRef } from '../store.ts';
 import { ReadArena } from './read-arena.ts';
 import type { SegmentFiles } from './segment-files.ts';
 import { checkOf, type EntryCursor, EntryKind, newEntry } from './slot-index.ts';
@@ -22,6 +22,9 @@ const ARENA_BYTES_MIN = 2 * SYNC_BATCH_BYTES_MAX;
 /** An arena key is exact in 53 bits: segment modulo 2^23, position / 8 below 2^30. A hit is compared, so that a collision costs a read only. */
 const KEY_SEGMENTS = 2 ** 23;
 const KEY_POSITIONS = 2 ** 30;
+
+/** For callers that keep what they get. */
+const FRESH: ReadMemory = { take: (length) => Buffer.allocUnsafeSlow(length) };
 
 /** Ids [from, to) of a subject whose stored batch cannot be read. */
 export interface BatchDamage {
@@ -84,6 +87,7 @@ export class BatchReader {
     from: number,
     until: number,
     maxBytes: number,
+    memory: ReadMemory | null = null,
   ): ReadResult | Promise<ReadResult> {
     const wanted: Wanted[] = [];
     let bytes = 0;
@@ -101,12 +105,12 @@ export class BatchReader {
     }
     const single = wanted.length === 1 ? wanted[0] : undefined;
     if (fromDisk > (single === undefined ? SYNC_RANGE_BYTES_MAX : SYNC_BATCH_BYTES_MAX)) {
-      return this.#readLater(subject, wanted, next);
+      return this.#readLater(subject, wanted, next, memory ?? FRESH);
     }
     // Found in the arena only when nothing else is read into it for this answer.
     if (single !== undefined && needsRead(single)) this.#findRead(subject, single);
     for (const item of wanted) {
-      if (needsRead(item)) this.#readNow(item);
+      if (needsRead(item)) this.#readNow(item, memory);
     }
     return this.#answer(subject, wanted, next);
   }
@@ -135,9 +139,8 @@ export class BatchReader {
     item.isVerified = true;
   }
 
-  #readNow(item: Wanted): void {
-    const at = this.#arena.claim(item.length);
-    const bytes = this.#arena.bytes.subarray(at, at + item.length);
+  #readNow(item: Wanted, memory: ReadMemory | null): void {
+    const bytes = memory === null ? this.#claim(item.length) : memory.take(item.length);
     try {
       const read = this.#files.readSync(item.segment, bytes, item.position);
       if (read === item.length) item.bytes = bytes;
@@ -146,24 +149,29 @@ export class BatchReader {
     }
   }
 
-  async #readLater(subject: SubjectRef, wanted: Wanted[], next: number): Promise<ReadResult> {
+  #claim(length: number): Buffer {
+    const at = this.#arena.claim(length);
+    return this.#arena.bytes.subarray(at, at + length);
+  }
+
+  async #readLater(subject: SubjectRef, wanted: Wanted[], next: number, memory: ReadMemory): Promise<ReadResult> {
     // The ring's memory will be written over before the answer is used: what is served from it is copied while it is there.
     for (const item of wanted) {
-      if (item.bytes !== null) item.bytes = Buffer.from(item.bytes);
+      if (item.bytes !== null) item.bytes = copyTo(memory, item.bytes);
     }
     for (let i = 0; i < wanted.length; ) {
       const end = rangeEnd(wanted, i);
-      if (needsRead(wanted[i] as Wanted)) await this.#readRange(wanted.slice(i, end));
+      if (needsRead(wanted[i] as Wanted)) await this.#readRange(wanted.slice(i, end), memory);
       i = end;
     }
     return this.#answer(subject, wanted, next);
   }
 
   /** Reads batches that lie close to each other with one read. */
-  async #readRange(items: readonly Wanted[]): Promise<void> {
+  async #readRange(items: readonly Wanted[], memory: ReadMemory): Promise<void> {
     const first = items[0] as Wanted;
     const last = items[items.length - 1] as Wanted;
-    const bytes = Buffer.allocUnsafeSlow(last.position + last.length - first.position);
+    const bytes = memory.take(last.position + last.length - first.position);
     try {
       const read = await this.#files.read(first.segment, bytes, first.position);
       for (const item of items) {
@@ -224,6 +232,12 @@ export class BatchReader {
       view.subjectIs(subject.bytes);
     return isIt ? null : 'another batch';
   }
+}
+
+function copyTo(memory: ReadMemory, bytes: Buffer): Buffer {
+  const copy = memory.take(bytes.length);
+  copy.set(bytes);
+  return copy;
 }
 
 function needsRead(item: Wanted): boolean {

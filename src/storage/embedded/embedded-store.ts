@@ -6,6 +6,7 @@ import { BatchOffset } from '../../batch/batch-format.ts';
 import { type Disk, NodeDisk } from '../disk.ts';
 import {
   type MessageStore,
+  type ReadMemory,
   type ReadResult,
   type SealedBatch,
   type Stored,
@@ -131,8 +132,14 @@ export class EmbeddedStore implements MessageStore {
     });
   }
 
-  read(subject: SubjectRef, from: number, until: number, maxBytes: number): ReadResult | Promise<ReadResult> {
-    return this.#reader.read(subject, this.#entriesOf(subject), from, until, maxBytes);
+  read(
+    subject: SubjectRef,
+    from: number,
+    until: number,
+    maxBytes: number,
+    memory?: ReadMemory,
+  ): ReadResult | Promise<ReadResult> {
+    return this.#reader.read(subject, this.#entriesOf(subject), from, until, maxBytes, memory);
   }
 
   findTime(subject: SubjectRef, ms: number): number | null {

@@ -1,7 +1,7 @@
 import type { ServerDuplexStream } from '@grpc/grpc-js';
 import type { Reason } from '../../base/errors.ts';
 import { cutFrame } from '../../grpc/consumer-codec.ts';
-import { DeliveryStream } from '../../grpc/delivery-stream.ts';
+import { DeliveryStream, type OnSent } from '../../grpc/delivery-stream.ts';
 import { frameOf } from '../../grpc/frame.ts';
 import { ConsumeResponse, type Position } from '../../grpc/gen/broker/v1/consumer.ts';
 import { encodeResumeToken } from '../../grpc/resume-token.ts';
@@ -16,11 +16,14 @@ import type { StartPosition, SubscriptionPort } from './subject-group.ts';
 
 /** A reader of the store may always have this many bytes on their way, however many subjects share its stream. */
 const SLICE_BYTES_MIN = 4_096;
+/**
+ * Readers of the store may fill so many times subscribe.buffer_bytes: their credits together are that much, but each may be exceeded by one run,
+ * and the last runs come when the stream has been congested for a while.
+ */
+const STORE_BUFFERS = 2;
 /** Positions of one frame, in bytes of names and numbers: clients take messages of 4 MiB. */
 const POSITIONS_BYTES = 1 << 20;
 const POSITION_BYTES = 40;
-
-type OnSent = (error?: Error | null) => void;
 
 export type Reader = ConsumerReader<ConsumerStream>;
 
@@ -140,7 +143,7 @@ export class ConsumerStream {
 
   /** A run for the group of a reader. */
   offer(reader: Reader, run: BatchRun): void {
-    this.#take(reader, run, (error) => {
+    this.#take(reader, run, this.isPaused, (error) => {
       if (!isFailed(error)) run.pooled.release();
       this.#sent();
     });
@@ -150,7 +153,9 @@ export class ConsumerStream {
   offerOwn(reader: Reader, run: BatchRun): void {
     const { epoch } = reader;
     const cost = run.frame.length;
-    const isWritten = this.#take(reader, run, (error) => {
+    // What a reader had credit for is taken although the stream is congested by now: to give it up is to read and check it twice.
+    const isRefused = this.credit.isSpent || this.out.unsentBytes > STORE_BUFFERS * this.#port.bufferBytes;
+    const isWritten = this.#take(reader, run, isRefused, (error) => {
       if (!isFailed(error)) run.pooled.release();
       this.#giveBack(reader, cost, epoch);
       this.#sent();
@@ -170,7 +175,10 @@ export class ConsumerStream {
 
   /** Positions that changed since the heartbeat before, and a token. Left out while the client does not read. */
   heartbeat(): void {
-    if (this.state !== 'open' || this.out.unsentBytes > this.#port.bufferBytes) return;
+    if (this.state === 'open' && this.out.unsentBytes <= this.#port.bufferBytes) this.#beat();
+  }
+
+  #beat(): void {
     const changed: Position[] = [];
     for (const reader of this.readers.values()) {
       const { window, head, settled } = reader;
@@ -202,14 +210,14 @@ export class ConsumerStream {
   // --- sending ---
 
   /** Passes on what the stream may have of the run. True if something was written: then `onSent` will be called. */
-  #take(reader: Reader, run: BatchRun, onSent: OnSent): boolean {
+  #take(reader: Reader, run: BatchRun, isRefused: boolean, onSent: OnSent): boolean {
     const { window } = reader;
     if (window === null || this.state !== 'open' || window.judge(run.from, run.to) !== 'take') return false;
     if (run.messages === 0) {
       window.took(run.to);
       return false;
     }
-    if (this.isPaused) {
+    if (isRefused) {
       this.#miss(reader, window);
       return false;
     }
@@ -300,6 +308,8 @@ export class ConsumerStream {
       const complete = this.#isComplete && i === pieces.length - 1;
       this.#write({ deliveries: [], started: { positions: piece, complete }, heartbeat: undefined });
     });
+    // A token at once: without one, a client of a pattern that begins `new` could only begin `new` again, past what was born meanwhile.
+    if (becomesComplete) this.#beat();
   }
 
   #token(): Buffer {

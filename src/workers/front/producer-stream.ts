@@ -9,6 +9,8 @@ import { SequenceLedger } from '../../publish/sequence-ledger.ts';
 
 /** Answers that the client has not taken; above it nothing more is read from it. */
 const UNSENT_BYTES_MAX = 1 << 20;
+/** Results of one response; beyond it they are written at once, for a frame can hold hundreds of thousands of batches that are refused as they come. */
+const RESPONSE_BYTES_MAX = 256 << 10;
 /** A client whose stream has been ended and who goes on is cut off after this time, in ms. */
 const LAST_WORDS_MS = 1_000;
 
@@ -72,8 +74,13 @@ export class ProducerStream {
     this.out.open();
     call.on('data', (frame: Buffer) => this.#onFrame(frame));
     call.on('end', () => this.#onHalfClose());
-    call.on('cancelled', () => this.#close());
-    this.out.onDrained(() => this.#resumeIfReady());
+    call.on('cancelled', () => this.#onCancelled());
+    this.out.onDrained(() => this.#takeWaiting());
+  }
+
+  /** The client leaves more results unread than are kept for it. */
+  get #isUnread(): boolean {
+    return this.out.unsentBytes > UNSENT_BYTES_MAX;
   }
 
   get inFlight(): number {
@@ -132,7 +139,7 @@ export class ProducerStream {
     this.isTouched = false;
     if (this.#response.isEmpty || this.#state === 'ended') return;
     this.#write();
-    if (this.out.unsentBytes > UNSENT_BYTES_MAX) this.#call.pause();
+    if (this.#isUnread) this.#call.pause();
     this.#endIfDone();
   }
 
@@ -152,6 +159,10 @@ export class ProducerStream {
     if (!this.#response.isEmpty) this.#write();
     this.#close();
     this.out.end(status);
+    this.#resetSoon();
+  }
+
+  #resetSoon(): void {
     setTimeout(() => this.out.reset(), LAST_WORDS_MS).unref();
   }
 
@@ -208,28 +219,28 @@ export class ProducerStream {
     this.#endIfDone();
   }
 
-  /** Takes the batches of waiting frames until one finds no room. */
+  /** Takes the batches of waiting frames until one finds no room, or the client has too many results to read. */
   #takeWaiting(): void {
-    while (this.#state === 'open' && this.#waiting.length > 0) {
+    while (this.#state === 'open' && this.#waiting.length > 0 && !this.isBlocked && !this.#isUnread) {
       if (!this.#takeFrame(this.#waiting[0] as Buffer)) {
-        this.#block();
+        this.#call.pause();
+        if (!this.#isUnread) this.#block();
         return;
       }
       this.#waiting.shift();
       this.#waitingAt = 0;
     }
-    this.#resumeIfReady();
+    this.#steerReading();
     this.#endIfDone();
   }
 
   #block(): void {
     if (this.#state !== 'open') return;
-    this.#call.pause();
     this.isBlocked = true;
     this.#port.blocked(this);
   }
 
-  /** False: there was no room for a batch, which has to be tried again. */
+  /** False: there was no room for a batch or for its result, so it has to be tried again. */
   #takeFrame(frame: Buffer): boolean {
     const { scan } = this.#port;
     scan.reset(frame, this.#waitingAt);
@@ -239,7 +250,7 @@ export class ProducerStream {
         case FramePart.END:
           return true;
         case FramePart.BATCH:
-          if (this.#takeBatch(frame)) break;
+          if (!this.#isUnread && this.#takeBatch(frame)) break;
           this.#waitingAt = at;
           return false;
         case FramePart.OPEN:
@@ -276,7 +287,8 @@ export class ProducerStream {
     ledger.refuse(sequence);
     this.window.returned(bytes, count);
     this.#response.refused(sequence, errors.of(passing));
-    this.#port.touched(this);
+    if (this.#response.byteLength > RESPONSE_BYTES_MAX) this.#write();
+    else this.#port.touched(this);
     return true;
   }
 
@@ -301,12 +313,19 @@ export class ProducerStream {
     );
   }
 
-  #resumeIfReady(): void {
-    if (this.#state !== 'open' || this.isBlocked || this.out.unsentBytes > UNSENT_BYTES_MAX) return;
-    if (this.#waiting.length === 0) this.#call.resume();
+  #steerReading(): void {
+    if (this.#state !== 'open' || this.isBlocked) return;
+    if (this.#isUnread) this.#call.pause();
+    else if (this.#waiting.length === 0) this.#call.resume();
   }
 
   // --- the end ---
+
+  /** It went away, or its deadline passed: a client that has not noticed would keep its connection open while the broker stops. */
+  #onCancelled(): void {
+    this.#close();
+    this.#resetSoon();
+  }
 
   #onHalfClose(): void {
     this.#isHalfClosed = true;

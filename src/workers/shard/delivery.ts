@@ -6,6 +6,7 @@ import { Cursor, TailGroup } from '../../subscribe/tail-group.ts';
 import { Credit, Encoding, RUN_HEADER, runLayout, ToMain } from '../link.ts';
 import { BatchRuns } from './batch-runs.ts';
 import type { MainPort } from './main-port.ts';
+import { ReusedMemory } from './read-memory.ts';
 import type { ActiveSubject, Unresolved } from './subjects.ts';
 
 /** A run is sent when it holds this many bytes, or a quarter of its ring if that is less. */
@@ -52,6 +53,8 @@ export class Delivery {
   /** Subjects with something to read from the store. */
   #pumping: ActiveSubject[] = [];
   #readsInFlight = 0;
+  /** Not in use; as many exist as reads were ever on their way together. */
+  readonly #memories: ReusedMemory[] = [];
   /** Bytes that the payload ring had no room for: nothing can be pumped until it has. 0 = it had. */
   #stuckBytes = 0;
 
@@ -271,9 +274,12 @@ export class Delivery {
       this.#pump(subject);
       return 0;
     }
-    const read = this.#store.read(subject.ref, from, until, bytesMax);
+    const memory = this.#memories.pop() ?? new ReusedMemory();
+    memory.clear();
+    const read = this.#store.read(subject.ref, from, until, bytesMax, memory);
     if (!(read instanceof Promise)) {
       then(from, read);
+      this.#memories.push(memory);
       return 1;
     }
     this.#readsInFlight += 1;
@@ -286,12 +292,14 @@ export class Delivery {
       (result) => {
         arrived();
         then(from, result);
+        this.#memories.push(memory);
         this.#onProgress();
       },
       // A database that does not answer: nothing is lost, it is read when it is back.
       () =>
         setTimeout(() => {
           arrived();
+          this.#memories.push(memory);
           this.#pump(subject);
           this.#onProgress();
         }, READ_AGAIN_MS),

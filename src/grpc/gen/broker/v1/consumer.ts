@@ -95,7 +95,7 @@ export interface Started {
 }
 
 export interface Heartbeat {
-  /** The first heartbeat has every subject, the others those that changed since the one before. Many come in several heartbeats, one behind the other. */
+  /** The first heartbeat comes right behind the first Started that is complete, and has every subject; the others have those that changed since the one before. Many come in several heartbeats, one behind the other. */
   positions: Position[];
   /** Everything before this on the stream is behind it. Empty before Started was complete, and in all but the last of several heartbeats. */
   resumeToken: Buffer;
