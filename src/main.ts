@@ -236,6 +236,7 @@ class Broker {
 
   async #claimDatabase(options: DatabaseOptions, { clusterId, clusterName }: NodeIdentity): Promise<void> {
     const weaknesses = await claimDatabase(options, { clusterId, name: clusterName, settings: '' });
+    this.#dispatcher.producers.isWeak = weaknesses.length > 0;
     for (const weakness of weaknesses) {
       this.#logger.warn('acknowledged messages are replicated, not durable', { weakness });
     }
