@@ -262,7 +262,8 @@ export function messageStoreSuite(name: string, open: OpenStore): void {
     const bodies = Array.from({ length: 40 }, (_, i) => plain(`${i} `.repeat(4_000)));
     const batches = bodies.map((message, i) => dataBatch(subject, [message], { base: i + 1 }));
     for (let i = 0; i < batches.length; i += 4) await store.append(batches.slice(i, i + 4));
-    for (const under of [store, await reopen()]) {
+    for (const next of [() => store, reopen]) {
+      const under = await next();
       // At once and from the thread pool; with room for all, and with none.
       for (const [maxBytes, memoryBytes] of [
         [1, 1 << 20],
@@ -271,15 +272,15 @@ export function messageStoreSuite(name: string, open: OpenStore): void {
       ] as const) {
         const readers = [1, 8, 15].map(async (from) => {
           const memory = new Lent(memoryBytes);
-          for (let next = from; next <= from + 20; ) {
+          for (let at = from; at <= from + 20; ) {
             memory.used = 0;
-            const answer = under.read(subject, next, from + 20, maxBytes, memory);
+            const answer = under.read(subject, at, from + 20, maxBytes, memory);
             const { items, next: reached } = answer instanceof Promise ? await answer : answer;
             assert.deepEqual(
               shown(subject, items).map((item) => item.bodies),
-              bodies.slice(next - 1, reached - 1).map(({ body }) => [Buffer.from(body).toString('latin1')]),
+              bodies.slice(at - 1, reached - 1).map(({ body }) => [Buffer.from(body).toString('latin1')]),
             );
-            next = reached;
+            at = reached;
           }
         });
         await Promise.all(readers);
