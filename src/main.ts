@@ -1,8 +1,10 @@
 /** Composition root of the server: opens what is needed in order, and closes it in the opposite order. */
 import { randomUUID } from 'node:crypto';
+import { readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { logVerbosity, setLogVerbosity } from '@grpc/grpc-js';
+import { assert } from './base/assert.ts';
 import { Exclusive } from './base/exclusive.ts';
 import { armFailpoints } from './base/failpoint.ts';
 import { formatEndpoint } from './config/endpoint.ts';
@@ -12,6 +14,7 @@ import type { Config } from './config/schema.ts';
 import { AnswerBudget } from './grpc/answer-budget.ts';
 import { createGrpcServer, type GrpcServer } from './grpc/server.ts';
 import { createDoorbell, Doorbell } from './shm/doorbell.ts';
+import { checkStoreKind, claimDatabase, markDatabase } from './storage/bind-store.ts';
 import {
   type DataDirectory,
   type NodeIdentity,
@@ -29,7 +32,7 @@ import { Dispatcher } from './workers/front/dispatcher.ts';
 import { frontMetrics } from './workers/front/front-metrics.ts';
 import { ShardsAdmin } from './workers/front/shards-admin.ts';
 import { storeRefusals } from './workers/front/store-health.ts';
-import type { LogLine, RaftThreadData } from './workers/messages.ts';
+import type { DatabaseOptions, LogLine, RaftThreadData } from './workers/messages.ts';
 import { RaftCounters } from './workers/raft/raft-counters.ts';
 import { RaftHandle } from './workers/raft/raft-handle.ts';
 import { RetentionKeeper } from './workers/retention-keeper.ts';
@@ -48,6 +51,8 @@ const STOP_MS = 5_000;
 /** Ctrl-C reaches a process that npm started twice, from the terminal and from npm: within this time it is one signal. */
 const ECHO_MS = 300;
 const OBSERVE_MS = 100;
+/** One group being given ids, one being written, one being closed in the log, and one to spare. */
+const DATABASE_GROUPS_MIN = 4;
 /** The main thread counts as busy above this share of LOAD_MS. */
 const BUSY_UTILIZATION = 0.8;
 const LOAD_MS = 50;
@@ -134,6 +139,8 @@ class Broker {
   #grpc: GrpcServer | null = null;
   #isStuck = false;
   #retention: RetentionKeeper | null = null;
+  /** Null with the embedded store. */
+  #database: DatabaseOptions | null = null;
   /** Why the node is not ready; empty when it is. */
   #notReady: string[] = ['starting'];
   /** It has been ready: what ends it before is a start that failed, such as a log that is older than the store. */
@@ -183,15 +190,13 @@ class Broker {
     this.#directory = openDataDirectory(disk, config.dataDir, { clusterName: config.cluster, nodeId, now: Date.now() });
     const { path, node } = this.#directory;
     await this.#openAdmin();
-    const { torn, damages, ...sealed } = sealLanes(disk, join(path, 'segments'));
-    for (const cut of torn) this.#logger.warn('cut a torn end off a segment', { ...cut });
-    for (const { path: segment, damage } of damages) {
-      this.#logger.error('a segment is damaged; what is readable in it is served', {
-        segment,
-        damage: JSON.stringify(damage),
-      });
+    this.#database = databaseOptions(config);
+    checkStoreKind(disk, path, config.store.kind);
+    if (this.#database === null) this.#sealSegments(disk, path);
+    else {
+      await this.#claimDatabase(this.#database, node);
+      markDatabase(disk, path);
     }
-    this.#logger.info('segments are whole', { ...sealed });
 
     const mainDoorbell = createDoorbell();
     const raftDoorbell = createDoorbell();
@@ -205,7 +210,7 @@ class Broker {
     this.#shards = this.#makeShards(path, this.#raft, raftDoorbell, mainDoorbell, failpoints);
     await this.#shards.start(await this.#raft.openAllotments());
     this.#watch();
-    this.#retention = this.#keepRetention(disk, path, this.#raft, this.#shards);
+    if (this.#database === null) this.#retention = this.#keepRetention(disk, path, this.#raft, this.#shards);
 
     await this.#openGrpc(this.#raft, node.nodeId, this.#manageShards(this.#shards));
     this.#notReady = [];
@@ -218,6 +223,26 @@ class Broker {
     this.#logger.info('ready', { node: node.nodeId, grpc, admin, shards: config.shards.count, ms });
   }
 
+  #sealSegments(disk: Disk, path: string): void {
+    const { torn, damages, ...sealed } = sealLanes(disk, join(path, 'segments'));
+    for (const cut of torn) this.#logger.warn('cut a torn end off a segment', { ...cut });
+    for (const { path: segment, damage } of damages) {
+      this.#logger.error('a segment is damaged; what is readable in it is served', {
+        segment,
+        damage: JSON.stringify(damage),
+      });
+    }
+    this.#logger.info('segments are whole', { ...sealed });
+  }
+
+  async #claimDatabase(options: DatabaseOptions, { clusterId, clusterName }: NodeIdentity): Promise<void> {
+    const weaknesses = await claimDatabase(options, { clusterId, name: clusterName, settings: '' });
+    this.#dispatcher.producers.isWeak = weaknesses.length > 0;
+    for (const weakness of weaknesses) {
+      this.#logger.warn('acknowledged messages are replicated, not durable', { weakness });
+    }
+    this.#logger.info("the database is this cluster's", { cluster: clusterId });
+  }
   /** No new work, then the work in flight is answered, at most for shutdown.drain. */
   async drain(): Promise<void> {
     this.#notReady = ['shutting down'];
@@ -285,6 +310,7 @@ class Broker {
       snapshotEntries: raft.snapshotEntries,
       snapshotBytes: raft.snapshotBytes,
       acceptClock,
+      keepsOpen: this.#database === null,
       heartbeatMs: raft.heartbeatMs,
       counters: this.#raftCounters.buffer,
       electionMs: raft.electionTimeoutMs,
@@ -321,12 +347,13 @@ class Broker {
           headersCount: limits.headersCount,
           batchBytes: batch.bytes,
           lingerMs: batch.lingerMs,
-          groupsInFlight: groups.inFlight,
+          groupsInFlight: this.#database === null ? groups.inFlight : Math.max(DATABASE_GROUPS_MIN, groups.inFlight),
         },
         store: {
           segmentBytes: segment.bytes,
           lowSpaceBytes: store.lowSpaceBytes,
           cacheBytes: store.cacheBytes,
+          database: this.#database,
         },
         mainDoorbell,
         raftDoorbell,
@@ -502,4 +529,33 @@ async function listening(key: string, opened: Promise<unknown>): Promise<void> {
       cause,
     });
   }
+}
+
+/** What the keys of a database say; null with the embedded store. StartError if a file that they name cannot be read. */
+function databaseOptions({ store, postgres }: Config): DatabaseOptions | null {
+  if (store.kind === 'embedded') return null;
+  assert(
+    store.kind === 'postgres' && postgres.url !== null,
+    'the rules of the configuration let no other store through',
+  );
+  const { url, schema, pool } = postgres;
+  const acceptWeakDurability = store.acceptWeakDurability;
+  return { url, schema, pool, timeoutMs: store.timeoutMs, tls: tlsOptions(postgres), acceptWeakDurability };
+}
+
+function tlsOptions({ tls, tlsCa, tlsCert, tlsKey }: Config['postgres']): DatabaseOptions['tls'] {
+  if (tls === 'off') return null;
+  const file = (path: string): string => {
+    try {
+      return readFileSync(path, 'utf8');
+    } catch (error) {
+      throw new StartError('STORE_UNUSABLE', `a file of postgres.tls cannot be read: ${String(error)}`);
+    }
+  };
+  return {
+    rejectUnauthorized: tls === 'verify',
+    ...(tlsCa === null ? {} : { ca: file(tlsCa) }),
+    ...(tlsCert === null ? {} : { cert: file(tlsCert) }),
+    ...(tlsKey === null ? {} : { key: file(tlsKey) }),
+  };
 }

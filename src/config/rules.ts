@@ -92,8 +92,20 @@ export const RULES: readonly Rule[] = [
   },
   {
     key: 'store.kind',
-    text: 'store.kind must be embedded: the shards of this version do not write to a database yet',
-    holds: ({ store }) => store.kind === 'embedded',
+    text: 'store.kind must be embedded or postgres: the shards of this version do not write to Cassandra yet',
+    holds: ({ store }) => store.kind !== 'cassandra',
     against: ({ store }) => `store is ${store.kind}`,
+  },
+  {
+    key: 'store.kind',
+    text: 'store.kind postgres is not finished: it needs store.experimental',
+    holds: ({ store }) => store.kind !== 'postgres' || store.experimental,
+    against: () => 'store.experimental is false',
+  },
+  {
+    key: 'postgres.url',
+    text: 'postgres.url is needed with store postgres',
+    holds: ({ store, postgres }) => store.kind !== 'postgres' || postgres.url !== null,
+    against: () => 'it is not set',
   },
 ];

@@ -104,6 +104,10 @@ export const SCHEMA = {
       default: '10s',
       doc: 'How long a database may take for one request. A write that was not answered by then is repeated or given up; its calls are answered UNAVAILABLE or OUTCOME_UNKNOWN. `embedded` has no use for it.',
     }),
+    experimental: boolean({
+      default: false,
+      doc: 'Start with a store that is not finished. docs/stores.md says what `postgres` lacks: an older data directory beside a newer database is not noticed, and expired partitions stay.',
+    }),
     accept_weak_durability: boolean({
       default: false,
       doc: 'Start although the settings of the database lose acknowledged messages in a power cut. Acknowledgements, log and status then say `replicated` instead of `durable`.',
@@ -380,7 +384,7 @@ export const SCHEMA = {
       min: 1,
       max: 16,
       default: 2,
-      doc: 'Groups of one shard that may be on their way to the store: one being written, the others being given ids. More than 2 only helps a store with a long round trip.',
+      doc: 'Groups of one shard that may be on their way to the store: one being written, the others being given ids. More than 2 only helps a store with a long round trip; a database gets 4 at least.',
     }),
   },
   ring: {

@@ -174,6 +174,8 @@ export const FromRaft = {
   STATE: 6,
   /** 0 f64 last sequence of the producer · 8 u32 counter. */
   PRODUCER: 7,
+  /** With a database as the store: a close(stored) was applied or refused. 0 u32 counter of the allotment's open · 4 u32 1 = applied. */
+  CLOSED: 8,
 } as const;
 
 export const SUBJECT_ANSWER_HEADER = 16;

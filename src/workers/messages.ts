@@ -1,6 +1,7 @@
 import type { MessagePort } from 'node:worker_threads';
 import type { SegmentSummary } from '../storage/embedded/sidecar.ts';
 import type { SlotColumns } from '../storage/embedded/slot-index.ts';
+import type { PostgresStoreOptions } from '../storage/postgres/postgres-store.ts';
 
 /**
  * Life cycle and administration between the main thread and the others, by MessagePort: typed unions, a few a second at most. Work travels on
@@ -37,6 +38,8 @@ export interface RaftThreadData {
   readonly snapshotEntries: number;
   readonly snapshotBytes: number;
   readonly acceptClock: boolean;
+  /** What an earlier process of this node left open stays open (embedded); else it is revoked, and closes are answered. */
+  readonly keepsOpen: boolean;
   /** raft.heartbeat: one tick of the core. */
   readonly heartbeatMs: number;
   /** A RaftCounters block. */
@@ -120,7 +123,12 @@ export interface ShardStoreOptions {
   readonly segmentBytes: number;
   readonly lowSpaceBytes: number;
   readonly cacheBytes: number;
+  /** The database that holds the messages; null: the embedded log. */
+  readonly database: DatabaseOptions | null;
 }
+
+/** A database as a store: what a shard needs to open connections of its own. */
+export type DatabaseOptions = Omit<PostgresStoreOptions, 'now'>;
 
 /** The one task of a shard thread: runs until it is told to stop. */
 export interface ShardTask {

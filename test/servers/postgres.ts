@@ -83,6 +83,12 @@ export class PostgresServer {
     if (code !== 0) throw new Error(`initdb: ${said}`);
   }
 
+  /** Pids of the postmaster and of everything that it started. */
+  backends(): number[] {
+    const listed = execFileSync('ps', ['--ppid', String(this.pid), '-o', 'pid='], { encoding: 'utf8' });
+    return [this.pid, ...listed.split('\n').filter(Boolean).map(Number)];
+  }
+
   /** Starts the server on its data, and waits until it takes connections. */
   async run(): Promise<void> {
     const log = openSync(join(this.folder, 'log'), 'a');

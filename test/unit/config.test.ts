@@ -263,7 +263,9 @@ const BROKEN_RULES: readonly (readonly string[])[] = [
   ['--raft-heartbeat=250ms'],
   ['--overload-target=2s'],
   ['--admin-listen=127.0.0.1:8081'],
-  ['--store=postgres'],
+  ['--store=cassandra'],
+  ['--store=postgres', '--postgres-url=postgres://localhost/x'],
+  ['--store=postgres', '--store-experimental'],
 ];
 
 test('passwords are never printed', () => {

@@ -76,7 +76,15 @@ it('[P6] a message that is stored right behind the start of a subscription is de
   const raft = new RaftClient(toRaft, createDoorbell(), 0);
   const unexpected = (): void => assert.fail('nothing is damaged');
   const delivery = new Delivery(store, main, () => undefined, unexpected);
-  const lookup = new LookupPath({ store, raft, main, delivery, onProgress: () => undefined, onDamage: unexpected });
+  const lookup = new LookupPath({
+    store,
+    raft,
+    main,
+    delivery,
+    onProgress: () => undefined,
+    onDamage: unexpected,
+    asksFirst: false,
+  });
 
   const sink = new Sink();
   let refused = 0;

@@ -103,6 +103,7 @@ async function openNode(t: TestContext, folder: string, snapshotEntries: number)
     snapshotEntries,
     snapshotBytes: 2 ** 40,
     acceptClock: false,
+    keepsOpen: true,
     heartbeatMs: 100,
     electionMs: 1_000,
     counters: counters.buffer,

@@ -70,7 +70,7 @@ export class AdminService implements AdminPort {
       cluster,
       version: VERSION,
       store: store.kind,
-      durability: 'durable',
+      durability: this.#dispatcher.producers.isWeak ? 'replicated' : 'durable',
       shards: this.#shards.count,
       uptimeMs: Math.round(performance.now() - this.#startedAt),
       subjects: raft.subjects,

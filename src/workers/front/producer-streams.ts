@@ -45,6 +45,8 @@ export interface ProducerRoutes {
 
 /** All publish streams of this node. */
 export class ProducerStreams implements ProducerStreamPort {
+  /** The database loses acknowledged messages in a power cut, and that was accepted (design section 3, promise 2). */
+  isWeak = false;
   readonly scan = new FrameScan();
   readonly errors = new BatchErrors();
   readonly window: WindowLimits;
@@ -112,7 +114,7 @@ export class ProducerStreams implements ProducerStreamPort {
     }
     const opened: ProducerOpened = {
       lastSequence,
-      durability: Durability.DURABILITY_DURABLE,
+      durability: this.isWeak ? Durability.DURABILITY_REPLICATED : Durability.DURABILITY_DURABLE,
       batchesInFlightMax: LEDGER_SEQUENCES,
       batchBytesMax: this.#limits.sectionBytesMax,
       batchMessagesMax: BATCH_MESSAGES_MAX,

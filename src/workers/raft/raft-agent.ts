@@ -275,6 +275,16 @@ export class RaftAgent implements AnswerPort {
     this.#writeSubjectAnswer(FromRaft.REVOKED, names, start, end, hash, base);
   }
 
+  closed(shard: number, counter: number, isApplied: boolean): void {
+    const side = this.#sides[shard];
+    if (side === null || side === undefined) return;
+    const at = side.answers.begin(FromRaft.CLOSED, 8);
+    side.answers.view.setUint32(at, counter, true);
+    side.answers.view.setUint32(at + 4, isApplied ? 1 : 0, true);
+    side.answers.end();
+    side.touched();
+  }
+
   trimmed(names: Uint8Array, start: number, end: number, hash: number, first: number): void {
     this.#writeSubjectAnswer(FromRaft.TRIMMED, names, start, end, hash, first);
   }

@@ -26,6 +26,8 @@ export interface AnswerPort {
   partsOpened(shard: number, counter: number, base: number, time: number, parts: PartAnswers): void;
   producerOpened(shard: number, counter: number, lastSequence: number): void;
   revoked(names: Uint8Array, start: number, end: number, hash: number, base: number): void;
+  /** A close(stored) of an allotment that this process opened was applied, or refused. */
+  closed(shard: number, counter: number, isApplied: boolean): void;
   trimmed(names: Uint8Array, start: number, end: number, hash: number, first: number): void;
   onReadable(): void;
 }
@@ -128,6 +130,8 @@ export class RaftNode implements AllotSink {
   /** Null while the log is replayed: its requests were answered, or lost, before. */
   #answers: AnswerPort | null = null;
   #isOwnOrigin = false;
+  /** The shards acknowledge behind the close (design section 7, rule 1), so they are told of it. */
+  #answersCloses = false;
   #readContext = 0;
   #readableContext = 0;
   #snapshot: SnapshotJob | null = null;
@@ -154,7 +158,7 @@ export class RaftNode implements AllotSink {
     this.#clock = new LogClock(parts.machine.time);
   }
 
-  /** Replays the log, takes the lead, and records that this process has started: what an earlier one left open stays open (embedded). */
+  /** Replays the log, takes the lead, and records that this process has started: what an earlier one left open stays open (embedded) or is revoked. */
   lead(data: RaftThreadData): void {
     // What is known to be committed is applied first: members may have changed in it.
     this.#drive();
@@ -173,9 +177,10 @@ export class RaftNode implements AllotSink {
     writeOrigin(new DataView(origin.buffer, origin.byteOffset, origin.length), origin, 0, this.name, low, high);
     this.#origin = origin;
     const started = Buffer.alloc(NODE_STARTED_BYTES);
-    writeNodeStarted(new DataView(started.buffer, started.byteOffset, started.length), 0, true);
+    writeNodeStarted(new DataView(started.buffer, started.byteOffset, started.length), 0, data.keepsOpen);
     this.propose([started]);
     this.#drive();
+    this.#answersCloses = !data.keepsOpen;
     this.#snapshotEntries = data.snapshotEntries;
     this.#snapshotBytes = data.snapshotBytes;
   }
@@ -390,9 +395,21 @@ export class RaftNode implements AllotSink {
     _count: number,
     verdict: number,
     applied: boolean,
-    _owner: AllotmentOwner,
+    owner: AllotmentOwner,
   ): void {
     if (verdict === AllotVerdict.REVOKED && applied) this.#answers?.revoked(names, start, end, hash, base);
+    if (!this.#answersCloses || !this.#isOwn(owner)) return;
+    if (verdict === AllotVerdict.STORED && applied) this.#answers?.closed(owner.shard, owner.counter, true);
+    // What was revoked cannot be closed as stored; a revoke of it counts as applied however often it comes.
+    else if (verdict === AllotVerdict.REVOKED && !applied) this.#answers?.closed(owner.shard, owner.counter, false);
+  }
+
+  #isOwn({ node, incarnationLow, incarnationHigh }: AllotmentOwner): boolean {
+    return (
+      node >= 0 &&
+      incarnationLow === this.#incarnation.readUInt32LE(0) &&
+      incarnationHigh === this.#incarnation.readUInt32LE(4)
+    );
   }
 
   nodeStarted(): void {

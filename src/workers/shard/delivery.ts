@@ -17,6 +17,8 @@ const READ_BYTES = 256 * 1024;
 const BATCH_READ_BYTES = 1024 * 1024;
 /** Reads from disk that may be on their way at a time, for one shard. */
 const READS_IN_FLIGHT_MAX = 4;
+/** Before a read that a database refused is tried again, in ms. */
+const READ_AGAIN_MS = 250;
 
 interface Member {
   readonly subject: ActiveSubject;
@@ -282,13 +284,26 @@ export class Delivery {
     }
     this.#readsInFlight += 1;
     reader.isFetching = true;
-    void read.then((result) => {
+    const arrived = (): void => {
       this.#readsInFlight -= 1;
       reader.isFetching = false;
-      then(from, result);
-      this.#memories.push(memory);
-      this.#onProgress();
-    });
+    };
+    void read.then(
+      (result) => {
+        arrived();
+        then(from, result);
+        this.#memories.push(memory);
+        this.#onProgress();
+      },
+      // A database that does not answer: nothing is lost, it is read when it is back.
+      () =>
+        setTimeout(() => {
+          arrived();
+          this.#memories.push(memory);
+          this.#pump(subject);
+          this.#onProgress();
+        }, READ_AGAIN_MS),
+    );
     return 1;
   }
 

@@ -6,6 +6,8 @@ export interface VoidMark {
   readonly subject: ActiveSubject;
   readonly allotment: Unresolved;
   readonly publishedAt: number;
+  /** As of the batch: a database files both by it. Seconds, 0 = never. */
+  readonly expiresMax: number;
 }
 
 /** Batches that share one request for ids and one durable write. */
@@ -16,13 +18,29 @@ export interface Group {
   unanswered: number;
   bytes: number;
   messages: number;
-  state: 'allotting' | 'ready' | 'writing' | 'written' | 'failed';
+  /** closing: durable in a database, and the log has yet to say so. written: it may be acknowledged. */
+  state: 'allotting' | 'ready' | 'writing' | 'closing' | 'written' | 'failed';
+  /** Batches whose close is not applied yet. */
+  unclosed: number;
+  /** The database did not say what became of a write: it may still read the memory of the batches. */
+  wasUncertain: boolean;
   error: unknown;
   writingSince: number;
 }
 
 export function newGroup(batches: OpenBatch[], marks: VoidMark[]): Group {
-  return { batches, marks, unanswered: 0, bytes: 0, messages: 0, state: 'allotting', error: null, writingSince: 0 };
+  return {
+    batches,
+    marks,
+    unanswered: 0,
+    bytes: 0,
+    messages: 0,
+    state: 'allotting',
+    unclosed: 0,
+    wasUncertain: false,
+    error: null,
+    writingSince: 0,
+  };
 }
 
 /** Ids that were taken back because their batch could not be stored; their calls are answered once the revoke is applied. */

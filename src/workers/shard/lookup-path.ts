@@ -1,4 +1,4 @@
-import type { Reason } from '../../base/errors.ts';
+import { BrokerError, type Reason } from '../../base/errors.ts';
 import { BatchView } from '../../batch/batch-view.ts';
 import { encodeDelivery, encodedDeliveryBytes } from '../../batch/delivery.ts';
 import type { MessageStore, ReadResult, SubjectRef, SubjectStats } from '../../storage/store.ts';
@@ -45,6 +45,15 @@ interface FixedStart {
   readonly next: number;
 }
 
+/** Before the start of a subscription is looked for again in a database that did not answer, in ms. */
+const START_AGAIN_MS = 250;
+
+/** Why a read was refused; anything but a BrokerError is a defect. */
+function reasonOf(error: unknown): Reason {
+  if (error instanceof BrokerError) return error.reason;
+  throw error;
+}
+
 const NO_SUBJECT: SubjectRef = { bytes: new Uint8Array(0), hash: 0 };
 
 /**
@@ -58,6 +67,8 @@ export class LookupPath {
   readonly #delivery: Delivery;
   readonly #onProgress: () => void;
   readonly #onDamage: (subject: ActiveSubject, id: number) => void;
+  /** The store is a database, where a batch can be seen before its verdict. */
+  readonly #asksFirst: boolean;
   readonly #questions = new Pending<Question>();
   readonly #parked: FetchCall[] = [];
   readonly #cancelled = new Set<number>();
@@ -73,7 +84,9 @@ export class LookupPath {
     readonly delivery: Delivery;
     readonly onProgress: () => void;
     readonly onDamage: (subject: ActiveSubject, id: number) => void;
+    readonly asksFirst: boolean;
   }) {
+    this.#asksFirst = ports.asksFirst;
     this.#store = ports.store;
     this.#raft = ports.raft;
     this.#main = ports.main;
@@ -101,9 +114,11 @@ export class LookupPath {
 
   fetch(subject: ActiveSubject, id: number, call: number, deadline: number): void {
     subject.parked += 1;
-    this.#fetchStored({ subject, id, call, deadline }, (fetch) => {
-      this.#questions.set(this.#raft.query(subject.ref, id), { kind: 'fetch', fetch });
-    });
+    const fetch = { subject, id, call, deadline };
+    const ask = (): void => this.#questions.set(this.#raft.query(subject.ref, id), { kind: 'fetch', fetch });
+    // What a database has may still be revoked: the verdict comes first (design section 7, rule 7).
+    if (this.#asksFirst && !subject.isResolved(id)) ask();
+    else this.#fetchStored(fetch, ask);
   }
 
   subscribe(subject: ActiveSubject, request: SubscribeRequest): void {
@@ -136,6 +151,10 @@ export class LookupPath {
         return;
       case 'fetch':
         question.fetch.subject.learn(state);
+        if (this.#asksFirst && state.undecided && !question.fetch.subject.isResolved(question.fetch.id)) {
+          this.#parked.push(question.fetch);
+          return;
+        }
         this.#fetchStored(question.fetch, (fetch) => this.#judge(fetch, state));
         return;
       case 'subscribe':
@@ -157,7 +176,11 @@ export class LookupPath {
       this.#main.info(call, { first, head, settled, everExpires, batches, bytes });
     const stats = this.#store.subjectStats(subject.ref);
     if (!(stats instanceof Promise)) answer(stats);
-    else void stats.then(answer).then(() => this.#onProgress());
+    else {
+      void stats
+        .then(answer, (error: unknown) => this.#main.refuse(call, reasonOf(error)))
+        .then(() => this.#onProgress());
+    }
   }
 
   /** Ids of the subject got a verdict: calls that waited for them are looked at again. */
@@ -187,10 +210,12 @@ export class LookupPath {
       this.#answer(fetch, read, absent);
       return;
     }
-    void read.then((result) => {
-      this.#answer(fetch, result, absent);
-      this.#onProgress();
-    });
+    void read
+      .then(
+        (result) => this.#answer(fetch, result, absent),
+        (error: unknown) => this.#refuse(fetch, fetch.call, reasonOf(error)),
+      )
+      .then(() => this.#onProgress());
   }
 
   #answer(fetch: FetchCall, read: ReadResult, absent: (fetch: FetchCall) => void): void {
@@ -259,15 +284,21 @@ export class LookupPath {
         this.#started(subject, request, Math.max(request.value, first));
         return;
       default: {
+        // Not stored yet, but allotted: it is on its way, and belongs to this start if its time does. What is found comes behind the
+        // question, so what was on its way is noted before.
+        const { head } = subject;
+        const inFlight = subject.firstInFlightSince(request.value);
+        const startAt = (id: number | null): number =>
+          Math.max(id === null ? inFlight : inFlight <= head ? Math.min(id, inFlight) : id, first);
         const found = this.#store.findTime(subject.ref, request.value);
-        // Not stored yet, but allotted: it is on its way, and belongs to this start if its time does.
-        const startAt = (id: number | null): number => Math.max(id ?? subject.firstInFlightSince(request.value), first);
         if (!(found instanceof Promise)) this.#started(subject, request, startAt(found));
         else {
-          void found.then((id) => {
-            this.#started(subject, request, startAt(id));
-            this.#onProgress();
-          });
+          void found
+            .then(
+              (id) => this.#started(subject, request, startAt(id)),
+              () => setTimeout(() => this.#start(subject, request, state), START_AGAIN_MS),
+            )
+            .then(() => this.#onProgress());
         }
       }
     }

@@ -45,6 +45,10 @@ export class OpenBatch {
   /** Log time of the allotment, epoch ms. */
   publishedAt = 0;
   allotment: Unresolved | null = null;
+  /** Of its request for ids. */
+  counter = 0;
+  /** The log refused to close it as stored: somebody had revoked it. */
+  isRevoked = false;
   /** Reason code if an earlier batch of the subject could not be stored: this one must not be either. -1: none. */
   doom = -1;
   /** Messages and sequence of each row; null while every row is a unary call, with one message and sequence 0. */

@@ -6,7 +6,7 @@ import { BatchBuilder, sealVoidMark, stampBatch } from '../../batch/batch-builde
 import type { RecordsScan } from '../../batch/records-scan.ts';
 import { type SealLimits, type SealState, shouldSeal } from '../../batch/seal-policy.ts';
 import type { PublishScan } from '../../grpc/codec.ts';
-import type { MessageStore, SealedBatch } from '../../storage/store.ts';
+import { type MessageStore, type SealedBatch, StoreUncertain } from '../../storage/store.ts';
 import type { AllotRequests } from './allot-requests.ts';
 import { type Group, newGroup, type PartAnswers, type Revocation, type VoidMark } from './group.ts';
 import type { MainPort } from './main-port.ts';
@@ -34,6 +34,8 @@ export interface PublishCounters {
 
 /** Waiting before void marks and new messages are tried again after the store refused some, in ms. */
 const RETRY_MS = 250;
+/** Before a write of unknown outcome is repeated, in ms. */
+const REPEAT_MS = 50;
 /** Void marks of one group; bounds its memory when very many are left over. */
 const MARKS_A_GROUP_MAX = 8_192;
 /** Keeps the request for one batch within a piece of the Raft client, also if every row has a producer id of 64 bytes. */
@@ -45,8 +47,8 @@ const STORE_UNAVAILABLE = REASON_CODE.STORE_UNAVAILABLE;
 
 /**
  * Messages become batches, batches groups; a group gets its ids in one request, is written with one durable write, and is then acknowledged and
- * delivered, groups in order. Rules of design section 7 for the embedded store: the acknowledgement goes out after the batch's own
- * fdatasync, the close follows with the next request.
+ * delivered, groups in order. Rules of design section 7: with the embedded store the acknowledgement goes out after the batch's own
+ * fdatasync, and the close follows with the next request; with a database the close comes first, and has to be applied.
  */
 export class PublishPath {
   readonly #store: MessageStore;
@@ -57,6 +59,10 @@ export class PublishPath {
   readonly #failures: StreamFailures;
   readonly #seal: SealLimits;
   readonly #waitingBytesMax: number;
+  /** How long a write of unknown outcome is repeated, in ms; null: the store is embedded, whose writes have an outcome. */
+  readonly #timeoutMs: number | null;
+  /** By counter of the open: what the log has yet to close. */
+  readonly #closing = new Map<number, { batch: OpenBatch; group: Group }>();
   readonly #builders: BatchBuilder[] = [];
   #waiting: OpenBatch[] = [];
   #waitingBytes = 0;
@@ -85,7 +91,7 @@ export class PublishPath {
     events: PublishEvents,
     counters: PublishCounters,
     failures: StreamFailures,
-    limits: { readonly seal: SealLimits; readonly batchBytes: number },
+    limits: { readonly seal: SealLimits; readonly batchBytes: number; readonly databaseTimeoutMs: number | null },
   ) {
     this.#store = store;
     this.#requests = requests;
@@ -95,6 +101,7 @@ export class PublishPath {
     this.#failures = failures;
     this.#seal = limits.seal;
     this.#waitingBytesMax = limits.batchBytes * 2;
+    this.#timeoutMs = limits.databaseTimeoutMs;
   }
 
   /** Enough waits for the store: publishes stay on their ring, and when that is full they are refused. */
@@ -204,14 +211,15 @@ export class PublishPath {
   }
 
   /** Leftovers of an earlier process or thread that the store does not have. */
-  revokeLeftOver(subject: ActiveSubject, base: number, count: number): void {
-    const allotment = subject.allotted(base, count, 0);
-    this.#revoke({ subject, allotment, publishedAt: 0, calls: NO_CALLS, reasons: NO_REASONS });
+  revokeLeftOver(subject: ActiveSubject, base: number, count: number, publishedAt = 0, expiresMax = 0): void {
+    const allotment = subject.allotted(base, count, publishedAt);
+    const at = { publishedAt, expiresMax };
+    this.#revoke({ subject, allotment, ...at, calls: NO_CALLS, reasons: NO_REASONS });
   }
 
   /** The same for one that was revoked before the end: its mark is all that is missing. */
-  markLeftOver(subject: ActiveSubject, base: number, count: number): void {
-    this.#marks.push({ subject, allotment: subject.allotted(base, count, 0), publishedAt: 0 });
+  markLeftOver(subject: ActiveSubject, base: number, count: number, publishedAt = 0, expiresMax = 0): void {
+    this.#marks.push({ subject, allotment: subject.allotted(base, count, publishedAt), publishedAt, expiresMax });
   }
 
   /** One round: sends what may be sent, finishes what is written. Returns the number of things done. */
@@ -256,7 +264,7 @@ export class PublishPath {
       subject.opening -= 1;
       const allotment = subject.allotted(base, 1, time);
       this.#main.ack(call, base);
-      this.#revoke({ subject, allotment, publishedAt: time, calls: NO_CALLS, reasons: NO_REASONS });
+      this.#revoke({ subject, allotment, publishedAt: time, expiresMax: 0, calls: NO_CALLS, reasons: NO_REASONS });
       return;
     }
     const entry = this.#allotting.get(counter);
@@ -310,7 +318,18 @@ export class PublishPath {
     if (at < 0) return;
     const [entry] = this.#revoking.splice(at, 1) as [Revocation];
     this.#main.refuseEach(entry.calls, entry.reasons);
-    this.#marks.push({ subject, allotment: entry.allotment, publishedAt: entry.publishedAt });
+    const { allotment, publishedAt, expiresMax } = entry;
+    this.#marks.push({ subject, allotment, publishedAt, expiresMax });
+  }
+
+  /** The log's answer to a close(stored); only with a database. */
+  closed(counter: number, isApplied: boolean): void {
+    const entry = this.#closing.get(counter);
+    if (entry === undefined) return;
+    this.#closing.delete(counter);
+    entry.batch.isRevoked = !isApplied;
+    entry.group.unclosed -= 1;
+    if (entry.group.unclosed === 0) entry.group.state = 'written';
   }
 
   /** A repeated sequence was waiting for a batch that became void: it may come again. */
@@ -393,7 +412,8 @@ export class PublishPath {
       group.messages += batch.messages;
       group.unanswered += 1;
       this.#events.onSealed(batch.subject, batch.messages);
-      this.#allotting.set(this.#requests.openBatch(batch), { batch, group });
+      batch.counter = this.#requests.openBatch(batch);
+      this.#allotting.set(batch.counter, { batch, group });
     }
     this.#counters.onGroup(group.messages, group.batches.length, group.bytes);
     this.#waitingBytes = 0;
@@ -429,7 +449,7 @@ export class PublishPath {
   /** Groups are written one after another: what comes behind a failed one must be known before it is stored (promise 5). */
   #writeNext(): void {
     for (const group of this.#groups) {
-      if (group.state === 'written' || group.state === 'failed') continue;
+      if (group.state === 'closing' || group.state === 'written' || group.state === 'failed') continue;
       if (group.state === 'ready') this.#write(group);
       return;
     }
@@ -444,10 +464,10 @@ export class PublishPath {
       const expiresMax = batch.builder.expiresMax;
       sealed.push({ subject: subject.ref, bytes: batch.sealed, base, count, publishedAt, expiresMax, kind: 'data' });
     }
-    for (const { subject, allotment, publishedAt } of group.marks) {
+    for (const { subject, allotment, publishedAt, expiresMax } of group.marks) {
       const { base, count } = allotment;
       const bytes = sealVoidMark(subject.ref.bytes, subject.ref.hash, base, count, publishedAt);
-      sealed.push({ subject: subject.ref, bytes, base, count, publishedAt, expiresMax: 0, kind: 'void' });
+      sealed.push({ subject: subject.ref, bytes, base, count, publishedAt, expiresMax, kind: 'void' });
     }
     if (sealed.length === 0) {
       group.state = 'written';
@@ -458,21 +478,52 @@ export class PublishPath {
     failpoint('shard.before-append');
     group.state = 'writing';
     group.writingSince = performance.now();
+    this.#append(group, sealed);
+  }
+
+  #append(group: Group, sealed: readonly SealedBatch[]): void {
     this.#store.append(sealed).then(
       () => {
-        group.state = 'written';
+        if (this.#timeoutMs === null) group.state = 'written';
+        else this.#close(group);
         this.#counters.onWritten((performance.now() - group.writingSince) * 1000);
         this.#writeNext();
         this.#events.onProgress();
       },
       (error: unknown) => {
+        if (error instanceof StoreUncertain && this.#mayRepeat(group)) {
+          // The same bytes under the same keys: if they are there by now, this says so.
+          setTimeout(() => this.#append(group, sealed), REPEAT_MS);
+          return;
+        }
         group.state = 'failed';
-        group.error = error;
-        this.#doom(group, error);
+        group.error =
+          error instanceof StoreUncertain
+            ? new BrokerError('STORE_UNAVAILABLE', 'the store did not answer in time', { cause: error })
+            : error;
+        this.#doom(group, group.error);
         this.#writeNext();
         this.#events.onProgress();
       },
     );
+  }
+
+  #mayRepeat(group: Group): boolean {
+    assert(this.#timeoutMs !== null, 'only a database leaves the outcome of a write open');
+    group.wasUncertain = true;
+    return performance.now() - group.writingSince < this.#timeoutMs;
+  }
+
+  /** Durable in the database: the log is told, and what it has applied may be acknowledged and read (design section 7, rule 1). */
+  #close(group: Group): void {
+    for (const batch of group.batches) {
+      if (batch.allotment === null) continue;
+      group.unclosed += 1;
+      this.#closing.set(batch.counter, { batch, group });
+      this.#requests.closeStored(batch.subject, batch.base);
+    }
+    group.state = group.unclosed > 0 ? 'closing' : 'written';
+    this.#requests.send();
   }
 
   #finishWritten(): number {
@@ -493,11 +544,15 @@ export class PublishPath {
     for (const batch of group.batches) {
       const { subject, allotment } = batch;
       if (allotment === null) continue;
+      if (batch.isRevoked) {
+        this.#giveUp(batch, allotment);
+        continue;
+      }
       isAnyStored = true;
       if (batch.isUnary) this.#main.acks(batch.base, batch.calls, batch.rows);
       else this.#main.ackRows(batch);
       subject.resolved(allotment);
-      this.#requests.closeStored(subject, batch.base);
+      if (this.#timeoutMs === null) this.#requests.closeStored(subject, batch.base);
       this.#events.onResolved(subject, allotment, batch.sealed);
     }
     // A mark that is stored says nothing: marks are taken below the low-space mark too.
@@ -507,7 +562,15 @@ export class PublishPath {
       this.#requests.closeVoid(subject, allotment.base);
       this.#events.onResolved(subject, allotment, null);
     }
-    for (const batch of group.batches) this.#giveBuilder(batch.builder);
+    for (const batch of group.batches) if (!group.wasUncertain) this.#giveBuilder(batch.builder);
+  }
+
+  /** Somebody revoked it before it could be closed: what the store has of it becomes void, and its senders may try again. */
+  #giveUp(batch: OpenBatch, allotment: Unresolved): void {
+    const { subject, publishedAt } = batch;
+    this.#refuseRows(batch, this.#failures.reasonsOf(batch, STORE_UNAVAILABLE));
+    this.#marks.push({ subject, allotment, publishedAt, expiresMax: batch.builder.expiresMax });
+    this.#afterRefusal(subject);
   }
 
   /** The store took nothing of the group: its ids are revoked, and its calls are answered when that is applied. */
@@ -520,12 +583,12 @@ export class PublishPath {
     const reasonCode = REASON_CODE[error.reason];
     for (const batch of group.batches) {
       this.#takeBack(batch, reasonCode);
-      this.#giveBuilder(batch.builder);
+      if (!group.wasUncertain) this.#giveBuilder(batch.builder);
     }
     for (const mark of group.marks) this.#marks.push(mark);
     this.#marksRetryAt = performance.now() + RETRY_MS;
-    // One failed write may pass; marks that could not be written 250 ms later say that it lasts. A full disk says so at once.
-    if (error.reason === 'STORE_FULL' || group.marks.length > 0) {
+    // One failed write may pass; marks that could not be written 250 ms later say that it lasts. A full disk, or a database, says so at once.
+    if (error.reason === 'STORE_FULL' || group.marks.length > 0 || this.#timeoutMs !== null) {
       this.#storeRefusal = error.reason;
       this.#counters.storeRefuses(error.reason);
       this.#storeRefusesUntil = this.#marksRetryAt;
@@ -540,7 +603,8 @@ export class PublishPath {
     for (const batch of failed.batches) this.#failures.reasonsOf(batch, REASON_CODE[error.reason]);
     const subjects = new Set(failed.batches.map(({ subject }) => subject));
     for (const group of this.#groups) {
-      if (group === failed || group.state === 'written' || group.state === 'failed') continue;
+      if (group === failed || group.state === 'closing' || group.state === 'written' || group.state === 'failed')
+        continue;
       for (const batch of group.batches) {
         if (subjects.has(batch.subject)) batch.doom = REASON_CODE[error.reason];
       }
@@ -553,7 +617,8 @@ export class PublishPath {
     if (allotment === null) return;
     batch.allotment = null;
     const reasons = this.#failures.reasonsOf(batch, reasonCode);
-    this.#revoke({ subject, allotment, publishedAt, calls: calls.subarray(0, rows), reasons });
+    const { expiresMax } = batch.builder;
+    this.#revoke({ subject, allotment, publishedAt, expiresMax, calls: calls.subarray(0, rows), reasons });
     this.#afterRefusal(subject);
   }
 

@@ -1,6 +1,6 @@
 import { failpoint } from '../../base/failpoint.ts';
-import type { EmbeddedStore } from '../../storage/embedded/embedded-store.ts';
 import type { AllotRequests } from './allot-requests.ts';
+import type { ShardStore } from './shard-store.ts';
 import type { ActiveSubject, ActiveSubjects } from './subjects.ts';
 
 /**
@@ -8,14 +8,14 @@ import type { ActiveSubject, ActiveSubjects } from './subjects.ts';
  * all trims are applied the store forgets the segments, and main may delete them when every shard has.
  */
 export class ReleaseJobs {
-  readonly #store: EmbeddedStore;
+  readonly #store: ShardStore;
   readonly #subjects: ActiveSubjects;
   readonly #requests: AllotRequests;
   readonly #jobs: { readonly waiting: Map<ActiveSubject, number>; readonly release: () => void }[] = [];
   /** Trims that were applied only in part, because the last ids are not settled yet. */
   readonly #again = new Map<ActiveSubject, number>();
 
-  constructor(store: EmbeddedStore, subjects: ActiveSubjects, requests: AllotRequests) {
+  constructor(store: ShardStore, subjects: ActiveSubjects, requests: AllotRequests) {
     this.#store = store;
     this.#subjects = subjects;
     this.#requests = requests;

@@ -345,6 +345,9 @@ export class ShardAgent {
         publish.revoked(subject, view.getFloat64(offset, true));
         return;
       }
+      case FromRaft.CLOSED:
+        publish.closed(view.getUint32(offset, true), view.getUint32(offset + 4, true) === 1);
+        return;
       case FromRaft.TRIMMED: {
         const subject = subjects.get(bytes, offset + 16, offset + length, view.getUint32(offset + 8, true));
         this.#trimmed(subject, view.getFloat64(offset, true));

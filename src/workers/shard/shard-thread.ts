@@ -1,11 +1,7 @@
-import { join } from 'node:path';
 import { threadId } from 'node:worker_threads';
 import { armFailpoints, failpoint } from '../../base/failpoint.ts';
 import { Doorbell } from '../../shm/doorbell.ts';
 import { RingConsumer } from '../../shm/ring-consumer.ts';
-import { NodeDisk } from '../../storage/disk.ts';
-import { openEmbeddedStore } from '../../storage/embedded/embedded-store.ts';
-import { sealLane } from '../../storage/embedded/seal-lanes.ts';
 import type { SegmentSummary } from '../../storage/embedded/sidecar.ts';
 import { transferablesOf } from '../../storage/embedded/slot-transfer.ts';
 import { BATCH_MESSAGES_MAX } from '../link.ts';
@@ -20,8 +16,9 @@ import { RaftClient } from './raft-client.ts';
 import { ReleaseJobs } from './release-job.ts';
 import { ShardAgent } from './shard-agent.ts';
 import { ShardCounters } from './shard-counters.ts';
+import { NO_LEVELS, openShardStore } from './shard-store.ts';
 import { OwnedSlots, SlotDrain } from './slot-drain.ts';
-import { resolveLeftOpen, verifyHeads } from './start-up.ts';
+import { resolveLeftOpen, verifyHeads, voidLeftOpen } from './start-up.ts';
 import { StreamFailures } from './stream-failures.ts';
 import { type ActiveSubject, ActiveSubjects, type Unresolved } from './subjects.ts';
 
@@ -61,20 +58,9 @@ async function serveShard(task: ShardTask): Promise<readonly SegmentSummary[]> {
   };
 
   const owned = new OwnedSlots(task.slots);
-  const segments = join(task.dataDirectory, 'segments');
-  // The thread before this one may have died in the middle of a write.
-  if (task.isReplacement) sealLane(new NodeDisk(), segments, shard);
-  const store = openEmbeddedStore({
-    directory: segments,
-    lane: shard,
-    ownsSlot: (slot) => owned.has(slot),
-    countsLane: (lane) => task.countsOthers && !task.writtenLanes.includes(lane),
-    segmentBytes: task.store.segmentBytes,
-    lowSpaceBytes: task.store.lowSpaceBytes,
-    cacheBytes: task.store.cacheBytes,
-    onFatal,
-    onNotice: (message, error) => log('warn', message, { error: String(error) }),
-  });
+  const { store, embedded } = await openShardStore(task, owned, onFatal, (message, error) =>
+    log('warn', message, { error: String(error) }),
+  );
   const subjects = new ActiveSubjects();
   const main = new MainPort(task.rings.toMainControl, task.rings.toMainPayload, task.mainDoorbell);
   const raft = new RaftClient(task.rings.toRaft, task.raftDoorbell, task.generation);
@@ -86,7 +72,7 @@ async function serveShard(task: ShardTask): Promise<readonly SegmentSummary[]> {
     log('error', 'a stored message is missing or damaged', { subject: name, id, reason: 'DATA_LOSS' });
   };
   const delivery = new Delivery(store, main, onProgress, onDamage);
-  const lookup = new LookupPath({ store, raft, main, delivery, onProgress, onDamage });
+  const lookup = new LookupPath({ store, raft, main, delivery, onProgress, onDamage, asksFirst: embedded === null });
   const failures = new StreamFailures();
   const hot = new HotSubjectsSketch();
   const publish: PublishPath = new PublishPath(
@@ -113,6 +99,7 @@ async function serveShard(task: ShardTask): Promise<readonly SegmentSummary[]> {
         fullBytes: task.limits.batchBytes / 4,
       },
       batchBytes: task.limits.batchBytes,
+      databaseTimeoutMs: task.store.database?.timeoutMs ?? null,
     },
   );
   const releases = new ReleaseJobs(store, subjects, requests);
@@ -153,8 +140,11 @@ async function serveShard(task: ShardTask): Promise<readonly SegmentSummary[]> {
     limits: { ...task.limits, records: BATCH_MESSAGES_MAX },
   });
 
-  const verified = verifyHeads(store, raft);
-  const left = resolveLeftOpen(task.leftOpen, store, subjects, publish, requests);
+  const verified = embedded === null ? 0 : verifyHeads(embedded, raft);
+  const left =
+    embedded === null
+      ? await voidLeftOpen(task.leftOpen, store, subjects, publish)
+      : resolveLeftOpen(task.leftOpen, embedded, subjects, publish, requests);
   // Behind the verified heads on the ring: when it is answered, the store knows what the log has trimmed.
   lookup.barrier(() => {
     log('info', 'shard is up', { subjects: verified, closed: left.stored, revoked: left.revoked });
@@ -211,10 +201,11 @@ async function serveShard(task: ShardTask): Promise<readonly SegmentSummary[]> {
         subscriptions: delivery.members,
         parkedFetches: lookup.parked,
       },
-      store.stats(),
+      embedded?.stats() ?? NO_LEVELS,
     );
     // A node that gets no traffic because it is not ready would not learn otherwise that there is space again.
-    if (counters.storeRefusal !== null && publish.refusal === null && !store.isFull) counters.storeRefuses(null);
+    const isFull = embedded?.isFull ?? false;
+    if (counters.storeRefusal !== null && publish.refusal === null && !isFull) counters.storeRefuses(null);
     hot.tick();
     agent.tick();
   }, COARSE_MS);

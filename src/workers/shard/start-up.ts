@@ -1,9 +1,11 @@
-import type { EmbeddedStore } from '../../storage/embedded/embedded-store.ts';
+import { BatchView } from '../../batch/batch-view.ts';
+import type { MessageStore } from '../../storage/store.ts';
 import { RAFT_RING_BYTES } from '../link.ts';
 import type { OpenAllotment } from '../messages.ts';
 import type { AllotRequests } from './allot-requests.ts';
 import type { PublishPath } from './publish-path.ts';
 import type { RaftClient } from './raft-client.ts';
+import type { EmbeddedShardStore } from './shard-store.ts';
 import type { ActiveSubject, ActiveSubjects } from './subjects.ts';
 
 const VERIFY_BYTES = RAFT_RING_BYTES / 16;
@@ -17,7 +19,7 @@ const VERIFY_HEADER = 16;
  */
 export function resolveLeftOpen(
   leftOpen: readonly OpenAllotment[],
-  store: EmbeddedStore,
+  store: EmbeddedShardStore,
   subjects: ActiveSubjects,
   publish: PublishPath,
   requests: AllotRequests,
@@ -48,8 +50,36 @@ export function resolveLeftOpen(
   return { stored, revoked };
 }
 
+/**
+ * The same with a database. What was open is revoked, by the start of this process or here for a thread that died: nothing of it was acknowledged.
+ * A mark has to lie where its batch does, so the store is asked for the batch.
+ */
+export async function voidLeftOpen(
+  leftOpen: readonly OpenAllotment[],
+  store: MessageStore,
+  subjects: ActiveSubjects,
+  publish: PublishPath,
+): Promise<{ stored: number; revoked: number }> {
+  const view = new BatchView();
+  const ordered = [...leftOpen].sort((a, b) => a.base - b.base);
+  for (const { subject: name, hash, base, count, revoked } of ordered) {
+    const subject: ActiveSubject = subjects.get(name, 0, name.length, hash);
+    const { items } = await store.read(subject.ref, base, base + count - 1, 1);
+    const item = items[0];
+    let publishedAt = 0;
+    let expiresMax = 0;
+    if (item?.kind === 'data') {
+      view.wrap(item.bytes, 0);
+      ({ publishedAt, expiresMax } = view);
+    }
+    if (revoked) publish.markLeftOver(subject, base, count, publishedAt, expiresMax);
+    else publish.revokeLeftOver(subject, base, count, publishedAt, expiresMax);
+  }
+  return { stored: 0, revoked: ordered.length };
+}
+
 /** Sends the newest id of every stored subject to the Raft thread, which halts the node if its log knows less than the store. */
-export function verifyHeads(store: EmbeddedStore, raft: RaftClient): number {
+export function verifyHeads(store: EmbeddedShardStore, raft: RaftClient): number {
   const packed = Buffer.alloc(VERIFY_BYTES);
   let used = 0;
   let subjects = 0;

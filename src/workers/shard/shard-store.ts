@@ -1,0 +1,95 @@
+import { join } from 'node:path';
+import { NodeDisk } from '../../storage/disk.ts';
+import { type EmbeddedStore, openEmbeddedStore } from '../../storage/embedded/embedded-store.ts';
+import { sealLane } from '../../storage/embedded/seal-lanes.ts';
+import type { SegmentSummary } from '../../storage/embedded/sidecar.ts';
+import type { SlotColumns } from '../../storage/embedded/slot-index.ts';
+import type { MessageStore, StoreStats, SubjectRef } from '../../storage/store.ts';
+import type { ShardTask } from '../messages.ts';
+import type { OwnedSlots } from './slot-drain.ts';
+
+/** A store as a shard uses it. What concerns segments and the index of slots is empty where a database has the messages. */
+export interface ShardStore extends MessageStore {
+  readonly openBytes: number;
+  sealedSegments(): readonly SegmentSummary[];
+  adoptSegments(segments: readonly SegmentSummary[]): void;
+  disownLane(lane: number): void;
+  resizeCache(bytes: number): void;
+  exportSlot(slot: number): SlotColumns | null;
+  importSlot(slot: number, columns: SlotColumns | null): void;
+  releaseSegments(segments: ReadonlySet<number>): void;
+  trimsFor(segments: ReadonlySet<number>, each: (name: Uint8Array, hash: number, first: number) => void): void;
+}
+
+/** The embedded log, which can be asked at once. */
+export type EmbeddedShardStore = EmbeddedStore;
+
+export interface OpenedStore {
+  readonly store: ShardStore;
+  /** The same, if it is the embedded log. */
+  readonly embedded: EmbeddedShardStore | null;
+}
+
+/** Opens the lane of the shard, or its connections to the database. StartError if the database cannot be used. */
+export async function openShardStore(
+  task: ShardTask,
+  owned: OwnedSlots,
+  onFatal: (error: unknown) => void,
+  onNotice: (message: string, error: unknown) => void,
+): Promise<OpenedStore> {
+  const { shard, store } = task;
+  if (store.database !== null) {
+    // Loaded only here: a broker with a log of its own has no use for a driver.
+    const { PostgresStore } = await import('../../storage/postgres/postgres-store.ts');
+    return { store: databaseStore(await PostgresStore.open(store.database), onNotice), embedded: null };
+  }
+  const segments = join(task.dataDirectory, 'segments');
+  // The thread before this one may have died in the middle of a write.
+  if (task.isReplacement) sealLane(new NodeDisk(), segments, shard);
+  const embedded = openEmbeddedStore({
+    directory: segments,
+    lane: shard,
+    ownsSlot: (slot) => owned.has(slot),
+    countsLane: (lane) => task.countsOthers && !task.writtenLanes.includes(lane),
+    segmentBytes: store.segmentBytes,
+    lowSpaceBytes: store.lowSpaceBytes,
+    cacheBytes: store.cacheBytes,
+    onFatal,
+    onNotice,
+  });
+  return { store: embedded, embedded };
+}
+
+/** To count the rows of a database reads all of its index: people may ask for that, a scrape may not. */
+export const NO_LEVELS: StoreStats = { bytes: 0, segments: 0, batches: 0, subjects: 0, damaged: 0 };
+
+/** A database keeps no segments here, and all shards see all of it: slots move without data. */
+function databaseStore(store: MessageStore, onNotice: (message: string, error: unknown) => void): ShardStore {
+  return {
+    append: (group) => store.append(group),
+    read: (subject, from, until, maxBytes) => store.read(subject, from, until, maxBytes),
+    findTime: (subject, ms) => store.findTime(subject, ms),
+    lastId: (subject) => store.lastId(subject),
+    lookup: (subject, base) => store.lookup(subject, base),
+    subjectStats: (subject) => store.subjectStats(subject),
+    stats: () => store.stats(),
+    close: () => store.close(),
+    /** The log has the first id already; rows that stay cost space until the next trim of the subject. */
+    async trim(subject: SubjectRef, first: number): Promise<void> {
+      try {
+        await store.trim(subject, first);
+      } catch (error) {
+        onNotice('trimmed messages are still in the database', error);
+      }
+    },
+    openBytes: 0,
+    sealedSegments: () => [],
+    adoptSegments: () => undefined,
+    disownLane: () => undefined,
+    resizeCache: () => undefined,
+    exportSlot: () => null,
+    importSlot: () => undefined,
+    releaseSegments: () => undefined,
+    trimsFor: () => undefined,
+  };
+}
