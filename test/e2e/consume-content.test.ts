@@ -73,7 +73,7 @@ describe('frames whose memory is used again', () => {
     const open = async (isShared: boolean) =>
       check(streams.use(await ConsumeStream.open(broker.address, subjects, isShared ? { shared } : {})));
     const quick = await Promise.all([open(false), open(true)]);
-    // Two share a connection with each other and with those that leave: a socket that is full for one is full for all.
+    // Three share a connection: a socket that is full for one is full for all.
     const slow = await Promise.all([open(false), open(true), open(true)]);
     const hurry = slow.map(dawdle);
     for (const stop of hurry) streams.defer(stop);
@@ -82,9 +82,11 @@ describe('frames whose memory is used again', () => {
       isOver = true;
     });
     let left = 0;
-    const leavers = [true, true, false].map(async (isShared) => {
+    // Each on a connection of its own: Node counts what a cancelled stream had unsent against the memory of its session for ever, and resets new
+    // streams of a session that has used it up (maxSessionMemory, ENHANCE_YOUR_CALM).
+    const leavers = range(1, 3).map(async () => {
       while (!isOver) {
-        const stream = await open(isShared);
+        const stream = await open(false);
         const enough = stream.messages + 500;
         const isOverFor = (): boolean =>
           stream.status !== undefined ||
@@ -102,14 +104,14 @@ describe('frames whose memory is used again', () => {
     });
     using publisher = await PublishStream.open(broker.address, '');
     for (let batch = 0; batch < BATCHES; batch++) {
-      const sequences = SUBJECTS.map((_, n) => batch * SUBJECTS.length + n + 1);
-      const batches = SUBJECTS.map((subject, n) => {
+      for (const [n, subject] of SUBJECTS.entries()) {
+        const sequence = batch * SUBJECTS.length + n + 1;
         const bodies = range(1, RECORDS).map((record) => bodyOf(n, batch * RECORDS + record));
-        return { subject, sequence: sequences[n] as number, bodies };
-      });
-      publisher.send(...batches);
-      const outcomes = await publisher.outcomes(...sequences);
-      for (const outcome of outcomes) assert.equal(outcome, `${batch * RECORDS + 1}..${(batch + 1) * RECORDS}`);
+        // One batch in flight is within any window.
+        publisher.send({ subject, sequence, bodies });
+        const outcomes = await publisher.outcomes(sequence);
+        assert.deepEqual(outcomes, [`${batch * RECORDS + 1}..${(batch + 1) * RECORDS}`], publisher.status?.message);
+      }
     }
     isOver = true;
     await Promise.all(leavers);
