@@ -68,6 +68,7 @@ export class ConsumerStream {
   readonly #port: ConsumerStreamPort;
   /** More is unsent than a stream may hold. */
   #isCongested = false;
+  readonly #onSent: OnSent = () => this.#sent();
   /** Readers that are to be told when the stream may send again. */
   readonly #owed = new Set<Reader>();
   #unstarted = 0;
@@ -154,7 +155,10 @@ export class ConsumerStream {
     const { epoch } = reader;
     const cost = run.frame.length;
     // What a reader had credit for is taken although the stream is congested by now: to give it up is to read and check it twice.
-    const isRefused = this.credit.isSpent || this.out.unsentBytes > STORE_BUFFERS * this.#port.bufferBytes;
+    const isFull = this.out.unsentBytes > STORE_BUFFERS * this.#port.bufferBytes;
+    // Also if only heartbeats have filled it: what is missed is resumed when a congested stream has drained.
+    if (isFull) this.#isCongested = true;
+    const isRefused = this.credit.isSpent || isFull;
     const isWritten = this.#take(reader, run, isRefused, (error) => {
       if (!isFailed(error)) run.pooled.release();
       this.#giveBack(reader, cost, epoch);
@@ -322,7 +326,7 @@ export class ConsumerStream {
   }
 
   #write(response: ConsumeResponse): void {
-    this.out.write(frameOf(ConsumeResponse.encode(response).finish()));
+    this.out.write(frameOf(ConsumeResponse.encode(response).finish()), this.#onSent);
   }
 
   // --- the end ---
