@@ -1,6 +1,8 @@
 /** The `broker` command: finds the subcommand, runs it, and turns how it ended into an exit code and at most two lines on stderr. */
+
 import type { Readable, Writable } from 'node:stream';
 import { Command, CommanderError } from 'commander';
+import { VERSION } from '../base/version.ts';
 import { processEnvironment } from '../config/environment.ts';
 import { ConfigError } from '../config/load.ts';
 import { connectWithClient } from './client-connection.ts';
@@ -73,6 +75,7 @@ const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 function build(context: Context, outcome: { code: number }, print: (text: string) => void): Command {
   const program = new Command('broker')
     .description('A message broker: durable before it acknowledges, ids without gaps in their order.')
+    .version(VERSION, '-V, --version', 'print the version')
     .addHelpText('after', AFTER_HELP)
     .helpCommand(false);
   program.addCommand(serveCommand(context, outcome));

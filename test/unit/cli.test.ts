@@ -1,12 +1,17 @@
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { Readable, Writable } from 'node:stream';
 import { test } from 'node:test';
+import { VERSION } from '../../src/base/version.ts';
 import type { Connection, PublishInput, ShardRow, ShardsChange } from '../../src/cli/connection.ts';
 import type { ConnectOptions } from '../../src/cli/context.ts';
 import { CliError, EXIT } from '../../src/cli/failure.ts';
 import { type RunOptions, run } from '../../src/cli/run.ts';
 import type { Message, NodeStatus, Start } from '../../src/client/index.ts';
 import type { Config } from '../../src/config/schema.ts';
+import { ROOT } from '../support/source-tree.ts';
 
 class Sink extends Writable {
   readonly isTTY: boolean;
@@ -496,4 +501,13 @@ test('Ctrl-C while it waits for input: exit code 130, no message, the connection
     assert.equal(err, '');
     assert.ok(fake.isClosed);
   }
+});
+
+test('`broker --version` is the version of the package', async () => {
+  const { version } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as { version: string };
+  assert.equal(VERSION, version);
+  assert.equal(
+    execFileSync(process.execPath, [join(ROOT, 'bin/broker.mjs'), '--version'], { encoding: 'utf8' }),
+    `${version}\n`,
+  );
 });

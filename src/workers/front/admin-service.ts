@@ -1,4 +1,5 @@
 import { BrokerError } from '../../base/errors.ts';
+import { VERSION } from '../../base/version.ts';
 import type { Config } from '../../config/schema.ts';
 import type { AdminPort } from '../../grpc/admin.ts';
 import type {
@@ -16,8 +17,6 @@ import type { ShardCounters } from '../shard/shard-counters.ts';
 import type { Dispatcher } from './dispatcher.ts';
 import type { ShardsAdmin } from './shards-admin.ts';
 import { storeRefusals } from './store-health.ts';
-
-export const VERSION = '0.1.0';
 
 const PAGE_SIZE_DEFAULT = 1_000;
 const PAGE_SIZE_MAX = 10_000;
