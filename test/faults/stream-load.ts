@@ -79,7 +79,8 @@ export class StreamLoad {
       }
       this.#streams.delete(stream);
       stream.cancel();
-      if (stream.status?.reason === 'SEQUENCE_UNKNOWN') throw new Error(`the broker has forgotten ${producer.id}`);
+      // It has forgotten a producer whose batches it acknowledged.
+      if (stream.status?.reason === 'SEQUENCE_UNKNOWN') throw stream.status;
       if (!this.#over) await sleep(RETRY_MS);
     }
   }
