@@ -1,10 +1,16 @@
 /**
  * Named places where a fault can be made to happen, in the manner of gofail: `site=action[@N]`, comma-separated. `@N` acts on the
  * N-th hit only (from 1), otherwise on every hit. Actions: `kill` (SIGKILL to the process), `exit` (of the process, or of the worker thread that
- * hits it), `throw`, `oom` (fills the thread's heap until V8 ends it), `eio`, `enospc`, `sleep:MS` (blocks the thread). Unarmed, a site costs one
- * load and one branch.
+ * hits it), `throw`, `oom` (fills the thread's heap until V8 ends it), `eio`, `enospc`, `sleep:MS` (blocks the thread), `wait:FILE` (blocks the thread
+ * until that file exists; a test that knows what has to happen meanwhile needs no guess how long it takes). Unarmed, a site costs one load and one
+ * branch.
  */
-type Action = { readonly kind: string; readonly argument: number; readonly onHit: number; hits: number };
+import { existsSync } from 'node:fs';
+
+type Action = { readonly kind: string; readonly argument: string; readonly onHit: number; hits: number };
+
+/** How often `wait` looks for its file, in ms. */
+const WAIT_STEP_MS = 20;
 
 const state: { armed: Map<string, Action> | null } = { armed: null };
 
@@ -14,12 +20,14 @@ export function armFailpoints(spec: string): void {
   if (spec === '') return;
   const armed = new Map<string, Action>();
   for (const part of spec.split(',')) {
-    const match = /^([\w.-]+)=(kill|exit|throw|oom|eio|enospc|sleep):?(\d*)(?:@(\d+))?$/.exec(part.trim());
+    const match = /^([\w.-]+)=(?:(kill|exit|throw|oom|eio|enospc)|(sleep):(\d+)|(wait):([^@]+))(?:@(\d+))?$/.exec(
+      part.trim(),
+    );
     if (match === null) throw new Error(`failpoint: cannot read "${part}"; write site=action[@N]`);
     armed.set(match[1] as string, {
-      kind: match[2] as string,
-      argument: Number(match[3] ?? 0),
-      onHit: Number(match[4] ?? 0),
+      kind: (match[2] ?? match[3] ?? match[5]) as string,
+      argument: match[4] ?? match[6] ?? '',
+      onHit: Number(match[7] ?? 0),
       hits: 0,
     });
   }
@@ -38,13 +46,16 @@ function hit(armed: Map<string, Action>, site: string): void {
   switch (action.kind) {
     case 'kill':
       process.kill(process.pid, 'SIGKILL');
-      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);
+      block(Number.POSITIVE_INFINITY);
       return;
     case 'exit':
       process.exit(99);
       return;
     case 'sleep':
-      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, action.argument);
+      block(Number(action.argument));
+      return;
+    case 'wait':
+      while (!existsSync(action.argument)) block(WAIT_STEP_MS);
       return;
     case 'oom':
       for (const kept: number[][] = []; ; ) kept.push(new Array<number>(1 << 14).fill(kept.length));
@@ -55,4 +66,8 @@ function hit(armed: Map<string, Action>, site: string): void {
     default:
       throw new Error(`failpoint ${site}`);
   }
+}
+
+function block(ms: number): void {
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms);
 }

@@ -4,6 +4,7 @@ import { describe, it } from 'node:test';
 import { type BrokerProcess, startBroker } from '../support/broker.ts';
 import { History } from '../support/checker.ts';
 import { BrokerClient, CallError } from '../support/client.ts';
+import { Gate } from '../support/gate.ts';
 import { encodePublish } from '../support/wire.ts';
 import {
   cpuShare,
@@ -162,11 +163,12 @@ describe('overload', () => {
 
   it('[W7] while nothing can be stored and every queue is full the process is idle, and then answers all it took in', {
     timeout: 60_000,
-  }, async () => {
+  }, async (t) => {
+    const gate = new Gate(t);
     // The first publish holds up the Raft thread; shard and main thread are free to spin.
     await using broker = await startBroker({
       flags: [...SMALL_LIMITS, '--ring-bytes', '64KiB'],
-      env: { BROKER_FAILPOINTS: `raft.before-append=sleep:5000@${SYNCS_OF_START + 1}` },
+      env: { BROKER_FAILPOINTS: gate.at('raft.before-append', SYNCS_OF_START + 1) },
     });
     const client = new BrokerClient(broker.address, { timeoutMs: 30_000 });
     const follower = follow(client, 't.flow.stop', { at: 'new' });
@@ -190,7 +192,8 @@ describe('overload', () => {
     await isFull();
     const share = await cpuShare(broker, 1_000);
     await isFull();
-    assert.equal(load.acked, 0, 'the Raft thread was not held up long enough');
+    assert.equal(load.acked, 0, 'the Raft thread was not held up');
+    gate.open();
     assert(share < 0.25, `uses ${Math.round(share * 100)} % of a core`);
     await Promise.all(crowd);
     assert.deepEqual([...load.refusals.keys()], ['QUEUE_FULL']);
@@ -205,16 +208,18 @@ describe('deadlines', { concurrency: 2 }, () => {
     // Before it: the start of the node, the open and the close of the first publish.
     {
       where: 'in the open batch, while the group before them gets its ids',
-      hold: `raft.before-append=sleep:1500@${SYNCS_OF_START + 3}`,
+      site: 'raft.before-append',
+      hit: SYNCS_OF_START + 3,
     },
     // Before it: the segment's header, the first group.
-    { where: 'on the ring, while the shard writes', hold: 'segment.sync=sleep:1500@3' },
+    { where: 'on the ring, while the shard writes', site: 'segment.sync', hit: 3 },
   ];
-  for (const { where, hold } of rows) {
-    it(`[F10] calls that expire ${where} get no ids`, { timeout: 60_000 }, async () => {
+  for (const { where, site, hit } of rows) {
+    it(`[F10] calls that expire ${where} get no ids`, { timeout: 60_000 }, async (t) => {
+      const gate = new Gate(t);
       await using broker = await startBroker({
         flags: ['--shards', '1', '--groups-in-flight', '1'],
-        env: { BROKER_FAILPOINTS: hold },
+        env: { BROKER_FAILPOINTS: gate.at(site, hit) },
       });
       const client = new BrokerClient(broker.address, { timeoutMs: 30_000 });
       const subject = 't.flow.late';
@@ -244,7 +249,9 @@ describe('deadlines', { concurrency: 2 }, () => {
       );
       const hasty = Array.from({ length: 100 }, () => publish(150));
       patient.push(...Array.from({ length: 5 }, () => publish(30_000)));
-      await Promise.all([...patient, ...hasty]);
+      await Promise.all(hasty);
+      gate.open();
+      await Promise.all(patient);
       const head = await client.publish({ subject, body: numbered(0, 100) });
       const count = async (status: string): Promise<number> =>
         (await Metrics.of(broker)).sum('rpc_request_get_method_count', 'publish"', status);
@@ -262,11 +269,12 @@ describe('deadlines', { concurrency: 2 }, () => {
 describe('memory', () => {
   it('[W6] 384 publishes of 1 MiB to a store that stands still are bounded by limits.in_flight_bytes', {
     timeout: 60_000,
-  }, async () => {
+  }, async (t) => {
+    const gate = new Gate(t);
     // A ring that would take it all: the budget alone is in the way.
     await using broker = await startBroker({
       flags: ['--shards', '1', '--limits-in-flight-bytes', '16MiB', '--ring-bytes', '256MiB'],
-      env: { BROKER_FAILPOINTS: `raft.before-append=sleep:3000@${SYNCS_OF_START + 1}` },
+      env: { BROKER_FAILPOINTS: gate.at('raft.before-append', SYNCS_OF_START + 1) },
     });
     const clients = Array.from({ length: 4 }, () => new BrokerClient(broker.address, { timeoutMs: 30_000 }));
     const request = encodePublish({ subject: 't.flow.flood', body: Buffer.alloc(MIB - 1_024, 7) });
@@ -285,6 +293,10 @@ describe('memory', () => {
     const watch = setInterval(async () => {
       taken = Math.max(taken, (await Metrics.of(broker)).sum('broker_in_flight_bytes'));
     }, 100);
+    void until(
+      () => (reasons.get('IN_FLIGHT_FULL') ?? 0) > 200,
+      () => `${reasons.get('IN_FLIGHT_FULL')} were refused`,
+    ).finally(() => gate.open());
     const peak = await peakRss(
       broker,
       flood.finally(() => clearInterval(watch)),
