@@ -4,12 +4,13 @@ import { rmSync } from 'node:fs';
 import { connect } from 'node:http2';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
-import { frameOf } from '../../src/grpc/frame.ts';
 import { ConsumeRequest } from '../../src/grpc/gen/broker/v1/consumer.ts';
 import { startBroker } from '../support/broker.ts';
 import { BrokerClient, CallError } from '../support/client.ts';
 import { ConsumeStream } from '../support/consume-stream.ts';
+import { mutate, numbersFrom } from '../support/fuzz.ts';
 import { PublishStream } from '../support/publish-stream.ts';
+import { CONSUME_PATH, RawStream } from '../support/raw-stream.ts';
 import { Metrics, publishAll, range, until } from './flow-rig.ts';
 
 const NO_TOKEN = Buffer.alloc(0);
@@ -158,33 +159,6 @@ describe('the first token of a consume stream', () => {
   });
 });
 
-/** A generator of numbers in [0, below) that a failure can be repeated with (xorshift32). */
-function numbersFrom(seed: number): (below: number) => number {
-  let state = seed;
-  return (below) => {
-    state ^= state << 13;
-    state ^= state >>> 17;
-    state ^= state << 5;
-    return (state >>> 0) % below;
-  };
-}
-
-/** A valid request with bytes changed, cut out, doubled, or noise in its place. */
-function mutate(bytes: Buffer, number: (below: number) => number): Buffer {
-  let result: Buffer = Buffer.from(bytes);
-  for (let edits = 1 + number(4); edits > 0; edits--) {
-    const at = number(result.length + 1);
-    const to = Math.min(result.length, at + number(12));
-    const noise = Buffer.from(Array.from({ length: number(12) }, () => number(256)));
-    const choice = number(4);
-    if (choice === 0) result = Buffer.concat([result.subarray(0, at), result.subarray(to)]);
-    else if (choice === 1) result = Buffer.concat([result.subarray(0, to), result.subarray(at)]);
-    else if (choice === 2) result = Buffer.concat([result.subarray(0, at), noise, result.subarray(to)]);
-    else if (at < result.length) result[at] = number(256);
-  }
-  return result;
-}
-
 describe('frames that nobody should send', () => {
   it('end their own stream with a status or are obeyed; the broker lives and serves everybody else', {
     timeout: 60_000,
@@ -213,25 +187,13 @@ describe('frames that nobody should send', () => {
     session.on('error', () => undefined);
     const ends = new Map<string, number>();
     const attack = async (): Promise<void> => {
-      const stream = session.request({
-        ':method': 'POST',
-        ':path': '/broker.v1.Consumer/Consume',
-        te: 'trailers',
-        'content-type': 'application/grpc',
-      });
-      stream.on('error', () => undefined);
-      let status = 'none';
-      const take = (headers: Record<string, unknown>): void => {
-        status = String(headers['grpc-status'] ?? status);
-      };
-      stream.on('response', take).on('trailers', take).resume();
-      const closed = new Promise((resolve) => stream.on('close', resolve));
+      const stream = new RawStream(session, CONSUME_PATH);
       for (let frames = 1 + number(3); frames > 0; frames--) {
-        stream.write(frameOf(mutate(seeds[number(seeds.length)] as Buffer, number)));
+        void stream.send(mutate(seeds[number(seeds.length)] as Buffer, number));
       }
       // The client has enough: whatever lives ends with OK.
-      stream.end();
-      await closed;
+      stream.halfClose();
+      const status = String((await stream.ended).status ?? 'none');
       ends.set(status, (ends.get(status) ?? 0) + 1);
     };
     for (let round = 0; round < 40; round++) {

@@ -1,12 +1,15 @@
 /** broker.v1.Producer/PublishStream on a real broker. */
 import assert from 'node:assert/strict';
-import { once } from 'node:events';
-import { type ClientHttp2Session, type ClientHttp2Stream, connect } from 'node:http2';
+import { rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { PublishStreamRequest } from '../../src/grpc/gen/broker/v1/producer.ts';
 import { BrokerProcess } from '../support/broker.ts';
 import { BrokerClient, type CallError } from '../support/client.ts';
 import { PublishStream, type StreamBatch, sendRound } from '../support/publish-stream.ts';
+import { PUBLISH_STREAM_PATH, RawStream } from '../support/raw-stream.ts';
+import { temporaryFolder } from '../support/temporary.ts';
+import { range } from './flow-rig.ts';
 
 async function start(flags: readonly string[] = []): Promise<BrokerProcess> {
   const broker = await BrokerProcess.create({ flags: ['--shards', '2', ...flags] });
@@ -53,39 +56,6 @@ describe('PublishStream', () => {
     assert.deepEqual(await second.outcomes(2, 3), ['3..3', '4..4']);
   });
 });
-
-/** One stream of a client that sends what it likes and never ends its side. */
-class RawStream implements Disposable {
-  /** grpc-status. */
-  readonly status: Promise<string>;
-  readonly #session: ClientHttp2Session;
-  readonly #stream: ClientHttp2Stream;
-
-  constructor(address: string, headers: Readonly<Record<string, string>> = {}) {
-    this.#session = connect(`http://${address}`);
-    const path = '/broker.v1.Producer/PublishStream';
-    this.#stream = this.#session.request({
-      ':method': 'POST',
-      ':path': path,
-      'content-type': 'application/grpc',
-      ...headers,
-    });
-    this.#stream.resume();
-    // It is reset in the end.
-    this.#stream.on('error', () => undefined);
-    this.status = once(this.#stream, 'trailers').then(([trailers]) => trailers['grpc-status']);
-  }
-
-  write(message: Uint8Array): void {
-    const head = Buffer.alloc(5);
-    head.writeUInt32BE(message.length, 1);
-    this.#stream.write(Buffer.concat([head, message]));
-  }
-
-  [Symbol.dispose](): void {
-    this.#session.destroy();
-  }
-}
 
 describe('[R27] batches that the store refuses', () => {
   it('come back with all that follow them of their subject, and sent again in order they are stored in order, once', async () => {
@@ -240,13 +210,13 @@ describe('a client that breaks the rules', () => {
 
   it('lets the last batch of a frame be cut: the stream ends with MALFORMED_MESSAGE, and the batches before it are stored', async () => {
     await using broker = await start();
-    using raw = new RawStream(broker.address);
+    using raw = new RawStream(broker.address, PUBLISH_STREAM_PATH);
     const records = { records: [{ body: Buffer.from('a'), headers: [], expirationSeconds: 0 }] };
     const batch = { subject: 's', sequence: 1, records, expectedLastId: undefined };
     const whole = PublishStreamRequest.encode({ open: undefined, batches: [batch] }).finish();
-    raw.write(PublishStreamRequest.encode({ open: { producerId: 'p', firstSequence: 0 }, batches: [] }).finish());
-    raw.write(Buffer.concat([whole, whole.subarray(0, -1)]));
-    assert.equal(await raw.status, '3');
+    void raw.send(PublishStreamRequest.encode({ open: { producerId: 'p', firstSequence: 0 }, batches: [] }).finish());
+    void raw.send(Buffer.concat([whole, whole.subarray(0, -1)]));
+    assert.equal((await raw.ended).reason, 'MALFORMED_MESSAGE');
     using next = await PublishStream.open(broker.address, 'p', 1);
     next.send({ subject: 's', sequence: 1, bodies: ['a'] }, { subject: 's', sequence: 2, bodies: ['b'] });
     assert.deepEqual(await next.outcomes(1, 2), ['1..1', '2..2']);
@@ -254,9 +224,9 @@ describe('a client that breaks the rules', () => {
 
   it('does not notice that its deadline has passed: it is cut off, and does not hold up the end of the broker', async () => {
     await using broker = await start(['--shutdown-drain', '60s']);
-    using raw = new RawStream(broker.address, { 'grpc-timeout': '50m' });
-    raw.write(PublishStreamRequest.encode({ open: { producerId: 'p', firstSequence: 0 }, batches: [] }).finish());
-    assert.equal(await raw.status, '4');
+    using raw = new RawStream(broker.address, PUBLISH_STREAM_PATH, { 'grpc-timeout': '50m' });
+    void raw.send(PublishStreamRequest.encode({ open: { producerId: 'p', firstSequence: 0 }, batches: [] }).finish());
+    assert.equal((await raw.told).status, 4);
     // It never ends its own side.
     await broker.stop(30_000);
   });
@@ -269,6 +239,54 @@ describe('a client that breaks the rules', () => {
     assert.equal(first.status?.reason, 'PRODUCER_REPLACED');
     second.send({ subject: 's', sequence: 1, bodies: ['a'] });
     assert.deepEqual(await second.outcomes(1), ['1..1']);
+  });
+
+  it('[R25] opens a second stream while batches of the first are on their way: it is answered when they have their results, and knows them all', async (t) => {
+    const gate = join(temporaryFolder(t), 'disk-is-fine');
+    writeFileSync(gate, '');
+    await using broker = await BrokerProcess.create({
+      flags: ['--shards', '2', '--batch-linger', '0'],
+      env: { BROKER_FAILPOINTS: `segment.sync=wait:${gate}` },
+    });
+    await broker.restart();
+    const names = range(1, 8).map((number) => `p${number}`);
+    const first = await Promise.all(names.map((name) => PublishStream.open(broker.address, name)));
+    const client = new BrokerClient(broker.address);
+    rmSync(gate);
+    const before = client.publish({ subject: 's', body: Buffer.from('before') });
+    // Until the shard that owns `s` stands before its disk: then what follows stays on its ring.
+    const isServing = (): Promise<boolean> =>
+      client.fetch('s', 99, 250).then(
+        () => true,
+        ({ reason }: CallError) => reason !== null,
+      );
+    while (await isServing());
+    for (const stream of first) stream.send({ subject: 's', sequence: 1, bodies: ['a'] });
+    for (const stream of first) stream.send({ subject: 's', sequence: 2, bodies: ['b'] });
+    const second = names.map(() => new PublishStream(broker.address));
+    second.forEach((stream, i) => {
+      stream.write({ open: { producerId: names[i] as string, firstSequence: 1 }, batches: [] });
+    });
+    await Promise.all(first.map((stream) => stream.until(() => stream.status !== undefined)));
+    // About half of all producers are opened by the other shard: one that is new proves that those before it could have been.
+    const fresh = range(1, 8).map(() => new PublishStream(broker.address));
+    fresh.forEach((stream, i) => {
+      stream.write({ open: { producerId: `fresh${i}`, firstSequence: 1 }, batches: [] });
+    });
+    await Promise.any(fresh.map((stream) => stream.until(() => stream.opened !== null)));
+    writeFileSync(gate, '');
+    await Promise.all(second.map((stream) => stream.until(() => stream.opened !== null)));
+    assert.deepEqual(
+      second.map((stream) => stream.opened?.lastSequence),
+      names.map(() => 2),
+    );
+    // A new one behind it: had the first stream's still been on its way, it would have been taken for a repeat.
+    for (const stream of second) stream.send({ subject: 't', sequence: 3, bodies: ['c'] });
+    const outcomes = await Promise.all(second.map((stream) => stream.outcomes(3)));
+    assert.equal(new Set(outcomes.flat()).size, names.length);
+    assert.equal(await before, 1);
+    client.close();
+    for (const stream of [...first, ...second, ...fresh]) stream.cancel();
   });
 
   it('goes on with a producer that nobody knows: SEQUENCE_UNKNOWN', async () => {

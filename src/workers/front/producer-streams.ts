@@ -43,6 +43,15 @@ export interface ProducerRoutes {
   readonly refusing: Reason | null;
 }
 
+/** The streams of one producer that have not finished: the newest one, and those that it has replaced and that wait for results. */
+interface ProducerEntry {
+  streams: ProducerStream[];
+  /** Opens that wait until one stream is left. */
+  readonly waiting: (() => void)[];
+}
+
+const NOTHING = new Uint8Array(0);
+
 /** All publish streams of this node. */
 export class ProducerStreams implements ProducerStreamPort {
   /** The database loses acknowledged messages in a power cut, and that was accepted (design section 3, promise 2). */
@@ -56,7 +65,7 @@ export class ProducerStreams implements ProducerStreamPort {
   /** By number; null = free. */
   readonly #streams: (ProducerStream | null)[] = [];
   readonly #free: number[] = [];
-  readonly #byProducer = new Map<string, ProducerStream>();
+  readonly #byProducer = new Map<string, ProducerEntry>();
   #touchedStreams: ProducerStream[] = [];
   #blockedStreams: ProducerStream[] = [];
   /** Streams that have ended, and the links that have not been told yet: their numbers are not free before. */
@@ -107,9 +116,8 @@ export class ProducerStreams implements ProducerStreamPort {
   async open(stream: ProducerStream, producer: Buffer, firstSequence: number): Promise<Uint8Array> {
     let lastSequence = 0;
     if (producer.length > 0) {
-      const name = producer.toString('latin1');
-      this.#byProducer.get(name)?.end('PRODUCER_REPLACED');
-      this.#byProducer.set(name, stream);
+      await this.#takeOver(producer.toString('latin1'), stream);
+      if (stream.ended) return NOTHING;
       lastSequence = await this.#routes.openProducer(producer, firstSequence === 1);
     }
     const opened: ProducerOpened = {
@@ -183,8 +191,7 @@ export class ProducerStreams implements ProducerStreamPort {
 
   finished(stream: ProducerStream): void {
     this.#count -= 1;
-    const name = stream.producer.toString('latin1');
-    if (this.#byProducer.get(name) === stream) this.#byProducer.delete(name);
+    this.#leave(stream);
     if (!stream.hadFailures) {
       this.#release(stream.number);
       return;
@@ -227,6 +234,30 @@ export class ProducerStreams implements ProducerStreamPort {
     this.#touchedStreams = [];
     for (const stream of streams) stream.flush();
   };
+
+  /**
+   * Ends the producer's other streams, and resolves when nothing of them is on its way. Only then is the highest sequence that the log knows the
+   * last one: a batch on a ring would get its ids behind the open, in front of or in place of what the next stream sends.
+   */
+  #takeOver(name: string, stream: ProducerStream): Promise<void> {
+    const entry: ProducerEntry = this.#byProducer.get(name) ?? { streams: [], waiting: [] };
+    this.#byProducer.set(name, entry);
+    const others = [...entry.streams];
+    entry.streams.push(stream);
+    for (const other of others) other.end('PRODUCER_REPLACED');
+    if (entry.streams.length === 1) return Promise.resolve();
+    return new Promise((resolve) => entry.waiting.push(resolve));
+  }
+
+  #leave(stream: ProducerStream): void {
+    const name = stream.producer.toString('latin1');
+    const entry = this.#byProducer.get(name);
+    if (entry === undefined || !entry.streams.includes(stream)) return;
+    entry.streams = entry.streams.filter((other) => other !== stream);
+    if (entry.streams.length === 0) this.#byProducer.delete(name);
+    if (entry.streams.length > 1) return;
+    for (const resolve of entry.waiting.splice(0)) resolve();
+  }
 
   #streamOf(token: number): ProducerStream {
     return defined(this.#streams[StreamToken.stream(token)], 'an answer names a stream that is not there');
