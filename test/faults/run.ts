@@ -6,10 +6,11 @@ import { table } from '../../perf/lib/report.ts';
 import type { Campaign, CampaignResult } from './campaign.ts';
 import { kill } from './kill-campaign.ts';
 import { power } from './power-campaign.ts';
+import { producers } from './producer-campaign.ts';
 import { resize } from './resize-campaign.ts';
 import { shards } from './shard-campaign.ts';
 
-const CAMPAIGNS: readonly Campaign[] = [kill, shards, resize, power];
+const CAMPAIGNS: readonly Campaign[] = [kill, shards, resize, producers, power];
 
 const HELP = `usage: npm run faults -- NAME… [options]
 
