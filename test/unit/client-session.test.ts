@@ -193,6 +193,78 @@ test('[R25] every batch is stored once and each subject in order, over refusals,
   );
 });
 
+test('[R25] results that come in any order, twice, or never: each batch ends once, with its own ids, and nothing is lost', () => {
+  fc.assert(
+    fc.property(fc.nat(2 ** 31), fc.integer({ min: 20, max: 300 }), (seed, steps) => {
+      const random = new Prng(seed);
+      const broker = new ModelBroker();
+      const session = newSession();
+      const batches: TestBatch[] = [];
+      let now = 0;
+      let isOpen = false;
+      /** Of this stream: on their way to the session, and what it has had. */
+      let answers: ReturnType<ModelBroker['handle']>[] = [];
+      const stored: { readonly sequence: number; readonly firstId: number }[] = [];
+      const tell = (answer: (typeof answers)[number]): void => {
+        if ('firstId' in answer) {
+          assert.ok(session.stored(answer.sent.sequence, answer.firstId));
+          stored.push({ sequence: answer.sent.sequence, firstId: answer.firstId });
+        } else {
+          assert.ok(session.refused(answer.sent.sequence, answer.refusal, now));
+        }
+      };
+      const repeat = (): void => {
+        const old = stored[random.nextBelow(stored.length)];
+        if (old === undefined) return;
+        const before = [session.size, session.inFlight, session.firstSequence];
+        assert.equal(session.stored(old.sequence, old.firstId + 1), false, 'a second result is not believed');
+        assert.equal(session.refused(old.sequence, refusal('OVERLOADED', 10), now), false);
+        assert.deepEqual([session.size, session.inFlight, session.firstSequence], before);
+      };
+      for (let i = 0; i < 40_000 && (i < steps || session.size > 0); i++) {
+        const isQuiet = i >= steps;
+        now += random.nextBelow(20);
+        if (!isOpen) {
+          broker.open(session.firstSequence);
+          session.opened(32, 0);
+          session.widen(1e9, 1e9);
+          isOpen = true;
+        }
+        if (!isQuiet && random.chance(1, 2)) {
+          const batch = newBatch(batches.length, SUBJECTS[random.nextBelow(SUBJECTS.length)] as string, 10, now);
+          batches.push(batch);
+          session.add(batch);
+        }
+        for (let batch = session.next(now); batch !== null; batch = session.next(now)) broker.receive(batch);
+        if (broker.inFlight.length > 0 && random.chance(2, 3)) {
+          answers.push(broker.handle(!isQuiet && random.chance(1, 5) ? refusal('QUEUE_FULL', 30) : null));
+        }
+        if (answers.length > 0 && random.chance(1, 2)) {
+          // Any of them: that of a later batch before that of an earlier one, of the same subject or not.
+          tell(...(answers.splice(random.nextBelow(answers.length), 1) as [(typeof answers)[number]]));
+        }
+        if (random.chance(1, 8)) repeat();
+        if (!isQuiet && random.chance(1, 40)) {
+          while (broker.inFlight.length > 0 && random.chance(3, 4)) broker.handle(null);
+          answers = [];
+          session.broken();
+          isOpen = false;
+        }
+      }
+      assert.equal(session.size, 0, 'something never came to an end');
+      for (const batch of batches) {
+        assert.ok(batch.end !== null && 'firstId' in batch.end);
+        assert.equal(broker.logs.get(batch.subject)?.[batch.end.firstId - 1], batch.number, 'ids of another batch');
+      }
+      for (const subject of SUBJECTS) {
+        const published = batches.filter((batch) => batch.subject === subject).map((batch) => batch.number);
+        assert.deepEqual(broker.logs.get(subject) ?? [], published);
+      }
+    }),
+    { numRuns: 300 },
+  );
+});
+
 /** A session with an open stream, whose first batches of subject `s` are sent. */
 function sent(count: number, options: Parameters<typeof newSession>[0] = {}) {
   const session = newSession(options);
