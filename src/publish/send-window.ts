@@ -17,8 +17,11 @@ const GROWTH = 1.5;
 const SHRINKING = 0.75;
 /** Below this share of the target the window grows fast; up to the target it stays. */
 const COMFORT = 0.5;
-/** A sender that comes this close to its limit, as a share of the window, has been using it. */
-const NEAR = 0.25;
+/**
+ * A sender that comes this close to its limit, as a share of the window, has been using it. One that sends in pieces may have to stop anywhere above half
+ * of the window: two pieces of just more than that do not fit.
+ */
+const NEAR = 0.5;
 /** A round is judged when it is at least this long and as many bytes as were in flight have been answered. */
 const ROUND_MS = 5;
 

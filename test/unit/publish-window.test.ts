@@ -55,6 +55,13 @@ describe('the window of a publish stream', () => {
     assert.equal(simulate({ bytesAMs: 100_000 * KIB, baseMs: 1 }).size, LIMITS.bytesMax);
   });
 
+  for (const share of [0.3, 0.51, 0.6, 0.74, 0.9]) {
+    it(`[F9] a sender in pieces of ${share} of the window fills it as far as they fit, and that counts: it widens`, () => {
+      const batch = Math.round(LIMITS.bytesStart * share);
+      assert.equal(simulate({ bytesAMs: 100_000 * KIB, baseMs: 1, batch }).size, LIMITS.bytesMax);
+    });
+  }
+
   for (const baseMs of [1, 15, 60]) {
     it(`a store that takes ${baseMs} ms for a batch without a queue gets what it can carry all the same`, () => {
       const bytesAMs = 100 * KIB;
