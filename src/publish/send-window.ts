@@ -1,5 +1,6 @@
 import { assert } from '../base/assert.ts';
 import type { BaseDelay } from './base-delay.ts';
+import { DeliveryRate } from './delivery-rate.ts';
 
 /** Bounds and goal of the windows; all times in ms. */
 export interface WindowLimits {
@@ -22,6 +23,8 @@ const COMFORT = 0.5;
  * of the window: two pieces of just more than that do not fit.
  */
 const NEAR = 0.5;
+/** No window is made smaller than what was carried at best in so many times the base delay and the target: BBR's gain of the window in flight. */
+const FLOOR_GAIN = 2;
 /** A round is judged when it is at least this long and as many bytes as were in flight have been answered. */
 const ROUND_MS = 5;
 
@@ -30,12 +33,16 @@ const ROUND_MS = 5;
  * the queue that never drained (the idea of CoDel, Nichols and Jacobson, ACM Queue 2012, and of LEDBAT, RFC 6817): above the target the window
  * shrinks, well below it the window grows if the sender has been using it.
  *
+ * A delay alone does not tell a queue from a machine whose cores are taken by others. Windows that shrink in the second case make small groups, which cost
+ * more of the processor for each message and wait no less, and so on down: hence the floor, that follows what the stream was carried at its best.
+ *
  * The sender is told limits on what it has sent in all since the stream began, like TCP's right edge (RFC 9293, section 3.8.6): they never
  * move back, so whoever goes beyond has broken the rule whatever was on its way. A smaller window only moves them less than what is answered.
  */
 export class SendWindow {
   readonly #limits: WindowLimits;
   readonly #base: BaseDelay;
+  readonly #rate = new DeliveryRate();
   #size: number;
   #received = 0;
   #answered = 0;
@@ -103,6 +110,7 @@ export class SendWindow {
     this.#answeredMessages += messages;
     this.#smallestMs = Math.min(this.#smallestMs, tookMs);
     this.#base.note(tookMs, now);
+    this.#rate.note(bytes, now);
     if (this.#answered >= this.#roundEnd && now - this.#roundStartedAt >= ROUND_MS) this.#judge(now);
     this.#widen();
   }
@@ -121,8 +129,10 @@ export class SendWindow {
 
   #judge(now: number): void {
     const { targetMs, bytesMin, bytesMax } = this.#limits;
-    const queueMs = this.#smallestMs - this.#base.ms;
-    if (queueMs > targetMs) this.#size = Math.max(bytesMin, this.#size * SHRINKING);
+    const baseMs = this.#base.ms;
+    const queueMs = this.#smallestMs - baseMs;
+    const floor = Math.max(bytesMin, FLOOR_GAIN * (baseMs + targetMs) * this.#rate.bytesAMs);
+    if (queueMs > targetMs) this.#size = Math.min(this.#size, Math.max(floor, this.#size * SHRINKING));
     else if (this.#wasUsed && queueMs <= targetMs * COMFORT) this.#size = Math.min(bytesMax, this.#size * GROWTH);
     this.#roundStartedAt = now;
     this.#roundEnd = this.#received;

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import { BaseDelay } from '../../src/publish/base-delay.ts';
+import { DeliveryRate } from '../../src/publish/delivery-rate.ts';
 import { SendWindow, type WindowLimits } from '../../src/publish/send-window.ts';
 
 const KIB = 1024;
@@ -11,20 +12,30 @@ const LIMITS: WindowLimits = { bytesMin: 64 * KIB, bytesStart: 1024 * KIB, bytes
  * A sender that always has something to send, within what it is allowed, and a broker that answers in order at `bytesAMs` with a delay of
  * `baseMs` on top of the queue. Returns the window's size and the greatest delay of the last third.
  */
-function simulate(options: { bytesAMs: number; baseMs: number; batch?: number; ms?: number; limits?: WindowLimits }) {
-  const { bytesAMs, baseMs, batch = 4 * KIB, ms = 3_000, limits = LIMITS } = options;
+function simulate(options: {
+  bytesAMs: number;
+  baseMs: number;
+  batch?: number;
+  ms?: number;
+  limits?: WindowLimits;
+  /** The base from the end of the first third on. */
+  laterMs?: number;
+}) {
+  const { bytesAMs, baseMs, batch = 4 * KIB, ms = 3_000, limits = LIMITS, laterMs = baseMs } = options;
   const window = new SendWindow(limits, new BaseDelay());
   const queue: { bytes: number; at: number; doneAt: number }[] = [];
   let sent = 0;
   let messages = 0;
   let busyUntil = 0;
   let answered = 0;
+  let lately = 0;
   let slowest = 0;
   for (let now = 0; now < ms; now++) {
     while ((queue[0]?.doneAt ?? Number.POSITIVE_INFINITY) <= now) {
       const { bytes, at } = queue.shift() as { bytes: number; at: number };
       window.answered(bytes, 16, now - at, now);
       answered += bytes;
+      if (now > (ms * 2) / 3) lately += bytes;
       if (now > (ms * 2) / 3) slowest = Math.max(slowest, now - at);
     }
     while (queue.length === 0 || (sent + batch <= window.bytesLimit && messages + 16 <= window.messagesLimit)) {
@@ -33,10 +44,10 @@ function simulate(options: { bytesAMs: number; baseMs: number; batch?: number; m
       sent += batch;
       messages += 16;
       busyUntil = Math.max(busyUntil, now) + batch / bytesAMs;
-      queue.push({ bytes: batch, at: now, doneAt: busyUntil + baseMs });
+      queue.push({ bytes: batch, at: now, doneAt: busyUntil + (now < ms / 3 ? baseMs : laterMs) });
     }
   }
-  return { size: window.size, slowest, rate: answered / ms };
+  return { size: window.size, slowest, rate: answered / ms, laterRate: lately / (ms / 3) };
 }
 
 describe('the window of a publish stream', () => {
@@ -69,6 +80,14 @@ describe('the window of a publish stream', () => {
       assert.ok(rate > 0.85 * bytesAMs, `${rate / KIB} KiB/ms`);
     });
   }
+
+  it('a delay that is no queue, while others have the cores, takes no more than half of what was carried before', () => {
+    const bytesAMs = 100 * KIB;
+    for (const laterMs of [13, 20, 30]) {
+      const { laterRate } = simulate({ bytesAMs, baseMs: 1, laterMs, ms: 20_000 });
+      assert.ok(laterRate > 0.5 * bytesAMs, `${laterRate / KIB} KiB/ms with ${laterMs} ms`);
+    }
+  });
 
   it('the base is the smallest of the last 30 to 60 s, over all streams', () => {
     const base = new BaseDelay();
@@ -152,5 +171,27 @@ describe('the window of a publish stream', () => {
       }),
       { numRuns: 60 },
     );
+  });
+});
+
+describe('the delivery rate', () => {
+  it('is the greatest of the last 10 to 20 s, over spans of at least 100 ms', () => {
+    const rate = new DeliveryRate();
+    assert.equal(rate.bytesAMs, 0);
+    rate.note(1_000_000, 0);
+    assert.equal(rate.bytesAMs, 0, 'what came before a span began says nothing');
+    rate.note(50_000, 1);
+    rate.note(50_000, 100);
+    assert.equal(rate.bytesAMs, 1_000);
+    rate.note(1_000, 200);
+    assert.equal(rate.bytesAMs, 1_000, 'a slow span does not make it smaller');
+    for (let now = 300; now < 10_500; now += 100) rate.note(10_000, now);
+    assert.equal(rate.bytesAMs, 1_000, 'the period before counts');
+    for (let now = 10_500; now < 21_000; now += 100) rate.note(10_000, now);
+    assert.equal(rate.bytesAMs, 100);
+    rate.note(1, 100_000);
+    assert.equal(rate.bytesAMs, 100, 'a pause is no measurement');
+    rate.note(30_000, 100_100);
+    assert.equal(rate.bytesAMs, 300, 'nothing of long ago counts');
   });
 });

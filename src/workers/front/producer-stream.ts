@@ -1,7 +1,10 @@
 import type { ServerDuplexStream } from '@grpc/grpc-js';
 import type { Reason } from '../../base/errors.ts';
 import { DeliveryStream } from '../../grpc/delivery-stream.ts';
+import { FrameIntake } from '../../grpc/frame-intake.ts';
+import type { FrameMemory } from '../../grpc/frame-memory.ts';
 import { type BatchErrors, FramePart, type FrameScan, ResponseBuilder } from '../../grpc/producer-codec.ts';
+import type { ReceivedGarbage } from '../../grpc/received-garbage.ts';
 import { type ErrorStatus, makeStatus } from '../../grpc/status.ts';
 import type { BaseDelay } from '../../publish/base-delay.ts';
 import { SendWindow, type WindowLimits } from '../../publish/send-window.ts';
@@ -21,6 +24,7 @@ export type Passing = 'passed' | 'full' | Reason;
 export interface ProducerStreamPort {
   readonly scan: FrameScan;
   readonly errors: BatchErrors;
+  readonly received: { readonly memory: FrameMemory; readonly garbage: ReceivedGarbage };
   readonly window: WindowLimits;
   readonly baseDelay: BaseDelay;
   /** The shard of the batch under the scan, or why it has none; writes it there. Takes it into the ledger of the stream if it passed. */
@@ -53,12 +57,13 @@ export class ProducerStream {
   readonly window: SendWindow;
   readonly #port: ProducerStreamPort;
   readonly #call: ServerDuplexStream<Buffer, Buffer>;
+  readonly #intake: FrameIntake;
   readonly #response = new ResponseBuilder();
   #state: 'new' | 'opening' | 'open' | 'ended' = 'new';
   /** The client has sent its last frame. */
   #isHalfClosed = false;
   #isFinished = false;
-  /** Frames that came while another waits, in order; the first may have been taken in part. */
+  /** Copies of frames that found no room, in order; the first may have been taken in part. */
   readonly #waiting: Buffer[] = [];
   /** Where the first batch of waiting[0] begins that has not been taken. */
   #waitingAt = 0;
@@ -72,7 +77,7 @@ export class ProducerStream {
     this.out = new DeliveryStream(call);
     this.window = new SendWindow(port.window, port.baseDelay);
     this.out.open();
-    call.on('data', (frame: Buffer) => this.#onFrame(frame));
+    this.#intake = new FrameIntake(call, port.received, (frame) => this.#onFrame(frame));
     call.on('end', () => this.#onHalfClose());
     call.on('cancelled', () => this.#onCancelled());
     this.out.onDrained(() => this.#takeWaiting());
@@ -139,7 +144,7 @@ export class ProducerStream {
     this.isTouched = false;
     if (this.#response.isEmpty || this.#state === 'ended') return;
     this.#write();
-    if (this.#isUnread) this.#call.pause();
+    if (this.#isUnread) this.#intake.pause();
     this.#endIfDone();
   }
 
@@ -174,9 +179,16 @@ export class ProducerStream {
       this.#onOpen(frame);
       return;
     }
-    this.#waiting.push(frame);
-    if (this.#waiting.length === 1 && this.#state === 'open' && !this.isBlocked) this.#takeWaiting();
-    else this.#call.pause();
+    if (this.#waiting.length === 0 && this.#state === 'open' && !this.isBlocked && !this.#isUnread) {
+      if (this.#takeFrame(frame)) {
+        this.#waitingAt = 0;
+        this.#endIfDone();
+        return;
+      }
+      if (!this.#isUnread) this.#block();
+    }
+    this.#intake.pause();
+    if (!this.ended) this.#waiting.push(Buffer.from(frame));
   }
 
   #onOpen(frame: Buffer): void {
@@ -201,7 +213,7 @@ export class ProducerStream {
       return;
     }
     this.#state = 'opening';
-    this.#call.pause();
+    this.#intake.pause();
     this.producer = open.producer;
     this.#port.open(this, open.producer, open.firstSequence).then(
       (opened) => this.#opened(opened, open.firstSequence),
@@ -223,7 +235,7 @@ export class ProducerStream {
   #takeWaiting(): void {
     while (this.#state === 'open' && this.#waiting.length > 0 && !this.isBlocked && !this.#isUnread) {
       if (!this.#takeFrame(this.#waiting[0] as Buffer)) {
-        this.#call.pause();
+        this.#intake.pause();
         if (!this.#isUnread) this.#block();
         return;
       }
@@ -315,8 +327,8 @@ export class ProducerStream {
 
   #steerReading(): void {
     if (this.#state !== 'open' || this.isBlocked) return;
-    if (this.#isUnread) this.#call.pause();
-    else if (this.#waiting.length === 0) this.#call.resume();
+    if (this.#isUnread) this.#intake.pause();
+    else if (this.#waiting.length === 0) this.#intake.resume();
   }
 
   // --- the end ---

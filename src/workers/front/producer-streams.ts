@@ -2,8 +2,10 @@ import type { ServerDuplexStream } from '@grpc/grpc-js';
 import { defined } from '../../base/assert.ts';
 import type { Reason } from '../../base/errors.ts';
 import { subjectFault } from '../../base/subject.ts';
+import { FrameMemory } from '../../grpc/frame-memory.ts';
 import { Durability, type ProducerOpened, PublishStreamResponse } from '../../grpc/gen/broker/v1/producer.ts';
 import { BatchErrors, FrameScan } from '../../grpc/producer-codec.ts';
+import { ReceivedGarbage } from '../../grpc/received-garbage.ts';
 import { makeStatus } from '../../grpc/status.ts';
 import { BaseDelay } from '../../publish/base-delay.ts';
 import type { WindowLimits } from '../../publish/send-window.ts';
@@ -58,6 +60,7 @@ export class ProducerStreams implements ProducerStreamPort {
   isWeak = false;
   readonly scan = new FrameScan();
   readonly errors = new BatchErrors();
+  readonly received = { memory: new FrameMemory(), garbage: new ReceivedGarbage() };
   readonly window: WindowLimits;
   readonly baseDelay = new BaseDelay();
   readonly #limits: ProducerStreamLimits;

@@ -1,0 +1,161 @@
+import type { ServerHttp2Stream } from 'node:http2';
+import type { ServerDuplexStream } from '@grpc/grpc-js';
+import { assert } from '../base/assert.ts';
+import { FRAME_HEADER_BYTES } from './frame.ts';
+import type { FrameMemory } from './frame-memory.ts';
+import type { ReceivedGarbage } from './received-garbage.ts';
+
+/** What grpc-js puts together messages with (its StreamDecoder): takes what came, returns the frames that are complete, throws if one is too large. */
+interface Decoder {
+  write(data: Buffer): Buffer[];
+  readonly readState: number;
+  readonly maxReadMessageLength: number;
+}
+
+interface BaseCall {
+  readonly stream: ServerHttp2Stream;
+  decoder: Decoder;
+}
+
+/**
+ * The receiving side of a client stream or duplex call, for frames that are used up as they come. grpc-js copies each message into a buffer of its own,
+ * takes it through a promise and two queues, and stops the HTTP/2 stream after each; here a message is handed on where it lies, or from memory
+ * that is used again if it came in pieces. The first compressed or too large message, and all behind it, go the way of grpc-js, which has the
+ * decompression and the refusals. Headers, half-close, deadlines and cancellation stay with it always. Its version is pinned exactly; a change of the
+ * private fields that are used here fails the first stream, and its test.
+ */
+export class FrameIntake {
+  readonly #call: ServerDuplexStream<Buffer, Buffer>;
+  readonly #base: BaseCall;
+  readonly #theirs: Decoder;
+  readonly #lengthMax: number;
+  readonly #memory: FrameMemory;
+  readonly #garbage: ReceivedGarbage;
+  readonly #onFrame: (frame: Buffer) => void;
+  #isDirect = true;
+  #isPaused = false;
+  /** The head of a frame that came in part. */
+  readonly #head = Buffer.alloc(FRAME_HEADER_BYTES);
+  #headBytes = 0;
+  /** Length of the message that comes in pieces; -1: none does. */
+  #length = -1;
+  #piece: Buffer | null = null;
+  #pieceBytes = 0;
+
+  /** `onFrame` gets each message, valid until it returns. Before anything of the call was read. */
+  constructor(
+    call: ServerDuplexStream<Buffer, Buffer>,
+    shared: { readonly memory: FrameMemory; readonly garbage: ReceivedGarbage },
+    onFrame: (frame: Buffer) => void,
+  ) {
+    const base = (call as unknown as { call?: Partial<BaseCall> }).call;
+    const isKnown = typeof base?.stream?.pause === 'function' && typeof base.decoder?.write === 'function';
+    assert(isKnown && base.decoder?.readState === 0, 'grpc-js has changed: the decoder of a call is not there');
+    this.#call = call;
+    this.#base = base as BaseCall;
+    this.#theirs = this.#base.decoder;
+    this.#lengthMax = this.#theirs.maxReadMessageLength;
+    this.#memory = shared.memory;
+    this.#garbage = shared.garbage;
+    this.#onFrame = onFrame;
+    const { readState, maxReadMessageLength } = this.#theirs;
+    this.#base.decoder = { write: (data) => this.#take(data), readState, maxReadMessageLength };
+    call.on('data', onFrame);
+  }
+
+  /** What has come is still handed on, but nothing more is read. */
+  pause(): void {
+    this.#isPaused = true;
+    if (this.#isDirect) this.#base.stream.pause();
+    else this.#call.pause();
+  }
+
+  resume(): void {
+    if (!this.#isPaused) return;
+    this.#isPaused = false;
+    if (this.#isDirect) this.#base.stream.resume();
+    else this.#call.resume();
+  }
+
+  /** In place of the decoder's `write`: what it returns is all that grpc-js is to hand on. */
+  #take(data: Buffer): Buffer[] {
+    let at = 0;
+    while (at < data.length || this.#length === 0) {
+      if (this.#length < 0) {
+        at = this.#takeHead(data, at);
+        if (this.#headBytes < FRAME_HEADER_BYTES) return [];
+        const length = this.#head.readUInt32BE(1);
+        const isTooLarge = this.#lengthMax >= 0 && length > this.#lengthMax;
+        if (this.#head[0] !== 0 || isTooLarge) return this.#leave(data.subarray(at));
+        this.#headBytes = 0;
+        this.#length = length;
+      }
+      at = this.#takeBody(data, at, this.#length);
+    }
+    this.#garbage.note(data.length);
+    return [];
+  }
+
+  #takeHead(data: Buffer, start: number): number {
+    let at = start;
+    while (this.#headBytes < FRAME_HEADER_BYTES && at < data.length) {
+      this.#head[this.#headBytes] = data[at] as number;
+      this.#headBytes += 1;
+      at += 1;
+    }
+    return at;
+  }
+
+  #takeBody(data: Buffer, start: number, length: number): number {
+    const end = Math.min(data.length, start + length - this.#pieceBytes);
+    const isWhole = this.#pieceBytes + (end - start) === length;
+    if (this.#pieceBytes === 0 && isWhole) {
+      this.#length = -1;
+      this.#handOn(data.subarray(start, end));
+      return end;
+    }
+    const piece = this.#pieceFor(this.#pieceBytes + (end - start));
+    data.copy(piece, this.#pieceBytes, start, end);
+    this.#pieceBytes += end - start;
+    if (isWhole) {
+      this.#length = -1;
+      this.#piece = null;
+      this.#pieceBytes = 0;
+      this.#handOn(piece.subarray(0, length));
+      this.#memory.give(piece);
+    }
+    return end;
+  }
+
+  /** Grows with what has come, not with what was announced: a client may announce much and send nothing. */
+  #pieceFor(bytes: number): Buffer {
+    const old = this.#piece;
+    if (old !== null && old.length >= bytes) return old;
+    const piece = this.#memory.take(Math.max(bytes, this.#pieceBytes * 2));
+    if (old !== null) {
+      old.copy(piece, 0, 0, this.#pieceBytes);
+      this.#memory.give(old);
+    }
+    this.#piece = piece;
+    return piece;
+  }
+
+  #handOn(frame: Buffer): void {
+    try {
+      this.#onFrame(frame);
+    } catch (defect) {
+      // grpc-js takes whatever a decoder throws for a message that is too large.
+      setImmediate(() => {
+        throw defect;
+      });
+    }
+  }
+
+  /** From the frame whose head was just taken. */
+  #leave(rest: Buffer): Buffer[] {
+    this.#isDirect = false;
+    this.#base.decoder = this.#theirs;
+    if (this.#isPaused) this.#call.pause();
+    return this.#theirs.write(Buffer.concat([this.#head, rest]));
+  }
+}
