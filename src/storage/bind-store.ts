@@ -85,12 +85,10 @@ async function missingOf<T extends { readonly subject: Uint8Array; readonly hash
   store: DatabaseStore,
   stored: readonly T[],
 ): Promise<T[]> {
-  const missing: T[] = [];
-  for (const each of stored) {
-    const found = await store.lookup({ bytes: each.subject, hash: each.hash }, each.base);
-    if (found !== 'data') missing.push(each);
-  }
-  return missing;
+  const found = await Promise.all(
+    stored.map(({ subject, hash, base }) => store.lookup({ bytes: subject, hash }, base)),
+  );
+  return stored.filter((_, i) => found[i] !== 'data');
 }
 
 function asStart<T>(result: Promise<T>): Promise<T> {
