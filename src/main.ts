@@ -140,6 +140,8 @@ class Broker {
   #grpc: GrpcServer | null = null;
   #isStuck = false;
   #retention: RetentionKeeper | null = null;
+  /** Only while the broker starts. */
+  #claimed: ClaimedDatabase | null = null;
   /** Null with the embedded store. */
   #database: DatabaseOptions | null = null;
   /** Why the node is not ready; empty when it is. */
@@ -193,20 +195,19 @@ class Broker {
     await this.#openAdmin();
     this.#database = databaseOptions(config);
     checkStoreKind(disk, path, config.store.kind);
-    let claimed: ClaimedDatabase | null = null;
     if (this.#database === null) this.#sealSegments(disk, path);
     else {
-      claimed = await this.#claimDatabase(this.#database, node);
+      this.#claimed = await this.#claimDatabase(this.#database, node);
       markDatabase(disk, path);
     }
 
     const mainDoorbell = createDoorbell();
     const raftDoorbell = createDoorbell();
-    const newestIds = packNewestIds(claimed?.newest ?? []);
+    const newestIds = packNewestIds(this.#claimed?.newest ?? []);
     this.#raft = this.#startRaft(path, node, newestIds, raftDoorbell, mainDoorbell, failpoints);
     const { status, lastStored } = await this.#raft.ready;
     this.#logger.info('the log is recovered', { ...status });
-    if (claimed !== null) await this.#lookForLosses(claimed, lastStored);
+    if (this.#claimed !== null) await this.#lookForLosses(this.#claimed, lastStored);
     this.#bell = new Doorbell(mainDoorbell);
     this.#bell
       .run(() => this.#dispatcher.doWork(), this.#loop)
@@ -254,6 +255,7 @@ class Broker {
   async #lookForLosses(database: ClaimedDatabase, stored: readonly StoredAllotment[]): Promise<void> {
     const missing = await database.missing(stored);
     await database.close();
+    this.#claimed = null;
     const [first] = missing;
     if (first === undefined) return;
     this.#logger.error(
@@ -313,6 +315,7 @@ class Broker {
     this.#loop.stopped = true;
     this.#bell?.poke();
     for (const timer of this.#timers) clearInterval(timer);
+    await this.#claimed?.close();
     await this.#admin?.close();
     this.#directory?.close();
   }
