@@ -14,7 +14,7 @@ import type { Config } from './config/schema.ts';
 import { AnswerBudget } from './grpc/answer-budget.ts';
 import { createGrpcServer, type GrpcServer } from './grpc/server.ts';
 import { createDoorbell, Doorbell } from './shm/doorbell.ts';
-import { checkStoreKind, claimDatabase, markDatabase } from './storage/bind-store.ts';
+import { type ClaimedDatabase, checkStoreKind, claimDatabase, markDatabase } from './storage/bind-store.ts';
 import {
   type DataDirectory,
   type NodeIdentity,
@@ -32,7 +32,8 @@ import { Dispatcher } from './workers/front/dispatcher.ts';
 import { frontMetrics } from './workers/front/front-metrics.ts';
 import { ShardsAdmin } from './workers/front/shards-admin.ts';
 import { storeRefusals } from './workers/front/store-health.ts';
-import type { DatabaseOptions, LogLine, RaftThreadData } from './workers/messages.ts';
+import type { DatabaseOptions, LogLine, RaftThreadData, StoredAllotment } from './workers/messages.ts';
+import { packNewestIds } from './workers/newest-ids.ts';
 import { RaftCounters } from './workers/raft/raft-counters.ts';
 import { RaftHandle } from './workers/raft/raft-handle.ts';
 import { RetentionKeeper } from './workers/retention-keeper.ts';
@@ -139,6 +140,8 @@ class Broker {
   #grpc: GrpcServer | null = null;
   #isStuck = false;
   #retention: RetentionKeeper | null = null;
+  /** Only while the broker starts. */
+  #claimed: ClaimedDatabase | null = null;
   /** Null with the embedded store. */
   #database: DatabaseOptions | null = null;
   /** Why the node is not ready; empty when it is. */
@@ -194,15 +197,17 @@ class Broker {
     checkStoreKind(disk, path, config.store.kind);
     if (this.#database === null) this.#sealSegments(disk, path);
     else {
-      await this.#claimDatabase(this.#database, node);
+      this.#claimed = await this.#claimDatabase(this.#database, node);
       markDatabase(disk, path);
     }
 
     const mainDoorbell = createDoorbell();
     const raftDoorbell = createDoorbell();
-    this.#raft = this.#startRaft(path, node, raftDoorbell, mainDoorbell, failpoints);
-    const status = await this.#raft.ready;
+    const newestIds = packNewestIds(this.#claimed?.newest ?? []);
+    this.#raft = this.#startRaft(path, node, newestIds, raftDoorbell, mainDoorbell, failpoints);
+    const { status, lastStored } = await this.#raft.ready;
     this.#logger.info('the log is recovered', { ...status });
+    if (this.#claimed !== null) await this.#lookForLosses(this.#claimed, lastStored);
     this.#bell = new Doorbell(mainDoorbell);
     this.#bell
       .run(() => this.#dispatcher.doWork(), this.#loop)
@@ -235,14 +240,36 @@ class Broker {
     this.#logger.info('segments are whole', { ...sealed });
   }
 
-  async #claimDatabase(options: DatabaseOptions, { clusterId, clusterName }: NodeIdentity): Promise<void> {
-    const weaknesses = await claimDatabase(options, { clusterId, name: clusterName, settings: '' });
+  async #claimDatabase(options: DatabaseOptions, { clusterId, clusterName }: NodeIdentity): Promise<ClaimedDatabase> {
+    const claimed = await claimDatabase(options, { clusterId, name: clusterName, settings: '' });
+    const { weaknesses } = claimed;
     this.#dispatcher.producers.isWeak = weaknesses.length > 0;
     for (const weakness of weaknesses) {
       this.#logger.warn('acknowledged messages are replicated, not durable', { weakness });
     }
     this.#logger.info("the database is this cluster's", { cluster: clusterId });
+    return claimed;
   }
+
+  /** A database that was put back from an older copy than the log: ids go on behind what is lost, and the rest is served. */
+  async #lookForLosses(database: ClaimedDatabase, stored: readonly StoredAllotment[]): Promise<void> {
+    const missing = await database.missing(stored);
+    await database.close();
+    this.#claimed = null;
+    const [first] = missing;
+    if (first === undefined) return;
+    this.#logger.error(
+      'the database lacks acknowledged messages: it is an older copy than the log, or rows were deleted',
+      {
+        reason: 'DATA_LOSS',
+        missingBatches: missing.length,
+        ofTheLast: stored.length,
+        subject: Buffer.from(first.subject).toString(),
+        id: first.base,
+      },
+    );
+  }
+
   /** No new work, then the work in flight is answered, at most for shutdown.drain. */
   async drain(): Promise<void> {
     this.#notReady = ['shutting down'];
@@ -288,6 +315,7 @@ class Broker {
     this.#loop.stopped = true;
     this.#bell?.poke();
     for (const timer of this.#timers) clearInterval(timer);
+    await this.#claimed?.close();
     await this.#admin?.close();
     this.#directory?.close();
   }
@@ -295,6 +323,7 @@ class Broker {
   #startRaft(
     path: string,
     node: NodeIdentity,
+    newestIds: Uint8Array,
     doorbell: SharedArrayBuffer,
     mainDoorbell: SharedArrayBuffer,
     failpoints: string,
@@ -310,7 +339,8 @@ class Broker {
       snapshotEntries: raft.snapshotEntries,
       snapshotBytes: raft.snapshotBytes,
       acceptClock,
-      keepsOpen: this.#database === null,
+      hasDatabase: this.#database !== null,
+      newestIds,
       heartbeatMs: raft.heartbeatMs,
       counters: this.#raftCounters.buffer,
       electionMs: raft.electionTimeoutMs,

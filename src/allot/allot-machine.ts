@@ -342,7 +342,7 @@ export class AllotMachine {
     const view = this.#view;
     state.beforeSubjectChange(number, row);
     const taken = state.append(slot, number, row, end, AllotVerdict.OPEN);
-    const expiresMax = view.getUint32(at + 24, true);
+    const expiry = view.getUint32(at + 24, true);
     state.pool.describe(
       taken,
       state.time,
@@ -350,12 +350,12 @@ export class AllotMachine {
       this.#incarnationHigh,
       view.getUint32(at + 8, true),
       view.getUint32(at + 12, true),
-      expiresMax,
+      expiry,
       view.getUint32(at + 20, true),
     );
     state.nodes.link(state.pool, taken, this.#node);
     state.open += 1;
-    if (expiresMax > 0) slot.addFlags(row, SubjectFlag.EVER_EXPIRES);
+    if (expiry > 0) slot.addFlags(row, SubjectFlag.EVER_EXPIRES);
     return taken;
   }
 

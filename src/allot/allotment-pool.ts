@@ -25,7 +25,7 @@ const Word = {
   INCARNATION_HIGH: 5,
   SHARD: 6,
   COUNTER: 7,
-  EXPIRES_MAX: 8,
+  EXPIRY: 8,
   BYTES: 9,
   NODE_PREVIOUS: 10,
   NODE_NEXT: 11,
@@ -76,7 +76,7 @@ export class AllotmentPool {
     incarnationHigh: number,
     shard: number,
     counter: number,
-    expiresMax: number,
+    expiry: number,
     bytes: number,
   ): void {
     this.#numbers[slot * NUMBERS + 2] = openedAt;
@@ -85,7 +85,7 @@ export class AllotmentPool {
     this.#words[word + Word.INCARNATION_HIGH] = incarnationHigh;
     this.#words[word + Word.SHARD] = shard;
     this.#words[word + Word.COUNTER] = counter;
-    this.#words[word + Word.EXPIRES_MAX] = expiresMax;
+    this.#words[word + Word.EXPIRY] = expiry;
     this.#words[word + Word.BYTES] = bytes;
   }
 
@@ -163,8 +163,9 @@ export class AllotmentPool {
     return this.#words[slot * WORDS + Word.COUNTER] as number;
   }
 
-  expiresMax(slot: number): number {
-    return this.#words[slot * WORDS + Word.EXPIRES_MAX] as number;
+  /** As the OPEN had it: expiryWord of commands.ts. */
+  expiry(slot: number): number {
+    return this.#words[slot * WORDS + Word.EXPIRY] as number;
   }
 
   bytes(slot: number): number {

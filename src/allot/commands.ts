@@ -9,7 +9,7 @@ import { SUBJECT_BYTES_MAX } from '../base/subject.ts';
  *
  *   ORIGIN        0 u8 kind · 1 u8 node length · 2 u32 incarnation low · 6 u32 incarnation high · 10 node
  *   OPEN          0 u8 kind · 1 u8 subject length · 2 u8 flags · 3 u8 zero · 4 u32 hash · 8 u32 shard · 12 u32 counter · 16 u32 count
- *                 20 u32 bytes · 24 u32 expires max, s · 28 subject · [u64 expected head] · [u16 parts, then the parts]
+ *                 20 u32 bytes · 24 u32 expiry (expiryWord) · 28 subject · [u64 expected head] · [u16 parts, then the parts]
  *     part        0 u32 count · 4 u8 producer length, 0 = plain · [5 u32 crc32 · 9 u64 sequence · 17 producer]
  *   CLOSE         0 u8 kind · 1 u8 subject length · 2 u8 verdict (AllotVerdict STORED or VOID) · 3 u8 zero · 4 u32 hash · 8 u64 base · 16 subject
  *   REVOKE        as CLOSE, verdict REVOKED
@@ -32,6 +32,27 @@ export const Kind = {
   FLOOR: 9,
   PRODUCER: 10,
 } as const;
+
+/**
+ * The expiry of an OPEN: 0 = none of its messages expires. Else the highest bit is set, and the others are the largest expiry of its messages in s,
+ * 0 if one never expires: that, with the log time, is what a database files the batch by, so it has to be exact. Entries and
+ * snapshots of earlier versions have no highest bit; they say 1 also of a batch in which some messages never expire.
+ */
+const EXACT_EXPIRY = 0x8000_0000;
+
+/** `expiresMax`: largest expiry in s, 0 if any message never expires. `hasExpiry`: some message expires. */
+export function expiryWord(expiresMax: number, hasExpiry: boolean): number {
+  assert(expiresMax >= 0 && expiresMax < EXACT_EXPIRY, () => `an expiry of ${expiresMax} s`);
+  assert(hasExpiry || expiresMax === 0, 'an expiry of messages that never expire');
+  return hasExpiry ? EXACT_EXPIRY + expiresMax : 0;
+}
+
+/** Largest expiry in s, 0 if any message never expires. */
+export function expiresMaxOf(expiry: number): number {
+  if (expiry >= EXACT_EXPIRY) return expiry - EXACT_EXPIRY;
+  // What an earlier version may have meant by 1 is rarely one second.
+  return expiry === 1 ? 0 : expiry;
+}
 
 export const OpenFlag = { EXPECTED_HEAD: 1, PARTS: 2 } as const;
 
@@ -87,8 +108,7 @@ export function partSize(producerLength: number): number {
 
 /**
  * An open of `count` ids for a plain batch. `shard`, `counter`: the request, answered verbatim. `byteCount`: size of the batch in the
- * store. `expiresMax`: largest expiry of its messages in s, 0 if one never expires or the caller does not know. `everExpires` is set in
- * the subject when it is above 0. `expectedHead`: refuse unless the head is this; -1 = any.
+ * store. `expiry`: see expiryWord; `everExpires` is set in the subject when it is not 0. `expectedHead`: refuse unless the head is this; -1 = any.
  */
 export function writeOpen(
   view: DataView,
@@ -100,24 +120,11 @@ export function writeOpen(
   counter: number,
   count: number,
   byteCount: number,
-  expiresMax: number,
+  expiry: number,
   expectedHead: number,
 ): number {
   const flags = expectedHead < 0 ? 0 : OpenFlag.EXPECTED_HEAD;
-  return writeOpenHeader(
-    view,
-    bytes,
-    at,
-    subject,
-    hash,
-    shard,
-    counter,
-    count,
-    byteCount,
-    expiresMax,
-    expectedHead,
-    flags,
-  );
+  return writeOpenHeader(view, bytes, at, subject, hash, shard, counter, count, byteCount, expiry, expectedHead, flags);
 }
 
 /** The same for a batch with parts: write exactly `parts` parts behind it, whose counts add up to `count`. */
@@ -131,7 +138,7 @@ export function writeOpenParts(
   counter: number,
   count: number,
   byteCount: number,
-  expiresMax: number,
+  expiry: number,
   expectedHead: number,
   parts: number,
 ): number {
@@ -147,7 +154,7 @@ export function writeOpenParts(
     counter,
     count,
     byteCount,
-    expiresMax,
+    expiry,
     expectedHead,
     flags,
   );
@@ -287,7 +294,7 @@ function writeOpenHeader(
   counter: number,
   count: number,
   byteCount: number,
-  expiresMax: number,
+  expiry: number,
   expectedHead: number,
   flags: number,
 ): number {
@@ -302,7 +309,7 @@ function writeOpenHeader(
   view.setUint32(at + 12, counter, true);
   view.setUint32(at + 16, count, true);
   view.setUint32(at + 20, byteCount, true);
-  view.setUint32(at + 24, expiresMax, true);
+  view.setUint32(at + 24, expiry, true);
   const end = copy(bytes, at + OPEN_HEADER, subject);
   if (expectedHead < 0) return end;
   writeSafeUint(view, end, expectedHead);

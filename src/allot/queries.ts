@@ -1,5 +1,6 @@
 import type { SubjectTable } from '../base/subject-table.ts';
 import { type AllotState, rowOfSubject, subjectNumber } from './allot-state.ts';
+import { expiresMaxOf } from './commands.ts';
 
 /** An allotment above `settled`, for start-up look-ups and supervision: an own copy. */
 export interface AllotmentInfo {
@@ -15,7 +16,7 @@ export interface AllotmentInfo {
   readonly incarnationHigh: number;
   readonly shard: number;
   readonly counter: number;
-  /** Log time of the open: the messages' published_at, ms. */
+  /** Log time of the open: the messages' published_at, ms. A database files batch and void mark by this and `expiresMax`. */
   readonly openedAt: number;
   /** Largest expiry of its messages, s; 0 = one never expires. */
   readonly expiresMax: number;
@@ -48,7 +49,7 @@ export function allotmentInfo(state: AllotState, holder: number): AllotmentInfo 
     shard: pool.shard(holder),
     counter: pool.counter(holder),
     openedAt: pool.openedAt(holder),
-    expiresMax: pool.expiresMax(holder),
+    expiresMax: expiresMaxOf(pool.expiry(holder)),
     bytes: pool.bytes(holder),
   };
 }

@@ -15,7 +15,7 @@ import type { AllotmentPool } from './allotment-pool.ts';
  *     subject  u8 fields (Field) · u8 SubjectFlag · u8 length · name · u64 head · [u64 first] · [u64 void from · u64 void to]
  *              · [u64 settled · u32 allotments x allotment]
  *     allotment  u8 AllotVerdict · u64 end (its base is the end before + 1) · if open or revoked: u16 node · u32 incarnation low
- *              · u32 incarnation high · u32 shard · u32 counter · u64 opened at · u32 expires max · u32 bytes
+ *              · u32 incarnation high · u32 shard · u32 counter · u64 opened at · u32 expiry (expiryWord of commands.ts) · u32 bytes
  *   PRODUCERS  u8 3 · u16 bucket · u32 producers x producer                                                (buckets rise, by name inside)
  *     producer u8 length · name · u64 last publish · u64 last sequence · u16 sequences x sequence (falling)
  *     sequence u16 last - sequence · u64 first id · u32 subject number · u32 count · u32 crc32
@@ -84,7 +84,7 @@ export function writeAllotments(writer: ByteWriter, pool: AllotmentPool, tail: n
     writer.uint32(pool.shard(holder));
     writer.uint32(pool.counter(holder));
     writer.safeUint(pool.openedAt(holder));
-    writer.uint32(pool.expiresMax(holder));
+    writer.uint32(pool.expiry(holder));
     writer.uint32(pool.bytes(holder));
   } while (holder !== tail);
   writer.patchUint32(countAt, count);

@@ -106,7 +106,7 @@ export const SCHEMA = {
     }),
     experimental: boolean({
       default: false,
-      doc: 'Start with a store that is not finished. docs/stores.md says what `postgres` lacks: an older data directory beside a newer database is not noticed, and expired partitions stay.',
+      doc: 'Start with a store that is not finished. docs/stores.md says what `postgres` lacks: expired partitions stay, and some faults have no tests.',
     }),
     accept_weak_durability: boolean({
       default: false,

@@ -8,6 +8,7 @@ import type { BirthRow } from './birth.ts';
 import type { Disk } from './disk.ts';
 import type { PostgresStoreOptions } from './postgres/postgres-store.ts';
 import { StartError } from './start-error.ts';
+import type { DatabaseStore, NewestId } from './store.ts';
 
 const MARKER = 'STORE';
 
@@ -39,11 +40,23 @@ export function markDatabase(disk: Disk, root: string): void {
   disk.syncDirectory(root);
 }
 
+/** The database of a broker that starts, before its shards have connections of their own. */
+export interface ClaimedDatabase {
+  /** Settings of the server that lose acknowledged messages. */
+  readonly weaknesses: readonly string[];
+  /** For the question whether the log is older than the database. */
+  readonly newest: readonly NewestId[];
+  /** Which of these batches it does not have, all of which the log has closed as stored. */
+  missing<T extends { readonly subject: Uint8Array; readonly hash: number; readonly base: number }>(
+    stored: readonly T[],
+  ): Promise<T[]>;
+  close(): Promise<void>;
+}
+
 /**
- * Opens the database once: checks it, brings its schema up to date, and makes it this cluster's unless it is another's. Returns the settings of the
- * server that lose acknowledged messages. StartError if it cannot be used.
+ * Opens the database: checks it, brings its schema up to date, and makes it this cluster's unless it is another's. StartError if it cannot be used.
  */
-export async function claimDatabase(options: PostgresStoreOptions, row: BirthRow): Promise<readonly string[]> {
+export async function claimDatabase(options: PostgresStoreOptions, row: BirthRow): Promise<ClaimedDatabase> {
   // Loaded only here: a broker with a log of its own has no use for a driver.
   const { PostgresStore } = await import('./postgres/postgres-store.ts');
   const store = await PostgresStore.open(options);
@@ -55,11 +68,36 @@ export async function claimDatabase(options: PostgresStoreOptions, row: BirthRow
         `schema ${options.schema} of the database belongs to cluster ${born.row.clusterId} ("${born.row.name}"), this data directory to ${row.clusterId}: name another postgres.schema, or put back the data directory of that cluster`,
       );
     }
-    return store.weaknesses;
+    const newest = await store.newest();
+    return {
+      weaknesses: store.weaknesses,
+      newest,
+      missing: (stored) => asStart(missingOf(store, stored)),
+      close: () => store.close(),
+    };
   } catch (error) {
-    if (error instanceof StartError) throw error;
-    throw new StartError('STORE_UNUSABLE', `the database did not answer: ${String(error)}`, { cause: error });
-  } finally {
     await store.close();
+    throw asStartError(error);
   }
+}
+
+async function missingOf<T extends { readonly subject: Uint8Array; readonly hash: number; readonly base: number }>(
+  store: DatabaseStore,
+  stored: readonly T[],
+): Promise<T[]> {
+  const found = await Promise.all(
+    stored.map(({ subject, hash, base }) => store.lookup({ bytes: subject, hash }, base)),
+  );
+  return stored.filter((_, i) => found[i] !== 'data');
+}
+
+function asStart<T>(result: Promise<T>): Promise<T> {
+  return result.catch((error: unknown) => {
+    throw asStartError(error);
+  });
+}
+
+function asStartError(error: unknown): StartError {
+  if (error instanceof StartError) return error;
+  return new StartError('STORE_UNUSABLE', `the database did not answer: ${String(error)}`, { cause: error });
 }

@@ -44,6 +44,20 @@ export interface MessageStore {
   close(): Promise<void>;
 }
 
+/** A store that stands apart from the log, so that one of the two can be an older copy. */
+export interface DatabaseStore extends MessageStore {
+  /**
+   * Last ids of some batches and marks. If anything is stored that a log has not allotted, whichever copy of the log it is, then something here is
+   * beyond that log too. Log time never falls, so the batches of the greatest `publishedAt` will do, all of them; else the newest batch of every subject.
+   */
+  newest(): Promise<readonly NewestId[]>;
+}
+
+export interface NewestId {
+  readonly subject: Uint8Array;
+  readonly lastId: number;
+}
+
 /** Memory of whoever reads, for the bytes of one answer. */
 export interface ReadMemory {
   take(length: number): Buffer;

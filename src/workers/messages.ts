@@ -38,8 +38,10 @@ export interface RaftThreadData {
   readonly snapshotEntries: number;
   readonly snapshotBytes: number;
   readonly acceptClock: boolean;
-  /** What an earlier process of this node left open stays open (embedded); else it is revoked, and closes are answered. */
-  readonly keepsOpen: boolean;
+  /** The store is a database: it acknowledges behind the close, so closes are answered. */
+  readonly hasDatabase: boolean;
+  /** Newest ids of that database, packed as ToRaft.VERIFY says; the node halts before it writes anything if one is above its head. */
+  readonly newestIds: Uint8Array;
   /** raft.heartbeat: one tick of the core. */
   readonly heartbeatMs: number;
   /** A RaftCounters block. */
@@ -61,6 +63,16 @@ export interface OpenAllotment {
   readonly count: number;
   /** Revoked already: only its void mark is missing. */
   readonly revoked: boolean;
+  /** Log time of its open, epoch ms, and the largest expiry of its messages in s, 0 if one never expires: a database files by them. */
+  readonly openedAt: number;
+  readonly expiresMax: number;
+}
+
+/** A batch that the log has closed as stored. */
+export interface StoredAllotment {
+  readonly subject: Uint8Array;
+  readonly hash: number;
+  readonly base: number;
 }
 
 export interface SubjectRow {
@@ -101,7 +113,8 @@ export type ToRaftThread =
   | { readonly kind: 'stop'; readonly token: number };
 
 export type FromRaftThread =
-  | { readonly kind: 'ready'; readonly status: RaftStatus }
+  /** `lastStored`: with a database, some of the last batches that must be in it. */
+  | { readonly kind: 'ready'; readonly status: RaftStatus; readonly lastStored: readonly StoredAllotment[] }
   | { readonly kind: 'fatal'; readonly reason: string; readonly message: string }
   | { readonly kind: 'detached'; readonly token: number }
   | { readonly kind: 'open-allotments'; readonly token: number; readonly allotments: readonly OpenAllotment[] }

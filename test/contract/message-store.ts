@@ -3,9 +3,13 @@ import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
 import fc from 'fast-check';
 import { BrokerError } from '../../src/base/errors.ts';
+import { Prng } from '../../src/base/prng.ts';
 import { BatchView } from '../../src/batch/batch-view.ts';
+import { EmbeddedStore } from '../../src/storage/embedded/embedded-store.ts';
 import {
+  type DatabaseStore,
   type MessageStore,
+  type NewestId,
   type ReadMemory,
   type ReadResult,
   type SealedBatch,
@@ -97,6 +101,21 @@ export async function appendUntilKnown(store: MessageStore, group: readonly Seal
       await new Promise((resolve) => setTimeout(resolve, 20));
     }
   }
+}
+
+function nameOf(bytes: Uint8Array): string {
+  return Buffer.from(bytes).toString();
+}
+
+/** What a start compares the log with. */
+async function newestOf(store: MessageStore): Promise<readonly NewestId[]> {
+  if (store instanceof EmbeddedStore) {
+    const found: NewestId[] = [];
+    store.heads((name, _hash, lastId) => void found.push({ subject: Uint8Array.from(name), lastId }));
+    return found;
+  }
+  assert.ok('newest' in store, 'neither embedded nor a database');
+  return await (store as DatabaseStore).newest();
 }
 
 export async function bodiesOf(store: MessageStore, subject: SubjectRef): Promise<string[]> {
@@ -448,6 +467,48 @@ export function messageStoreSuite(name: string, open: OpenStore): void {
       assert.equal((await bodiesOf(under, subject)).length, 3000);
     }
   });
+
+  storeTest(
+    'whatever older copy of its log it meets, it names something that this log has not given',
+    async ({ reopen }) => {
+      const prng = new Prng(5);
+      const subjects = Array.from({ length: 6 }, (_, i) => subjectRef(`history.${i}`));
+      // What the log gave, in its order; several at a time, as one entry gives them.
+      const log: { readonly subject: SubjectRef; readonly batch: SealedBatch | null; readonly lastId: number }[] = [];
+      const heads = new Map<SubjectRef, number>();
+      let publishedAt = TIME;
+      for (let i = 0; i < 120; i++) {
+        if (prng.chance(1, 3)) publishedAt += prng.nextBelow(3);
+        const subject = subjects[prng.nextBelow(subjects.length)] as SubjectRef;
+        const base = (heads.get(subject) ?? 0) + 1;
+        const count = 1 + prng.nextBelow(3);
+        heads.set(subject, base + count - 1);
+        const data = dataBatch(subject, texts(`${i}`, count), { base, publishedAt });
+        const batch = prng.chance(1, 5) ? voidBatch(subject, base, count, publishedAt) : data;
+        // Some were never stored.
+        log.push({ subject, batch: prng.chance(1, 5) ? null : batch, lastId: base + count - 1 });
+      }
+      assert.deepEqual(await newestOf(await reopen()), []);
+      const stored = log.flatMap(({ batch }) => batch ?? []);
+      for (let i = stored.length - 1; i > 0; i--) {
+        const other = prng.nextBelow(i + 1);
+        [stored[i], stored[other]] = [stored[other] as SealedBatch, stored[i] as SealedBatch];
+      }
+      const again = await reopen();
+      for (let at = 0; at < stored.length; at += 7) await again.append(stored.slice(at, at + 7));
+      for (const next of [async () => again, reopen]) {
+        const newest = await newestOf(await next());
+        const given = new Map<string, number>();
+        for (let length = 0; length <= log.length; length++) {
+          const isAhead = newest.some(({ subject, lastId }) => lastId > (given.get(nameOf(subject)) ?? 0));
+          const isMore = log.slice(length).some(({ batch }) => batch !== null);
+          assert.equal(isAhead, isMore, `${length} of ${log.length} allotments`);
+          const allotted = log[length];
+          if (allotted !== undefined) given.set(nameOf(allotted.subject.bytes), allotted.lastId);
+        }
+      }
+    },
+  );
 
   storeTest('stats count what is stored', async ({ store }) => {
     const subject = subjectRef('counted');

@@ -5,6 +5,7 @@ import { randomBytes } from 'node:crypto';
 import { after, test } from 'node:test';
 import { PostgresConnection } from '../../src/storage/postgres/connection.ts';
 import { PostgresStore, type PostgresStoreOptions } from '../../src/storage/postgres/postgres-store.ts';
+import { Statements } from '../../src/storage/postgres/statements.ts';
 import { PostgresServer } from '../servers/postgres.ts';
 import { Relay } from '../servers/relay.ts';
 import { dataBatch, plain, subjectRef, voidBatch } from '../unit/batch-support.ts';
@@ -154,4 +155,36 @@ test('[P4] postgres: a partition that another node dropped is no obstacle', asyn
     'data',
     'data',
   ]);
+});
+
+test('postgres: the newest ids are found by an index, also in a table that was never analysed, and after an upgrade from version 1', async (t) => {
+  const chosen = options();
+  const connection = new PostgresConnection(chosen);
+  const first = await PostgresStore.open(chosen);
+  const subjects = Array.from({ length: 5_000 }, (_, i) => subjectRef(`device.${i}`));
+  const publishedAt = Date.now();
+  await first.append(
+    subjects.map((subject, i) => dataBatch(subject, [plain('m')], { base: 1, publishedAt: publishedAt + i })),
+  );
+  await first.close();
+  await connection.database.none(`DROP INDEX ${chosen.schema}.batch_published_at_idx`);
+  await connection.database.none(`DELETE FROM ${chosen.schema}.migration WHERE version = 2`);
+  const store = await PostgresStore.open(chosen);
+  t.after(async () => {
+    connection.end();
+    await store.close();
+  });
+  await store.append([dataBatch(subjectRef('short'), [plain('m', 60)], { base: 7, publishedAt: publishedAt + 4_999 })]);
+  const newest = (await store.newest()).map(({ subject, lastId }) => `${Buffer.from(subject)} ${lastId}`);
+  assert.deepEqual(newest.sort(), ['device.4999 1', 'short 7']);
+  const statements = new Statements(chosen.schema);
+  for (const { text } of [statements.newestTime, statements.publishedAt]) {
+    const plan = await connection.database.any<Record<string, string>>(
+      `EXPLAIN ${text.replace('$1', String(publishedAt))}`,
+    );
+    const lines = plan.map((row) => row['QUERY PLAN']).join('\n');
+    assert.match(lines, /published_at_idx/);
+    // The second partition has one row, which no index finds faster.
+    assert.doesNotMatch(lines, /Seq Scan on batch_0 /);
+  }
 });

@@ -18,7 +18,7 @@ interface Rig {
   readonly load: KillLoad;
 }
 
-async function startRig(t: TestContext): Promise<Rig> {
+async function startRig(t: TestContext, env: Readonly<Record<string, string>> = {}): Promise<Rig> {
   const seed = Number(process.env.BROKER_TEST_SEED ?? randomInt(1, 2 ** 31));
   t.diagnostic(`seed ${seed}: repeat with BROKER_TEST_SEED=${seed}`);
   const server = await PostgresServer.start();
@@ -35,6 +35,8 @@ async function startRig(t: TestContext): Promise<Rig> {
       '--log-format',
       'json',
     ],
+    env,
+    logLinesMax: 4_000,
   });
   t.after(() => broker[Symbol.asyncDispose]());
   await broker.restart();
@@ -99,6 +101,22 @@ test('PostgreSQL says nothing for longer than store.timeout: what was on its way
   await rig.load.stop();
   assert.ok((await judge(rig)) > 100, 'the load was no load');
 });
+
+for (const failpoint of ['shard.before-append=throw@30', 'shard.round=throw@300']) {
+  test(`[S12] shard threads die under load (${failpoint}): what was on its way is stored or void, and nothing acknowledged is lost`, async (t) => {
+    const rig = await startRig(t, { BROKER_FAILPOINTS: failpoint });
+    const resolved = (): number => {
+      const lines = rig.broker.logs.split('\n').filter((line) => line.includes('"shard is up"'));
+      return lines.filter((line) => !line.includes('"closed":0,"revoked":0')).length;
+    };
+    rig.load.start(rig.broker.address, 'kill.shards');
+    while (resolved() < 3 && rig.broker.running) await sleep(20);
+    assert.ok(rig.broker.running, rig.broker.logs);
+    await rig.load.stop();
+    await rig.broker.restart({ env: { BROKER_FAILPOINTS: '' } });
+    assert.ok((await judge(rig)) > 30, 'the load was no load');
+  });
+}
 
 test('a data directory and a database that are not of one cluster are refused', async (t) => {
   const { server, broker } = await startRig(t);

@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import fc from 'fast-check';
 import { AllotMachine } from '../../src/allot/allot-machine.ts';
+import { expiresMaxOf, expiryWord } from '../../src/allot/commands.ts';
 import { AssertionError } from '../../src/base/assert.ts';
 import { Prng } from '../../src/base/prng.ts';
 import { type Command, encode, HOME, LIMITS, Rig, Transcript } from './allot-rig.ts';
@@ -8,7 +10,11 @@ import { type Command, encode, HOME, LIMITS, Rig, Transcript } from './allot-rig
 const GOLDEN: readonly [Command, string][] = [
   [
     { do: 'open', subject: 'ab', count: 258, shard: 1, counter: 2, expiresMax: 60 },
-    '020200000d64cc98010000000200000002010000640000003c0000006162',
+    '020200000d64cc98010000000200000002010000640000003c0000806162',
+  ],
+  [
+    { do: 'open', subject: 'ab', count: 1, expiresMax: 0, hasExpiry: true },
+    '020200000d64cc980000000000000000010000006400000000000080' + '6162',
   ],
   [
     { do: 'open', subject: 'ab', count: 1, expectedHead: 2 ** 53 - 1 },
@@ -40,6 +46,22 @@ for (const [command, bytes] of GOLDEN) {
     assert.equal(Buffer.from(encode(HOME, [command])).toString('hex'), `0101010000000700000061${bytes}`);
   });
 }
+
+test('the expiry of an open is exact, whether some or all of its messages expire; that of an earlier version is read as it was meant', () => {
+  const EXPIRES_MAX = fc.oneof(fc.constantFrom(0, 1, 2, 2 ** 31 - 1), fc.integer({ min: 0, max: 2 ** 31 - 1 }));
+  fc.assert(
+    fc.property(EXPIRES_MAX, (expiresMax) => {
+      const word = expiryWord(expiresMax, true);
+      assert.equal(expiresMaxOf(word), expiresMax);
+      assert.ok(word > 0 && word >>> 0 === word);
+      // What an earlier version wrote: 1 also where some messages never expire.
+      assert.equal(expiresMaxOf(expiresMax), expiresMax === 1 ? 0 : expiresMax);
+    }),
+  );
+  assert.equal(expiryWord(0, false), 0);
+  assert.throws(() => expiryWord(1, false), AssertionError);
+  assert.throws(() => expiryWord(2 ** 31, true), AssertionError);
+});
 
 test('what cannot be a command is not written: empty or long subjects, no ids, ids beyond 2^53-1', () => {
   const refused = (command: Command) => assert.throws(() => encode(HOME, [command]), AssertionError);

@@ -23,6 +23,10 @@ export type Command =
       readonly parts?: readonly Part[];
       readonly expectedHead?: number;
       readonly expiresMax?: number;
+      /** Some message expires, also where `expiresMax` is 0. */
+      readonly hasExpiry?: boolean;
+      /** Instead of these two: the word as it lies in the log. */
+      readonly expiry?: number;
       readonly shard?: number;
       readonly counter?: number;
     }
@@ -117,7 +121,8 @@ function writeOpen(view: DataView, bytes: Uint8Array, at: number, open: Extract<
   const hash = hashOf(open.subject);
   const shard = open.shard ?? 0;
   const counter = open.counter ?? 0;
-  const expires = open.expiresMax ?? 0;
+  const expiresMax = open.expiresMax ?? 0;
+  const expires = open.expiry ?? commands.expiryWord(expiresMax, open.hasExpiry ?? expiresMax > 0);
   const expected = open.expectedHead ?? -1;
   if (open.parts === undefined) {
     return commands.writeOpen(view, bytes, at, subject, hash, shard, counter, open.count ?? 1, 100, expires, expected);

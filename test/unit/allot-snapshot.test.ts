@@ -1,9 +1,11 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { AllotMachine } from '../../src/allot/allot-machine.ts';
+import type { AllotmentInfo } from '../../src/allot/queries.ts';
 import { AssertionError } from '../../src/base/assert.ts';
 import { Prng } from '../../src/base/prng.ts';
 import { slotOfHash } from '../../src/base/subject.ts';
+import { sliceOf } from '../../src/storage/postgres/slices.ts';
 import { type Command, drain, hashOf, LIMITS, Rig, Transcript, text } from './allot-rig.ts';
 
 /** A random run over few subjects and producers, so that they meet. */
@@ -30,7 +32,7 @@ function randomRun(prng: Prng, head: (subject: string) => number): Command[] {
         };
       }
       default:
-        return { do: 'open', subject, count: 1 + prng.nextBelow(5), expiresMax: prng.nextBelow(2) };
+        return { do: 'open', subject, count: 1 + prng.nextBelow(5), hasExpiry: prng.chance(1, 2) };
     }
   });
 }
@@ -183,7 +185,7 @@ test('a snapshot comes to its end with the smallest limit for a chunk', () => {
 
 test('the format of version 1 is frozen: golden bytes', () => {
   const rig = Rig.started();
-  rig.run({ do: 'open', subject: 's', count: 3, shard: 1, counter: 2, expiresMax: 9 });
+  rig.run({ do: 'open', subject: 's', count: 3, shard: 1, counter: 2, expiry: 9 });
   rig.run({ do: 'open', subject: 's', parts: [{ count: 2, producer: 'p', sequence: 1, checksum: 0xdeadbeef }] });
   const hex = Buffer.concat(rig.snapshot(1 << 20)).toString('hex');
   assert.equal(hex, GOLDEN);
@@ -198,6 +200,50 @@ const GOLDEN =
   '0500000000000000000001000000070000000000000000000000e803000000000000000000006400000003e2020100000001' +
   '70e80300000000000001000000000000000100000004000000000000001a00000002000000efbeadde040100000002000000' +
   '01000000';
+
+test('what a database files a batch by is kept with its allotment, open and revoked, through snapshots and restarts of the node', () => {
+  const prng = new Prng(31);
+  for (let round = 0; round < 40; round++) {
+    const rig = Rig.started();
+    const expected = new Map<string, string>();
+    for (let i = 0; i < 30; i++) {
+      rig.time += prng.nextBelow(100_000_000);
+      const subject = `s${prng.nextBelow(8)}`;
+      const expiresMax = prng.chance(1, 3) ? 0 : 1 + prng.nextBelow(2 ** 31 - 1);
+      const hasExpiry = expiresMax > 0 || prng.chance(1, 2);
+      const before = rig.state(subject);
+      const count = 1 + prng.nextBelow(3);
+      const parts = [{ count, producer: 'p', sequence: i + 1 }];
+      rig.run({ do: 'open', subject, expiresMax, hasExpiry, ...(prng.chance(1, 2) ? { count } : { parts }) });
+      const base = (before?.head ?? 0) + 1;
+      if (rig.state(subject)?.head !== base + count - 1) continue;
+      assert.equal(rig.state(subject)?.everExpires, before?.everExpires === true || hasExpiry);
+      expected.set(`${subject} ${base}+${count}`, `${rig.time} ${expiresMax} ${sliceOf(rig.time, expiresMax)}`);
+      // Stored ones merge with their neighbours: those without a verdict must not.
+      const [some] = [...expected.keys()].slice(prng.nextBelow(expected.size));
+      const [name, ids] = (some as string).split(' ') as [string, string];
+      const at = Number.parseInt(ids, 10);
+      const step = prng.nextBelow(4);
+      if (step === 0) rig.run({ do: 'revoke', subject: name, base: at });
+      else if (step === 1 && rig.verdict(name, at) === 'OPEN') {
+        rig.run({ do: 'stored', subject: name, base: at });
+        expected.delete(some as string);
+      }
+      if (prng.chance(1, 6)) rig.restart(1 + prng.nextBelow(500));
+      if (prng.chance(1, 20))
+        rig.runAs({ node: 'a', incarnation: 2 + i }, { do: 'node-started', keepOpen: prng.chance(1, 2) });
+      rig.run({ do: 'node-started', keepOpen: true });
+      const found = new Map<string, string>();
+      const note = (each: AllotmentInfo): undefined => {
+        const key = `${Buffer.from(each.subject)} ${each.base}+${each.count}`;
+        found.set(key, `${each.openedAt} ${each.expiresMax} ${sliceOf(each.openedAt, each.expiresMax)}`);
+      };
+      rig.machine.openAllotmentsOf(text('a'), note);
+      rig.machine.revokedAllotmentsOf(text('a'), note);
+      assert.deepEqual([...found].sort(), [...expected].sort());
+    }
+  }
+});
 
 test('[R28] two machines fed the same log agree at every index, also when one of them goes through snapshots', () => {
   const prng = new Prng(23);

@@ -7,7 +7,8 @@ import { checkedItem } from '../checked-item.ts';
 import { onePerKey } from '../one-per-key.ts';
 import { StartError } from '../start-error.ts';
 import {
-  type MessageStore,
+  type DatabaseStore,
+  type NewestId,
   type ReadResult,
   type SealedBatch,
   type Stored,
@@ -72,7 +73,7 @@ interface DriverHost {
  * Batches as rows of Cassandra, written at a quorum with timestamps of log time. A group is as many statements as it has batches (and a small
  * one for each new span of a subject), side by side: Cassandra has no cheaper way to write several partitions.
  */
-export class CassandraStore implements MessageStore {
+export class CassandraStore implements DatabaseStore {
   readonly birth: CassandraBirth;
   /** Settings of the servers that lose acknowledged messages; empty: acks mean `durable`, else only `replicated`. */
   readonly weaknesses: readonly string[];
@@ -194,6 +195,38 @@ export class CassandraStore implements MessageStore {
       await this.#select(this.#text.newest, [key(subject), long(bucket), long(Number.MAX_SAFE_INTEGER)])
     ).first();
     return row === null ? 0 : Number(row.get('base')) + Number(row.get('count')) - 1;
+  }
+
+  /** Of every subject: there is no index on times. Reads the keys of all partitions, then one row of each subject. */
+  async newest(): Promise<NewestId[]> {
+    const buckets = new Map<string, number>();
+    let pageState: string | null = null;
+    do {
+      const page: types.ResultSet = await this.#page(this.#text.partitions, pageState);
+      for (const row of page.rows) {
+        const name = (row.get('subject') as Buffer).toString('latin1');
+        buckets.set(name, Math.max(buckets.get(name) ?? 0, Number(row.get('bucket'))));
+      }
+      pageState = page.pageState ?? null;
+    } while (pageState !== null);
+    const found: NewestId[] = [];
+    const names = [...buckets];
+    for (let at = 0; at < names.length; at += this.#options.inFlight) {
+      await Promise.all(
+        names.slice(at, at + this.#options.inFlight).map(async ([name, bucket]) => {
+          const subject = Buffer.from(name, 'latin1');
+          const values = [subject, long(bucket), long(Number.MAX_SAFE_INTEGER)];
+          const row = (await this.#select(this.#text.newest, values)).first();
+          // Null: its last batches have expired since.
+          const lastId =
+            row === null
+              ? await this.lastId({ bytes: subject, hash: 0 })
+              : Number(row.get('base')) + Number(row.get('count')) - 1;
+          found.push({ subject, lastId });
+        }),
+      );
+    }
+    return found;
   }
 
   async lookup(subject: SubjectRef, base: number): Promise<Stored> {
@@ -396,6 +429,7 @@ function statements(keyspace: string) {
     bytes: `SELECT base, count, kind, bytes ${partition} AND base >= ? AND base <= ?`,
     trim: `DELETE ${partition} AND base < ?`,
     all: `SELECT subject, size FROM ${batches}`,
+    partitions: `SELECT DISTINCT subject, bucket FROM ${batches}`,
   } as const;
 }
 

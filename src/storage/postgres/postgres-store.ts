@@ -4,7 +4,8 @@ import { checkedItem } from '../checked-item.ts';
 import { onePerKey } from '../one-per-key.ts';
 import { StartError } from '../start-error.ts';
 import {
-  type MessageStore,
+  type DatabaseStore,
+  type NewestId,
   type ReadResult,
   type SealedBatch,
   type Stored,
@@ -43,7 +44,7 @@ interface BatchRow {
  * Batches as rows of PostgreSQL: one row a batch, one statement a group. What is durable is what the server has committed; reads go to the same
  * server, so they see every commit that was answered.
  */
-export class PostgresStore implements MessageStore {
+export class PostgresStore implements DatabaseStore {
   readonly birth: PostgresBirth;
   /** Settings of the server that lose acknowledged messages; empty: acks mean `durable`, else only `replicated`. */
   readonly weaknesses: readonly string[];
@@ -126,6 +127,13 @@ export class PostgresStore implements MessageStore {
   async lastId(subject: SubjectRef): Promise<number> {
     const { rows } = await this.#query<{ last: string }>('lastId', [key(subject)]);
     return Number(rows[0]?.last ?? 0);
+  }
+
+  async newest(): Promise<NewestId[]> {
+    const [newest] = (await this.#query<{ time: string | null }>('newestTime', [])).rows;
+    if (newest === undefined || newest.time === null) return [];
+    const { rows } = await this.#query<{ subject: Buffer; last: string }>('publishedAt', [newest.time]);
+    return rows.map(({ subject, last }) => ({ subject, lastId: Number(last) }));
   }
 
   async lookup(subject: SubjectRef, base: number): Promise<Stored> {

@@ -120,6 +120,8 @@ const MIGRATIONS: readonly ((schema: string) => string)[] = [
       WHERE b.kind = 1
         AND (r.expiration_seconds = 0 OR to_timestamp(b.published_at / 1000.0 + r.expiration_seconds) > now());
   `,
+  // For PostgresStore.newest: a start must not read the whole table.
+  (schema) => `CREATE INDEX ON ${schema}.batch (published_at)`,
 ];
 
 function lockSchema(task: Task, schema: string): Promise<unknown> {

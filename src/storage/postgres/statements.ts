@@ -19,6 +19,9 @@ export class Statements {
   readonly read: Statement;
   readonly findTime: Statement;
   readonly lastId: Statement;
+  /** Two statements, so that each is answered by the index on published_at whatever the planner knows of the table. */
+  readonly newestTime: Statement;
+  readonly publishedAt: Statement;
   readonly lookup: Statement;
   readonly trim: Statement;
   readonly subjectStats: Statement;
@@ -52,6 +55,11 @@ export class Statements {
     this.lastId = {
       name: 'last-id',
       text: `SELECT base + count - 1 AS last FROM ${batch} WHERE subject = $1 ORDER BY base DESC LIMIT 1`,
+    };
+    this.newestTime = { name: 'newest-time', text: `SELECT max(published_at) AS time FROM ${batch}` };
+    this.publishedAt = {
+      name: 'published-at',
+      text: `SELECT subject, base + count - 1 AS last FROM ${batch} WHERE published_at = $1::int8`,
     };
     this.lookup = { name: 'lookup', text: `SELECT kind FROM ${batch} WHERE subject = $1 AND base = $2` };
     this.trim = {

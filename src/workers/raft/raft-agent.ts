@@ -6,7 +6,6 @@ import { slotOfHash } from '../../base/subject.ts';
 import { DoorbellRinger } from '../../shm/doorbell.ts';
 import { RingConsumer } from '../../shm/ring-consumer.ts';
 import { RingProducer } from '../../shm/ring-producer.ts';
-import { StartError } from '../../storage/start-error.ts';
 import {
   FromRaft,
   OPENED_PARTS_HEADER,
@@ -17,6 +16,7 @@ import {
   ToRaft,
 } from '../link.ts';
 import type { OpenAllotment, RaftStatus, RaftThreadData, ShardRings, SubjectRow } from '../messages.ts';
+import { verifyNewestIds } from '../newest-ids.ts';
 import { Outbox } from '../outbox.ts';
 import { SlotOwners } from '../slots/slot-table.ts';
 import type { AnswerPort, RaftNode } from './raft-node.ts';
@@ -24,9 +24,6 @@ import type { AnswerPort, RaftNode } from './raft-node.ts';
 /** Most bytes of commands in one log entry; a shard's record may exceed it once. */
 const ENTRY_BYTES_MAX = 1 << 20;
 const RECORDS_A_ROUND = 256;
-/** f64 id, u32 hash, u32 length. */
-const VERIFY_HEADER = 16;
-
 /** The Raft thread's ends of the rings to one shard. */
 export class ShardSide {
   readonly requests: RingConsumer;
@@ -155,26 +152,11 @@ export class RaftAgent implements AnswerPort {
 
   /** The store may not know ids that the log has not given: such a log was put back from an older copy (design section 9). */
   #verify(packed: Uint8Array): void {
-    const view = new DataView(packed.buffer, packed.byteOffset, packed.length);
-    for (let at = 0; at < packed.length; ) {
-      const lastId = view.getFloat64(at, true);
-      const hash = view.getUint32(at + 8, true);
-      const length = view.getUint32(at + 12, true);
-      const start = at + VERIFY_HEADER;
-      const handle = this.#machine.find(packed, start, start + length, hash);
-      const head = handle < 0 ? 0 : this.#machine.head(handle);
-      if (head < lastId) {
-        const name = Buffer.from(packed.subarray(start, start + length)).toString();
-        throw new StartError(
-          'STORE_AHEAD_OF_LOG',
-          `the store has id ${lastId} of subject "${name}", but the log has given ids up to ${head} only: the Raft log is an older copy than the messages. Put back both from the same backup`,
-        );
-      }
+    verifyNewestIds(this.#machine, packed, (handle, start, end, hash) => {
       // The store keeps what was trimmed until its segment goes: it must not come back with a restart.
       const first = this.#machine.first(handle);
-      if (first > 1) this.trimmed(packed, start, start + length, hash, first);
-      at = start + ((length + 7) & ~7);
-    }
+      if (first > 1) this.trimmed(packed, start, end, hash, first);
+    });
   }
 
   // --- reads ---
@@ -305,8 +287,8 @@ export class RaftAgent implements AnswerPort {
   /** What of this node is neither stored nor void: to be looked up in the store by the shards. */
   openAllotments(): OpenAllotment[] {
     const found: OpenAllotment[] = [];
-    const collect = ({ subject, hash, base, count, verdict }: AllotmentInfo): boolean => {
-      found.push({ subject, hash, base, count, revoked: verdict === AllotVerdict.REVOKED });
+    const collect = ({ subject, hash, base, count, verdict, openedAt, expiresMax }: AllotmentInfo): boolean => {
+      found.push({ subject, hash, base, count, revoked: verdict === AllotVerdict.REVOKED, openedAt, expiresMax });
       return true;
     };
     this.#machine.openAllotmentsOf(this.#node.name, collect);

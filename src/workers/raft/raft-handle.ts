@@ -18,6 +18,8 @@ export interface RaftHandleEvents {
   onDeath(reason: string, message: string): void;
 }
 
+export type RaftReady = Extract<FromRaftThread, { kind: 'ready' }>;
+
 interface Waiter {
   resolve(message: FromRaftThread): void;
 }
@@ -27,7 +29,7 @@ export class RaftHandle {
   readonly #worker: Worker;
   readonly #events: RaftHandleEvents;
   readonly #waiting = new Map<number, Waiter>();
-  readonly #ready: Promise<RaftStatus>;
+  readonly #ready: Promise<RaftReady>;
   #nextToken = 1;
   /** It has stopped in good order: its end is no death. */
   #stopped = false;
@@ -43,12 +45,12 @@ export class RaftHandle {
         resourceLimits: THREAD_MEMORY,
       },
     );
-    let ready: (status: RaftStatus) => void = () => undefined;
+    let ready: (found: RaftReady) => void = () => undefined;
     this.#ready = new Promise((resolve) => {
       ready = resolve;
     });
     this.#worker.on('message', (message: FromRaftThread) => {
-      if (message.kind === 'ready') ready(message.status);
+      if (message.kind === 'ready') ready(message);
       else this.#handle(message);
     });
     this.#worker.on('error', (error) =>
@@ -58,7 +60,7 @@ export class RaftHandle {
   }
 
   /** Resolves when the log is recovered, this node leads and its start is recorded. */
-  get ready(): Promise<RaftStatus> {
+  get ready(): Promise<RaftReady> {
     return this.#ready;
   }
 

@@ -13,7 +13,9 @@ import { EnvelopeCodec } from '../../storage/raft-wal/envelope.ts';
 import { RaftWal } from '../../storage/raft-wal/raft-wal.ts';
 import type { StoredSnapshot, WalEntry } from '../../storage/raft-wal/types.ts';
 import { StartError } from '../../storage/start-error.ts';
-import type { LogLine, RaftStatus, RaftThreadData } from '../messages.ts';
+import type { LogLine, RaftStatus, RaftThreadData, StoredAllotment } from '../messages.ts';
+import { verifyNewestIds } from '../newest-ids.ts';
+import { LastStored } from './last-stored.ts';
 import { LogClock } from './log-clock.ts';
 import { RaftCounters } from './raft-counters.ts';
 import { SnapshotJob } from './snapshot-job.ts';
@@ -93,6 +95,7 @@ export async function openRaftNode(
     report,
     onFatal,
     counters: new RaftCounters(data.counters),
+    hasDatabase: data.hasDatabase,
   });
   node.lead(data);
   return node;
@@ -109,6 +112,7 @@ interface Parts {
   readonly report: Report;
   readonly onFatal: (error: unknown) => void;
   readonly counters: RaftCounters;
+  readonly hasDatabase: boolean;
 }
 
 /**
@@ -130,6 +134,8 @@ export class RaftNode implements AllotSink {
   /** Null while the log is replayed: its requests were answered, or lost, before. */
   #answers: AnswerPort | null = null;
   #isOwnOrigin = false;
+  /** What was closed in the replayed log; null once that is over, or if nobody asks. */
+  #lastStored: LastStored | null;
   /** The shards acknowledge behind the close (design section 7, rule 1), so they are told of it. */
   #answersCloses = false;
   #readContext = 0;
@@ -156,15 +162,25 @@ export class RaftNode implements AllotSink {
     this.#wal = parts.wal;
     this.#report = parts.report;
     this.#clock = new LogClock(parts.machine.time);
+    this.#lastStored = parts.hasDatabase ? new LastStored() : null;
   }
 
-  /** Replays the log, takes the lead, and records that this process has started: what an earlier one left open stays open (embedded) or is revoked. */
+  /** Once: batches of the end of the log that must be in the database. Those that may have gone since are left out. */
+  takeLastStored(): StoredAllotment[] {
+    const stored = this.#lastStored?.mustBeThere(this.machine) ?? [];
+    this.#lastStored = null;
+    return stored;
+  }
+
+  /** Replays the log, takes the lead, and records that this process has started: what an earlier one left open stays open until it is looked up in the store. */
   lead(data: RaftThreadData): void {
     // What is known to be committed is applied first: members may have changed in it.
     this.#drive();
     this.#core.campaign();
     this.#drive();
     assert(this.#core.role === 'leader', 'the only voter of a cluster leads it');
+    // Before anything is written: an older log must stay as it is, and so must the store, which a revoke would put void marks into.
+    verifyNewestIds(this.machine, data.newestIds, () => undefined);
     if (this.#clock.isTooFarAhead(Date.now()) && !data.acceptClock) {
       throw new StartError(
         'CLOCK_AHEAD',
@@ -177,10 +193,10 @@ export class RaftNode implements AllotSink {
     writeOrigin(new DataView(origin.buffer, origin.byteOffset, origin.length), origin, 0, this.name, low, high);
     this.#origin = origin;
     const started = Buffer.alloc(NODE_STARTED_BYTES);
-    writeNodeStarted(new DataView(started.buffer, started.byteOffset, started.length), 0, data.keepsOpen);
+    writeNodeStarted(new DataView(started.buffer, started.byteOffset, started.length), 0, true);
     this.propose([started]);
     this.#drive();
-    this.#answersCloses = !data.keepsOpen;
+    this.#answersCloses = data.hasDatabase;
     this.#snapshotEntries = data.snapshotEntries;
     this.#snapshotBytes = data.snapshotBytes;
   }
@@ -397,6 +413,7 @@ export class RaftNode implements AllotSink {
     applied: boolean,
     owner: AllotmentOwner,
   ): void {
+    if (verdict === AllotVerdict.STORED && applied) this.#lastStored?.add(names, start, end, hash, base);
     if (verdict === AllotVerdict.REVOKED && applied) this.#answers?.revoked(names, start, end, hash, base);
     if (!this.#answersCloses || !this.#isOwn(owner)) return;
     if (verdict === AllotVerdict.STORED && applied) this.#answers?.closed(owner.shard, owner.counter, true);

@@ -65,7 +65,7 @@ try {
   });
   const ticks = setInterval(() => agent.tick(), data.heartbeatMs);
   const levels = setInterval(() => node.countLevels(), LEVELS_MS);
-  post({ kind: 'ready', status: agent.status() });
+  post({ kind: 'ready', status: agent.status(), lastStored: node.takeLastStored() });
   doorbell
     .run(() => agent.doWork(), signal)
     .then(() => {

@@ -1,5 +1,6 @@
 import {
   closeSize,
+  expiryWord,
   openPartsSize,
   openSize,
   partSize,
@@ -39,9 +40,9 @@ export class AllotRequests {
   openBatch(batch: OpenBatch): number {
     const { subject, messages, sealed, builder, parts, expectedHead } = batch;
     subject.everExpires ||= builder.hasExpiry;
-    // A batch in which some messages never expire has expiresMax 0; the state machine only needs to know whether anything may vanish.
-    const expires = builder.hasExpiry ? Math.max(1, builder.expiresMax) : 0;
-    if (parts === null) return this.openPlain(subject, messages, sealed.length, expires, expectedHead);
+    batch.expiresMax = builder.expiresMax;
+    const expiry = expiryWord(builder.expiresMax, builder.hasExpiry);
+    if (parts === null) return this.openPlain(subject, messages, sealed.length, expiry, expectedHead);
     const raft = this.#raft;
     const counter = raft.takeCounter();
     const { bytes, hash } = subject.ref;
@@ -58,7 +59,7 @@ export class AllotRequests {
       counter,
       messages,
       sealed.length,
-      expires,
+      expiry,
       expectedHead,
       batch.rows,
     );
@@ -87,14 +88,14 @@ export class AllotRequests {
     subject: ActiveSubject,
     count: number,
     byteCount: number,
-    expires: number,
+    expiry: number,
     expectedHead: number = ANY_HEAD,
   ): number {
     const raft = this.#raft;
     const counter = raft.takeCounter();
     const { bytes, hash } = subject.ref;
     const at = raft.claim(openSize(bytes.length, expectedHead >= 0));
-    writeOpen(raft.view, raft.bytes, at, bytes, hash, this.#shard, counter, count, byteCount, expires, expectedHead);
+    writeOpen(raft.view, raft.bytes, at, bytes, hash, this.#shard, counter, count, byteCount, expiry, expectedHead);
     return counter;
   }
 

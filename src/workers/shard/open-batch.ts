@@ -44,6 +44,11 @@ export class OpenBatch {
   base = 0;
   /** Log time of the allotment, epoch ms. */
   publishedAt = 0;
+  /**
+   * As the log was told, s, 0 if a message never expires: batch and void mark are filed by it. Rows that repeat a sequence are taken out later,
+   * and then the builder's may be another.
+   */
+  expiresMax = 0;
   allotment: Unresolved | null = null;
   /** Of its request for ids. */
   counter = 0;

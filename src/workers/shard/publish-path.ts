@@ -7,6 +7,7 @@ import type { RecordsScan } from '../../batch/records-scan.ts';
 import { type SealLimits, type SealState, shouldSeal } from '../../batch/seal-policy.ts';
 import type { PublishScan } from '../../grpc/codec.ts';
 import { type MessageStore, type SealedBatch, StoreUncertain } from '../../storage/store.ts';
+import type { OpenAllotment } from '../messages.ts';
 import type { AllotRequests } from './allot-requests.ts';
 import { type Group, newGroup, type PartAnswers, type Revocation, type VoidMark } from './group.ts';
 import type { MainPort } from './main-port.ts';
@@ -211,15 +212,22 @@ export class PublishPath {
   }
 
   /** Leftovers of an earlier process or thread that the store does not have. */
-  revokeLeftOver(subject: ActiveSubject, base: number, count: number, publishedAt = 0, expiresMax = 0): void {
-    const allotment = subject.allotted(base, count, publishedAt);
-    const at = { publishedAt, expiresMax };
-    this.#revoke({ subject, allotment, ...at, calls: NO_CALLS, reasons: NO_REASONS });
+  revokeLeftOver(subject: ActiveSubject, { base, count, openedAt, expiresMax }: OpenAllotment): void {
+    const allotment = subject.allotted(base, count, openedAt);
+    this.#revoke({
+      subject,
+      allotment,
+      publishedAt: openedAt,
+      expiresMax,
+      calls: NO_CALLS,
+      reasons: NO_REASONS,
+    });
   }
 
   /** The same for one that was revoked before the end: its mark is all that is missing. */
-  markLeftOver(subject: ActiveSubject, base: number, count: number, publishedAt = 0, expiresMax = 0): void {
-    this.#marks.push({ subject, allotment: subject.allotted(base, count, publishedAt), publishedAt, expiresMax });
+  markLeftOver(subject: ActiveSubject, { base, count, openedAt, expiresMax }: OpenAllotment): void {
+    const allotment = subject.allotted(base, count, openedAt);
+    this.#marks.push({ subject, allotment, publishedAt: openedAt, expiresMax });
   }
 
   /** One round: sends what may be sent, finishes what is written. Returns the number of things done. */
@@ -460,8 +468,7 @@ export class PublishPath {
     for (const batch of group.batches) {
       if (batch.doom >= 0) this.#takeBack(batch, batch.doom);
       if (batch.allotment === null) continue;
-      const { subject, base, messages: count, publishedAt } = batch;
-      const expiresMax = batch.builder.expiresMax;
+      const { subject, base, messages: count, publishedAt, expiresMax } = batch;
       sealed.push({ subject: subject.ref, bytes: batch.sealed, base, count, publishedAt, expiresMax, kind: 'data' });
     }
     for (const { subject, allotment, publishedAt, expiresMax } of group.marks) {
@@ -567,9 +574,9 @@ export class PublishPath {
 
   /** Somebody revoked it before it could be closed: what the store has of it becomes void, and its senders may try again. */
   #giveUp(batch: OpenBatch, allotment: Unresolved): void {
-    const { subject, publishedAt } = batch;
+    const { subject, publishedAt, expiresMax } = batch;
     this.#refuseRows(batch, this.#failures.reasonsOf(batch, STORE_UNAVAILABLE));
-    this.#marks.push({ subject, allotment, publishedAt, expiresMax: batch.builder.expiresMax });
+    this.#marks.push({ subject, allotment, publishedAt, expiresMax });
     this.#afterRefusal(subject);
   }
 
@@ -613,11 +620,10 @@ export class PublishPath {
 
   /** The ids of a batch that is not stored are given up; its calls are answered when that is applied. */
   #takeBack(batch: OpenBatch, reasonCode: number): void {
-    const { subject, allotment, publishedAt, calls, rows } = batch;
+    const { subject, allotment, publishedAt, expiresMax, calls, rows } = batch;
     if (allotment === null) return;
     batch.allotment = null;
     const reasons = this.#failures.reasonsOf(batch, reasonCode);
-    const { expiresMax } = batch.builder;
     this.#revoke({ subject, allotment, publishedAt, expiresMax, calls: calls.subarray(0, rows), reasons });
     this.#afterRefusal(subject);
   }

@@ -18,7 +18,7 @@ import { ShardAgent } from './shard-agent.ts';
 import { ShardCounters } from './shard-counters.ts';
 import { NO_LEVELS, openShardStore } from './shard-store.ts';
 import { OwnedSlots, SlotDrain } from './slot-drain.ts';
-import { resolveLeftOpen, verifyHeads, voidLeftOpen } from './start-up.ts';
+import { resolveInDatabase, resolveLeftOpen, verifyHeads } from './start-up.ts';
 import { StreamFailures } from './stream-failures.ts';
 import { type ActiveSubject, ActiveSubjects, type Unresolved } from './subjects.ts';
 
@@ -143,7 +143,7 @@ async function serveShard(task: ShardTask): Promise<readonly SegmentSummary[]> {
   const verified = embedded === null ? 0 : verifyHeads(embedded, raft);
   const left =
     embedded === null
-      ? await voidLeftOpen(task.leftOpen, store, subjects, publish)
+      ? await resolveInDatabase(task.leftOpen, store, subjects, publish, requests)
       : resolveLeftOpen(task.leftOpen, embedded, subjects, publish, requests);
   // Behind the verified heads on the ring: when it is answered, the store knows what the log has trimmed.
   lookup.barrier(() => {

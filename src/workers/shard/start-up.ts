@@ -1,7 +1,7 @@
-import { BatchView } from '../../batch/batch-view.ts';
-import type { MessageStore } from '../../storage/store.ts';
+import type { MessageStore, SealedBatch } from '../../storage/store.ts';
 import { RAFT_RING_BYTES } from '../link.ts';
 import type { OpenAllotment } from '../messages.ts';
+import { newestIdSize, writeNewestId } from '../newest-ids.ts';
 import type { AllotRequests } from './allot-requests.ts';
 import type { PublishPath } from './publish-path.ts';
 import type { RaftClient } from './raft-client.ts';
@@ -9,8 +9,8 @@ import type { EmbeddedShardStore } from './shard-store.ts';
 import type { ActiveSubject, ActiveSubjects } from './subjects.ts';
 
 const VERIFY_BYTES = RAFT_RING_BYTES / 16;
-/** f64 id, u32 hash, u32 length. */
-const VERIFY_HEADER = 16;
+/** Reads of a database that are on their way together. */
+const LOOKUPS_AT_ONCE = 64;
 
 /**
  * What was open when the process, or this shard's former thread, ended is looked up in the segments, which are fdatasynced by now (design
@@ -26,21 +26,21 @@ export function resolveLeftOpen(
 ): { stored: number; revoked: number } {
   let stored = 0;
   let revoked = 0;
-  const ordered = [...leftOpen].sort((a, b) => a.base - b.base);
-  for (const { subject: name, hash, base, count, revoked: isRevoked } of ordered) {
+  for (const each of leftOpen.toSorted((a, b) => a.base - b.base)) {
+    const { subject: name, hash, base, count, revoked: isRevoked } = each;
     const subject: ActiveSubject = subjects.get(name, 0, name.length, hash);
     const found = store.lookup(subject.ref, base);
     if (found !== 'void' && isRevoked) {
-      publish.markLeftOver(subject, base, count);
+      publish.markLeftOver(subject, each);
       revoked += 1;
       continue;
     }
     if (found === 'absent') {
-      publish.revokeLeftOver(subject, base, count);
+      publish.revokeLeftOver(subject, each);
       revoked += 1;
       continue;
     }
-    const allotment = subject.allotted(base, count, 0);
+    const allotment = subject.allotted(base, count, each.openedAt);
     subject.resolved(allotment);
     if (found === 'data') requests.closeStored(subject, base);
     else requests.closeVoid(subject, base);
@@ -51,31 +51,45 @@ export function resolveLeftOpen(
 }
 
 /**
- * The same with a database. What was open is revoked, by the start of this process or here for a thread that died: nothing of it was acknowledged.
- * A mark has to lie where its batch does, so the store is asked for the batch.
+ * The same with a database. Nothing that is open was acknowledged or refused, so each may still become either; what the database has is
+ * closed as stored: with a log that lacks its last entries it may have been acknowledged. A read may see what a standby does not have yet,
+ * so the batch is appended again first, which is durable when it is answered. A commit of the process before that comes later than the look
+ * meets the void mark, which is filed by the allotment as its batch is.
  */
-export async function voidLeftOpen(
+export async function resolveInDatabase(
   leftOpen: readonly OpenAllotment[],
   store: MessageStore,
   subjects: ActiveSubjects,
   publish: PublishPath,
+  requests: AllotRequests,
 ): Promise<{ stored: number; revoked: number }> {
-  const view = new BatchView();
-  const ordered = [...leftOpen].sort((a, b) => a.base - b.base);
-  for (const { subject: name, hash, base, count, revoked } of ordered) {
-    const subject: ActiveSubject = subjects.get(name, 0, name.length, hash);
-    const { items } = await store.read(subject.ref, base, base + count - 1, 1);
-    const item = items[0];
-    let publishedAt = 0;
-    let expiresMax = 0;
-    if (item?.kind === 'data') {
-      view.wrap(item.bytes, 0);
-      ({ publishedAt, expiresMax } = view);
-    }
-    if (revoked) publish.markLeftOver(subject, base, count, publishedAt, expiresMax);
-    else publish.revokeLeftOver(subject, base, count, publishedAt, expiresMax);
+  const ordered = leftOpen
+    .toSorted((a, b) => a.base - b.base)
+    .map((each) => ({ ...each, owner: subjects.get(each.subject, 0, each.subject.length, each.hash) }));
+  const found = new Map<OpenAllotment, SealedBatch>();
+  for (let at = 0; at < ordered.length; at += LOOKUPS_AT_ONCE) {
+    const some = ordered.slice(at, at + LOOKUPS_AT_ONCE).filter(({ revoked }) => !revoked);
+    await Promise.all(
+      some.map(async (each) => {
+        const { base, count, openedAt: publishedAt, expiresMax, owner } = each;
+        const { items } = await store.read(owner.ref, base, base + count - 1, 1);
+        const item = items[0];
+        if (item?.kind !== 'data' || item.base !== base || item.to !== base + count) return;
+        found.set(each, { subject: owner.ref, bytes: item.bytes, base, count, publishedAt, expiresMax, kind: 'data' });
+      }),
+    );
   }
-  return { stored: 0, revoked: ordered.length };
+  if (found.size > 0) await store.append([...found.values()]);
+  for (const each of ordered) {
+    const { owner, base, count, openedAt } = each;
+    if (found.has(each)) {
+      owner.resolved(owner.allotted(base, count, openedAt));
+      requests.closeStored(owner, base);
+    } else if (each.revoked) publish.markLeftOver(owner, each);
+    else publish.revokeLeftOver(owner, each);
+  }
+  requests.send();
+  return { stored: found.size, revoked: ordered.length - found.size };
 }
 
 /** Sends the newest id of every stored subject to the Raft thread, which halts the node if its log knows less than the store. */
@@ -84,16 +98,11 @@ export function verifyHeads(store: EmbeddedShardStore, raft: RaftClient): number
   let used = 0;
   let subjects = 0;
   store.heads((name: Uint8Array, hash: number, lastId: number) => {
-    const size = VERIFY_HEADER + ((name.length + 7) & ~7);
-    if (used + size > VERIFY_BYTES) {
+    if (used + newestIdSize(name.length) > VERIFY_BYTES) {
       raft.verify(packed.subarray(0, used));
       used = 0;
     }
-    packed.writeDoubleLE(lastId, used);
-    packed.writeUInt32LE(hash, used + 8);
-    packed.writeUInt32LE(name.length, used + 12);
-    packed.set(name, used + VERIFY_HEADER);
-    used += size;
+    used = writeNewestId(packed, used, name, hash, lastId);
     subjects += 1;
   });
   if (used > 0) raft.verify(packed.subarray(0, used));
