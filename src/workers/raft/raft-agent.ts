@@ -6,7 +6,6 @@ import { slotOfHash } from '../../base/subject.ts';
 import { DoorbellRinger } from '../../shm/doorbell.ts';
 import { RingConsumer } from '../../shm/ring-consumer.ts';
 import { RingProducer } from '../../shm/ring-producer.ts';
-import { StartError } from '../../storage/start-error.ts';
 import {
   FromRaft,
   OPENED_PARTS_HEADER,
@@ -19,13 +18,14 @@ import {
 import type { OpenAllotment, RaftStatus, RaftThreadData, ShardRings, SubjectRow } from '../messages.ts';
 import { Outbox } from '../outbox.ts';
 import { SlotOwners } from '../slots/slot-table.ts';
+import { HeadCheck, type HeadVisitor } from './head-check.ts';
 import type { AnswerPort, RaftNode } from './raft-node.ts';
 
 /** Most bytes of commands in one log entry; a shard's record may exceed it once. */
 const ENTRY_BYTES_MAX = 1 << 20;
 const RECORDS_A_ROUND = 256;
-/** f64 id, u32 hash, u32 length. */
-const VERIFY_HEADER = 16;
+/** Subjects of a shard whose loss is told one by one; where more are concerned their number says enough. */
+const MISSING_NAMED_MAX = 100;
 
 /** The Raft thread's ends of the rings to one shard. */
 export class ShardSide {
@@ -68,18 +68,24 @@ export class RaftAgent implements AnswerPort {
   readonly #node: RaftNode;
   readonly #machine: AllotMachine;
   readonly #owners: SlotOwners;
+  readonly #heads: HeadCheck;
+  /** By shard: 1 = its part of the store was held against the log. */
+  readonly #verified: Uint8Array;
   readonly #sides: (ShardSide | null)[];
   readonly #payload: Uint8Array[] = [];
   #payloadBytes = 0;
   #queries: Query[] = [];
   #reading: Query[] = [];
   #from = 0;
+  readonly #onTrimmed: HeadVisitor = (names, start, end, hash, first) => this.trimmed(names, start, end, hash, first);
   readonly #onRequest = (type: number, offset: number, length: number): void => this.#request(type, offset, length);
 
   constructor(node: RaftNode, data: RaftThreadData) {
     this.#node = node;
     this.#machine = node.machine;
     this.#owners = new SlotOwners(data.owners);
+    this.#heads = new HeadCheck(node.machine);
+    this.#verified = new Uint8Array(data.shardsMax);
     this.#sides = new Array<ShardSide | null>(data.shardsMax).fill(null);
   }
 
@@ -140,7 +146,10 @@ export class RaftAgent implements AnswerPort {
         return;
       }
       case ToRaft.VERIFY:
-        this.#verify(requests.bytes.slice(offset, offset + length));
+        this.#heads.take(requests.bytes.slice(offset, offset + length), this.#onTrimmed);
+        return;
+      case ToRaft.VERIFIED:
+        this.#tellMissing(this.#from);
         return;
       default:
         assert(false, () => `unknown record ${type} from shard ${this.#from}`);
@@ -153,28 +162,19 @@ export class RaftAgent implements AnswerPort {
     this.#node.propose(payload);
   }
 
-  /** The store may not know ids that the log has not given: such a log was put back from an older copy (design section 9). */
-  #verify(packed: Uint8Array): void {
-    const view = new DataView(packed.buffer, packed.byteOffset, packed.length);
-    for (let at = 0; at < packed.length; ) {
-      const lastId = view.getFloat64(at, true);
-      const hash = view.getUint32(at + 8, true);
-      const length = view.getUint32(at + 12, true);
-      const start = at + VERIFY_HEADER;
-      const handle = this.#machine.find(packed, start, start + length, hash);
-      const head = handle < 0 ? 0 : this.#machine.head(handle);
-      if (head < lastId) {
-        const name = Buffer.from(packed.subarray(start, start + length)).toString();
-        throw new StartError(
-          'STORE_AHEAD_OF_LOG',
-          `the store has id ${lastId} of subject "${name}", but the log has given ids up to ${head} only: the Raft log is an older copy than the messages. Put back both from the same backup`,
-        );
-      }
-      // The store keeps what was trimmed until its segment goes: it must not come back with a restart.
-      const first = this.#machine.first(handle);
-      if (first > 1) this.trimmed(packed, start, start + length, hash, first);
-      at = start + ((length + 7) & ~7);
-    }
+  /** Once a process: a shard that is replaced later has its slots from the same segments. */
+  #tellMissing(shard: number): void {
+    if (this.#verified[shard] === 1) return;
+    this.#verified[shard] = 1;
+    let subjects = 0;
+    this.#heads.missing(
+      (slot) => this.#owners.ownerOf(slot) === shard,
+      (names, start, end, hash, id) => {
+        subjects += 1;
+        if (subjects <= MISSING_NAMED_MAX) this.#writeSubjectAnswer(FromRaft.MISSING, names, start, end, hash, id);
+      },
+    );
+    if (subjects > 0) this.#node.tell('error', 'the store lacks messages that it had', { shard, subjects });
   }
 
   // --- reads ---
