@@ -1,11 +1,14 @@
-/** The clients of the demo: producers that repeat until they are answered, and subscribers that go on where they stood. */
+/** The clients of the demo: producers on publish streams that outlive the broker, and subscribers that go on where they stood. */
 import { setTimeout as sleep } from 'node:timers/promises';
+import { type Client, ClientError, type Publisher } from '../src/client/index.ts';
 import type { History } from '../test/support/checker.ts';
-import { type BrokerClient, CallError } from '../test/support/client.ts';
+import type { BrokerClient } from '../test/support/client.ts';
 import type { Header, Message } from '../test/support/wire.ts';
 import type { Line } from './flights.ts';
 
 const RETRY_MS = 50;
+/** Records of one producer without an acknowledgement. */
+const IN_FLIGHT_MAX = 64;
 
 /** What the checker knows a record by: its line number, and its bytes. */
 export function payloadOf(headers: readonly Header[], body: Buffer): Buffer {
@@ -18,61 +21,60 @@ export function seen(message: Message) {
 }
 
 export class Tally {
-  /** Records that were sent at least once. */
+  /** Records that were handed to a publisher. */
   published = 0;
   acked = 0;
   delivered = 0;
-  /** Calls that ended without an answer: nobody knew what had become of the record. */
-  unanswered = 0;
-  /** Refused without effect, such as while the broker starts. */
-  refused = 0;
+  /** Publish streams that were opened: those beyond the number of producers are reconnections. */
+  streams = 0;
 }
 
 /**
- * Publishes its lines one after the other under its own producer id; a line without answer is sent again with its sequence. Once `over` is
- * aborted it begins no other line.
+ * Publishes its lines one by one under its own producer id, on one publish stream, with up to IN_FLIGHT_MAX of them on their way. What a broken
+ * stream leaves without an answer, the client sends again with the same sequences. Once `over` is aborted no other line is begun.
  */
 export async function produce(
   producer: string,
   lines: readonly Line[],
-  shared: {
-    readonly client: BrokerClient;
-    readonly history: History;
-    readonly tally: Tally;
-    readonly over: AbortSignal;
-  },
+  shared: { readonly client: Client; readonly history: History; readonly tally: Tally; readonly over: AbortSignal },
 ): Promise<void> {
-  const { client, history, tally, over } = shared;
-  for (const [index, line] of lines.entries()) {
-    if (over.aborted) return;
-    tally.published += 1;
-    const sequence = index + 1;
-    const body = Buffer.from(line.text);
-    const headers = [{ key: 'line', value: Buffer.from(String(line.number)) }];
-    const { subject } = line;
-    const submission = history.submit({
-      subject,
-      payload: payloadOf(headers, body),
-      producer,
-      sequence,
-      lane: producer,
-    });
-    for (let acked = false; !acked; ) {
-      const attempt = history.beginAttempt(submission);
-      try {
-        const id = await client.publish({ subject, body, headers, producerId: producer, sequence });
-        history.endAttempt(attempt, { outcome: 'ok', id });
-        tally.acked += 1;
-        acked = true;
-      } catch (error) {
-        if (!(error instanceof CallError)) throw error;
-        history.endAttempt(attempt, { outcome: error.outcome });
-        if (error.outcome === 'unknown') tally.unanswered += 1;
-        else tally.refused += 1;
-        if (error.statusName === 'INVALID_ARGUMENT' || error.statusName === 'FAILED_PRECONDITION') throw error;
-        await sleep(error.retryAfterMs ?? RETRY_MS);
-      }
+  const { client, tally, over } = shared;
+  const publisher = client.publisher({ producerId: producer });
+  const waiting: Promise<void>[] = [];
+  try {
+    for (const [index, line] of lines.entries()) {
+      if (over.aborted) break;
+      const publishing = publishLine(publisher, line, index + 1, shared);
+      publishing.catch(() => undefined); // Its failure is met when its turn comes; until then it is not unhandled.
+      waiting.push(publishing);
+      if (waiting.length >= IN_FLIGHT_MAX) await waiting.shift();
     }
+    await Promise.all(waiting);
+  } finally {
+    tally.streams += publisher.stats.streams;
+    await publisher.close();
+  }
+}
+
+async function publishLine(
+  publisher: Publisher,
+  { subject, number, text }: Line,
+  sequence: number,
+  { history, tally }: { readonly history: History; readonly tally: Tally },
+): Promise<void> {
+  tally.published += 1;
+  const body = Buffer.from(text);
+  const headers = [{ key: 'line', value: Buffer.from(String(number)) }];
+  const producer = publisher.producerId;
+  const payload = payloadOf(headers, body);
+  const attempt = history.beginAttempt(history.submit({ subject, payload, producer, sequence, lane: producer }));
+  try {
+    const id = await publisher.publish(subject, body, { headers });
+    history.endAttempt(attempt, { outcome: 'ok', id });
+    tally.acked += 1;
+  } catch (error) {
+    history.endAttempt(attempt, { outcome: error instanceof ClientError ? error.outcome : 'unknown' });
+    throw error;
   }
 }
 

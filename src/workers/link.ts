@@ -154,6 +154,8 @@ export const ToRaft = {
   QUERY: 2,
   /** Newest ids of the store: a run of (f64 id, u32 hash, u32 length, subject, padding to 8). The node halts if one is above its head. */
   VERIFY: 3,
+  /** 0 u32 unused. All that the shard's slots have in the store was sent with VERIFY. */
+  VERIFIED: 4,
 } as const;
 
 export const QUERY_HEADER = 16;
@@ -176,6 +178,8 @@ export const FromRaft = {
   PRODUCER: 7,
   /** With a database as the store: a close(stored) was applied or refused. 0 u32 counter of the allotment's open · 4 u32 1 = applied. */
   CLOSED: 8,
+  /** At a start: the log has settled ids from this one on that the store does not have. 0 f64 id · 8 u32 hash · 12 u32 unused · 16 subject. */
+  MISSING: 9,
 } as const;
 
 export const SUBJECT_ANSWER_HEADER = 16;

@@ -37,7 +37,7 @@ export function packNewestIds(ids: readonly NewestId[]): Buffer {
 export function verifyNewestIds(
   machine: AllotMachine,
   packed: Uint8Array,
-  visit: (subject: number, start: number, end: number, hash: number) => void,
+  visit: (subject: number, start: number, end: number, hash: number, lastId: number) => void,
 ): void {
   const view = new DataView(packed.buffer, packed.byteOffset, packed.length);
   for (let at = 0; at < packed.length; ) {
@@ -54,7 +54,7 @@ export function verifyNewestIds(
         `the store has id ${lastId} of subject "${name}", but the log has given ids up to ${head} only: the Raft log is an older copy than the messages. Put back both from the same backup`,
       );
     }
-    visit(subject, start, start + length, hash);
+    visit(subject, start, start + length, hash, lastId);
     at += newestIdSize(length);
   }
 }

@@ -20,8 +20,8 @@ export class RetentionKeeper {
   readonly #disk: Disk;
   readonly #directory: string;
   readonly #policy: RetentionPolicy;
-  readonly #shards: ShardPool;
-  readonly #raft: RaftHandle;
+  readonly #shards: Pick<ShardPool, 'segments' | 'release'>;
+  readonly #raft: Pick<RaftHandle, 'status'>;
   readonly #log: (line: LogLine) => void;
   readonly #turns: Exclusive;
   readonly #clock = new ClockSteps(Date.now(), performance.now());
@@ -37,8 +37,8 @@ export class RetentionKeeper {
     readonly disk: Disk;
     readonly dataDirectory: string;
     readonly policy: RetentionPolicy;
-    readonly shards: ShardPool;
-    readonly raft: RaftHandle;
+    readonly shards: Pick<ShardPool, 'segments' | 'release'>;
+    readonly raft: Pick<RaftHandle, 'status'>;
     readonly log: (line: LogLine) => void;
     /** Shared with moves of slots: an index on its way between two shards must not miss that its segments go. */
     readonly turns: Exclusive;

@@ -1,11 +1,14 @@
 /** Trim, retention and restarts of a real broker process. */
 import assert from 'node:assert/strict';
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import { readdirSync, readFileSync, statSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { describe, it } from 'node:test';
 import { LAUNCHER, startBroker } from '../support/broker.ts';
 import { BrokerClient, CallError } from '../support/client.ts';
+import { freePorts } from '../support/ports.ts';
+import { temporaryFolder } from '../support/temporary.ts';
 
 const body = (text: string): Buffer => Buffer.from(text);
 
@@ -123,9 +126,51 @@ describe('shutdown', () => {
   });
 });
 
+describe('npm start', () => {
+  it('passes SIGTERM on: the broker stops in good order and stays behind nobody', { timeout: 60_000 }, async (t) => {
+    const [grpc, admin] = await freePorts(2);
+    const address = (port: number | undefined): string => `127.0.0.1:${port}`;
+    const npm = spawn(
+      'npm',
+      [
+        ...['start', '--', '--data-dir', join(temporaryFolder(t), 'data')],
+        ...['--grpc-listen', address(grpc), '--admin-listen', address(admin)],
+      ],
+      { cwd: dirname(dirname(LAUNCHER)), stdio: ['ignore', 'pipe', 'inherit'] },
+    );
+    // What npm leaves behind has its output still open.
+    const closed = once(npm, 'close');
+    let output = '';
+    let pid = 0;
+    for await (const text of npm.stdout.setEncoding('utf8')) {
+      output += text;
+      const ready = /"pid":(\d+).*"msg":"ready"/.exec(output);
+      if (ready === null || pid > 0) continue;
+      pid = Number(ready[1]);
+      npm.kill('SIGTERM');
+      // Were it left behind, this loop would not end by itself.
+      setTimeout(() => isAlive(pid) && process.kill(pid, 'SIGKILL'), 20_000).unref();
+    }
+    await closed;
+    assert.match(output, /"msg":"stopped"\}\n$/);
+    assert.equal(isAlive(pid), false);
+  });
+});
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    assert.equal((error as NodeJS.ErrnoException).code, 'ESRCH');
+    return false;
+  }
+}
+
 describe('recovery', () => {
   it('[S16] reads a log far larger than the memory that it takes', { timeout: 60_000 }, async () => {
-    await using broker = await startBroker({ flags: ['--segment-bytes', '64MiB'] });
+    // One segment without a sidecar, since the broker is killed: a start has to read all of it.
+    await using broker = await startBroker({ flags: ['--segment-bytes', '1GiB'] });
     const peak = (): number =>
       Number(/VmHWM:\s+(\d+)/.exec(readFileSync(`/proc/${broker.pid}/status`, 'utf8'))?.[1]) / 1024;
     await broker.restart();

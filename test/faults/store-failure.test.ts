@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { BrokerStartError } from '../support/broker.ts';
 import { requireTool } from '../support/tools.ts';
-import { FaultRig, pause, within } from './rig.ts';
+import { FaultRig, type LogLine, pause, within } from './rig.ts';
 import { ONE_FILE_THREAD, Strace } from './strace.ts';
 
 const LONG = process.env.BROKER_TEST_LONG === '1';
@@ -68,6 +68,22 @@ describe('a sync of the disk fails', () => {
     await rig.load.stop();
     await rig.broker.restart({ env: { BROKER_FAILPOINTS: '' } });
     await rig.assertKept(5);
+  });
+});
+
+describe('a sync of the log fails behind the messages', () => {
+  it('[S2] EIO from the sync of a snapshot: the process ends with code 70, and the next start needs no snapshot', async () => {
+    await using rig = await FaultRig.start();
+    // A new directory begins with a snapshot: this is the first one of a broker that serves.
+    const env = { BROKER_FAILPOINTS: 'snap.sync=eio' };
+    await rig.broker.restart({ env, flags: ['--raft-snapshot-entries', '100', '--log-format', 'json'] });
+    rig.startLoad();
+    assert.deepEqual(await within(rig.broker.exited, LOAD_MS_MAX), { code: 70, signal: null }, rig.broker.logs);
+    await rig.load.stop();
+    const { reason, error } = rig.lines.findLast(({ level }) => level === 'error') as LogLine;
+    assert.match(`${reason} ${error}`, /cannot fdatasync .*snap.*EIO.*the process must end/);
+    await rig.broker.restart({ env: { BROKER_FAILPOINTS: '' } });
+    await rig.assertKept(20);
   });
 });
 

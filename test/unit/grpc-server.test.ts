@@ -3,6 +3,8 @@ import { once } from 'node:events';
 import { type ClientHttp2Session, connect } from 'node:http2';
 import { createServer } from 'node:net';
 import { type TestContext, test } from 'node:test';
+import { create, createFileRegistry, fromBinary } from '@bufbuild/protobuf';
+import { FileDescriptorProtoSchema, FileDescriptorSetSchema } from '@bufbuild/protobuf/wkt';
 import * as grpc from '@grpc/grpc-js';
 import { BrokerError } from '../../src/base/errors.ts';
 import type { AdminPort } from '../../src/grpc/admin.ts';
@@ -247,6 +249,40 @@ test('reflection lists every service, in v1 and in v1alpha, and answers their fi
     for (const symbol of ['broker.Broker', 'broker.MessageResponse', 'broker.v1.Admin', 'grpc.health.v1.Health']) {
       const found = (await ask(new Writer().bytes(4, symbol).finish())).find(({ number }) => number === 4);
       assert.ok(found !== undefined && found.bytes.length > 100, `${version} knows ${symbol}`);
+    }
+  }
+});
+
+test('what reflection answers is whole and links, maps and imports included, as clients that check descriptors want it', async (t) => {
+  const server = await startServer(t);
+  const client = clientOf(t, server.address);
+  const symbols = [
+    'broker.Broker',
+    'broker.v1.Admin',
+    'broker.v1.Consumer',
+    'grpc.health.v1.Health',
+    'google.rpc.RetryInfo',
+  ];
+  for (const symbol of symbols) {
+    const stream = client.makeBidiStreamRequest(
+      '/grpc.reflection.v1.ServerReflection/ServerReflectionInfo',
+      identity,
+      identity,
+    );
+    stream.end(new Writer().bytes(4, symbol).finish());
+    const [answer] = (await stream.toArray()) as Buffer[];
+    const found = readFields(answer as Buffer).find(({ number }) => number === 4);
+    const files = readFields(found?.bytes as Buffer).map(({ bytes }) => fromBinary(FileDescriptorProtoSchema, bytes));
+    // Throws where an import or a type is missing.
+    createFileRegistry(create(FileDescriptorSetSchema, { file: files.reverse() }));
+    const entries = files
+      .flatMap(({ messageType }) => messageType)
+      .flatMap(({ field, nestedType }) => nestedType.map((nested) => ({ nested, field })))
+      .filter(({ nested }) => nested.options?.mapEntry === true);
+    if (symbol.startsWith('grpc.health')) assert.equal(entries.length, 1);
+    for (const { nested, field } of entries) {
+      const owner = field.find(({ typeName }) => typeName.endsWith(nested.name));
+      assert.equal(nested.name.toLowerCase(), `${owner?.name}entry`);
     }
   }
 });

@@ -1,20 +1,17 @@
 import assert from 'node:assert/strict';
 import { mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { type TestContext, test } from 'node:test';
+import { test } from 'node:test';
 import { fillMachine } from '../../perf/lib/state-fill.ts';
 import { AllotMachine } from '../../src/allot/allot-machine.ts';
-import { openSize, writeOpen } from '../../src/allot/commands.ts';
 import { subjectHash } from '../../src/base/subject.ts';
 import { SubjectTable } from '../../src/base/subject-table.ts';
 import { loadSidecar, SidecarBuilder } from '../../src/storage/embedded/sidecar.ts';
 import { newEntry } from '../../src/storage/embedded/slot-index.ts';
 import { SubjectIndex } from '../../src/storage/embedded/subject-index.ts';
-import type { LogLine, RaftThreadData } from '../../src/workers/messages.ts';
-import { RaftCounters } from '../../src/workers/raft/raft-counters.ts';
-import { openRaftNode, type RaftNode } from '../../src/workers/raft/raft-node.ts';
 import { ActiveSubject } from '../../src/workers/shard/subjects.ts';
 import { temporaryFolder } from '../support/temporary.ts';
+import { openNode, openSubjects } from './raft-node-rig.ts';
 
 const SUBJECTS = 100_000;
 const LIMITS = { subjectsMax: SUBJECTS, producersMax: 10, openPerNodeMax: 1_000 };
@@ -90,53 +87,10 @@ test('notes that point into several tables, one subject in two of them, make a s
   }
 });
 
-async function openNode(t: TestContext, folder: string, snapshotEntries: number) {
-  const counters = new RaftCounters();
-  const lines: LogLine[] = [];
-  const data: RaftThreadData = {
-    dataDirectory: folder,
-    nodeName: 'a',
-    instanceId: '0'.repeat(32),
-    subjectsMax: SUBJECTS,
-    producersMax: 10,
-    openPerNodeMax: SUBJECTS,
-    snapshotEntries,
-    snapshotBytes: 2 ** 40,
-    acceptClock: false,
-    hasDatabase: false,
-    newestIds: new Uint8Array(0),
-    heartbeatMs: 100,
-    electionMs: 1_000,
-    counters: counters.buffer,
-    shardsMax: 1,
-    owners: new SharedArrayBuffer(1024),
-    doorbell: new SharedArrayBuffer(64),
-    mainDoorbell: new SharedArrayBuffer(64),
-    failpoints: '',
-  };
-  const node = await openRaftNode(
-    data,
-    (line) => lines.push(line),
-    (error) => t.assert.fail(String(error)),
-  );
-  return { node, counters, lines };
-}
-
-/** Opens so many subjects, each in an entry of its own. */
-function openSubjects(node: RaftNode, from: number, to: number): void {
-  for (let index = from; index < to; index++) {
-    const name = Buffer.from(nameOf(index));
-    const run = new Uint8Array(openSize(name.length, false));
-    writeOpen(new DataView(run.buffer), run, 0, name, subjectHash(name, 0, name.length), 0, index, 1, 100, 0, -1);
-    node.propose([run]);
-    node.work();
-  }
-}
-
 test('a node without peers keeps no applied entry in memory, before and after a restart, and its snapshots are whole', async (t) => {
   const folder = temporaryFolder(t);
   mkdirSync(join(folder, 'raft'), { recursive: true });
-  const first = await openNode(t, folder, 100);
+  const first = await openNode(t, folder, { snapshotEntries: 100 });
   openSubjects(first.node, 0, 350);
   while (first.lines.every(({ message }) => message !== 'took a snapshot')) {
     first.node.work();
@@ -149,7 +103,7 @@ test('a node without peers keeps no applied entry in memory, before and after a 
   const { index } = first.node.machine;
   first.node.close();
 
-  const second = await openNode(t, folder, 1_000_000);
+  const second = await openNode(t, folder);
   second.node.countLevels();
   assert.equal(second.counters.get('subjects'), 400);
   assert.equal(second.counters.get('log_memory_bytes'), 0);

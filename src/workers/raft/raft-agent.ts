@@ -16,14 +16,17 @@ import {
   ToRaft,
 } from '../link.ts';
 import type { OpenAllotment, RaftStatus, RaftThreadData, ShardRings, SubjectRow } from '../messages.ts';
-import { verifyNewestIds } from '../newest-ids.ts';
 import { Outbox } from '../outbox.ts';
 import { SlotOwners } from '../slots/slot-table.ts';
+import { HeadCheck, type HeadVisitor } from './head-check.ts';
 import type { AnswerPort, RaftNode } from './raft-node.ts';
 
 /** Most bytes of commands in one log entry; a shard's record may exceed it once. */
 const ENTRY_BYTES_MAX = 1 << 20;
 const RECORDS_A_ROUND = 256;
+/** Subjects of a shard whose loss is told one by one; where more are concerned their number says enough. */
+const MISSING_NAMED_MAX = 100;
+
 /** The Raft thread's ends of the rings to one shard. */
 export class ShardSide {
   readonly requests: RingConsumer;
@@ -65,18 +68,24 @@ export class RaftAgent implements AnswerPort {
   readonly #node: RaftNode;
   readonly #machine: AllotMachine;
   readonly #owners: SlotOwners;
+  readonly #heads: HeadCheck;
+  /** By shard: 1 = its part of the store was held against the log. */
+  readonly #verified: Uint8Array;
   readonly #sides: (ShardSide | null)[];
   readonly #payload: Uint8Array[] = [];
   #payloadBytes = 0;
   #queries: Query[] = [];
   #reading: Query[] = [];
   #from = 0;
+  readonly #onTrimmed: HeadVisitor = (names, start, end, hash, first) => this.trimmed(names, start, end, hash, first);
   readonly #onRequest = (type: number, offset: number, length: number): void => this.#request(type, offset, length);
 
   constructor(node: RaftNode, data: RaftThreadData) {
     this.#node = node;
     this.#machine = node.machine;
     this.#owners = new SlotOwners(data.owners);
+    this.#heads = new HeadCheck(node.machine);
+    this.#verified = new Uint8Array(data.shardsMax);
     this.#sides = new Array<ShardSide | null>(data.shardsMax).fill(null);
   }
 
@@ -137,7 +146,10 @@ export class RaftAgent implements AnswerPort {
         return;
       }
       case ToRaft.VERIFY:
-        this.#verify(requests.bytes.slice(offset, offset + length));
+        this.#heads.take(requests.bytes.slice(offset, offset + length), this.#onTrimmed);
+        return;
+      case ToRaft.VERIFIED:
+        this.#tellMissing(this.#from);
         return;
       default:
         assert(false, () => `unknown record ${type} from shard ${this.#from}`);
@@ -150,13 +162,19 @@ export class RaftAgent implements AnswerPort {
     this.#node.propose(payload);
   }
 
-  /** The store may not know ids that the log has not given: such a log was put back from an older copy (design section 9). */
-  #verify(packed: Uint8Array): void {
-    verifyNewestIds(this.#machine, packed, (handle, start, end, hash) => {
-      // The store keeps what was trimmed until its segment goes: it must not come back with a restart.
-      const first = this.#machine.first(handle);
-      if (first > 1) this.trimmed(packed, start, end, hash, first);
-    });
+  /** Once a process: a shard that is replaced later has its slots from the same segments. */
+  #tellMissing(shard: number): void {
+    if (this.#verified[shard] === 1) return;
+    this.#verified[shard] = 1;
+    let subjects = 0;
+    this.#heads.missing(
+      (slot) => this.#owners.ownerOf(slot) === shard,
+      (names, start, end, hash, id) => {
+        subjects += 1;
+        if (subjects <= MISSING_NAMED_MAX) this.#writeSubjectAnswer(FromRaft.MISSING, names, start, end, hash, id);
+      },
+    );
+    if (subjects > 0) this.#node.tell('error', 'the store lacks messages that it had', { shard, subjects });
   }
 
   // --- reads ---

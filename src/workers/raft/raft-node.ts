@@ -210,6 +210,11 @@ export class RaftNode implements AllotSink {
     }
   }
 
+  /** A line for the log. */
+  tell(level: LogLine['level'], message: string, fields: LogLine['fields']): void {
+    this.#report(line(level, message, fields));
+  }
+
   answerTo(answers: AnswerPort): void {
     this.#answers = answers;
   }

@@ -88,6 +88,14 @@ export class RaftClient {
     this.#sent = true;
   }
 
+  /** Everything was sent with `verify`. */
+  verified(): void {
+    const at = this.#outbox.begin(ToRaft.VERIFIED, 4);
+    this.#outbox.view.setUint32(at, 0, true);
+    this.#outbox.end();
+    this.#sent = true;
+  }
+
   /** Moves what waited, and rings the Raft thread once for everything of this round. */
   flush(): void {
     this.#outbox.flush();

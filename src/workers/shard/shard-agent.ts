@@ -54,6 +54,7 @@ export interface ShardParts {
   readonly fromMainPayload: RingConsumer;
   readonly fromRaft: RingConsumer;
   readonly limits: ScanLimits & RecordLimits;
+  readonly onDamage: (subject: ActiveSubject, id: number) => void;
 }
 
 /** One shard's loop: takes records off its rings, moves every path on, and rings each neighbour at most once a round. */
@@ -353,6 +354,12 @@ export class ShardAgent {
         this.#trimmed(subject, view.getFloat64(offset, true));
         return;
       }
+      case FromRaft.MISSING:
+        this.#parts.onDamage(
+          subjects.get(bytes, offset + 16, offset + length, view.getUint32(offset + 8, true)),
+          view.getFloat64(offset, true),
+        );
+        return;
       case FromRaft.STATE: {
         const flags = view.getUint32(offset + 28, true);
         lookup.answered(view.getUint32(offset + 24, true), {

@@ -138,6 +138,7 @@ async function serveShard(task: ShardTask): Promise<readonly SegmentSummary[]> {
     fromMainPayload,
     fromRaft: new RingConsumer(task.rings.fromRaft),
     limits: { ...task.limits, records: BATCH_MESSAGES_MAX },
+    onDamage,
   });
 
   const verified = embedded === null ? 0 : verifyHeads(embedded, raft);

@@ -92,8 +92,11 @@ export async function resolveInDatabase(
   return { stored: found.size, revoked: ordered.length - found.size };
 }
 
-/** Sends the newest id of every stored subject to the Raft thread, which halts the node if its log knows less than the store. */
-export function verifyHeads(store: EmbeddedShardStore, raft: RaftClient): number {
+/** Sends the newest id of every stored subject to the Raft thread, which halts the node if its log knows less, and tells what the store lacks. */
+export function verifyHeads(
+  store: Pick<EmbeddedShardStore, 'heads'>,
+  raft: Pick<RaftClient, 'verify' | 'verified'>,
+): number {
   const packed = Buffer.alloc(VERIFY_BYTES);
   let used = 0;
   let subjects = 0;
@@ -106,5 +109,6 @@ export function verifyHeads(store: EmbeddedShardStore, raft: RaftClient): number
     subjects += 1;
   });
   if (used > 0) raft.verify(packed.subarray(0, used));
+  raft.verified();
   return subjects;
 }

@@ -1,0 +1,96 @@
+/** Files of messages that are gone or damaged when a broker starts: told at once, never silently skipped, and the rest is served. */
+import assert from 'node:assert/strict';
+import { readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, it } from 'node:test';
+import { type BrokerProcess, startBroker } from '../support/broker.ts';
+import { BrokerClient, CallError } from '../support/client.ts';
+
+async function outcomes(client: BrokerClient, subject: string, until: number): Promise<string[]> {
+  const found: string[] = [];
+  for (let id = 1; id <= until; id++) {
+    found.push(
+      await client.fetch(subject, id).then(
+        ({ body }) => `${body.length} bytes`,
+        (error: unknown) => (error instanceof CallError ? String(error.reason) : String(error)),
+      ),
+    );
+  }
+  return found;
+}
+
+async function damagedOf(broker: BrokerProcess): Promise<number> {
+  const text = await (await fetch(`http://${broker.adminAddress}/metrics`)).text();
+  const rows = text.split('\n').filter((row) => row.startsWith('broker_shard_damaged_total{'));
+  return rows.reduce((sum, row) => sum + Number(row.split(' ').at(-1)), 0);
+}
+
+/** Parsed log lines with this message. */
+function linesOf(broker: BrokerProcess, message: string): Record<string, unknown>[] {
+  return broker.logs
+    .split('\n')
+    .filter((line) => line.startsWith('{'))
+    .map((line) => JSON.parse(line) as Record<string, unknown>)
+    .filter(({ msg }) => msg === message);
+}
+
+const lane = (broker: BrokerProcess): string => join(broker.dataDir, 'segments', 'lane-000');
+
+describe('a start', () => {
+  it('[S11] without the newest segments: tells the subjects that it lost, counts them, answers DATA_LOSS, and gives no id twice', async () => {
+    await using broker = await startBroker({ flags: ['--segment-bytes', '1MiB'] });
+    const client = new BrokerClient(broker.address);
+    const large = Buffer.alloc(600 << 10, 7);
+    // One segment each.
+    for (const subject of ['t.kept', 't.end', 't.end', 't.whole']) await client.publish({ subject, body: large });
+    await client.publish({ subject: 't.expires', body: large, expirationSeconds: 3_600 });
+    await broker.stop();
+    for (const segment of ['00000003', '00000004', '00000005']) {
+      for (const suffix of ['seg', 'idx']) rmSync(join(lane(broker), `${segment}.${suffix}`));
+    }
+    await broker.restart();
+    await client.ready();
+    const told = linesOf(broker, 'a stored message is missing or damaged');
+    assert.deepEqual(told.map(({ subject, id, reason }) => `${subject} ${id} ${reason}`).sort(), [
+      't.end 2 DATA_LOSS',
+      't.whole 1 DATA_LOSS',
+    ]);
+    assert.deepEqual(
+      linesOf(broker, 'the store lacks messages that it had').map(({ subjects }) => subjects),
+      [2],
+    );
+    assert.equal(await damagedOf(broker), 2);
+    assert.deepEqual(await outcomes(client, 't.kept', 1), ['614400 bytes']);
+    assert.deepEqual(await outcomes(client, 't.end', 2), ['614400 bytes', 'DATA_LOSS']);
+    assert.deepEqual(await outcomes(client, 't.whole', 1), ['DATA_LOSS']);
+    assert.deepEqual(await outcomes(client, 't.expires', 1), ['ID_EXPIRED']);
+    assert.equal(await client.publish({ subject: 't.whole', body: Buffer.from('next') }), 2);
+    assert.equal(await client.publish({ subject: 't.end', body: Buffer.from('next') }), 3);
+    client.close();
+  });
+
+  it('[S5] with a damaged segment that has to be read: tells it, deletes nothing, answers DATA_LOSS for what was hit, and serves the rest', async () => {
+    await using broker = await startBroker();
+    const client = new BrokerClient(broker.address);
+    for (let id = 1; id <= 5; id++) await client.publish({ subject: 't.hit', body: Buffer.alloc(10_000, id) });
+    await broker.kill();
+    const path = join(lane(broker), '00000001.seg');
+    const bytes = readFileSync(path);
+    // In the body of the third message.
+    const at = bytes.indexOf(Buffer.alloc(100, 3));
+    bytes.writeUInt8(0, at + 50);
+    writeFileSync(path, bytes);
+    await broker.restart();
+    await client.ready();
+    assert.deepEqual(
+      linesOf(broker, 'a segment is damaged; what is readable in it is served').map(({ segment }) => segment),
+      [path],
+    );
+    const all = '10000 bytes';
+    assert.deepEqual(await outcomes(client, 't.hit', 5), [all, all, 'DATA_LOSS', all, all]);
+    assert.equal(await damagedOf(broker), 1);
+    assert.ok(readFileSync(path).equals(bytes));
+    assert.equal(await client.publish({ subject: 't.hit', body: Buffer.from('next') }), 6);
+    client.close();
+  });
+});

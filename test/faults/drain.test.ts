@@ -1,0 +1,118 @@
+/** What a broker does between SIGTERM and its end, while something is still on its way to the disk. */
+import assert from 'node:assert/strict';
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, it } from 'node:test';
+import * as grpc from '@grpc/grpc-js';
+import { BrokerProcess } from '../support/broker.ts';
+import { BrokerClient, CallError } from '../support/client.ts';
+import { temporaryFolder } from '../support/temporary.ts';
+import { readFields } from '../support/wire.ts';
+import { logLines, within } from './rig.ts';
+
+const SUBJECT = 't.drain';
+const body = Buffer.from('x');
+
+async function until(holds: () => Promise<boolean>, what: string): Promise<void> {
+  const deadline = performance.now() + 20_000;
+  while (!(await holds())) {
+    assert.ok(performance.now() < deadline, `never: ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+}
+
+async function callsInFlight(broker: BrokerProcess): Promise<number> {
+  const text = await (await fetch(`http://${broker.adminAddress}/metrics`)).text();
+  return Number(/^broker_calls_in_flight(?:\{[^}]*\})? (\d+)/m.exec(text)?.[1]);
+}
+
+const [SERVING, NOT_SERVING] = [1, 2];
+
+/** The answer of grpc.health.v1 for the whole server. */
+function serving(monitor: grpc.Client): Promise<number | undefined> {
+  const same = (bytes: Buffer): Buffer => bytes;
+  return new Promise((resolve, reject) => {
+    monitor.makeUnaryRequest('/grpc.health.v1.Health/Check', same, same, Buffer.alloc(0), (error, answer) => {
+      if (error !== null) reject(error);
+      else resolve(readFields(answer ?? Buffer.alloc(0))[0]?.value);
+    });
+  });
+}
+
+async function reasonOf(call: Promise<unknown>): Promise<string> {
+  return call.then(
+    () => 'done',
+    (error: unknown) =>
+      error instanceof CallError ? `${error.statusName} ${error.reason} ${error.outcome}` : `${error}`,
+  );
+}
+
+/** A publish that cannot be stored before a file exists, and SIGTERM behind it. */
+async function stoppedInFlight(gate: string, flags: readonly string[] = []) {
+  const broker = await BrokerProcess.create({
+    flags: ['--shards', '1', ...flags],
+    env: { BROKER_FAILPOINTS: `segment.write=wait:${gate}@2` },
+  });
+  await broker.restart();
+  const client = new BrokerClient(broker.address, { timeoutMs: 60_000 });
+  // The first write is the header of the segment.
+  const publishing = client.publish({ subject: SUBJECT, body });
+  publishing.catch(() => undefined);
+  await until(async () => (await callsInFlight(broker)) === 1, 'the call is in flight');
+  const monitor = new grpc.Client(broker.address, grpc.credentials.createInsecure());
+  assert.equal(await serving(monitor), SERVING);
+  process.kill(broker.pid, 'SIGTERM');
+  await until(
+    async () => (await fetch(`http://${broker.adminAddress}/readyz`)).status === 503,
+    'it is not ready any more',
+  );
+  return { broker, client, monitor, publishing };
+}
+
+describe('SIGTERM', () => {
+  it('while a message is on its way: not ready, not serving, new calls get SHUTTING_DOWN, and the message is acknowledged before the end', async (t) => {
+    const gate = join(temporaryFolder(t), 'gate');
+    const { broker, client, monitor, publishing } = await stoppedInFlight(gate);
+    await using _ = broker;
+    const ready = await fetch(`http://${broker.adminAddress}/readyz`);
+    assert.deepEqual((await ready.json()) as unknown, { status: 'unavailable', reasons: ['shutting down'] });
+    assert.equal((await fetch(`http://${broker.adminAddress}/healthz`)).status, 200);
+    assert.equal(await serving(monitor), NOT_SERVING);
+    for (const call of [
+      client.publish({ subject: SUBJECT, body }),
+      client.fetch(SUBJECT, 1),
+      client.incIdx(SUBJECT),
+      client.broadcast({ subject: SUBJECT, body }),
+    ]) {
+      assert.equal(await reasonOf(call), 'UNAVAILABLE SHUTTING_DOWN none');
+    }
+    const ended = Promise.withResolvers<CallError | null>();
+    client.subscribe(SUBJECT, { at: 'new' }, { onMessage: () => undefined, onEnd: ended.resolve });
+    assert.equal((await ended.promise)?.reason, 'SHUTTING_DOWN');
+    assert.equal(broker.running, true, 'it waits for the message');
+    writeFileSync(gate, '');
+    assert.equal(await publishing, 1);
+    assert.deepEqual(await within(broker.exited, 40_000), { code: 0, signal: null }, broker.logs);
+    await broker.restart({ env: { BROKER_FAILPOINTS: '' } });
+    const again = new BrokerClient(broker.address);
+    assert.ok((await again.fetch(SUBJECT, 1)).body.equals(body));
+    for (const one of [monitor, client, again]) one.close();
+  });
+
+  it('while a message never gets to the disk: ends after shutdown.drain all the same, says what did not stop, and the call has an unknown outcome', async (t) => {
+    const gate = join(temporaryFolder(t), 'never');
+    const { broker, client, monitor, publishing } = await stoppedInFlight(gate, ['--shutdown-drain', '1s']);
+    await using _ = broker;
+    // 1 s, and what each part may take to stop.
+    const exit = await within(broker.exited, 40_000);
+    assert.deepEqual(exit, { code: 0, signal: null }, broker.logs);
+    assert.match(await reasonOf(publishing), / unknown$/);
+    const said = logLines(broker.logs).map(({ message }) => message);
+    assert.ok(said.includes('something did not stop in time'), said.join());
+    await broker.restart({ env: { BROKER_FAILPOINTS: '' } });
+    const again = new BrokerClient(broker.address);
+    const id = await again.publish({ subject: SUBJECT, body });
+    assert.ok((await again.fetch(SUBJECT, id)).body.equals(body));
+    for (const one of [monitor, client, again]) one.close();
+  });
+});
