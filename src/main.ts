@@ -372,7 +372,7 @@ class Broker {
         },
         onShardReady: (connection) => this.#dispatcher.attach(connection),
         onShardRetired: (shard) => {
-          this.#dispatcher.detach(shard);
+          this.#dispatcher.retire(shard);
           this.#counters[shard]?.clearLevels();
         },
         onFatal: (reason, message) => this.die(reason, message),
