@@ -445,8 +445,12 @@ class Broker {
       monitor,
       moves: this.#moves,
       isAuto: shards.auto,
+      autoAfterMs: shards.autoAfterMs,
     });
-    if (shards.auto) this.#timers.push(setInterval(() => void this.#maybeFollow(admin), ADVICE_MS));
+    if (shards.auto) {
+      const everyMs = Math.min(ADVICE_MS, shards.autoAfterMs / 2);
+      this.#timers.push(setInterval(() => void this.#maybeFollow(admin), everyMs));
+    }
     return admin;
   }
 
