@@ -5,7 +5,8 @@ import { formatComparison } from './lib/compare.ts';
 import { loadHistograms } from './lib/histogram.ts';
 import { flagsHelp, type Options, readCommandLine, UsageError } from './lib/options.ts';
 import { terminalProgress } from './lib/progress.ts';
-import { formatReport, makeReport, type Report, saveReport } from './lib/report.ts';
+import { formatReport, makeReport, type Report } from './lib/report.ts';
+import { saveReport } from './lib/save.ts';
 import type { Scenario } from './lib/scenario.ts';
 import { etcd } from './scenarios/etcd.ts';
 import { fanout } from './scenarios/fanout.ts';
@@ -19,6 +20,7 @@ import { overload } from './scenarios/overload.ts';
 import { installPeers, peers } from './scenarios/peers.ts';
 import { recover } from './scenarios/recover.ts';
 import { replay } from './scenarios/replay.ts';
+import { resize } from './scenarios/resize.ts';
 import { shards } from './scenarios/shards.ts';
 import { soak } from './scenarios/soak.ts';
 import { state } from './scenarios/state.ts';
@@ -36,6 +38,7 @@ const SCENARIOS: readonly Scenario[] = [
   latency,
   mixed,
   shards,
+  resize,
   soak,
   overload,
   idleStreams,
@@ -56,10 +59,12 @@ interface Planned {
 const ALL: readonly Planned[] = [
   { scenario: unary, defaults: {} },
   { scenario: unary, defaults: { inFlight: 64 } },
-  ...[stream, fetch, fanout, fanoutBatches, replay, mixed, latency, recover, idle, subjects, state].map((scenario) => ({
-    scenario,
-    defaults: {},
-  })),
+  ...[stream, fetch, fanout, fanoutBatches, replay, mixed, resize, latency, recover, idle, subjects, state].map(
+    (scenario) => ({
+      scenario,
+      defaults: {},
+    }),
+  ),
 ];
 
 const EXIT_ASSERTION = 3;
@@ -144,6 +149,12 @@ async function main(argv: readonly string[]): Promise<number> {
   if (only === undefined || wantsHelp) {
     process.stdout.write(only === undefined || planned.length > 1 ? help() : scenarioHelp(only.scenario));
     return 0;
+  }
+  for (const { scenario } of planned) {
+    if (commandLine.options({}).findMaxMs !== null && scenario.findsMaximum !== true) {
+      const able = SCENARIOS.filter(({ findsMaximum }) => findsMaximum === true).map(({ name }) => name);
+      throw new UsageError(`--find-max: ${scenario.name} finds no maximum; ${able.join(' and ')} do`);
+    }
   }
   await loadHistograms();
   const progress = terminalProgress();

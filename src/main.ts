@@ -402,7 +402,7 @@ class Broker {
         },
         onShardReady: (connection) => this.#dispatcher.attach(connection),
         onShardRetired: (shard) => {
-          this.#dispatcher.detach(shard);
+          this.#dispatcher.retire(shard);
           this.#counters[shard]?.clearLevels();
         },
         onFatal: (reason, message) => this.die(reason, message),
@@ -475,8 +475,12 @@ class Broker {
       monitor,
       moves: this.#moves,
       isAuto: shards.auto,
+      autoAfterMs: shards.autoAfterMs,
     });
-    if (shards.auto) this.#timers.push(setInterval(() => void this.#maybeFollow(admin), ADVICE_MS));
+    if (shards.auto) {
+      const everyMs = Math.min(ADVICE_MS, shards.autoAfterMs / 2);
+      this.#timers.push(setInterval(() => void this.#maybeFollow(admin), everyMs));
+    }
     return admin;
   }
 

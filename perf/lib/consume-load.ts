@@ -1,5 +1,5 @@
 /** Runs consume streams in a generator thread and measures what they cost the server meanwhile. */
-import { runThread } from './load.ts';
+import { runThread } from './generator-threads.ts';
 import { costBetween, type ProcessTrace, ProcessWatch, type ServerCost, sampleProcess } from './process.ts';
 import { TIMELINE_STEP_MS, type Timeline } from './timeline.ts';
 import type { ClientKind } from './transport.ts';

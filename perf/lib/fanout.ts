@@ -1,6 +1,6 @@
 /** Runs a fan-out load in a generator thread and measures what it costs the server meanwhile. */
 import type { Frames } from './frames.ts';
-import { runThread } from './load.ts';
+import { runThread } from './generator-threads.ts';
 import { costBetween, type ServerCost, sampleProcess } from './process.ts';
 import type { ClientKind } from './transport.ts';
 

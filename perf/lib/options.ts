@@ -53,7 +53,7 @@ const FLAGS = {
   messages: { type: 'string', about: 'messages stored first' },
   streams: { type: 'string', about: 'subscribers of fanout, publish streams, idle streams' },
   rate: { type: 'string', about: 'open loop at so many a second: 1000, 1k,2k,5k (steps), 1k..5k (ramp)' },
-  'find-max': { type: 'string', about: 'highest rate whose p99 stays under this, such as 20ms' },
+  'find-max': { type: 'string', about: 'stream, unary: highest rate whose p99 stays under this, such as 20ms' },
   frame: { type: 'string', about: "KiB of a publish stream's frame" },
   batches: { type: 'string', about: 'batches of a frame (default: one for each subject)' },
   'frames-in-flight': { type: 'string', about: 'frames that a publish stream may have unanswered' },

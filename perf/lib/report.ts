@@ -1,12 +1,9 @@
-/** What a run found, as text and as JSON. */
+/** What a run found, and its table as text. */
 import { type ExecFileSyncOptionsWithStringEncoding, execFileSync } from 'node:child_process';
-import { mkdirSync, writeFileSync } from 'node:fs';
 import { availableParallelism, cpus, release, totalmem } from 'node:os';
-import { dirname, join } from 'node:path';
+import { dirname } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { type Assertion, check, type Measured, type Verdict } from './assertions.ts';
-import { percentileText } from './histogram.ts';
-import { renderHtml } from './html.ts';
 import type { Plot } from './plot.ts';
 import { ratios, type Spread, spread } from './stats.ts';
 
@@ -89,7 +86,8 @@ function checkAll(assertions: readonly Assertion[], figures: readonly FigureSumm
   return assertions.map((assertion) => check(assertion, byKey));
 }
 
-function keyOf(name: string): string {
+/** A name in lower case with dashes. */
+export function keyOf(name: string): string {
   return name
     .toLowerCase()
     .replaceAll(/[^a-z0-9]+/g, '-')
@@ -203,19 +201,4 @@ export function table(rows: readonly (readonly string[])[]): string {
   );
   lines.splice(1, 0, widths.map((width) => '-'.repeat(width)).join('  '));
   return lines.join('\n');
-}
-
-/** Writes JSON, HTML and one .hgrm for each histogram next to the others, or to `file`; returns the path of the JSON. */
-export function saveReport(report: Report, histograms: Finding['histograms'], file: string | null): string {
-  const folder = join(dirname(fileURLToPath(import.meta.url)), '..', 'results');
-  const stamp = report.startedAt.replaceAll(/[:.]/g, '-');
-  const path = file ?? join(folder, `${report.scenario}-${stamp}.json`);
-  const base = path.replace(/\.json$/, '');
-  mkdirSync(dirname(path), { recursive: true });
-  writeFileSync(path, `${JSON.stringify(report, null, 2)}\n`);
-  writeFileSync(`${base}.html`, renderHtml(report));
-  for (const [name, packed] of Object.entries(histograms ?? {})) {
-    writeFileSync(`${base}.${keyOf(name)}.hgrm`, percentileText(packed));
-  }
-  return path;
 }

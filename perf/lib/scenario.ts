@@ -15,6 +15,8 @@ export interface Scenario {
   readonly about: string;
   /** What differs from the general defaults. */
   readonly defaults: Partial<Options>;
+  /** Knows what to do with `--find-max`. */
+  readonly findsMaximum?: boolean;
   /** Command lines that work, with what they are good for. */
   readonly examples?: readonly string[];
   run(options: Options, progress: Progress): Promise<Finding>;
@@ -128,7 +130,7 @@ export function loadFigures(
 ): Figure[] {
   const of = (pick: (result: LoadResult) => number) => ({
     subject: results.subject.map(pick),
-    baseline: results.baseline.map(pick),
+    ...(results.baseline.length === 0 ? {} : { baseline: results.baseline.map(pick) }),
   });
   return [
     {

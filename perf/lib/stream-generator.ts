@@ -3,6 +3,7 @@
  * broker's cumulative acknowledgement), or by the yardstick's 16 bytes.
  */
 import { parentPort, workerData } from 'node:worker_threads';
+import { AnswersRecorder } from './answers.ts';
 import { GrpcConnection } from './grpc-client.ts';
 import { loadHistograms, newHistogram, packHistogram, record } from './histogram.ts';
 import { Http2Connection } from './http2-client.ts';
@@ -40,6 +41,7 @@ class StreamGenerator implements CallListener {
   readonly #raw = newHistogram();
   readonly #sendLag = newHistogram();
   readonly #timeline = new TimelineRecorder();
+  readonly #answers: AnswersRecorder | null;
   readonly #errors: Record<string, number> = {};
   readonly #gateCell: Int32Array | null;
   #pacer: Pacer | null = null;
@@ -58,6 +60,7 @@ class StreamGenerator implements CallListener {
   constructor(task: StreamTask) {
     this.#task = task;
     this.#frames = new BatchFrameWriter(task.frames);
+    this.#answers = task.keepsAnswers === true ? new AnswersRecorder() : null;
     this.#gateCell = task.gate === undefined ? null : new Int32Array(task.gate.cell);
   }
 
@@ -184,6 +187,7 @@ class StreamGenerator implements CallListener {
       record(this.#histogram, latencyMs * 1_000);
       record(this.#raw, (now - (lane.sentAt[at] as number)) * 1_000);
       this.#timeline.add(now, this.#frames.messagesPerFrame, latencyMs);
+      this.#answers?.add(now, lane.slot, latencyMs);
       this.#measuredFrames += 1;
       this.#measuredBytes += this.#frameBytes;
     }
@@ -217,6 +221,7 @@ class StreamGenerator implements CallListener {
     this.#windowBegan = performance.now();
     this.#busyAtBegin = performance.eventLoopUtilization();
     this.#timeline.begin(this.#windowBegan);
+    this.#answers?.begin(this.#windowBegan);
     this.#tell({ kind: 'measuring' });
   }
 
@@ -238,6 +243,7 @@ class StreamGenerator implements CallListener {
         sendLag: packHistogram(this.#sendLag),
         timeline: this.#timeline.result(),
         busy: performance.eventLoopUtilization(this.#busyAtBegin).utilization,
+        answers: this.#answers?.result() ?? null,
       },
     });
     // What is in flight is dropped with the connections: its producers never come back.

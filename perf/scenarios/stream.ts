@@ -1,6 +1,5 @@
 /** Durable batches over `PublishStream` against a bare bidirectional server that reads the same frames. */
 import { generatorWarnings } from '../lib/bottleneck.ts';
-import { findMax } from '../lib/find-max.ts';
 import type { Options } from '../lib/options.ts';
 import type { Progress } from '../lib/progress.ts';
 import { parseRates } from '../lib/rates.ts';
@@ -19,13 +18,12 @@ import {
   type Scenario,
   withServers,
 } from '../lib/scenario.ts';
+import { searchMaximum } from '../lib/search.ts';
 import { BatchFrameWriter, type StreamFrames } from '../lib/stream-frames.ts';
 import { runStreams, type StreamLoad, type StreamResult } from '../lib/stream-load.ts';
 
 /** Share of the maximum at which the latency is quoted. */
 const HALF = 0.5;
-const TOLERANCE = 0.05;
-const PROBES_MAX = 16;
 
 export function streamFrames({ subjects, bodyBytes, frameBytes, batches }: Options): StreamFrames {
   return { prefix: PREFIX, subjects, bodyBytes, frameBytes, batches: batches ?? subjects };
@@ -108,45 +106,26 @@ async function atHalf(pair: Pair, options: Options, progress: Progress, maximum:
   return results;
 }
 
-async function searchMaximum(pair: Pair, options: Options, progress: Progress, limitMs: number): Promise<Finding> {
-  const found = await findMax<StreamResult>({
+async function atMaximum(pair: Pair, options: Options, progress: Progress, limitMs: number): Promise<Finding> {
+  const search = await searchMaximum<StreamResult>({
+    limitMs,
     startRate: 50_000,
-    tolerance: TOLERANCE,
-    probesMax: PROBES_MAX,
-    probe: async (rate) => {
-      progress.say(`trying ${formatNumber(rate)}/s`);
-      const result = await runStreams(streamLoad(pair, options, 'broker', String(Math.round(rate))));
-      // A server that falls behind may still answer quickly what it takes: the rate must have been kept too.
-      return { isGood: result.latency.p99Ms < limitMs && result.messagesPerSecond > rate * 0.97, result };
-    },
+    progress,
+    what: 'messages',
+    run: (rate) => runStreams(streamLoad(pair, options, 'broker', rate)),
+    rateOf: (result) => result.messagesPerSecond,
   });
-  progress.clear();
-  const best = found.best?.result;
-  const results = { subject: best === undefined ? [] : [best], baseline: [] };
-  const tried = found.probes.map(({ rate, result }) => [rate, result.latency.p99Ms] as const);
+  const best = search.best === null ? [] : [search.best];
   return {
     scenario: 'stream',
     setting: `${settingOf(options)}; highest rate with p99 under ${limitMs} ms`,
     figures: [
-      { name: 'highest rate', key: 'max-rate', unit: '1/s', subject: [found.best?.rate ?? 0] },
-      ...(best === undefined ? [] : streamFigures(results, false)),
+      { name: 'highest rate', key: 'max-rate', unit: '1/s', subject: [search.rate] },
+      ...(best.length === 0 ? [] : streamFigures({ subject: best, baseline: [] }, false)),
     ],
-    notes: [
-      ...(best === undefined ? [`no rate had a p99 under ${limitMs} ms`] : []),
-      ...errorNotes(found.probes.map(({ result }) => result)),
-      ...generatorWarnings({ broker: results.subject }),
-    ],
-    plots: [
-      {
-        title: 'p99 at each rate that was tried',
-        xLabel: 'messages a second',
-        yLabel: 'ms',
-        yScale: 'log',
-        series: [{ name: 'p99', points: tried.toSorted((a, b) => a[0] - b[0]) }],
-      },
-      ...(best === undefined ? [] : plotsOf({ broker: [best] }, 'messages/s')),
-    ],
-    histograms: histogramsOf({ broker: results.subject }),
+    notes: [...search.notes, ...errorNotes(search.results), ...generatorWarnings({ broker: best })],
+    plots: [search.plot, ...(best.length === 0 ? [] : plotsOf({ broker: best }, 'messages/s'))],
+    histograms: histogramsOf({ broker: best }),
   };
 }
 
@@ -201,6 +180,7 @@ export const stream: Scenario = {
   name: 'stream',
   about: 'durable batches over PublishStream, against a bare bidirectional server that reads the same frames',
   defaults: { streams: 4, rounds: 3 },
+  findsMaximum: true,
   examples: [
     'npm run perf -- stream --frame 16',
     "npm run perf -- stream --rate 100k --duration 10 --assert 'p99<20ms' --assert 'errors==0'",
@@ -211,6 +191,6 @@ export const stream: Scenario = {
     withServers(options, { answerBytes: 16 }, (pair) =>
       options.findMaxMs === null
         ? measure(pair, options, progress)
-        : searchMaximum(pair, options, progress, options.findMaxMs),
+        : atMaximum(pair, options, progress, options.findMaxMs),
     ),
 };

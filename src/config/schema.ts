@@ -69,7 +69,13 @@ export const SCHEMA = {
     }),
     auto: boolean({
       default: false,
-      doc: 'Follow the advice of `broker shards advise` by itself: at most one change a minute, and only after the same advice for a while. Off, it is only given when asked for.',
+      doc: 'Follow the advice of `broker shards advise` by itself, once it has been the same for `shards.auto_after`. Off, it is only given when asked for.',
+    }),
+    auto_after: duration({
+      min: '100ms',
+      max: '1d',
+      default: '30s',
+      doc: 'With `shards.auto`: how long more shards must have been advised before they are made; fewer, ten times as long. There is at most one change in twice this time. Turn it up if the load comes in waves that are not worth a change.',
     }),
   },
   grpc: {

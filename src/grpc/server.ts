@@ -11,7 +11,6 @@ import type { Endpoint } from '../config/endpoint.ts';
 import type { Log } from '../telemetry/log.ts';
 import { type AdminPort, addAdmin } from './admin.ts';
 import type { AnswerBudget } from './answer-budget.ts';
-import { addConsumer } from './consumer-service.ts';
 import type { Done, Engine } from './engine.ts';
 import {
   CONNECTION_WINDOW_BYTES,
@@ -21,9 +20,9 @@ import {
   STREAM_WINDOW_BYTES,
   setHttp2Options,
 } from './http2-tuning.ts';
-import { addProducer } from './producer-service.ts';
 import { addHealth, addReflection, SERVICES } from './reflection.ts';
 import { makeStatus } from './status.ts';
+import { addStreamServices } from './stream-services.ts';
 import { explainTooLarge } from './too-large.ts';
 import { openUnaryDoor, type UnaryHandler } from './unary-door.ts';
 
@@ -112,8 +111,7 @@ export class GrpcServer {
     });
     setHttp2Options(this.#server);
     this.#server.addService(BROKER_SERVICE, handlersOf(options.engine, options.answers ?? null));
-    addProducer(this.#server, options.engine, escalate);
-    addConsumer(this.#server, options.engine, escalate);
+    addStreamServices(this.#server, options.engine, escalate);
     addAdmin(this.#server, options.admin, (error) =>
       log?.error('a defect in the admin service', { error: String(error) }),
     );

@@ -74,12 +74,24 @@ describe('npm run perf', () => {
     assert.match(stdout, /FAILS: rate>100M/);
   });
 
+  it('resize changes the shards under load, finds no error, and says how long clients waited', async () => {
+    const json = join(folder, 'resize.json');
+    const args = ['--rate', '2k', '--duration', '4', '--json', json, '--assert', 'errors==0'];
+    const { code, stdout, stderr } = await perf('resize', ...SHORT, ...args);
+    assert.equal(code, 0, stdout + stderr);
+    const report = JSON.parse(readFileSync(json, 'utf8')) as Report;
+    for (const key of ['resize-p99', 'pause', 'held', 'took']) {
+      assert.ok((report.figures.find((one) => one.key === key)?.subject.median ?? 0) > 0, key);
+    }
+  });
+
   it('wrong usage exits 2 before anything runs; help exits 0', async () => {
     for (const args of [
       ['nosuch'],
       ['stream', '--assert', 'p99'],
       ['stream', '--rate', 'fast'],
       ['compare', 'a.json'],
+      ['fanout', '--find-max', '20ms'],
       ['peers', 'nosuch'],
     ]) {
       const { code, stderr } = await perf(...args);

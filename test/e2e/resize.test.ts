@@ -3,11 +3,13 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { connectWithClient } from '../../src/cli/client-connection.ts';
 import type { Connection } from '../../src/cli/connection.ts';
+import { connect as connectTo } from '../../src/client/index.ts';
+import { logLines } from '../faults/rig.ts';
 import { type BrokerProcess, startBroker } from '../support/broker.ts';
 import { BrokerClient } from '../support/client.ts';
 import { ConsumeStream } from '../support/consume-stream.ts';
 import { PublishStream } from '../support/publish-stream.ts';
-import { follow, Metrics, numbered, publishAll, range, until } from './flow-rig.ts';
+import { follow, Metrics, numbered, pause, publishAll, range, until } from './flow-rig.ts';
 
 function connect(broker: BrokerProcess): Connection {
   const interrupt = new AbortController().signal;
@@ -141,6 +143,80 @@ describe('resize', () => {
     client.close();
   });
 
+  it('[S10] while retention drops segments: consumers at the tail get each id once, and from the first id that is left on everything is there', {
+    timeout: 120_000,
+  }, async () => {
+    const MAX_BYTES = 16 << 20;
+    await using broker = await startBroker({
+      // A round is larger than the smallest window.
+      flags: [
+        ...['--shards', '1', '--segment-bytes', '1MiB', '--retention-max-bytes', '16MiB'],
+        ...['--publish-window-min', '1MiB'],
+      ],
+    });
+    const admin = connect(broker);
+    const client = new BrokerClient(broker.address);
+    using stream = await PublishStream.open(broker.address, 'p');
+    const subjects = range(1, 8).map((number) => `r.${number}`);
+    using consumer = await ConsumeStream.open(broker.address, [{ subject: 'r.>', earliest: true }]);
+    consumer.keepsBodies = false;
+    const isOver = { value: false };
+    let rounds = 0;
+    const load = (async () => {
+      for (let sequence = 0; !isOver.value; rounds++) {
+        const first = sequence + 1;
+        for (const subject of subjects) {
+          stream.send({ subject, sequence: ++sequence, bodies: [numbered(rounds, 32 << 10)] });
+        }
+        const outcomes = await stream.outcomes(...range(first, sequence));
+        assert.deepEqual(
+          outcomes,
+          subjects.map(() => `${rounds + 1}..${rounds + 1}`),
+        );
+        await consumer.until(() => consumer.messages === sequence || consumer.status !== undefined);
+      }
+    })();
+    const broken = { why: null as Error | null };
+    load.catch((error: Error) => {
+      broken.why = error;
+    });
+    const firstId = async (): Promise<number> => (await admin.subjectInfo('r.1')).first;
+    let trims = 0;
+    let before = 1;
+    // A change is always under way, so that some of the drops fall between two of its pieces.
+    for (let round = 0; trims < 3; round++) {
+      await resized(admin, [3, 2, 4, 1][round % 4] as number);
+      const first = await firstId();
+      if (first > before) trims += 1;
+      before = first;
+      assert.equal(broken.why, null);
+    }
+    isOver.value = true;
+    await load;
+    assert.deepEqual([consumer.status, consumer.violations], [undefined, []]);
+    for (const subject of subjects) assert.deepEqual(consumer.idsOf(subject), range(1, rounds));
+    const check = async (): Promise<void> => {
+      for (const subject of subjects) {
+        const { first, head } = await admin.subjectInfo(subject);
+        assert.equal(head, rounds);
+        for (const id of range(first, rounds)) {
+          assert.ok((await client.fetch(subject, id)).body.equals(numbered(id - 1, 32 << 10)), `${subject} ${id}`);
+        }
+        await assert.rejects(client.fetch(subject, 1), /ID_TRIMMED/);
+      }
+    };
+    await until(
+      async () => (await Metrics.of(broker)).sum('broker_shard_store_bytes') <= MAX_BYTES + (8 << 20),
+      async () => `${(await Metrics.of(broker)).sum('broker_shard_store_bytes')} bytes are left`,
+    );
+    await check();
+    await broker.restart();
+    await client.ready();
+    await check();
+    await admin.close();
+    client.close();
+  });
+
   it('SIGTERM during a change under load: the process ends with 0, and what was acknowledged is there', async () => {
     await using broker = await startBroker({ flags: ['--shards', '1'] });
     const admin = connect(broker);
@@ -162,5 +238,39 @@ describe('resize', () => {
     await broker.restart();
     for (const { subject, id } of acked) assert.equal((await client.fetch(subject, id)).id, id);
     client.close();
+  });
+});
+
+describe('shards.auto', () => {
+  it('follows the advice once it has stood for its time, and then rests; without it the same advice is only given', {
+    timeout: 60_000,
+  }, async () => {
+    // Idle shards are too many on every machine. Fewer are made after ten times this.
+    const AFTER_MS = 200;
+    const flags = ['--shards', '3', '--shards-auto-after', `${AFTER_MS}ms`, '--log-format', 'json'];
+    await using still = await startBroker({ flags });
+    await using auto = await startBroker({ flags: [...flags, '--shards-auto', 'true'] });
+    await using stillClient = connectTo(still.address);
+    await using client = connectTo(auto.address);
+    await publishAll(30, 3, (n) => client.publish(`a.${n}`, numbered(n, 100)));
+    assert.deepEqual([(await stillClient.shards()).auto, (await client.shards()).auto], [false, true]);
+    await until(
+      async () => (await client.shards()).shards.length === 1,
+      () => auto.logs,
+    );
+    const lines = logLines(auto.logs);
+    const ready = lines.find(({ message }) => message === 'ready')?.at ?? 0;
+    const followed = lines.filter(({ message }) => message.startsWith('following the advice'));
+    assert.equal(followed.length, 1, auto.logs);
+    assert.ok((followed[0]?.at ?? 0) - ready >= 9 * AFTER_MS, `followed after ${(followed[0]?.at ?? 0) - ready} ms`);
+    const advice = await stillClient.adviseShards();
+    assert.deepEqual([advice.shards, advice.recommended], [3, 1]);
+    assert.equal((await stillClient.shards()).shards.length, 3);
+    const { epoch, change } = await client.shards();
+    assert.equal(change?.error, '');
+    // Advice that is followed asks for nothing more: nothing moves over many times its time.
+    await pause(15 * AFTER_MS);
+    assert.equal((await client.shards()).epoch, epoch);
+    for (const n of range(0, 29)) assert.equal((await client.fetch(`a.${n}`, 1)).id, 1);
   });
 });

@@ -10,6 +10,7 @@ import { AdminClient } from '../../src/grpc/gen/broker/v1/admin.ts';
 import { BrokerClient, CallError } from '../support/client.ts';
 import { PublishStream, sendRound } from '../support/publish-stream.ts';
 import { requireTool } from '../support/tools.ts';
+import { changeTo, connect } from './resize-campaign.ts';
 import { FaultRig, pause } from './rig.ts';
 
 const MIB = 1 << 20;
@@ -210,6 +211,58 @@ describe('the disk fills up', () => {
       assert.ok(sequence <= 2 || id > (ids.get(sequence - 2) ?? 0), `batch ${sequence} has id ${id}`);
     }
     client.close();
+  });
+
+  it('[S8, R27] the number of shards changes while the store is full: nothing is lost or overtaken, and with space again all goes on', async (t) => {
+    if (!requireTool(t, 'tmpfs')) return;
+    using disk = new SmallDisk(64 * MIB);
+    disk.fillUpTo(24 * MIB);
+    await using rig = await FaultRig.start({ dataDir: join(disk.path, 'data'), flags: FLAGS });
+    const admin = connect(rig.broker.address);
+    const client = new BrokerClient(rig.broker.address);
+    using stream = await PublishStream.open(rig.broker.address, 'p');
+    const SUBJECTS = 16;
+    const batches = Array.from({ length: 160 }, (_, i) => ({
+      subject: `full.moving-${i % SUBJECTS}`,
+      sequence: i + 1,
+      bodies: [Buffer.alloc(200, i + 1)],
+    }));
+    const retrying = {
+      stream,
+      left: new Map(batches.map((batch) => [batch.sequence, batch])),
+      ids: new Map<number, number>(),
+      reasons: new Set<string>(),
+    };
+    assert.equal((await publishUntilRefused(rig, client)).reason, 'STORE_FULL');
+    disk.fillUpTo(16 * MIB - 1);
+    await pause(1_100);
+    // What the shards remember of refused batches goes along with the slots.
+    for (const count of [3, 2]) {
+      await sendRound(retrying);
+      assert.equal((await changeTo(admin, count)).error, '');
+      assert.equal((await client.fetch('full.large', 1)).body.length, LARGE);
+    }
+    await sendRound(retrying);
+    assert.equal(retrying.ids.size, 0, 'stored below the mark');
+    assert.deepEqual([...retrying.reasons].sort(), ['PREDECESSOR_FAILED', 'STORE_FULL']);
+    disk.free();
+    const change = changeTo(admin, 4);
+    for (let round = 0; round < 200 && retrying.left.size > 0; round++) {
+      await sendRound(retrying);
+      await pause(50);
+    }
+    assert.equal((await change).error, '');
+    assert.equal(retrying.left.size, 0);
+    for (const { subject, sequence, bodies } of batches) {
+      const id = retrying.ids.get(sequence) ?? 0;
+      assert.deepEqual((await client.fetch(subject, id)).body, bodies[0]);
+      const before = retrying.ids.get(sequence - SUBJECTS) ?? 0;
+      assert.ok(id > before, `batch ${sequence} has id ${id}, the one before ${before}`);
+    }
+    await admin.close();
+    client.close();
+    await rig.broker.restart();
+    await rig.assertKept(1);
   });
 
   it('[S8] another program takes the last byte under load: what does not fit is refused, the process lives, and with space again all goes on', async (t) => {

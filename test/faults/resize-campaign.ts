@@ -120,12 +120,12 @@ export async function killedResize(disturbance: Disturbance, seed: number): Prom
   };
 }
 
-function connect(address: string): Connection {
+export function connect(address: string): Connection {
   return connectWithClient({ addresses: [address], timeoutMs: CHANGE_MS_MAX, interrupt: new AbortController().signal });
 }
 
 /** Begins the change and waits for its end. */
-async function changeTo(admin: Connection, count: number): Promise<ShardsChange> {
+export async function changeTo(admin: Connection, count: number): Promise<ShardsChange> {
   let change = await admin.resizeShards(count);
   const until = performance.now() + CHANGE_MS_MAX;
   while (change.running) {

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { before, describe, it } from 'node:test';
 import fc from 'fast-check';
+import { AnswersRecorder, figuresWithin } from '../../perf/lib/answers.ts';
 import { check, parseAssertion } from '../../perf/lib/assertions.ts';
 import { generatorWarnings } from '../../perf/lib/bottleneck.ts';
 import { changesOf, formatComparison } from '../../perf/lib/compare.ts';
@@ -262,5 +263,28 @@ describe('perf: reports', () => {
 
   it('both ends of a soak leave its warm-up out', () => {
     assert.deepEqual(bothEnds([99, 99, 1, 1, 5, 5, 5, 5, 2, 2]), { early: 1, late: 2 });
+  });
+});
+
+describe('perf: answers within a stretch of time', () => {
+  it('those count that were due or on their way within it; the longest gap is of one stream, also across the ends', () => {
+    const recorder = new AnswersRecorder();
+    recorder.begin(1_000);
+    // Every 10 ms one of 4 ms on each of two streams, but on stream 1 nothing from 200 to 260 ms.
+    for (let ms = 10; ms <= 1_000; ms += 10) {
+      recorder.add(1_000 + ms, 0, 4);
+      if (ms <= 200 || ms >= 260) recorder.add(1_000 + ms, 1, ms === 260 ? 54 : 4);
+    }
+    const parts = [recorder.result()];
+    const quiet = figuresWithin(parts, [{ fromMs: 500, toMs: 600 }]);
+    assert.deepEqual(quiet, { count: 22, p99Ms: 4, worstMs: 4, longestGapMs: 10 });
+    const pause = figuresWithin(parts, [{ fromMs: 230, toMs: 240 }]);
+    assert.deepEqual([pause.worstMs, pause.longestGapMs], [54, 60]);
+    const both = figuresWithin(parts, [
+      { fromMs: 230, toMs: 240 },
+      { fromMs: 500, toMs: 600 },
+    ]);
+    assert.deepEqual([both.count, both.p99Ms, both.longestGapMs], [22 + pause.count, 54, 60]);
+    assert.equal(figuresWithin(parts, [{ fromMs: 5_000, toMs: 6_000 }]).count, 0);
   });
 });

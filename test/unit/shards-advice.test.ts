@@ -154,8 +154,8 @@ test('following the advice ends at a number at which it asks for nothing more, w
   );
 });
 
-test('advice is followed after it was the same for 30 s (more) or 5 minutes (fewer), once a minute at most', () => {
-  const patience = new Patience();
+test('with shards.auto_after of 30 s advice is followed after it was the same for 30 s (more) or 5 minutes (fewer), once a minute at most', () => {
+  const patience = new Patience(30_000);
   const say = (shards: number, recommended: number) => ({ shards, recommended, reason: '', effect: '' });
   assert.equal(patience.observe(say(1, 2), 0), null);
   assert.equal(patience.observe(say(1, 3), 29_000), null);

@@ -182,10 +182,20 @@ export class Dispatcher implements Engine, ProducerRoutes, ConsumerRoutes {
 
   /** The thread has died: nobody knows what became of its calls. */
   detach(shard: number): void {
+    this.#disconnect(shard);
+    this.producers.shardDied(shard);
+  }
+
+  /** The thread was stopped when it owned no slot and had nothing in hand. */
+  retire(shard: number): void {
+    this.#disconnect(shard);
+    this.producers.shardRetired(shard);
+  }
+
+  #disconnect(shard: number): void {
     this.#links[shard]?.close();
     this.#links[shard] = null;
     for (const call of this.#calls.callsOfShard(shard)) this.#fail(call, 'OUTCOME_UNKNOWN');
-    this.producers.shardDied(shard);
     this.consumers.shardDied(shard);
   }
 

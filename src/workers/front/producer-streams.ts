@@ -215,8 +215,13 @@ export class ProducerStreams implements ProducerStreamPort {
   }
 
   shardDied(shard: number): void {
-    for (const ending of this.#ending) ending.links = ending.links.filter((link) => link.shard !== shard);
+    this.shardRetired(shard);
     for (const stream of [...this.#streams]) stream?.shardDied(shard);
+  }
+
+  /** It owned no slot any more: what it remembered of refused batches has gone along with its slots, and nothing of a stream is lost. */
+  shardRetired(shard: number): void {
+    for (const ending of this.#ending) ending.links = ending.links.filter((link) => link.shard !== shard);
   }
 
   /** Tries again what found no room; called in every round of work. */

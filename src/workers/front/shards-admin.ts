@@ -18,7 +18,7 @@ export class ShardsAdmin {
   readonly #monitor: LoadMonitor;
   readonly #moves: MoveCounters;
   readonly #isAuto: boolean;
-  readonly #patience = new Patience();
+  readonly #patience: Patience;
 
   constructor(parts: {
     readonly table: SlotTable;
@@ -26,7 +26,10 @@ export class ShardsAdmin {
     readonly resizer: Resizer;
     readonly monitor: LoadMonitor;
     readonly moves: MoveCounters;
+    /** shards.auto */
     readonly isAuto: boolean;
+    /** shards.auto_after in ms. */
+    readonly autoAfterMs: number;
   }) {
     this.#table = parts.table;
     this.#pool = parts.pool;
@@ -34,6 +37,7 @@ export class ShardsAdmin {
     this.#monitor = parts.monitor;
     this.#moves = parts.moves;
     this.#isAuto = parts.isAuto;
+    this.#patience = new Patience(parts.autoAfterMs);
   }
 
   get count(): number {
@@ -84,10 +88,10 @@ export class ShardsAdmin {
 
   /** Now and then, with shards.auto: follows the advice once it has been the same for long enough. */
   async maybeFollow(now: number): Promise<Advice | null> {
-    if (!this.#isAuto || this.#resizer.state.isRunning) return null;
+    if (!this.#isAuto || !this.#resizer.isFree) return null;
     const advice = advise(await this.#load());
     const shards = this.#patience.observe(advice, now);
-    if (shards === null || this.#resizer.state.isRunning) return null;
+    if (shards === null || !this.#resizer.isFree) return null;
     this.#resizer.resize(shards);
     return advice;
   }

@@ -161,17 +161,22 @@ function percent(share: number): string {
   return `${Math.round(share * 100)} %`;
 }
 
-/** Same advice for so long before it is followed without being asked: fewer shards are no hurry. In ms. */
-const GROW_AFTER_MS = 30_000;
-const SHRINK_AFTER_MS = 300_000;
-/** And at most one change in this time. */
-const CHANGE_EVERY_MS = 60_000;
+/** Advice to have fewer must stand for so many times `shards.auto_after`: they are no hurry. */
+const SHRINK_TIMES = 10;
+/** At most one change in so many times it. */
+const CHANGE_TIMES = 2;
 
 /** When advice is followed by itself (shards.auto). */
 export class Patience {
+  readonly #growAfterMs: number;
   #direction = 0;
   #since = 0;
   #changedAt = Number.NEGATIVE_INFINITY;
+
+  /** `growAfterMs`: shards.auto_after. */
+  constructor(growAfterMs: number) {
+    this.#growAfterMs = growAfterMs;
+  }
 
   /** The number to change to, or null. `now` in ms. */
   observe({ shards, recommended }: Advice, now: number): number | null {
@@ -180,8 +185,9 @@ export class Patience {
       this.#direction = direction;
       this.#since = now;
     }
-    if (direction === 0 || now - this.#changedAt < CHANGE_EVERY_MS) return null;
-    if (now - this.#since < (direction > 0 ? GROW_AFTER_MS : SHRINK_AFTER_MS)) return null;
+    const after = this.#growAfterMs * (direction > 0 ? 1 : SHRINK_TIMES);
+    if (direction === 0 || now - this.#changedAt < this.#growAfterMs * CHANGE_TIMES) return null;
+    if (now - this.#since < after) return null;
     this.#changedAt = now;
     this.#direction = 0;
     return recommended;

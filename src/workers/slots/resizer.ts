@@ -86,6 +86,11 @@ export class Resizer {
     };
   }
 
+  /** A change may begin. */
+  get isFree(): boolean {
+    return !this.#isRunning && !this.#isStopped;
+  }
+
   /** Resolves when no change is under way. */
   get idle(): Promise<void> {
     return this.#run;

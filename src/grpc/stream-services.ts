@@ -1,0 +1,34 @@
+/** The services of batches: one bidirectional call each, whose frames the engine reads and writes as bytes. */
+import type { Server, ServerDuplexStream } from '@grpc/grpc-js';
+import type { Engine } from './engine.ts';
+import { makeStatus } from './status.ts';
+
+type Handler = (stream: ServerDuplexStream<Buffer, Buffer>) => void;
+
+const identity = (bytes: Buffer): Buffer => bytes;
+
+/** broker.v1.Producer and broker.v1.Consumer. `escalate`: a handler has thrown, which is a defect. */
+export function addStreamServices(server: Server, engine: Engine, escalate: (defect: unknown) => void): void {
+  const add = (name: string, path: string, handle: Handler): void => {
+    const method = {
+      path,
+      requestStream: true,
+      responseStream: true,
+      requestSerialize: identity,
+      requestDeserialize: identity,
+      responseSerialize: identity,
+      responseDeserialize: identity,
+    };
+    const guarded: Handler = (stream) => {
+      try {
+        handle(stream);
+      } catch (defect) {
+        stream.emit('error', makeStatus('INTERNAL_ERROR', ''));
+        escalate(defect);
+      }
+    };
+    server.addService({ [name]: method }, { [name]: guarded });
+  };
+  add('publishStream', '/broker.v1.Producer/PublishStream', (stream) => engine.publishStream(stream));
+  add('consume', '/broker.v1.Consumer/Consume', (stream) => engine.consume(stream));
+}
