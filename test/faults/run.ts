@@ -8,13 +8,14 @@ import { kill } from './kill-campaign.ts';
 import { power } from './power-campaign.ts';
 import { resize } from './resize-campaign.ts';
 import { shards } from './shard-campaign.ts';
+import { standstill } from './standstill-campaign.ts';
 
-const CAMPAIGNS: readonly Campaign[] = [kill, shards, resize, power];
+const CAMPAIGNS: readonly Campaign[] = [kill, shards, resize, power, standstill];
 
 const HELP = `usage: npm run faults -- NAME… [options]
 
-${CAMPAIGNS.map(({ name, about, defaultRuns }) => `  ${name.padEnd(8)} ${about} (${defaultRuns} runs)`).join('\n')}
-  all      all of them, one after the other
+${CAMPAIGNS.map(({ name, about, defaultRuns }) => `  ${name.padEnd(10)} ${about} (${defaultRuns} runs)`).join('\n')}
+  all        all of them, one after the other
 
   --runs N    how often
   --seed N    the same faults at the same places as another run with this seed

@@ -87,6 +87,16 @@ export class PostgresServer {
     }
   }
 
+  /** Nobody else uses the table while `work` is under way. */
+  locking(table: string, work: () => Promise<void>): Promise<void> {
+    return this.#with((database) =>
+      database.tx(async (task) => {
+        await task.none(`LOCK TABLE ${table} IN ACCESS EXCLUSIVE MODE`);
+        await work();
+      }),
+    );
+  }
+
   /** Ends the sessions of brokers, as a fail-over or an administrator does. */
   async endSessions(): Promise<number> {
     const ended = await this.sql(
