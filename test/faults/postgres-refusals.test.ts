@@ -185,10 +185,24 @@ test('[S12, S14] its synchronous standby is silent, then takes over: refused unt
   const client = new BrokerClient(rig.broker.address);
   await refuseAndRecover(rig, {
     async hinder() {
-      // Commits are made on the primary, and wait: a statement that is ended then has committed with a warning.
       const backends = standby.backends();
       for (const pid of backends) process.kill(pid, 'SIGSTOP');
-      await until(rig, 'refused', async () => (await tryPublish(rig, client)) !== null);
+      // Commits are made on the primary, and wait. Somebody who ends that wait makes the primary answer that all is well, with a warning.
+      let isOver = false;
+      let ended = 0;
+      const ending = (async () => {
+        for (; !isOver; await pause(20)) {
+          const waiting = "FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+          ended += (await primary.sql(`SELECT pg_cancel_backend(pid) ${waiting}`)).length;
+        }
+      })();
+      try {
+        await until(rig, 'refused', async () => (await tryPublish(rig, client)) !== null);
+      } finally {
+        isOver = true;
+        await ending;
+      }
+      assert.ok(ended > 0, 'nobody waited for the standby');
       await primary.stop('SIGQUIT');
       for (const pid of backends) process.kill(pid, 'SIGCONT');
       relay.retarget('127.0.0.1', standby.port);

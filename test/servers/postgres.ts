@@ -207,6 +207,8 @@ export class PostgresServer {
     child.ref();
     const ended = new Promise((resolve) => child.once('exit', resolve));
     child.kill(signal);
+    // A test that failed may have left it stopped.
+    child.kill('SIGCONT');
     await ended;
   }
 
