@@ -108,4 +108,10 @@ export const RULES: readonly Rule[] = [
     holds: ({ store, postgres }) => store.kind !== 'postgres' || postgres.url !== null,
     against: () => 'it is not set',
   },
+  {
+    key: 'postgres.url',
+    text: 'postgres.url must not say how to encrypt (ssl…) when postgres.tls does: the driver would take its word',
+    holds: ({ postgres }) => postgres.tls === 'off' || postgres.url === null || !/[?&]ssl/i.test(postgres.url),
+    against: ({ postgres }) => `postgres.tls is ${postgres.tls}`,
+  },
 ];

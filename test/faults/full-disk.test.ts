@@ -1,14 +1,12 @@
 /** Brokers on file systems of their own that fill up and get space again. */
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
-import { closeSync, ftruncateSync, mkdtempSync, openSync, rmSync, statfsSync, writeSync } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { credentials } from '@grpc/grpc-js';
 import { AdminClient } from '../../src/grpc/gen/broker/v1/admin.ts';
 import { BrokerClient, CallError } from '../support/client.ts';
 import { PublishStream, sendRound } from '../support/publish-stream.ts';
+import { SmallDisk } from '../support/small-disk.ts';
 import { requireTool } from '../support/tools.ts';
 import { changeTo, connect } from './resize-campaign.ts';
 import { FaultRig, pause } from './rig.ts';
@@ -28,44 +26,6 @@ const FLAGS = [
 const LARGE = 512 * 1024;
 /** Of 256 trims, over 64 KiB of log, each: four times what the log allocates ahead. */
 const TRIM_ROUNDS_MAX = 16;
-
-/** A tmpfs with a file that takes space away from the broker. */
-class SmallDisk implements Disposable {
-  readonly path = mkdtempSync(join(tmpdir(), 'small-disk-'));
-  readonly #filler: number;
-
-  constructor(bytes: number) {
-    execFileSync('mount', ['-t', 'tmpfs', '-o', `size=${bytes}`, 'tmpfs', this.path]);
-    this.#filler = openSync(join(this.path, 'filler'), 'w');
-  }
-
-  get freeBytes(): number {
-    const { bavail, bsize } = statfsSync(this.path);
-    return bavail * bsize;
-  }
-
-  /** Writes until so much is left. */
-  fillUpTo(leftBytes: number): void {
-    const zeros = Buffer.alloc(64 * 1024);
-    try {
-      for (let free = this.freeBytes; free > leftBytes; free = this.freeBytes) {
-        writeSync(this.#filler, zeros, 0, Math.min(zeros.length, free - leftBytes));
-      }
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'ENOSPC') throw error;
-    }
-  }
-
-  free(): void {
-    ftruncateSync(this.#filler, 0);
-  }
-
-  [Symbol.dispose](): void {
-    closeSync(this.#filler);
-    execFileSync('umount', ['-l', this.path]);
-    rmSync(this.path, { recursive: true, force: true });
-  }
-}
 
 /** Publishes large messages one after the other until the broker refuses one; returns that refusal. */
 async function publishUntilRefused(rig: FaultRig, client: BrokerClient): Promise<CallError> {

@@ -44,15 +44,16 @@ export interface StormResult {
   readonly slots: readonly number[];
 }
 
-/** A load, and a change to each of `counts` in turn. */
+/** A load, and a change to each of `counts` in turn. `storeFlags`: where the messages are. */
 export async function resizeStorm(
   counts: readonly number[],
   disturbance: Disturbance | null,
   seed: number,
+  storeFlags: readonly string[] = ['--segment-bytes', '1MiB'],
 ): Promise<StormResult> {
   await using rig = await FaultRig.start(
     {
-      flags: ['--shards', '1', '--shards-max', '8', '--segment-bytes', '1MiB'],
+      flags: ['--shards', '1', '--shards-max', '8', ...storeFlags],
       env: { BROKER_FAILPOINTS: disturbance?.failpoints ?? '' },
     },
     seed,

@@ -9,13 +9,14 @@ import { power } from './power-campaign.ts';
 import { producers } from './producer-campaign.ts';
 import { resize } from './resize-campaign.ts';
 import { shards } from './shard-campaign.ts';
+import { standstill } from './standstill-campaign.ts';
 
-const CAMPAIGNS: readonly Campaign[] = [kill, shards, resize, producers, power];
+const CAMPAIGNS: readonly Campaign[] = [kill, shards, resize, producers, power, standstill];
 
 const HELP = `usage: npm run faults -- NAME… [options]
 
-${CAMPAIGNS.map(({ name, about, defaultRuns }) => `  ${name.padEnd(8)} ${about} (${defaultRuns} runs)`).join('\n')}
-  all      all of them, one after the other
+${CAMPAIGNS.map(({ name, about, defaultRuns }) => `  ${name.padEnd(10)} ${about} (${defaultRuns} runs)`).join('\n')}
+  all        all of them, one after the other
 
   --runs N    how often
   --seed N    the same faults at the same places as another run with this seed

@@ -1,5 +1,6 @@
 /** A real PostgreSQL for tests: the one that POSTGRES_URL names, or one of our own from npm. */
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
 import {
   chmodSync,
   chownSync,
@@ -15,9 +16,12 @@ import {
 } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
+import pgPromise, { type IDatabase } from 'pg-promise';
 import { freePorts } from '../support/ports.ts';
 
 const PASSWORD = 'test';
+
+const library = pgPromise({ noWarnings: true });
 
 /** `settings` are `name=value`. Stopped by pid; its folder goes with it. */
 export class PostgresServer {
@@ -33,14 +37,18 @@ export class PostgresServer {
   }
 
   static async start(settings: readonly string[] = []): Promise<PostgresServer> {
+    const server = await PostgresServer.#create(settings);
+    await server.#initialise();
+    await server.run();
+    return server;
+  }
+
+  static async #create(settings: readonly string[]): Promise<PostgresServer> {
     const [port] = (await freePorts(1)) as [number];
     const folder = mkdtempSync(join(process.env.BROKER_TEST_DIR ?? '/var/tmp', 'broker-postgres-'));
     // The server runs as a user of its own, which has to reach its data.
     chmodSync(folder, 0o755);
-    const server = new PostgresServer(folder, port, settings);
-    await server.#initialise();
-    await server.run();
-    return server;
+    return new PostgresServer(folder, port, settings);
   }
 
   get data(): string {
@@ -49,6 +57,85 @@ export class PostgresServer {
 
   get url(): string {
     return `postgres://postgres:${PASSWORD}@127.0.0.1:${this.port}/postgres`;
+  }
+
+  /** One statement as the superuser, on a connection of its own. */
+  sql<Row = Record<string, unknown>>(text: string, values: readonly unknown[] = []): Promise<Row[]> {
+    return this.#with((database) => database.any<Row>(text, [...values]));
+  }
+
+  async #with<T>(work: (database: IDatabase<unknown>) => Promise<T>): Promise<T> {
+    const database = library({ connectionString: this.url, max: 1 });
+    try {
+      return await work(database);
+    } finally {
+      await database.$pool.end();
+    }
+  }
+
+  /** Settings that take effect without a restart; null: as they were at the start. Resolves when new transactions have them. */
+  async configure(settings: Readonly<Record<string, string | null>>): Promise<void> {
+    for (const [name, value] of Object.entries(settings)) {
+      // A server that was made read-only takes this still.
+      await this.sql(value === null ? `ALTER SYSTEM RESET ${name}` : `ALTER SYSTEM SET ${name} = '${value}'`);
+    }
+    const [before] = await this.sql<{ at: Date }>('SELECT pg_conf_load_time() AS at');
+    await this.sql('SELECT pg_reload_conf()');
+    for (;;) {
+      const [now] = await this.sql<{ at: Date }>('SELECT pg_conf_load_time() AS at');
+      if (now?.at.getTime() !== before?.at.getTime()) return;
+    }
+  }
+
+  /** Nobody else uses the table while `work` is under way. */
+  locking(table: string, work: () => Promise<void>): Promise<void> {
+    return this.#with((database) =>
+      database.tx(async (task) => {
+        await task.none(`LOCK TABLE ${table} IN ACCESS EXCLUSIVE MODE`);
+        await work();
+      }),
+    );
+  }
+
+  /** Ends the sessions of brokers, as a fail-over or an administrator does. */
+  async endSessions(): Promise<number> {
+    const ended = await this.sql(
+      "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'broker'",
+    );
+    return ended.length;
+  }
+
+  /** A hot standby that follows this server under its name: a copy of its files. */
+  async standby(name: string): Promise<PostgresServer> {
+    const source = `host=127.0.0.1 port=${this.port} user=postgres password=${PASSWORD} application_name=${name}`;
+    const standby = await PostgresServer.#create([...this.#settings, `primary_conninfo=${source}`]);
+    await this.#with((database) =>
+      database.task(async (task) => {
+        await task.any('SELECT pg_backup_start($1, true)', [name]);
+        execFileSync('cp', ['-a', this.data, standby.data]);
+        const { labelfile } = await task.one<{ labelfile: string }>('SELECT labelfile FROM pg_backup_stop(false)');
+        rmSync(join(standby.data, 'postmaster.pid'));
+        standby.writeData('backup_label', labelfile);
+        standby.writeData('standby.signal', '');
+      }),
+    );
+    await standby.run();
+    return standby;
+  }
+
+  /** A file of the server's own, which only it can read. */
+  writeData(name: string, text: string): string {
+    const path = join(this.data, name);
+    writeFileSync(path, text, { mode: 0o600 });
+    const { uid, gid } = identity();
+    if (uid !== undefined && gid !== undefined) chownSync(path, uid, gid);
+    return path;
+  }
+
+  /** Flags of a broker that keeps its messages here, in a schema that nobody else has. */
+  brokerFlags(url = this.url): string[] {
+    const schema = `t_${randomBytes(6).toString('hex')}`;
+    return ['--store', 'postgres', '--store-experimental', '--postgres-url', url, '--postgres-schema', schema];
   }
 
   /** Pid of the postmaster, whose children are the backends. */
@@ -120,6 +207,8 @@ export class PostgresServer {
     child.ref();
     const ended = new Promise((resolve) => child.once('exit', resolve));
     child.kill(signal);
+    // A test that failed may have left it stopped.
+    child.kill('SIGCONT');
     await ended;
   }
 

@@ -1,19 +1,33 @@
 /** A TCP relay in front of a server, which can be cut: at once, or between a request and its reply. */
 import { createConnection, createServer, type Server, type Socket } from 'node:net';
 
+interface Address {
+  readonly host: string;
+  readonly port: number;
+}
+
 export class Relay {
   readonly port: number;
   readonly #server: Server;
   readonly #pairs = new Set<readonly [Socket, Socket]>();
+  #target: Address;
   #isCut = false;
   #dropsReplies = false;
   /** Bytes of requests seen since `dropReplies`. */
   #swallowing: ((bytes: number) => void) | null = null;
 
-  private constructor(server: Server, port: number, target: { readonly host: string; readonly port: number }) {
+  private constructor(server: Server, port: number, target: Address) {
     this.#server = server;
     this.port = port;
-    server.on('connection', (client) => this.#join(client, target));
+    this.#target = target;
+    server.on('connection', (client) => this.#join(client));
+  }
+
+  /** The same URL, by way of this relay. */
+  through(url: string): string {
+    const changed = new URL(url);
+    changed.host = `127.0.0.1:${this.port}`;
+    return String(changed);
   }
 
   static async start(host: string, port: number): Promise<Relay> {
@@ -44,6 +58,12 @@ export class Relay {
     });
   }
 
+  /** New connections go to another server: what an address does that moves with a fail-over. */
+  retarget(host: string, port: number): void {
+    this.#target = { host, port };
+    this.breakAll();
+  }
+
   breakAll(): void {
     for (const pair of this.#pairs) for (const socket of pair) socket.destroy();
   }
@@ -53,12 +73,12 @@ export class Relay {
     this.#server.close();
   }
 
-  #join(client: Socket, target: { readonly host: string; readonly port: number }): void {
+  #join(client: Socket): void {
     if (this.#isCut) {
       client.destroy();
       return;
     }
-    const server = createConnection(target);
+    const server = createConnection(this.#target);
     const pair = [client, server] as const;
     this.#pairs.add(pair);
     const end = (): void => {

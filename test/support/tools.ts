@@ -2,13 +2,14 @@
 import { spawnSync } from 'node:child_process';
 import type { TestContext } from 'node:test';
 
-export type Tool = 'strace' | 'loop-devices' | 'root' | 'tmpfs';
+export type Tool = 'strace' | 'loop-devices' | 'root' | 'tmpfs' | 'openssl';
 
 const HOW: Readonly<Record<Tool, string>> = {
   strace: 'install strace, and allow ptrace (in a container: --cap-add SYS_PTRACE)',
   'loop-devices': 'run as root on Linux with losetup, mkfs.ext4 and python3 (in a container: --privileged)',
   root: 'run as root',
   tmpfs: 'run as root on Linux (in a container: --cap-add SYS_ADMIN)',
+  openssl: 'install openssl',
 };
 
 /** True if the tool works here; otherwise the test is marked as skipped and must return at once. */
@@ -30,6 +31,8 @@ function isUsable(tool: Tool): boolean {
       return isRoot;
     case 'tmpfs':
       return isRoot && process.platform === 'linux' && runs('mount', ['--version']);
+    case 'openssl':
+      return runs('openssl', ['version']);
   }
 }
 

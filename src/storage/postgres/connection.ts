@@ -48,7 +48,7 @@ export class PostgresConnection {
     this.#timeoutMs = options.timeoutMs;
     this.database = library({
       connectionString: options.url,
-      ...(options.tls === null ? {} : { ssl: options.tls as object }),
+      ...(options.tls === null ? {} : { ssl: { ...options.tls, host: hostOf(options.url) } as object }),
       max: options.pool,
       application_name: 'broker',
       connectionTimeoutMillis: options.timeoutMs,
@@ -94,6 +94,12 @@ export class PostgresConnection {
     this.#isEnded = true;
     this.#end();
   }
+}
+
+/** Whose certificate is wanted: where the URL has an address, the driver names nobody, and Node would settle for that of `localhost`. */
+function hostOf(text: string): string {
+  const url = new URL(text);
+  return url.searchParams.get('host') ?? url.hostname.replace(/^\[(.*)\]$/, '$1');
 }
 
 class Deadline extends Error {

@@ -116,8 +116,11 @@ export class LookupPath {
     subject.parked += 1;
     const fetch = { subject, id, call, deadline };
     const ask = (): void => this.#questions.set(this.#raft.query(subject.ref, id), { kind: 'fetch', fetch });
-    // What a database has may still be revoked: the verdict comes first (design section 7, rule 7).
-    if (this.#asksFirst && !subject.isResolved(id)) ask();
+    // What a database has may still be revoked: the verdict comes first (design section 7, rule 7). And it keeps the rows of what was
+    // trimmed for a while, or for as long as the rest of their batch stays, so the log has to say where the subject begins.
+    if (!this.#asksFirst) this.#fetchStored(fetch, ask);
+    else if (!subject.knowsFirst || !subject.isResolved(id)) ask();
+    else if (id < subject.first) this.#refuse(fetch, call, 'ID_TRIMMED');
     else this.#fetchStored(fetch, ask);
   }
 
@@ -151,6 +154,10 @@ export class LookupPath {
         return;
       case 'fetch':
         question.fetch.subject.learn(state);
+        if (this.#asksFirst && question.fetch.id < state.first) {
+          this.#refuse(question.fetch, question.fetch.call, 'ID_TRIMMED');
+          return;
+        }
         if (this.#asksFirst && state.undecided && !question.fetch.subject.isResolved(question.fetch.id)) {
           this.#parked.push(question.fetch);
           return;

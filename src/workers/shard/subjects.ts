@@ -26,6 +26,8 @@ export class ActiveSubject {
   pumping = false;
   /** Ids below it are trimmed; as far as this shard has heard, which is all there is once it has asked or delivered. */
   first = 1;
+  /** `first` is the log's; otherwise only trims since this shard got the subject are in it. */
+  knowsFirst = false;
   /** Some message of it has, or had, an expiry: what is missing may have expired. */
   everExpires = false;
   /** Batches, and single ids, that have not got their ids yet: also batches that take no more messages and are `waiting` no longer. */
@@ -93,6 +95,7 @@ export class ActiveSubject {
   learn(state: { readonly head: number; readonly first: number; readonly everExpires: boolean }): void {
     this.#allottedTo = Math.max(this.#allottedTo, state.head);
     this.first = Math.max(this.first, state.first);
+    this.knowsFirst = true;
     this.everExpires ||= state.everExpires;
   }
 
