@@ -64,6 +64,7 @@ describe('a start', () => {
     assert.deepEqual(await outcomes(client, 't.end', 2), ['614400 bytes', 'DATA_LOSS']);
     assert.deepEqual(await outcomes(client, 't.whole', 1), ['DATA_LOSS']);
     assert.deepEqual(await outcomes(client, 't.expires', 1), ['ID_EXPIRED']);
+    assert.equal(await damagedOf(broker), 4, 'reads that come there are counted too');
     assert.equal(await client.publish({ subject: 't.whole', body: Buffer.from('next') }), 2);
     assert.equal(await client.publish({ subject: 't.end', body: Buffer.from('next') }), 3);
     client.close();

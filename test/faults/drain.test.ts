@@ -6,6 +6,7 @@ import { describe, it } from 'node:test';
 import * as grpc from '@grpc/grpc-js';
 import { BrokerProcess } from '../support/broker.ts';
 import { BrokerClient, CallError } from '../support/client.ts';
+import { PublishStream } from '../support/publish-stream.ts';
 import { temporaryFolder } from '../support/temporary.ts';
 import { readFields } from '../support/wire.ts';
 import { logLines, within } from './rig.ts';
@@ -21,9 +22,9 @@ async function until(holds: () => Promise<boolean>, what: string): Promise<void>
   }
 }
 
-async function callsInFlight(broker: BrokerProcess): Promise<number> {
+async function metric(broker: BrokerProcess, name: string): Promise<number> {
   const text = await (await fetch(`http://${broker.adminAddress}/metrics`)).text();
-  return Number(/^broker_calls_in_flight(?:\{[^}]*\})? (\d+)/m.exec(text)?.[1]);
+  return Number(new RegExp(`^${name}(?:\\{[^}]*\\})? (\\d+)`, 'm').exec(text)?.[1]);
 }
 
 const [SERVING, NOT_SERVING] = [1, 2];
@@ -58,7 +59,7 @@ async function stoppedInFlight(gate: string, flags: readonly string[] = []) {
   // The first write is the header of the segment.
   const publishing = client.publish({ subject: SUBJECT, body });
   publishing.catch(() => undefined);
-  await until(async () => (await callsInFlight(broker)) === 1, 'the call is in flight');
+  await until(async () => (await metric(broker, 'broker_calls_in_flight')) === 1, 'the call is in flight');
   const monitor = new grpc.Client(broker.address, grpc.credentials.createInsecure());
   assert.equal(await serving(monitor), SERVING);
   process.kill(broker.pid, 'SIGTERM');
@@ -97,6 +98,31 @@ describe('SIGTERM', () => {
     const again = new BrokerClient(broker.address);
     assert.ok((await again.fetch(SUBJECT, 1)).body.equals(body));
     for (const one of [monitor, client, again]) one.close();
+  });
+
+  it('while a batch of a publish stream is on its way: the batch has its result, then the stream ends with SHUTTING_DOWN', async (t) => {
+    const gate = join(temporaryFolder(t), 'gate');
+    const env = { BROKER_FAILPOINTS: `segment.write=wait:${gate}@2` };
+    await using broker = await BrokerProcess.create({ flags: ['--shards', '1'], env });
+    await broker.restart();
+    using stream = await PublishStream.open(broker.address, 'p');
+    const hasEnded = (): boolean => stream.status !== undefined;
+    stream.send({ subject: SUBJECT, sequence: 1, bodies: ['a', 'b'] });
+    await until(async () => (await metric(broker, 'broker_publish_stream_in_flight_bytes')) > 0, 'it is in flight');
+    process.kill(broker.pid, 'SIGTERM');
+    await until(
+      async () => (await fetch(`http://${broker.adminAddress}/readyz`)).status === 503,
+      'it is not ready any more',
+    );
+    // As long as the process does anything at all: ten looks of its drain.
+    for (let turn = 0; turn < 10; turn++) await metric(broker, 'broker_calls_in_flight');
+    assert.equal(hasEnded(), false, 'it waits for the batch');
+    writeFileSync(gate, '');
+    await stream.until(hasEnded);
+    assert.equal(stream.status?.reason, 'SHUTTING_DOWN');
+    const { firstId, lastId, error } = stream.results.get(1) ?? {};
+    assert.deepEqual({ firstId, lastId, error }, { firstId: 1, lastId: 2, error: undefined });
+    assert.deepEqual(await within(broker.exited, 40_000), { code: 0, signal: null }, broker.logs);
   });
 
   it('while a message never gets to the disk: ends after shutdown.drain all the same, says what did not stop, and the call has an unknown outcome', async (t) => {
