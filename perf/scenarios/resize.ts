@@ -86,6 +86,11 @@ async function maximum(pair: Pair, options: Options, progress: Progress, shards:
     run: (rate) => runStreams(streamLoad(pair, short, 'broker', rate)),
     rateOf: (result) => result.messagesPerSecond,
   });
+  if (search.best === null) {
+    throw new Error(
+      `with ${shards} shards no rate has a p99 under ${P99_MAX_MS} ms: the machine is too busy, or give --rate`,
+    );
+  }
   return search.rate;
 }
 
@@ -112,7 +117,7 @@ async function resized(pair: Pair, options: Options, rate: string): Promise<Roun
 }
 
 function maximumFigure(shards: number, key: string, rate: number | null): Figure[] {
-  return rate === null ? [] : [{ name: `maximum at ${shards} shards`, key, unit: '1/s', subject: [rate] }];
+  return rate === null ? [] : [{ name: `maximum, shards: ${shards}`, key, unit: '1/s', subject: [rate] }];
 }
 
 /** Of the changes of each round, beside the same stretches of the neighbouring round without them. */
@@ -138,7 +143,7 @@ export const resize: Scenario = {
     withServers({ ...options, shards: SHARDS_AT_FIRST }, { answerBytes: 16 }, async (pair) => {
       const highest = options.rate === null ? await maximum(pair, options, progress, Math.max(...COUNTS)) : null;
       const first = options.rate === null ? await maximum(pair, options, progress, SHARDS_AT_FIRST) : null;
-      const rate = options.rate ?? String(Math.max(1, Math.round(Math.min(first ?? 0, highest ?? 0) * SHARE)));
+      const rate = options.rate ?? String(Math.round(Math.min(first ?? 0, highest ?? 0) * SHARE));
       const rounds = await alternate<Round>(options.rounds, progress, {
         subject: () => resized(pair, options, rate),
         baseline: () => undisturbed(pair, options, rate),
