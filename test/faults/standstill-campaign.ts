@@ -114,13 +114,12 @@ export async function standStill(
   onProgress: (doneMs: number) => void = () => undefined,
 ): Promise<StandstillResult[]> {
   await using stack = new AsyncDisposableStack();
-  const brokers = await Promise.all(
-    kinds.map(async ({ flags }) => {
-      const broker = stack.use(await BrokerProcess.create({ flags: [...server.brokerFlags(), ...LIMITS, ...flags] }));
-      await broker.restart();
-      return broker;
-    }),
-  );
+  const brokers: BrokerProcess[] = [];
+  for (const { flags } of kinds) {
+    const broker = stack.use(await BrokerProcess.create({ flags: [...server.brokerFlags(), ...LIMITS, ...flags] }));
+    await broker.restart();
+    brokers.push(broker);
+  }
   const loads = brokers.map(({ address }) => new FullLoad(address));
   stack.defer(async () => void (await Promise.all(loads.map((load) => load.stop()))));
   for (const load of loads) load.start();
