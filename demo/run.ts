@@ -8,6 +8,7 @@ import { History, type ReadResult, type Verdict } from '../test/support/checker.
 import { BrokerClient, CallError } from '../test/support/client.ts';
 import { Follower, produce, seen, Tally } from './feed.ts';
 import { flightLines, type Line } from './flights.ts';
+import { openStore, STORES, type StoreKind, StoreMissing } from './store.ts';
 
 const HELP = `usage: npm run demo -- [options]
 
@@ -15,13 +16,16 @@ Publishes flight records line by line from concurrent producers (the TypeScript 
 its own (free ports, a temporary folder), with live subscribers; kills the broker with SIGKILL in the middle, starts it again, and checks that every acknowledged record is there
 once, in order, byte for byte.
 
+  --store KIND    where the messages are: ${STORES.join(', ')} (embedded). A database is started for the demo, a real one,
+                  or is the one that POSTGRES_URL, or CASSANDRA_CONTACT_POINTS and CASSANDRA_DATACENTER, name:
+                  there it makes a schema or keyspace demo_..., and leaves it
   --records N     how many of the 220,000 records (100000)
   --seconds N     begin no other record after so long (30)
   --producers N   how many at one time, each with its own producer id (64)
   -o json         the result as JSON
   -h, --help      this text
 
-Exit code: 0 everything is there, 1 something is not, 2 wrong usage.
+Exit code: 0 everything is there, 1 something is not, or the store cannot be had, 2 wrong usage.
 `;
 
 /** Subscribers follow the subjects with the most records. */
@@ -33,11 +37,13 @@ const READ_TIMEOUT_MS = 20_000;
 const PROGRESS_MS = 200;
 
 interface Settings {
+  readonly store: StoreKind;
   readonly producers: number;
   readonly seconds: number;
 }
 
 interface Outcome {
+  readonly store: string;
   /** In the input, and published before the time was up. */
   readonly records: number;
   readonly published: number;
@@ -57,11 +63,12 @@ interface Outcome {
 
 async function demo(
   lines: readonly Line[],
-  { producers, seconds }: Settings,
+  { store: kind, producers, seconds }: Settings,
   say: (text: string) => void,
 ): Promise<Outcome> {
-  say('starting a broker');
-  await using broker = await startBroker();
+  say(kind === 'embedded' ? 'starting a broker' : `starting ${kind} and a broker`);
+  await using store = await openStore(kind);
+  await using broker = await startBroker({ flags: store.flags });
   const history = new History();
   const tally = new Tally();
   const clients = Array.from({ length: CONNECTIONS }, () => new BrokerClient(broker.address, { timeoutMs: 30_000 }));
@@ -96,6 +103,7 @@ async function demo(
     );
     say('checking');
     return {
+      store: store.about,
       records: lines.length,
       published: tally.published,
       subjects: history.subjects().length,
@@ -195,6 +203,7 @@ function print(outcome: Outcome): void {
   const { verdict, publishSeconds } = outcome;
   const { violations, counts } = verdict;
   const rows: [string, string][] = [
+    ['store', outcome.store],
     [
       'records published',
       `${outcome.published} of ${outcome.records} by ${outcome.producers} producers to ${outcome.subjects} subjects`,
@@ -225,6 +234,7 @@ function print(outcome: Outcome): void {
 async function main(): Promise<number> {
   const { values } = parseArgs({
     options: {
+      store: { type: 'string', default: 'embedded' },
       records: { type: 'string', default: '100000' },
       seconds: { type: 'string', default: '30' },
       producers: { type: 'string', default: '64' },
@@ -241,11 +251,15 @@ async function main(): Promise<number> {
     process.stderr.write('demo: --records, --seconds and --producers take whole numbers from 1\n');
     return 2;
   }
+  const store = STORES.find((kind) => kind === values.store);
+  if (store === undefined) {
+    process.stderr.write(`demo: --store is one of ${STORES.join(', ')}\n`);
+    return 2;
+  }
   const progress = terminalProgress();
   const lines = flightLines(Number(records));
-  const outcome = await demo(lines, { producers: Number(producers), seconds: Number(seconds) }, (text) =>
-    progress.say(text),
-  );
+  const settings = { store, producers: Number(producers), seconds: Number(seconds) };
+  const outcome = await demo(lines, settings, (text) => progress.say(text));
   progress.clear();
   if (values.output === 'json') process.stdout.write(`${JSON.stringify(outcome, null, 2)}\n`);
   else print(outcome);
@@ -254,6 +268,7 @@ async function main(): Promise<number> {
 }
 
 process.exitCode = await main().catch((error: unknown) => {
-  process.stderr.write(`demo: ${error instanceof Error ? error.stack : String(error)}\n`);
+  const isExplained = error instanceof StoreMissing;
+  process.stderr.write(`demo: ${isExplained ? error.message : ((error as Error).stack ?? String(error))}\n`);
   return 1;
 });

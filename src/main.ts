@@ -1,10 +1,8 @@
 /** Composition root of the server: opens what is needed in order, and closes it in the opposite order. */
 import { randomUUID } from 'node:crypto';
-import { readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { logVerbosity, setLogVerbosity } from '@grpc/grpc-js';
-import { assert } from './base/assert.ts';
 import { Exclusive } from './base/exclusive.ts';
 import { armFailpoints } from './base/failpoint.ts';
 import { formatEndpoint } from './config/endpoint.ts';
@@ -14,15 +12,17 @@ import type { Config } from './config/schema.ts';
 import { AnswerBudget } from './grpc/answer-budget.ts';
 import { createGrpcServer, type GrpcServer } from './grpc/server.ts';
 import { createDoorbell, Doorbell } from './shm/doorbell.ts';
-import { type ClaimedDatabase, checkStoreKind, claimDatabase, markDatabase } from './storage/bind-store.ts';
+import { type ClaimedDatabase, checkStoreKind, claimDatabase, markStore, storeKindOf } from './storage/bind-store.ts';
 import {
   type DataDirectory,
   type NodeIdentity,
   openDataDirectory,
   readNodeIdentity,
 } from './storage/data-directory.ts';
+import { databaseOptions } from './storage/database-options.ts';
 import { type Disk, NodeDisk } from './storage/disk.ts';
 import { sealLanes } from './storage/embedded/seal-lanes.ts';
+import type { DatabaseOptions } from './storage/open-database.ts';
 import { StartError } from './storage/start-error.ts';
 import { AdminServer, type Health } from './telemetry/admin-http.ts';
 import { createLogger, type Logger } from './telemetry/log.ts';
@@ -32,7 +32,7 @@ import { Dispatcher } from './workers/front/dispatcher.ts';
 import { frontMetrics } from './workers/front/front-metrics.ts';
 import { ShardsAdmin } from './workers/front/shards-admin.ts';
 import { storeRefusals } from './workers/front/store-health.ts';
-import type { DatabaseOptions, LogLine, RaftThreadData, StoredAllotment } from './workers/messages.ts';
+import type { LogLine, RaftThreadData, StoredAllotment } from './workers/messages.ts';
 import { packNewestIds } from './workers/newest-ids.ts';
 import { RaftCounters } from './workers/raft/raft-counters.ts';
 import { RaftHandle } from './workers/raft/raft-handle.ts';
@@ -188,17 +188,17 @@ class Broker {
     const startedAt = performance.now();
     const failpoints = failpointSpec();
     armFailpoints(failpoints);
+    this.#database = databaseOptions(config);
     const disk = new NodeDisk();
     const nodeId = config.nodeId ?? readNodeIdentity(disk, config.dataDir)?.nodeId ?? randomUUID().slice(0, 8);
     this.#directory = openDataDirectory(disk, config.dataDir, { clusterName: config.cluster, nodeId, now: Date.now() });
     const { path, node } = this.#directory;
     await this.#openAdmin();
-    this.#database = databaseOptions(config);
     checkStoreKind(disk, path, config.store.kind);
     if (this.#database === null) this.#sealSegments(disk, path);
     else {
-      this.#claimed = await this.#claimDatabase(this.#database, node);
-      markDatabase(disk, path);
+      this.#claimed = await this.#claimDatabase(this.#database, node, storeKindOf(disk, path) !== null);
+      markStore(disk, path, config.store.kind);
     }
 
     const mainDoorbell = createDoorbell();
@@ -240,8 +240,9 @@ class Broker {
     this.#logger.info('segments are whole', { ...sealed });
   }
 
-  async #claimDatabase(options: DatabaseOptions, { clusterId, clusterName }: NodeIdentity): Promise<ClaimedDatabase> {
-    const claimed = await claimDatabase(options, { clusterId, name: clusterName, settings: '' });
+  async #claimDatabase(options: DatabaseOptions, node: NodeIdentity, isMarked: boolean): Promise<ClaimedDatabase> {
+    const { clusterId, clusterName: name } = node;
+    const claimed = await claimDatabase(options, { clusterId, name }, isMarked);
     const { weaknesses } = claimed;
     this.#dispatcher.producers.isWeak = weaknesses.length > 0;
     for (const weakness of weaknesses) {
@@ -563,33 +564,4 @@ async function listening(key: string, opened: Promise<unknown>): Promise<void> {
       cause,
     });
   }
-}
-
-/** What the keys of a database say; null with the embedded store. StartError if a file that they name cannot be read. */
-function databaseOptions({ store, postgres }: Config): DatabaseOptions | null {
-  if (store.kind === 'embedded') return null;
-  assert(
-    store.kind === 'postgres' && postgres.url !== null,
-    'the rules of the configuration let no other store through',
-  );
-  const { url, schema, pool } = postgres;
-  const acceptWeakDurability = store.acceptWeakDurability;
-  return { url, schema, pool, timeoutMs: store.timeoutMs, tls: tlsOptions(postgres), acceptWeakDurability };
-}
-
-function tlsOptions({ tls, tlsCa, tlsCert, tlsKey }: Config['postgres']): DatabaseOptions['tls'] {
-  if (tls === 'off') return null;
-  const file = (path: string): string => {
-    try {
-      return readFileSync(path, 'utf8');
-    } catch (error) {
-      throw new StartError('STORE_UNUSABLE', `a file of postgres.tls cannot be read: ${String(error)}`);
-    }
-  };
-  return {
-    rejectUnauthorized: tls === 'verify',
-    ...(tlsCa === null ? {} : { ca: file(tlsCa) }),
-    ...(tlsCert === null ? {} : { cert: file(tlsCert) }),
-    ...(tlsKey === null ? {} : { key: file(tlsKey) }),
-  };
 }

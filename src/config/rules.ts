@@ -16,6 +16,39 @@ export interface Rule {
 /** Room that a record on a ring needs beside body and headers: subject, producer id, lengths, the record's own header. */
 export const RING_RECORD_OVERHEAD_BYTES = 4_096;
 
+/** Fewer replicas than a quorum may have what is acknowledged. */
+const WEAK_CONSISTENCY = /^(LOCAL_ONE|ONE|TWO|THREE)$/;
+
+type TlsSection = Pick<Config['postgres'], 'tls' | 'tlsCa' | 'tlsCert' | 'tlsKey'> & {
+  readonly tlsName?: string | null;
+};
+
+/** A certificate that is given and not used would let somebody believe in an encryption that there is not. */
+function tlsRules(
+  section: 'postgres' | 'cassandra',
+  of: (config: Config) => TlsSection,
+  keys: readonly string[],
+): Rule[] {
+  const names = keys.map((key) => `${section}.${key}`);
+  return [
+    {
+      key: `${section}.tls`,
+      text: `${section}.tls must not be off with ${names.slice(0, -1).join(', ')} or ${names.at(-1)}`,
+      holds: (config) => {
+        const { tls, tlsCa, tlsCert, tlsKey, tlsName } = of(config);
+        return tls !== 'off' || [tlsCa, tlsCert, tlsKey, tlsName ?? null].every((value) => value === null);
+      },
+      against: () => 'one of them is set',
+    },
+    {
+      key: `${section}.tls_cert`,
+      text: `${section}.tls_cert and ${section}.tls_key must be given both or neither`,
+      holds: (config) => (of(config).tlsCert === null) === (of(config).tlsKey === null),
+      against: (config) => `${section}.tls_key is ${of(config).tlsKey === null ? 'not set' : 'set'}`,
+    },
+  ];
+}
+
 export const RULES: readonly Rule[] = [
   {
     key: 'limits.body_bytes',
@@ -92,14 +125,8 @@ export const RULES: readonly Rule[] = [
   },
   {
     key: 'store.kind',
-    text: 'store.kind must be embedded or postgres: the shards of this version do not write to Cassandra yet',
-    holds: ({ store }) => store.kind !== 'cassandra',
-    against: ({ store }) => `store is ${store.kind}`,
-  },
-  {
-    key: 'store.kind',
-    text: 'store.kind postgres is not finished: it needs store.experimental',
-    holds: ({ store }) => store.kind !== 'postgres' || store.experimental,
+    text: 'store.kind postgres and cassandra are not finished: they need store.experimental',
+    holds: ({ store }) => store.kind === 'embedded' || store.experimental,
     against: () => 'store.experimental is false',
   },
   {
@@ -114,4 +141,32 @@ export const RULES: readonly Rule[] = [
     holds: ({ postgres }) => postgres.tls === 'off' || postgres.url === null || !/[?&]ssl/i.test(postgres.url),
     against: ({ postgres }) => `postgres.tls is ${postgres.tls}`,
   },
+  {
+    key: 'cassandra.contact_points',
+    text: 'cassandra.contact_points is needed with store cassandra',
+    holds: ({ store, cassandra }) => store.kind !== 'cassandra' || cassandra.contactPoints !== null,
+    against: () => 'it is not set',
+  },
+  {
+    key: 'cassandra.datacenter',
+    text: 'cassandra.datacenter is needed with store cassandra',
+    holds: ({ store, cassandra }) => store.kind !== 'cassandra' || cassandra.datacenter !== null,
+    against: () => 'it is not set',
+  },
+  {
+    key: 'cassandra.username',
+    text: 'cassandra.username and cassandra.password must be given both or neither',
+    holds: ({ store, cassandra }) =>
+      store.kind !== 'cassandra' || (cassandra.username === null) === (cassandra.password === null),
+    against: ({ cassandra }) => `cassandra.password is ${cassandra.password === null ? 'not set' : 'set'}`,
+  },
+  {
+    key: 'cassandra.consistency',
+    text: 'cassandra.consistency must be at least LOCAL_QUORUM, unless store.accept_weak_durability',
+    holds: ({ store, cassandra }) =>
+      store.kind !== 'cassandra' || store.acceptWeakDurability || !WEAK_CONSISTENCY.test(cassandra.consistency),
+    against: () => 'that is false',
+  },
+  ...tlsRules('postgres', ({ postgres }) => postgres, ['tls_ca', 'tls_cert', 'tls_key']),
+  ...tlsRules('cassandra', ({ cassandra }) => cassandra, ['tls_ca', 'tls_cert', 'tls_key', 'tls_name']),
 ];

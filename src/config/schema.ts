@@ -16,6 +16,11 @@ import {
   text,
 } from './field.ts';
 
+/** Hosts by name, IPv4 address or IPv6 address in brackets, each with a port or without. */
+const CONTACT_POINTS = /^(\[[0-9A-Fa-f:.]+\]|[^\s,:[\]]+)(:\d{1,5})?(,(\[[0-9A-Fa-f:.]+\]|[^\s,:[\]]+)(:\d{1,5})?)*$/;
+/** Names and values in quotes, numbers also without: nothing that could end the statement it becomes a part of. */
+const REPLICATION = /^([1-9]\d?|\{ *'class' *: *'[A-Za-z.]+'( *, *'[^'\\]+' *: *('[\w/]+'|\d+))* *\})$/;
+
 const FILE_PATTERN = /^[^\0]+$/;
 const FILE_RULE = 'the path of a file';
 
@@ -112,7 +117,7 @@ export const SCHEMA = {
     }),
     experimental: boolean({
       default: false,
-      doc: 'Start with a store that is not finished. docs/stores.md says what `postgres` lacks: expired partitions stay, and some faults have no tests.',
+      doc: 'Start with a store that is not finished. docs/stores.md says what `postgres` and `cassandra` lack.',
     }),
     accept_weak_durability: boolean({
       default: false,
@@ -177,16 +182,16 @@ export const SCHEMA = {
   },
   cassandra: {
     contact_points: optionalText({
-      pattern: /^[^\s,]+(,[^\s,]+)*$/,
-      rule: 'HOST or HOST:PORT, several with commas between',
+      pattern: CONTACT_POINTS,
+      rule: 'HOST or HOST:PORT, several with commas between, IPv6 addresses in brackets',
       unset: 'needed with store cassandra',
-      doc: 'Nodes of Cassandra from which the others are learned.',
+      doc: 'Nodes of Cassandra from which the others are learned. Name two or three, so that a start does not depend on one; without a port it is 9042.',
     }),
     datacenter: optionalText({
       pattern: /^\S+$/,
       rule: 'the name of a data centre',
       unset: 'needed with store cassandra',
-      doc: 'The one data centre that every node of the broker reads from: a quorum there is what makes a write visible.',
+      doc: 'The one data centre that every node of the broker writes to and reads from: a quorum there is what makes a write visible. The keyspace keeps the name, and another one is refused.',
     }),
     keyspace: text({
       pattern: /^[a-z][a-z0-9_]{0,47}$/,
@@ -195,21 +200,21 @@ export const SCHEMA = {
       doc: 'Keyspace of the tables, created if absent.',
     }),
     replication: text({
-      pattern: /^\{[^;]+\}$/,
-      rule: 'a map of CQL in braces',
-      default: "{'class': 'SimpleStrategy', 'replication_factor': 1}",
-      doc: "Replication of a keyspace that the broker creates; an existing one stays as it is. The default keeps one copy: for production write `{'class': 'NetworkTopologyStrategy', 'dc1': 3}`.",
+      pattern: REPLICATION,
+      rule: "a number from 1 to 99, or a map of CQL such as {'class': 'NetworkTopologyStrategy', 'dc1': 3}",
+      default: '1',
+      doc: 'Replication of a keyspace that the broker creates; an existing one stays as it is. A number is that of the copies in `cassandra.datacenter`: 3 is what survives the loss of a node. For more data centres write the map.',
     }),
     consistency: choice({
-      values: ['LOCAL_QUORUM', 'QUORUM', 'EACH_QUORUM', 'ALL'],
+      values: ['LOCAL_QUORUM', 'QUORUM', 'EACH_QUORUM', 'ALL', 'THREE', 'TWO', 'ONE', 'LOCAL_ONE'],
       default: 'LOCAL_QUORUM',
-      doc: 'Of writes. Nothing weaker is offered: reads at LOCAL_QUORUM would miss what was acknowledged.',
+      doc: 'Of writes. Reads are at one that meets it: LOCAL_QUORUM, or QUORUM for QUORUM. What is weaker than LOCAL_QUORUM needs `store.accept_weak_durability`, and its reads ask every replica (ALL), so that nothing acknowledged is overlooked. Before a change to a stronger one run `nodetool repair`.',
     }),
     in_flight: integer({
       min: 1,
       max: 2_048,
       default: 128,
-      doc: 'Writes of one shard on their way on one connection. Turn it up if the round trip is long and the servers are idle.',
+      doc: 'Writes of one shard on their way at a time. Turn it up if the round trip is long and the servers are idle; down if they time out.',
     }),
     username: optionalText({
       pattern: /^.+$/,
@@ -245,6 +250,12 @@ export const SCHEMA = {
       rule: FILE_RULE,
       unset: 'none',
       doc: 'Private key (PEM) of `cassandra.tls_cert`.',
+    }),
+    tls_name: optionalText({
+      pattern: /^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$/,
+      rule: 'the name of a host',
+      unset: 'the address of each server',
+      doc: 'Name that the certificate of every server must carry. Servers learn of each other by address, so without it their certificates need their addresses.',
     }),
   },
   segment: {

@@ -1,43 +1,77 @@
 /**
  * Which store a data directory belongs to. The log knows ids, the store has their messages: with another store every id would be lost, and ids
- * would be given twice to a database that has them already. So a directory says when its messages are in a database, and the database
+ * would be given twice to a database that has them already. So a directory says in which kind of database its messages are, and the database
  * has the id of the one cluster that writes to it.
  */
 import { join } from 'node:path';
-import type { BirthRow } from './birth.ts';
+import type { BirthRegistry, BirthRow } from './birth.ts';
 import type { Disk } from './disk.ts';
-import type { PostgresStoreOptions } from './postgres/postgres-store.ts';
+import { type DatabaseOptions, openDatabase, placeOf, sharedSettings } from './open-database.ts';
 import { StartError } from './start-error.ts';
 import type { DatabaseStore, NewestId } from './store.ts';
 
 const MARKER = 'STORE';
+const MARKER_TEMPORARY = 'STORE.tmp';
+/** A marker is one word. */
+const MARKER_BYTES_MAX = 64;
+
+/** Keys of `store.kind`. */
+export type StoreKind = 'embedded' | 'postgres' | 'cassandra';
+
+/** What is written in the marker of a directory whose messages are in a database. The first is of a version that knew PostgreSQL only. */
+const MARKED: Readonly<Record<string, StoreKind>> = {
+  database: 'postgres',
+  postgres: 'postgres',
+  cassandra: 'cassandra',
+};
+
+/** Which store the directory belongs to; null while no broker has started there. StartError if its marker says something else. */
+export function storeKindOf(disk: Disk, root: string): StoreKind | null {
+  const path = join(root, MARKER);
+  const size = disk.size(path);
+  if (size < 0) return disk.size(join(root, 'raft')) >= 0 ? 'embedded' : null;
+  const bytes = Buffer.alloc(Math.min(size, MARKER_BYTES_MAX));
+  const file = disk.open(path, 'read');
+  try {
+    file.preadSync(bytes, 0, bytes.length, 0);
+  } finally {
+    file.close();
+  }
+  const kind = MARKED[bytes.toString('latin1').trim()];
+  if (kind !== undefined) return kind;
+  throw new StartError('DATA_DIRECTORY_UNUSABLE', `${path} names no store that this program knows`);
+}
 
 /** StartError if the directory was written with a store of another kind. */
-export function checkStoreKind(disk: Disk, root: string, kind: string): void {
-  const isMarked = disk.size(join(root, MARKER)) >= 0;
-  const isBorn = disk.size(join(root, 'raft')) >= 0;
-  const wasEmbedded = isBorn && !isMarked;
-  if (kind === 'embedded' ? !isMarked : !wasEmbedded) return;
-  const where = isMarked ? 'in a database' : 'in its own segments';
+export function checkStoreKind(disk: Disk, root: string, kind: StoreKind): void {
+  const found = storeKindOf(disk, root);
+  if (found === null || found === kind) return;
+  const where = found === 'embedded' ? 'in its own segments' : 'in a database';
   throw new StartError(
     'DATA_DIRECTORY_MISMATCH',
-    `${root} belongs to a broker that keeps its messages ${where}, and the configuration says store ${kind}; correct the one that is wrong`,
+    `${root} belongs to a broker that keeps its messages ${where} (${found}), and the configuration says store ${kind}; correct the one that is wrong, or move the messages with \`broker store copy\``,
   );
 }
 
-/** From here on the directory is one of a broker with a database. */
-export function markDatabase(disk: Disk, root: string): void {
+/** From here on the directory is one of a broker with that store. The change is there whole or not at all. */
+export function markStore(disk: Disk, root: string, kind: StoreKind): void {
   const path = join(root, MARKER);
-  if (disk.size(path) >= 0) return;
-  const bytes = Buffer.from('database\n');
-  const file = disk.createOrEmpty(path, 'store-file');
+  if (kind === 'embedded') {
+    if (disk.size(path) < 0) return;
+    disk.unlink(path);
+    return;
+  }
+  if (disk.size(path) >= 0 && storeKindOf(disk, root) === kind) return;
+  const temporary = join(root, MARKER_TEMPORARY);
+  const bytes = Buffer.from(`${kind}\n`);
+  const file = disk.createOrEmpty(temporary, 'store-file');
   try {
     file.writeFullySync(bytes, 0, bytes.length, 0);
     file.fdatasyncSync();
   } finally {
     file.close();
   }
-  disk.syncDirectory(root);
+  disk.rename(temporary, path);
 }
 
 /** The database of a broker that starts, before its shards have connections of their own. */
@@ -54,20 +88,23 @@ export interface ClaimedDatabase {
 }
 
 /**
- * Opens the database: checks it, brings its schema up to date, and makes it this cluster's unless it is another's. StartError if it cannot be used.
+ * Opens the database: checks it, brings its layout up to date, and makes it this cluster's unless it is another's. `isMarked`: the data directory
+ * says that its messages are in such a database. StartError if it cannot be used.
  */
-export async function claimDatabase(options: PostgresStoreOptions, row: BirthRow): Promise<ClaimedDatabase> {
-  // Loaded only here: a broker with a log of its own has no use for a driver.
-  const { PostgresStore } = await import('./postgres/postgres-store.ts');
-  const store = await PostgresStore.open(options);
+export async function claimDatabase(
+  options: DatabaseOptions,
+  cluster: Pick<BirthRow, 'clusterId' | 'name'>,
+  isMarked: boolean,
+): Promise<ClaimedDatabase> {
+  const store = await openDatabase(options);
   try {
-    const born = await store.birth.claim(row);
-    if (!born.won) {
+    if (isMarked && (await store.birth.find()) === null) {
       throw new StartError(
         'STORE_UNUSABLE',
-        `schema ${options.schema} of the database belongs to cluster ${born.row.clusterId} ("${born.row.name}"), this data directory to ${row.clusterId}: name another postgres.schema, or put back the data directory of that cluster`,
+        `${placeOf(options)} is empty, and the messages of this data directory are in another one: name that, or put it back`,
       );
     }
+    await claim(store.birth, options, cluster);
     const newest = await store.newest();
     return {
       weaknesses: store.weaknesses,
@@ -78,6 +115,28 @@ export async function claimDatabase(options: PostgresStoreOptions, row: BirthRow
   } catch (error) {
     await store.close();
     throw asStartError(error);
+  }
+}
+
+async function claim(
+  birth: BirthRegistry,
+  options: DatabaseOptions,
+  cluster: Pick<BirthRow, 'clusterId' | 'name'>,
+): Promise<void> {
+  const settings = sharedSettings(options);
+  const { won, row } = await birth.claim({ ...cluster, settings });
+  if (!won) {
+    throw new StartError(
+      'STORE_UNUSABLE',
+      `${placeOf(options)} belongs to cluster ${row.clusterId} ("${row.name}"), this data directory to ${cluster.clusterId}: name another one, or put back the data directory of that cluster`,
+    );
+  }
+  // Empty: of a version that kept none.
+  if (row.settings !== '' && row.settings !== settings) {
+    throw new StartError(
+      'STORE_UNUSABLE',
+      `${placeOf(options)} was written with ${row.settings}, and the configuration says ${settings}; docs/stores.md says how to move`,
+    );
   }
 }
 

@@ -1,7 +1,7 @@
 import type { MessagePort } from 'node:worker_threads';
 import type { SegmentSummary } from '../storage/embedded/sidecar.ts';
 import type { SlotColumns } from '../storage/embedded/slot-index.ts';
-import type { PostgresStoreOptions } from '../storage/postgres/postgres-store.ts';
+import type { DatabaseOptions } from '../storage/open-database.ts';
 
 /**
  * Life cycle and administration between the main thread and the others, by MessagePort: typed unions, a few a second at most. Work travels on
@@ -139,9 +139,6 @@ export interface ShardStoreOptions {
   /** The database that holds the messages; null: the embedded log. */
   readonly database: DatabaseOptions | null;
 }
-
-/** A database as a store: what a shard needs to open connections of its own. */
-export type DatabaseOptions = Omit<PostgresStoreOptions, 'now'>;
 
 /** The one task of a shard thread: runs until it is told to stop. */
 export interface ShardTask {

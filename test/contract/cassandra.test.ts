@@ -1,9 +1,12 @@
 /** The contract of a MessageStore, kept by Cassandra. */
+import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { after, test } from 'node:test';
 import { CassandraStore, type CassandraStoreOptions } from '../../src/storage/cassandra/cassandra-store.ts';
+import { SPAN_IDS } from '../../src/storage/cassandra/schema.ts';
 import { CassandraServer, cassandraMissing } from '../servers/cassandra.ts';
 import { Relay } from '../servers/relay.ts';
+import { dataBatch, plain, subjectRef } from '../unit/batch-support.ts';
 import { birthSuite } from './birth.ts';
 import { messageStoreSuite } from './message-store.ts';
 
@@ -18,7 +21,7 @@ function optionsFor(contactPoint: string): CassandraStoreOptions {
     contactPoints: [contactPoint],
     datacenter: process.env.CASSANDRA_DATACENTER ?? 'datacenter1',
     keyspace: `t_${randomBytes(6).toString('hex')}`,
-    replication: "{'class': 'SimpleStrategy', 'replication_factor': 1}",
+    replication: '1',
     consistency: 'LOCAL_QUORUM',
     credentials: null,
     tls: null,
@@ -58,6 +61,20 @@ if (missing !== null) {
         return async () => relay.restore();
       },
     };
+  });
+
+  test('cassandra: a trim deletes what was published by a clock that is ahead, and the directory of what lies below', async (t) => {
+    const store = await CassandraStore.open(optionsFor(contact));
+    t.after(() => store.close());
+    const subject = subjectRef('ahead');
+    const publishedAt = Date.now() + 3_600_000;
+    const bases = [1, 2_000, SPAN_IDS + 5, SPAN_IDS + 6];
+    await store.append(bases.map((base) => dataBatch(subject, [plain(`${base}`)], { base, publishedAt })));
+    await store.trim(subject, SPAN_IDS + 6);
+    assert.equal((await store.subjectStats(subject)).batches, 1);
+    assert.equal(await store.lookup(subject, SPAN_IDS + 6), 'data');
+    await store.trim(subject, SPAN_IDS + 7);
+    assert.deepEqual(await store.subjectStats(subject), { batches: 0, bytes: 0 });
   });
 
   birthSuite('cassandra', async (t) => {

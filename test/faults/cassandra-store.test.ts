@@ -17,7 +17,7 @@ function options(contactPoint: string, more: Partial<CassandraStoreOptions> = {}
     contactPoints: [contactPoint],
     datacenter: 'datacenter1',
     keyspace: `t_${randomBytes(6).toString('hex')}`,
-    replication: "{'class': 'SimpleStrategy', 'replication_factor': 1}",
+    replication: '1',
     consistency: 'LOCAL_QUORUM',
     credentials: null,
     tls: null,
@@ -44,7 +44,7 @@ async function assertWhole(store: CassandraStore, rounds: number): Promise<void>
 
 test('[S13] the node killed with -9 under load and started again: none lost, none twice', async (t) => {
   if (missing !== null) return t.skip(missing);
-  const server = await CassandraServer.start('batch');
+  const server = await CassandraServer.start();
   const store = await CassandraStore.open(options(server.contactPoint));
   t.after(() => store.close().finally(() => server.remove()));
   let round = 0;
@@ -59,7 +59,7 @@ test('[S13] the node killed with -9 under load and started again: none lost, non
 
 test('[S13] the reply lost after the write: uncertain, and the repeated append changes nothing; commitlog_sync periodic is refused', async (t) => {
   if (missing !== null) return t.skip(missing);
-  const server = await CassandraServer.start('periodic');
+  const server = await CassandraServer.start({ sync: 'periodic' });
   await assert.rejects(CassandraStore.open(options(server.contactPoint)), { code: 'STORE_WEAK' });
   const relay = await Relay.start('127.0.0.1', server.port);
   const store = await CassandraStore.open(

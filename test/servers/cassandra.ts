@@ -2,11 +2,12 @@
  * A real Apache Cassandra for tests: the one that CASSANDRA_CONTACT_POINTS names, or one of our own, from Maven Central, on Java 17. The jars
  * are fetched once into BROKER_TEST_CACHE (default ~/.cache/broker-tests).
  */
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, openSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
+import { Client, errors, type types } from 'cassandra-driver';
 import { freePorts } from '../support/ports.ts';
 
 const VERSION = '5.0.9';
@@ -118,20 +119,69 @@ function installed(): string {
 
 export type CommitlogSync = 'batch' | 'periodic';
 
+/** A user that may do everything, and the password with which Cassandra makes it. */
+export const CASSANDRA_LOGIN = { username: 'cassandra', password: 'cassandra' };
+/** The certificate of a server names this host, and 127.0.0.1. */
+export const CASSANDRA_TLS_NAME = 'cassandra.test';
+const KEYSTORE_PASSWORD = 'keystore';
+
+export interface CassandraServerOptions {
+  /** batch */
+  readonly sync?: CommitlogSync;
+  /** Clients must log in (CASSANDRA_LOGIN), may do what they are granted, and may use TLS on the same port (`tlsCa`). */
+  readonly isGuarded?: boolean;
+}
+
 /** One node on loopback, all ports its own. Stopped by pid; its folder goes with it. */
 export class CassandraServer {
   readonly folder: string;
   readonly port: number;
   readonly #home: string;
-  readonly #jmxPort: number;
+  readonly #ports: readonly number[];
+  readonly #isGuarded: boolean;
   #process: ChildProcess | null = null;
 
-  private constructor(home: string, folder: string, ports: readonly number[], sync: CommitlogSync) {
-    const [port, storagePort, tlsPort, jmxPort] = ports as [number, number, number, number];
+  private constructor(home: string, folder: string, ports: readonly number[], isGuarded: boolean) {
     this.#home = home;
     this.folder = folder;
-    this.port = port;
-    this.#jmxPort = jmxPort;
+    this.port = ports[0] as number;
+    this.#ports = ports;
+    this.#isGuarded = isGuarded;
+    writeFileSync(join(folder, 'logback.xml'), LOGBACK);
+    if (isGuarded) this.#makeCertificate();
+  }
+
+  /** Certificate (PEM) of a guarded server, which vouches for itself. */
+  get tlsCa(): string {
+    return join(this.folder, 'certificate.pem');
+  }
+
+  #makeCertificate(): void {
+    const keystore = [
+      '-alias',
+      'node',
+      '-keystore',
+      join(this.folder, 'keystore.p12'),
+      '-storepass',
+      KEYSTORE_PASSWORD,
+    ];
+    const names = `san=dns:${CASSANDRA_TLS_NAME},ip:127.0.0.1`;
+    const key = ['-keyalg', 'EC', '-groupname', 'secp256r1', '-dname', 'CN=test', '-ext', names, '-validity', '2'];
+    execFileSync('keytool', ['-genkeypair', '-storetype', 'PKCS12', ...key, ...keystore], { stdio: 'pipe' });
+    execFileSync('keytool', ['-exportcert', '-rfc', '-file', this.tlsCa, ...keystore], { stdio: 'pipe' });
+  }
+
+  /** What the node reads when it starts the next time. */
+  configure(sync: CommitlogSync): void {
+    const [port, storagePort, tlsPort] = this.#ports;
+    const guards = `authenticator: PasswordAuthenticator
+authorizer: CassandraAuthorizer
+client_encryption_options:
+  enabled: true
+  optional: true
+  keystore: ${join(this.folder, 'keystore.p12')}
+  keystore_password: ${KEYSTORE_PASSWORD}
+`;
     const yaml = `cluster_name: test
 partitioner: org.apache.cassandra.dht.Murmur3Partitioner
 num_tokens: 1
@@ -162,14 +212,14 @@ paxos_variant: v2
 write_request_timeout: 5000ms
 read_request_timeout: 5000ms
 cas_contention_timeout: 5000ms
-`;
-    writeFileSync(join(folder, 'cassandra.yaml'), yaml);
-    writeFileSync(join(folder, 'logback.xml'), LOGBACK);
+${this.#isGuarded ? guards : ''}`;
+    writeFileSync(join(this.folder, 'cassandra.yaml'), yaml);
   }
 
-  static async start(sync: CommitlogSync = 'batch'): Promise<CassandraServer> {
+  static async start({ sync = 'batch', isGuarded = false }: CassandraServerOptions = {}): Promise<CassandraServer> {
     const folder = mkdtempSync(join(process.env.BROKER_TEST_DIR ?? '/var/tmp', 'broker-cassandra-'));
-    const server = new CassandraServer(installed(), folder, await freePorts(4), sync);
+    const server = new CassandraServer(installed(), folder, await freePorts(4), isGuarded);
+    server.configure(sync);
     await server.run();
     return server;
   }
@@ -197,7 +247,7 @@ cas_contention_timeout: 5000ms
       existsSync(archive) ? `-XX:SharedArchiveFile=${archive}` : `-XX:ArchiveClassesAtExit=${archive}`,
       `-Dcassandra.config=file://${join(this.folder, 'cassandra.yaml')}`,
       `-Dcassandra.storagedir=${this.folder}`,
-      `-Dcassandra.jmx.local.port=${this.#jmxPort}`,
+      `-Dcassandra.jmx.local.port=${this.#ports[3]}`,
       '-cp',
       `${lib}/*`,
       'org.apache.cassandra.service.CassandraDaemon',
@@ -211,9 +261,36 @@ cas_contention_timeout: 5000ms
     this.#process = child;
     // A test file ends when its tests have; only then it stops its server.
     child.unref();
-    while (!(await answers(this.port))) {
+    while (!(await this.#isReady())) {
       if (child.exitCode !== null) throw new Error(readFileSync(join(this.folder, 'log'), 'utf8').slice(-3000));
       await new Promise((resolve) => setTimeout(resolve, 100));
+    }
+  }
+
+  /** The user is made some moments after the port was opened. */
+  async #isReady(): Promise<boolean> {
+    if (!(await answers(this.port))) return false;
+    if (!this.#isGuarded) return true;
+    try {
+      await this.execute('SELECT release_version FROM system.local');
+      return true;
+    } catch (error) {
+      if (error instanceof errors.NoHostAvailableError) return false;
+      throw error;
+    }
+  }
+
+  /** One statement, on a connection of its own. */
+  async execute(statement: string): Promise<types.Row[]> {
+    const client = new Client({
+      contactPoints: [this.contactPoint],
+      localDataCenter: 'datacenter1',
+      ...(this.#isGuarded ? { credentials: CASSANDRA_LOGIN } : {}),
+    });
+    try {
+      return (await client.execute(statement)).rows;
+    } finally {
+      await client.shutdown();
     }
   }
 

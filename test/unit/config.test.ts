@@ -250,6 +250,39 @@ test('an empty variable counts as not set', () => {
   );
 });
 
+const CASSANDRA = [
+  '--store=cassandra',
+  '--store-experimental',
+  '--cassandra-contact-points=10.0.0.1,[fd00::1]:9043,db.example:9042',
+  '--cassandra-datacenter=dc1',
+] as const;
+
+test('store cassandra is taken with its hosts and data centre, and with a weak consistency only if told so', () => {
+  assert.equal(load({ argv: CASSANDRA }).config.cassandra.consistency, 'LOCAL_QUORUM');
+  const weak = [...CASSANDRA, '--cassandra-consistency=ONE', '--store-accept-weak-durability'];
+  assert.equal(load({ argv: weak }).config.cassandra.consistency, 'ONE');
+});
+
+for (const replication of ['3', "{'class': 'NetworkTopologyStrategy', 'dc1': 3, 'dc2': '3/1'}"]) {
+  test(`replication ${replication} is taken`, () => {
+    assert.equal(load({ argv: ['--cassandra-replication', replication] }).config.cassandra.replication, replication);
+  });
+}
+
+for (const [flag, value] of [
+  ['replication', '0'],
+  ['replication', "{'class': 'SimpleStrategy'} AND durable_writes = false"],
+  ['replication', "{'class': 'SimpleStrategy', 'x': ''}}; DROP KEYSPACE system; --'}"],
+  ['contact-points', 'a,,b'],
+  ['contact-points', '::1'],
+  ['contact-points', 'host:port'],
+  ['keyspace', 'Upper'],
+] as const) {
+  test(`--cassandra-${flag} ${value} is refused`, () => {
+    assert.match(problemsOf({ argv: [`--cassandra-${flag}`, value] }).join(), /^cassandra\./);
+  });
+}
+
 const BROKEN_RULES: readonly (readonly string[])[] = [
   ['--limits-body-bytes=1MiB', '--limits-message-bytes=1MiB', '--limits-in-flight-bytes=2MiB'],
   ['--limits-headers-bytes=1MiB', '--limits-message-bytes=2MiB'],
@@ -263,13 +296,21 @@ const BROKEN_RULES: readonly (readonly string[])[] = [
   ['--raft-heartbeat=250ms'],
   ['--overload-target=2s'],
   ['--admin-listen=127.0.0.1:8081'],
-  ['--store=cassandra'],
   ['--store=postgres', '--postgres-url=postgres://localhost/x'],
   ['--store=postgres', '--store-experimental'],
+  ['--store=cassandra', '--store-experimental', '--cassandra-datacenter=dc1'],
+  ['--store=cassandra', '--store-experimental', '--cassandra-contact-points=localhost'],
+  [...CASSANDRA, '--cassandra-password=s3cret'],
+  [...CASSANDRA, '--cassandra-consistency=ONE'],
+  ['--postgres-tls-ca=ca.pem'],
+  ['--postgres-tls=verify', '--postgres-tls-cert=cert.pem'],
+  ['--cassandra-tls-name=db'],
+  ['--cassandra-tls=verify', '--cassandra-tls-key=key.pem'],
 ];
 
 test('passwords are never printed', () => {
-  const argv = ['--postgres-url=postgres://me:s3cret@db:5432/x?password=s3cret', '--cassandra-password=s3cret'];
+  const login = ['--cassandra-username=me', '--cassandra-password=s3cret'];
+  const argv = ['--postgres-url=postgres://me:s3cret@db:5432/x?password=s3cret', ...login];
   const printed = JSON.stringify(load({ argv }).rows);
   assert.doesNotMatch(printed, /s3cret/);
   assert.match(printed, /postgres:\/\/me:\*+@db:5432\/x/);

@@ -1,29 +1,29 @@
-import type { ConnectionOptions } from 'node:tls';
-import { Client, type Host, types } from 'cassandra-driver';
+import { type Client, type Host, type QueryOptions, types } from 'cassandra-driver';
 import { assert } from '../../base/assert.ts';
 import { BrokerError } from '../../base/errors.ts';
 import { BatchView } from '../../batch/batch-view.ts';
 import { checkedItem } from '../checked-item.ts';
 import { onePerKey } from '../one-per-key.ts';
+import type { OpenedDatabase } from '../open-database.ts';
 import { StartError } from '../start-error.ts';
-import {
-  type DatabaseStore,
-  type NewestId,
-  type ReadResult,
-  type SealedBatch,
-  type Stored,
-  type StoredItem,
-  type StoreStats,
-  StoreUncertain,
-  type SubjectRef,
-  type SubjectStats,
+import type {
+  NewestId,
+  ReadResult,
+  SealedBatch,
+  Stored,
+  StoredItem,
+  StoreStats,
+  SubjectRef,
+  SubjectStats,
 } from '../store.ts';
 import { BucketSearch } from './bucket-search.ts';
 import { CassandraBirth } from './cassandra-birth.ts';
-import { InFlight } from './in-flight.ts';
+import { type ConnectOptions, createClient, requestTimeoutMs, WriteRetryPolicy, whyUnusable } from './connect.ts';
+import { type Consistency, levelOf } from './consistency.ts';
+import { GroupTries, InFlight } from './in-flight.ts';
 import { meaningOf } from './outcome.ts';
 import { BUCKET_IDS, bucketOf, checkDurability, checkVersion, createSchema, SPAN_IDS, spanOfBucket } from './schema.ts';
-import { timeToLive, writeTimestamp } from './write-rules.ts';
+import { timeToLive, trimTimestamp, writeTimestamp } from './write-rules.ts';
 
 /** Column `kind`, as in the batch format. */
 const KIND_DATA = 1;
@@ -34,33 +34,16 @@ const READ_ROWS_MAX = 256;
 /** Spans whose directory entry is known to be there; the oldest is forgotten, and its entry written again. */
 const KNOWN_SPANS_MAX = 100_000;
 
-export type Consistency = 'LOCAL_QUORUM' | 'QUORUM' | 'EACH_QUORUM' | 'ALL';
-
-const CONSISTENCY: Readonly<Record<Consistency, types.consistencies>> = {
-  LOCAL_QUORUM: types.consistencies.localQuorum,
-  QUORUM: types.consistencies.quorum,
-  EACH_QUORUM: types.consistencies.eachQuorum,
-  ALL: types.consistencies.all,
-};
-
-export interface CassandraStoreOptions {
-  /** HOST or HOST:PORT of some nodes. */
-  readonly contactPoints: readonly string[];
-  readonly datacenter: string;
+export interface CassandraStoreOptions extends ConnectOptions {
   /** Lower case letters, digits and `_`. */
   readonly keyspace: string;
-  /** For a keyspace that has to be created: a CQL map. */
+  /** For a keyspace that has to be created: a CQL map, or the number of copies in the data centre. */
   readonly replication: string;
-  /** Of writes; reads are at LOCAL_QUORUM, which meets any of these. */
+  /** Of writes; reads are at one that meets it. */
   readonly consistency: Consistency;
-  readonly credentials: { readonly username: string; readonly password: string } | null;
-  readonly tls: ConnectionOptions | null;
-  /** Statements that may be on their way on one connection. */
-  readonly inFlight: number;
-  /** store.timeout in ms. */
-  readonly timeoutMs: number;
+  /** Start although settings lose acknowledged messages. */
   readonly acceptWeakDurability: boolean;
-  /** Epoch ms; for times to live only. */
+  /** Epoch ms; for times to live, and for what a trim outlives. */
   readonly now?: () => number;
 }
 
@@ -73,15 +56,18 @@ interface DriverHost {
  * Batches as rows of Cassandra, written at a quorum with timestamps of log time. A group is as many statements as it has batches (and a small
  * one for each new span of a subject), side by side: Cassandra has no cheaper way to write several partitions.
  */
-export class CassandraStore implements DatabaseStore {
+export class CassandraStore implements OpenedDatabase {
   readonly birth: CassandraBirth;
   /** Settings of the servers that lose acknowledged messages; empty: acks mean `durable`, else only `replicated`. */
   readonly weaknesses: readonly string[];
   readonly #client: Client;
   /** Every host that the driver ever named. */
   readonly #hosts: Set<Host>;
-  readonly #options: CassandraStoreOptions;
-  readonly #consistency: types.consistencies;
+  readonly #now: () => number;
+  /** Statements that may be on their way. */
+  readonly #inFlight: number;
+  readonly #writeOptions: QueryOptions;
+  readonly #readOptions: QueryOptions;
   readonly #writes: InFlight;
   readonly #search: BucketSearch;
   readonly #view = new BatchView();
@@ -95,8 +81,12 @@ export class CassandraStore implements DatabaseStore {
     this.#client = client;
     this.#hosts = new Set(client.hosts.values());
     client.on('hostAdd', (host: Host) => this.#hosts.add(host));
-    this.#options = options;
-    this.#consistency = CONSISTENCY[options.consistency];
+    this.#now = options.now ?? Date.now;
+    this.#inFlight = options.inFlight;
+    const { write, read } = levelOf(options.consistency);
+    const common = { prepare: true, readTimeout: requestTimeoutMs(options.timeoutMs) };
+    this.#writeOptions = { ...common, consistency: write, retry: new WriteRetryPolicy() };
+    this.#readOptions = { ...common, consistency: read };
     this.#writes = new InFlight(options.inFlight);
     this.#text = statements(options.keyspace);
     this.#search = new BucketSearch(options.keyspace, (text, values) => this.#select(text, values));
@@ -106,24 +96,11 @@ export class CassandraStore implements DatabaseStore {
 
   /** Connects, creates what is missing, checks the servers. StartError if they cannot be used. */
   static async open(options: CassandraStoreOptions): Promise<CassandraStore> {
-    const client = new Client({
-      contactPoints: [...options.contactPoints],
-      localDataCenter: options.datacenter,
-      ...(options.credentials === null ? {} : { credentials: options.credentials }),
-      ...(options.tls === null ? {} : { sslOptions: options.tls }),
-      queryOptions: { consistency: types.consistencies.localQuorum, isIdempotent: true, captureStackTrace: false },
-      // Twice: reads go beside the writes, and a place is free again before its answer has been taken off the connection.
-      pooling: {
-        coreConnectionsPerHost: { '0': 1, '1': 1, '2': 0 },
-        maxRequestsPerConnection: options.inFlight * 2 + 64,
-      },
-      socketOptions: { readTimeout: options.timeoutMs, connectTimeout: options.timeoutMs },
-      policies: { timestampGeneration: null as never },
-    });
+    const client = createClient(options);
     try {
       await client.connect();
       await createSchema(client, options);
-      const weaknesses = await checkDurability(client, options.keyspace);
+      const weaknesses = await checkDurability(client, options);
       if (weaknesses.length > 0 && !options.acceptWeakDurability) {
         throw new StartError(
           'STORE_WEAK',
@@ -135,8 +112,7 @@ export class CassandraStore implements DatabaseStore {
     } catch (error) {
       await client.shutdown();
       if (error instanceof StartError) throw error;
-      const why = error instanceof Error ? error.message : String(error);
-      throw new StartError('STORE_UNUSABLE', `Cassandra cannot be used: ${why}`, { cause: error });
+      throw new StartError('STORE_UNUSABLE', `Cassandra cannot be used: ${whyUnusable(error)}`, { cause: error });
     }
   }
 
@@ -211,9 +187,9 @@ export class CassandraStore implements DatabaseStore {
     } while (pageState !== null);
     const found: NewestId[] = [];
     const names = [...buckets];
-    for (let at = 0; at < names.length; at += this.#options.inFlight) {
+    for (let at = 0; at < names.length; at += this.#inFlight) {
       await Promise.all(
-        names.slice(at, at + this.#options.inFlight).map(async ([name, bucket]) => {
+        names.slice(at, at + this.#inFlight).map(async ([name, bucket]) => {
           const subject = Buffer.from(name, 'latin1');
           const values = [subject, long(bucket), long(Number.MAX_SAFE_INTEGER)];
           const row = (await this.#select(this.#text.newest, values)).first();
@@ -240,12 +216,24 @@ export class CassandraStore implements DatabaseStore {
     const kept = (await this.#coveringBase(subject, first)) ?? first;
     // `kept` begins the batch that straddles `first`, if there is one.
     const end = Math.min(kept, last + 1);
-    for (;;) {
-      const bucket = await this.#search.next(subject, 0, bucketOf(Math.max(0, end - 1)));
+    if (end <= 1) return;
+    const lastBucket = bucketOf(end - 1);
+    for (let from = 0; from <= lastBucket; ) {
+      const bucket = await this.#search.next(subject, from, lastBucket);
       if (bucket === null) break;
-      await this.#write(this.#text.trim, [key(subject), long(bucket), long(end)]);
-      if (bucket >= bucketOf(end - 1)) break;
+      await this.#trimBucket(subject, bucket, end);
+      from = bucket + 1;
     }
+    // What lies below is never written again, so these are not looked through by the next trim.
+    await this.#write(this.#text.trimSpans, [key(subject), long(spanOfBucket(lastBucket))]);
+  }
+
+  /** Rows have the log's time, which may be ahead of this clock; none of a partition is later than its last. */
+  async #trimBucket(subject: SubjectRef, bucket: number, end: number): Promise<void> {
+    const where = [key(subject), long(bucket), long(end)];
+    const newest = (await this.#select(this.#text.newestTime, where)).first();
+    const ms = Math.max(this.#now(), newest === null ? 0 : Number(newest.get('published_at')));
+    await this.#write(this.#text.trim, [long(trimTimestamp(ms)), ...where]);
   }
 
   async subjectStats(subject: SubjectRef): Promise<SubjectStats> {
@@ -287,23 +275,18 @@ export class CassandraStore implements DatabaseStore {
   }
 
   async #append(group: readonly SealedBatch[]): Promise<void> {
-    const nowMs = (this.#options.now ?? Date.now)();
-    const writes: Promise<void>[] = [];
+    const nowMs = this.#now();
+    const tries = new GroupTries(this.#writes);
     for (const batch of onePerKey(group)) {
       assert(batch.count <= SPAN_IDS, 'a batch has more ids than a reader looks back');
       const ttl = timeToLive(batch, nowMs);
       if (ttl === null) continue;
-      writes.push(this.#writes.run(() => this.#insert(batch, ttl)));
+      tries.add(() => this.#insert(batch, ttl));
       const span = spanOfBucket(bucketOf(batch.base));
       const name = `${span} ${key(batch.subject).toString('latin1')}`;
-      if (!this.#knownSpans.has(name)) writes.push(this.#writes.run(() => this.#insertSpan(batch.subject, span, name)));
+      if (!this.#knownSpans.has(name)) tries.add(() => this.#insertSpan(batch.subject, span, name));
     }
-    const failures = (await Promise.allSettled(writes)).filter((each) => each.status === 'rejected');
-    if (failures.length === 0) return;
-    const uncertain = failures.find(({ reason }) => !(reason instanceof BrokerError));
-    if (uncertain !== undefined) throw uncertain.reason;
-    if (failures.length === writes.length) throw (failures[0] as PromiseRejectedResult).reason;
-    throw new StoreUncertain('a part of the group was stored', { cause: failures[0]?.reason });
+    await tries.outcome();
   }
 
   #insert(batch: SealedBatch, ttl: number): Promise<void> {
@@ -331,7 +314,7 @@ export class CassandraStore implements DatabaseStore {
 
   async #write(text: string, values: readonly unknown[]): Promise<void> {
     try {
-      await this.#client.execute(text, [...values], { prepare: true, consistency: this.#consistency });
+      await this.#client.execute(text, [...values], this.#writeOptions);
     } catch (error) {
       throw meaningOf(error);
     }
@@ -340,7 +323,7 @@ export class CassandraStore implements DatabaseStore {
   async #select(text: string, values: readonly unknown[]): Promise<types.ResultSet> {
     if (this.#isClosed) throw new BrokerError('SHUTTING_DOWN');
     try {
-      return await this.#client.execute(text, [...values], { prepare: true });
+      return await this.#client.execute(text, [...values], this.#readOptions);
     } catch (error) {
       throw new BrokerError('STORE_UNAVAILABLE', 'Cassandra did not answer the read', { cause: error });
     }
@@ -349,7 +332,7 @@ export class CassandraStore implements DatabaseStore {
   async #page(text: string, pageState: string | null): Promise<types.ResultSet> {
     try {
       const from = pageState === null ? {} : { pageState };
-      return await this.#client.execute(text, [], { prepare: true, fetchSize: 5_000, ...from });
+      return await this.#client.execute(text, [], { ...this.#readOptions, fetchSize: 5_000, ...from });
     } catch (error) {
       throw new BrokerError('STORE_UNAVAILABLE', 'Cassandra did not answer the read', { cause: error });
     }
@@ -427,7 +410,9 @@ function statements(keyspace: string) {
     sizes: `SELECT size ${partition}`,
     sizesFrom: `SELECT base, size ${partition} AND base >= ? AND base <= ? LIMIT ${READ_ROWS_MAX + 1}`,
     bytes: `SELECT base, count, kind, bytes ${partition} AND base >= ? AND base <= ?`,
-    trim: `DELETE ${partition} AND base < ?`,
+    newestTime: `SELECT published_at ${partition} AND base < ? ORDER BY base DESC LIMIT 1`,
+    trim: `DELETE FROM ${batches} USING TIMESTAMP ? WHERE subject = ? AND bucket = ? AND base < ?`,
+    trimSpans: `DELETE FROM ${keyspace}.spans USING TIMESTAMP 2 WHERE subject = ? AND span < ?`,
     all: `SELECT subject, size FROM ${batches}`,
     partitions: `SELECT DISTINCT subject, bucket FROM ${batches}`,
   } as const;

@@ -23,13 +23,15 @@ export function isWithoutEffect(error: unknown): boolean {
   return false;
 }
 
-/** A host that was not asked, refused the connection, or answered with a refusal. */
+/**
+ * A host that was not asked, because it is known to be down (a text) or has no connection, or that answered with a refusal. What did go out and failed
+ * carries the name of its `coordinator`.
+ */
 function isNotSent(error: unknown): boolean {
-  const { code, requestNotWritten } = (error ?? {}) as {
-    readonly code?: unknown;
-    readonly requestNotWritten?: unknown;
-  };
-  return requestNotWritten === true || code === 'ECONNREFUSED' || isWithoutEffect(error);
+  if (typeof error === 'string') return true;
+  if (!(error instanceof Error)) return false;
+  const { requestNotWritten } = error as { readonly requestNotWritten?: unknown };
+  return requestNotWritten === true || !('coordinator' in error) || isWithoutEffect(error);
 }
 
 export function meaningOf(error: unknown): Error {

@@ -4,6 +4,7 @@
  */
 import type { Client } from 'cassandra-driver';
 import { StartError } from '../start-error.ts';
+import { type Consistency, levelOf } from './consistency.ts';
 
 /** Ids of a partition; fixed for a keyspace, for it is part of every key. */
 export const BUCKET_IDS = 1_024;
@@ -15,7 +16,8 @@ const VERSION = 1;
 
 export interface CreateOptions {
   readonly keyspace: string;
-  /** CQL map for a keyspace that does not exist, such as `{'class': 'NetworkTopologyStrategy', 'dc1': 3}`. */
+  readonly datacenter: string;
+  /** For a keyspace that does not exist: copies in the data centre, or a CQL map such as `{'class': 'NetworkTopologyStrategy', 'dc1': 3}`. */
   readonly replication: string;
 }
 
@@ -28,7 +30,8 @@ export function spanOfBucket(bucket: number): number {
 }
 
 /** Creates what is missing. All statements are idempotent; nodes that start together wait for each other's in Cassandra. */
-export async function createSchema(client: Client, { keyspace, replication }: CreateOptions): Promise<void> {
+export async function createSchema(client: Client, options: CreateOptions): Promise<void> {
+  const { keyspace } = options;
   const found = await client.execute(
     'SELECT keyspace_name FROM system_schema.keyspaces WHERE keyspace_name = ?',
     [keyspace],
@@ -38,7 +41,7 @@ export async function createSchema(client: Client, { keyspace, replication }: Cr
   );
   if (found.rowLength === 0) {
     await client.execute(
-      `CREATE KEYSPACE IF NOT EXISTS ${keyspace} WITH replication = ${replication} AND durable_writes = true`,
+      `CREATE KEYSPACE IF NOT EXISTS ${keyspace} WITH replication = ${replicationMap(options)} AND durable_writes = true`,
     );
   }
   const tables = await client.execute(
@@ -52,6 +55,11 @@ export async function createSchema(client: Client, { keyspace, replication }: Cr
   for (const [name, text] of TABLES) {
     if (!names.has(name)) await client.execute(`CREATE TABLE IF NOT EXISTS ${keyspace}.${name} ${text}`);
   }
+}
+
+function replicationMap({ datacenter, replication }: CreateOptions): string {
+  if (!/^\d+$/.test(replication)) return replication;
+  return `{'class': 'NetworkTopologyStrategy', '${datacenter.replaceAll("'", "''")}': ${replication}}`;
 }
 
 const TABLES: readonly (readonly [string, string])[] = [
@@ -69,17 +77,20 @@ const TABLES: readonly (readonly [string, string])[] = [
   ],
 ];
 
+export interface DurabilityOptions {
+  readonly keyspace: string;
+  readonly datacenter: string;
+  readonly consistency: Consistency;
+}
+
 /** What the keyspace and its nodes would lose of what they acknowledged, one sentence each. StartError if reads could miss a durable write. */
-export async function checkDurability(client: Client, keyspace: string): Promise<string[]> {
+export async function checkDurability(client: Client, options: DurabilityOptions): Promise<string[]> {
+  const { keyspace, consistency } = options;
   const weaknesses: string[] = [];
-  const space = await client.execute(
-    'SELECT durable_writes FROM system_schema.keyspaces WHERE keyspace_name = ?',
-    [keyspace],
-    {
-      prepare: true,
-    },
-  );
-  if (space.first()?.get('durable_writes') !== true) weaknesses.push(`keyspace ${keyspace} has durable_writes off`);
+  if (levelOf(consistency).isWeak) {
+    weaknesses.push(`at cassandra.consistency ${consistency} a message may be on less than a quorum of its replicas`);
+  }
+  weaknesses.push(...(await keyspaceWeaknesses(client, options)));
   const tables = await client.execute(
     'SELECT table_name, read_repair FROM system_schema.tables WHERE keyspace_name = ?',
     [keyspace],
@@ -94,8 +105,34 @@ export async function checkDurability(client: Client, keyspace: string): Promise
       `table ${keyspace}.${row.get('table_name')} has read_repair ${row.get('read_repair')}: a read could see what a later one does not; set it to BLOCKING`,
     );
   }
+  return [...weaknesses, ...(await commitlogWeaknesses(client, options.datacenter))];
+}
+
+async function keyspaceWeaknesses(client: Client, { keyspace, datacenter }: DurabilityOptions): Promise<string[]> {
+  const found = await client.execute(
+    'SELECT durable_writes, replication FROM system_schema.keyspaces WHERE keyspace_name = ?',
+    [keyspace],
+    {
+      prepare: true,
+    },
+  );
+  const row = found.first();
+  const replication = (row?.get('replication') ?? {}) as Readonly<Record<string, string>>;
+  const isByDatacenter = replication.class?.endsWith('NetworkTopologyStrategy') === true;
+  if (isByDatacenter && !(Number(replication[datacenter]?.split('/', 1)[0]) > 0)) {
+    throw new StartError(
+      'STORE_UNUSABLE',
+      `keyspace ${keyspace} has no replicas in cassandra.datacenter ${datacenter}: it is replicated as ${JSON.stringify(replication)}`,
+    );
+  }
+  return row?.get('durable_writes') === true ? [] : [`keyspace ${keyspace} has durable_writes off`];
+}
+
+/** Of the nodes that are up in the data centre whose answers count; the driver reaches no others. */
+async function commitlogWeaknesses(client: Client, datacenter: string): Promise<string[]> {
+  const weaknesses: string[] = [];
   for (const host of client.hosts.values()) {
-    if (!host.isUp()) continue;
+    if (!host.isUp() || host.datacenter !== datacenter) continue;
     const settings = await client.execute("SELECT value FROM system_views.settings WHERE name = 'commitlog_sync'", [], {
       host,
     });

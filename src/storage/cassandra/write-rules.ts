@@ -14,6 +14,11 @@ export function writeTimestamp({ publishedAt, kind }: Pick<SealedBatch, 'publish
   return publishedAt * 1000 + (kind === 'void' ? 1 : 0);
 }
 
+/** Microseconds. Later than a mark of that ms: what a trim deletes is gone whatever it was. */
+export function trimTimestamp(ms: number): number {
+  return ms * 1000 + 2;
+}
+
 /** Seconds; 0 for no end; null if the row would be gone already. A mark outlives every late write of its batch. */
 export function timeToLive(
   batch: Pick<SealedBatch, 'publishedAt' | 'expiresMax' | 'kind'>,

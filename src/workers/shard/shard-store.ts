@@ -4,6 +4,7 @@ import { type EmbeddedStore, openEmbeddedStore } from '../../storage/embedded/em
 import { sealLane } from '../../storage/embedded/seal-lanes.ts';
 import type { SegmentSummary } from '../../storage/embedded/sidecar.ts';
 import type { SlotColumns } from '../../storage/embedded/slot-index.ts';
+import { openDatabase } from '../../storage/open-database.ts';
 import type { MessageStore, StoreStats, SubjectRef } from '../../storage/store.ts';
 import type { ShardTask } from '../messages.ts';
 import type { OwnedSlots } from './slot-drain.ts';
@@ -39,9 +40,7 @@ export async function openShardStore(
 ): Promise<OpenedStore> {
   const { shard, store } = task;
   if (store.database !== null) {
-    // Loaded only here: a broker with a log of its own has no use for a driver.
-    const { PostgresStore } = await import('../../storage/postgres/postgres-store.ts');
-    return { store: databaseStore(await PostgresStore.open(store.database), onNotice), embedded: null };
+    return { store: databaseStore(await openDatabase(store.database), onNotice), embedded: null };
   }
   const segments = join(task.dataDirectory, 'segments');
   // The thread before this one may have died in the middle of a write.
