@@ -298,6 +298,7 @@ const BROKEN_RULES: readonly (readonly string[])[] = [
   ['--admin-listen=127.0.0.1:8081'],
   ['--store=postgres', '--postgres-url=postgres://localhost/x'],
   ['--store=postgres', '--store-experimental'],
+  ['--postgres-tls=verify', '--postgres-url=postgres://localhost/x?sslmode=disable'],
   ['--store=cassandra', '--store-experimental', '--cassandra-datacenter=dc1'],
   ['--store=cassandra', '--store-experimental', '--cassandra-contact-points=localhost'],
   [...CASSANDRA, '--cassandra-password=s3cret'],
