@@ -1,0 +1,20 @@
+import type { Reason } from '../../base/errors.ts';
+import type { ActiveSubject, Unresolved } from './subjects.ts';
+
+/** What the publish path tells the rest of the shard. */
+export interface PublishEvents {
+  /** A batch asks for its ids. */
+  onSealed(subject: ActiveSubject, messages: number): void;
+  /** Ids got their verdict in the store: `bytes` is the stored batch, or null for a void mark. */
+  onResolved(subject: ActiveSubject, allotment: Unresolved, bytes: Buffer | null): void;
+  /** The store finished a write; the loop should run soon. */
+  onProgress(): void;
+  onFatal(error: unknown): void;
+}
+
+export interface PublishCounters {
+  onGroup(messages: number, batches: number, bytes: number): void;
+  onWritten(microseconds: number): void;
+  /** What is known of the store's health: why it takes no messages, or null when it took some. */
+  storeRefuses(reason: Reason | null): void;
+}

@@ -1,0 +1,151 @@
+import { REASON_CODE } from '../../base/errors.ts';
+import type { AllotRequests } from './allot-requests.ts';
+import type { Gathering } from './gathering.ts';
+import type { Group, Revocation, VoidMark } from './group.ts';
+import type { MainPort } from './main-port.ts';
+import type { OpenBatch } from './open-batch.ts';
+import type { StreamFailures } from './stream-failures.ts';
+import type { ActiveSubject, Unresolved } from './subjects.ts';
+
+/** Void marks of one group; bounds its memory when very many are left over. */
+const MARKS_A_GROUP_MAX = 8_192;
+const STORE_UNAVAILABLE = REASON_CODE.STORE_UNAVAILABLE;
+
+/**
+ * Ids that are taken back: revoked in the log, then answered, then marked void in the store. And what must not overtake them: later batches of the
+ * same senders are refused or taken back too.
+ */
+export class TakeBacks {
+  readonly #requests: AllotRequests;
+  readonly #main: MainPort;
+  readonly #failures: StreamFailures;
+  readonly #gathering: Gathering;
+  /** Those in flight, in order; the writer's list. */
+  readonly #groups: readonly Group[];
+  readonly #revoking: Revocation[] = [];
+  readonly #marks: VoidMark[] = [];
+  #marksRetryAt = 0;
+
+  constructor(
+    requests: AllotRequests,
+    main: MainPort,
+    failures: StreamFailures,
+    gathering: Gathering,
+    groups: readonly Group[],
+  ) {
+    this.#requests = requests;
+    this.#main = main;
+    this.#failures = failures;
+    this.#gathering = gathering;
+    this.#groups = groups;
+  }
+
+  /** Every revoke is applied, and every mark is with a group. */
+  get empty(): boolean {
+    return this.#revoking.length === 0 && this.#marks.length === 0;
+  }
+
+  /** Marks are missing in the store. */
+  get hasMarks(): boolean {
+    const isWriting = this.#groups.some(({ marks }) => marks.length > 0);
+    return isWriting || !this.empty;
+  }
+
+  /** Marks wait that may be written now. `now` in ms of performance.now(), here and below. */
+  areMarksDue(now: number): boolean {
+    return this.#marks.length > 0 && now >= this.#marksRetryAt;
+  }
+
+  /** In how many ms marks are due, at least 1; Infinity if none wait. */
+  marksDueIn(now: number): number {
+    return this.#marks.length > 0 ? Math.max(1, this.#marksRetryAt - now) : Number.POSITIVE_INFINITY;
+  }
+
+  /** Marks for a group, if it is their time. */
+  takeMarks(now: number): VoidMark[] {
+    return now < this.#marksRetryAt ? [] : this.#marks.splice(0, MARKS_A_GROUP_MAX);
+  }
+
+  mark(mark: VoidMark): void {
+    this.#marks.push(mark);
+  }
+
+  /** The store did not take them: they are tried again at `retryAt`. */
+  marksFailed(marks: readonly VoidMark[], retryAt: number): void {
+    for (const mark of marks) this.#marks.push(mark);
+    this.#marksRetryAt = retryAt;
+  }
+
+  revoke(entry: Revocation): void {
+    this.#revoking.push(entry);
+    this.#requests.revoke(entry.subject, entry.allotment.base);
+  }
+
+  /** The revoke of an allotment was applied: its calls get their answer, its void mark goes to the store. */
+  revoked(subject: ActiveSubject, base: number): void {
+    const at = this.#revoking.findIndex((entry) => entry.subject === subject && entry.allotment.base === base);
+    if (at < 0) return;
+    const [entry] = this.#revoking.splice(at, 1) as [Revocation];
+    this.#main.refuseEach(entry.calls, entry.reasons);
+    const { allotment, publishedAt, expiresMax } = entry;
+    this.#marks.push({ subject, allotment, publishedAt, expiresMax });
+  }
+
+  /** The ids of a batch that is not stored are given up; its calls are answered when that is applied. */
+  takeBack(batch: OpenBatch, reasonCode: number): void {
+    const { subject, allotment, publishedAt, expiresMax, calls, rows } = batch;
+    if (allotment === null) return;
+    batch.allotment = null;
+    const reasons = this.#failures.reasonsOf(batch, reasonCode);
+    this.revoke({ subject, allotment, publishedAt, expiresMax, calls: calls.subarray(0, rows), reasons });
+    this.afterRefusal(subject);
+  }
+
+  /** Somebody revoked it before it could be closed: what the store has of it becomes void, and its senders may try again. */
+  giveUp(batch: OpenBatch, allotment: Unresolved): void {
+    const { subject, publishedAt, expiresMax } = batch;
+    this.refuseRows(batch, this.#failures.reasonsOf(batch, STORE_UNAVAILABLE));
+    this.#marks.push({ subject, allotment, publishedAt, expiresMax });
+    this.afterRefusal(subject);
+  }
+
+  refuseRows(batch: OpenBatch, reasons: Uint16Array): void {
+    this.#main.refuseEach(batch.calls.subarray(0, batch.rows), reasons);
+  }
+
+  /**
+   * Rows of the subject that would overtake one that was refused go with it: those that wait for their group, at once; those that have asked for
+   * ids, when their group is written.
+   */
+  afterRefusal(subject: ActiveSubject): void {
+    if (subject.failures === null) return;
+    const failures = this.#failures;
+    for (const group of this.#groups) {
+      if (group.state !== 'allotting' && group.state !== 'ready') continue;
+      for (const batch of group.batches) {
+        if (batch.subject === subject && batch.doom < 0 && failures.hasRowBehind(batch)) batch.doom = STORE_UNAVAILABLE;
+      }
+    }
+    for (const batch of this.#gathering.batches) {
+      if (batch.subject !== subject || !failures.hasRowBehind(batch)) continue;
+      const isBehind = (row: number): boolean =>
+        failures.isBehind(subject, batch.calls[row] as number, batch.sequenceOf(row));
+      for (let row = 0; row < batch.rows; row++) {
+        if (isBehind(row)) this.#main.refuse(batch.calls[row] as number, 'PREDECESSOR_FAILED');
+      }
+      batch.keepOnly((row) => !isBehind(row));
+    }
+  }
+
+  /** A group could not be stored: batches of the same subjects in later groups would overtake what their senders will try again. */
+  doomBehind(failed: Group, reasonCode: number): void {
+    // Noted before the later groups are taken back, so that these tell the order.
+    for (const batch of failed.batches) this.#failures.reasonsOf(batch, reasonCode);
+    const subjects = new Set(failed.batches.map(({ subject }) => subject));
+    for (const group of this.#groups) {
+      if (group === failed || group.state === 'closing' || group.state === 'written' || group.state === 'failed')
+        continue;
+      for (const batch of group.batches) if (subjects.has(batch.subject)) batch.doom = reasonCode;
+    }
+  }
+}
