@@ -20,7 +20,8 @@ if (isLaunched()) {
   stopWithLauncher();
   const { run } = await load('cli/run');
   const serve = async (config) => (await load('main')).serve(config);
-  process.exitCode = await run(process.argv.slice(2), { serve });
+  const copyStore = async (request) => (await load('copy/store-copy')).copyStore(request);
+  process.exitCode = await run(process.argv.slice(2), { serve, copyStore });
 } else {
   launch([fileURLToPath(import.meta.url), ...process.argv.slice(2)]);
 }

@@ -2,6 +2,7 @@
 import type { Readable } from 'node:stream';
 import type { Environment } from '../config/environment.ts';
 import type { Config } from '../config/schema.ts';
+import type { CopyStore } from '../copy/types.ts';
 import type { Connection } from './connection.ts';
 import type { Output } from './output.ts';
 
@@ -15,6 +16,8 @@ export interface Context {
   readonly interrupt: AbortSignal;
   /** Runs the server until it has stopped; resolves with the exit code. */
   readonly serve: (config: Config) => Promise<number>;
+  /** Moves the messages of a broker that does not run. */
+  readonly copyStore: CopyStore;
   readonly connect: (options: ConnectOptions) => Connection;
   /** ms since 1970 */
   readonly now: () => number;

@@ -13,6 +13,7 @@ import { publishCommand } from './commands/publish.ts';
 import { serveCommand } from './commands/serve.ts';
 import { shardsCommand } from './commands/shards.ts';
 import { statusCommand } from './commands/status.ts';
+import { storeCommand } from './commands/store.ts';
 import { subjectsCommand } from './commands/subjects.ts';
 import { subscribeCommand } from './commands/subscribe.ts';
 import type { Context } from './context.ts';
@@ -21,6 +22,7 @@ import { Output, OutputClosed } from './output.ts';
 
 export interface RunOptions {
   readonly serve: Context['serve'];
+  readonly copyStore: Context['copyStore'];
   readonly connect?: Context['connect'];
   readonly environment?: Context['environment'];
   readonly stdin?: Readable & { readonly isTTY?: boolean };
@@ -43,6 +45,7 @@ export async function run(argv: readonly string[], options: RunOptions): Promise
     notes: new Output(options.stderr ?? process.stderr),
     interrupt: interrupt.signal,
     serve: options.serve,
+    copyStore: options.copyStore,
     connect: options.connect ?? connectWithClient,
     now: options.now ?? Date.now,
   };
@@ -85,6 +88,7 @@ function build(context: Context, outcome: { code: number }, print: (text: string
   program.addCommand(statusCommand(context));
   program.addCommand(subjectsCommand(context));
   program.addCommand(shardsCommand(context));
+  program.addCommand(storeCommand(context));
   program.addCommand(benchCommand(context));
   program.addCommand(configCommand(context));
   const prepare = (command: Command): void => {

@@ -13,6 +13,9 @@ export class Relay {
   #target: Address;
   #isCut = false;
   #dropsReplies = false;
+  /** Bytes of requests that still pass, and who waits for the last of them. */
+  #passes = Number.POSITIVE_INFINITY;
+  #onHeld: (() => void) | null = null;
   /** Bytes of requests seen since `dropReplies`. */
   #swallowing: ((bytes: number) => void) | null = null;
 
@@ -48,6 +51,7 @@ export class Relay {
     this.#isCut = false;
     this.#dropsReplies = false;
     this.#swallowing = null;
+    this.#passes = Number.POSITIVE_INFINITY;
   }
 
   /** From now on requests pass and replies do not. Resolves with the size of the first reply that was swallowed: the server has answered. */
@@ -55,6 +59,14 @@ export class Relay {
     this.#dropsReplies = true;
     return new Promise((resolve) => {
       this.#swallowing = resolve;
+    });
+  }
+
+  /** Lets so many bytes of requests pass and swallows the rest, until `restore`. Resolves when there was a rest. */
+  holdAfter(bytes: number): Promise<void> {
+    this.#passes = bytes;
+    return new Promise((resolve) => {
+      this.#onHeld = resolve;
     });
   }
 
@@ -86,10 +98,17 @@ export class Relay {
       for (const socket of pair) socket.destroy();
     };
     for (const socket of pair) socket.setNoDelay(true).on('error', end).on('close', end);
-    client.on('data', (bytes) => server.write(bytes));
+    client.on('data', (bytes) => this.#request(server, bytes));
     server.on('data', (bytes) => {
       if (!this.#dropsReplies) client.write(bytes);
       else this.#swallowing?.(bytes.length);
     });
+  }
+
+  #request(server: Socket, bytes: Buffer): void {
+    const passed = bytes.subarray(0, Math.min(bytes.length, this.#passes));
+    this.#passes -= passed.length;
+    if (passed.length > 0) server.write(passed);
+    if (passed.length < bytes.length) this.#onHeld?.();
   }
 }

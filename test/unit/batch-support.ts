@@ -16,7 +16,8 @@ export interface Message {
 }
 
 export function subjectRef(name: string): SubjectRef {
-  const bytes = Buffer.from(name);
+  // As the broker has it: no Buffer.
+  const bytes = Uint8Array.from(Buffer.from(name));
   return { bytes, hash: subjectHash(bytes, 0, bytes.length) };
 }
 

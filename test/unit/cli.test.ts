@@ -11,6 +11,7 @@ import { CliError, EXIT } from '../../src/cli/failure.ts';
 import { type RunOptions, run } from '../../src/cli/run.ts';
 import type { Message, NodeStatus, Start } from '../../src/client/index.ts';
 import type { Config } from '../../src/config/schema.ts';
+import type { ComparedSubject, CopyRequest, CopySummary } from '../../src/copy/types.ts';
 import { ROOT } from '../support/source-tree.ts';
 
 class Sink extends Writable {
@@ -133,6 +134,7 @@ async function broker(
   const fake = options.fake ?? new FakeBroker();
   const connected: ConnectOptions[] = [];
   const served: Config[] = [];
+  const copied: CopyRequest[] = [];
   const stdout = new Sink();
   const stderr = new Sink();
   const stdin = Object.assign(Readable.from(options.input === undefined ? [] : [Buffer.from(options.input ?? '')]), {
@@ -148,13 +150,17 @@ async function broker(
       served.push(config);
       return 0;
     },
+    copyStore: async (request) => {
+      copied.push(request);
+      return { kind: 'refused', message: 'no copy here', next: 'try elsewhere' };
+    },
     connect: (given) => {
       connected.push(given);
       return fake;
     },
     ...options,
   });
-  return { code, out: stdout.text, bytes: stdout.bytes, err: stderr.text, fake, connected, served };
+  return { code, out: stdout.text, bytes: stdout.bytes, err: stderr.text, fake, connected, served, copied };
 }
 
 test('publish BODY prints the id and passes every option on', async () => {
@@ -510,4 +516,101 @@ test('`broker --version` is the version of the package', async () => {
     execFileSync(process.execPath, [join(ROOT, 'bin/broker.mjs'), '--version'], { encoding: 'utf8' }),
     `${version}\n`,
   );
+});
+
+const SIDE = { batches: 1, messages: 2, bytes: 80, first: 1, last: 2, checksum: 0xab };
+const SAME: ComparedSubject = { subject: 'a.b', source: SIDE, target: SIDE, difference: null };
+const OTHER: ComparedSubject = {
+  ...SAME,
+  target: { ...SIDE, messages: 1, last: 1 },
+  difference: 'the target lacks ids 2 to 2',
+};
+const COPIED: CopySummary = {
+  from: 'embedded',
+  to: 'postgres',
+  subjects: 2,
+  batches: 2,
+  messages: 4,
+  bytes: 160,
+  copiedBatches: 2,
+  copiedBytes: 160,
+  foundBatches: 0,
+  expiredBatches: 0,
+  damagedBatches: 0,
+  missingIds: 0,
+  differingSubjects: 0,
+  switched: true,
+  ms: 7,
+};
+const STORE_COPY = [
+  'store',
+  'copy',
+  '--from',
+  'embedded',
+  '--to',
+  'postgres',
+  '--postgres-url',
+  'postgres://h/d',
+  '--data-dir',
+  '/d',
+];
+
+test('store copy passes stores, options and configuration on, and shows the comparison of what differs', async () => {
+  const requests: CopyRequest[] = [];
+  const copyStore: RunOptions['copyStore'] = async (request) => {
+    requests.push(request);
+    request.onProgress({ phase: 'copying', done: 2, total: 4, bytes: 160 });
+    for (const compared of [SAME, OTHER]) await request.onSubject(compared);
+    return { kind: 'done', summary: { ...COPIED, differingSubjects: 1, switched: false } };
+  };
+  const { code, out, err } = await broker([...STORE_COPY, '-o', 'json'], { copyStore });
+  assert.equal(code, EXIT.failed);
+  const [differing, summary] = out
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line) as Record<string, unknown>);
+  assert.deepEqual(
+    [differing?.subject, differing?.same, differing?.checksum, differing?.target_last],
+    ['a.b', false, '000000ab', 1],
+  );
+  assert.deepEqual([summary?.batches, summary?.switched, summary?.differing_subjects], [2, false, 1]);
+  assert.match(err, /1 subjects are not the same/);
+  const [request] = requests;
+  assert.deepEqual(
+    [request?.from, request?.to, request?.compareOnly, request?.switchOver, request?.config.dataDir],
+    ['embedded', 'postgres', false, true, '/d'],
+  );
+  const listed = await broker([...STORE_COPY, '--list', '--no-switch', '--compare-only'], {
+    copyStore: async (given) => {
+      requests.push(given);
+      await given.onSubject(SAME);
+      return { kind: 'done', summary: { ...COPIED, switched: false } };
+    },
+  });
+  assert.deepEqual([listed.code, requests[1]?.switchOver, requests[1]?.compareOnly], [0, false, true]);
+  assert.match(listed.out, /^SUBJECT .*\na\.b +true/);
+});
+
+test('store copy with damage or losses in the source fails, unless they are accepted', async () => {
+  const copyStore: RunOptions['copyStore'] = async () => ({
+    kind: 'done',
+    summary: { ...COPIED, damagedBatches: 1, missingIds: 3, switched: false },
+  });
+  assert.equal((await broker(STORE_COPY, { copyStore })).code, EXIT.failed);
+  assert.equal((await broker([...STORE_COPY, '--accept-loss'], { copyStore })).code, EXIT.ok);
+});
+
+test('store copy: what is wrong with the command line or refused by the copy is said in one line', async () => {
+  for (const [argv, pattern, code] of [
+    [['store', 'copy', '--from', 'embedded'], /--to/, EXIT.usage],
+    [['store', 'copy', '--from', 'embedded', '--to', 'mongo'], /--to mongo: must be/, EXIT.usage],
+    [['store', 'copy', '--from', 'embedded', '--to', 'embedded'], /are both embedded/, EXIT.usage],
+    [['store', 'copy', '--from', 'embedded', '--to', 'postgres'], /postgres\.url is not set/, EXIT.usage],
+    [['store', 'copy', '--from', 'cassandra', '--to', 'embedded'], /cassandra\.contact_points/, EXIT.usage],
+    [STORE_COPY, /no copy here\n +try elsewhere/, EXIT.failed],
+  ] as const) {
+    const ended = await broker(argv);
+    assert.match(ended.err, pattern);
+    assert.equal(ended.code, code);
+  }
 });

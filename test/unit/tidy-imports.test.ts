@@ -29,7 +29,8 @@ const ALLOWED: Readonly<Record<string, { readonly from: readonly string[]; reado
     types: ['config'],
   },
   client: { from: ['base', 'batch', 'grpc'] },
-  cli: { from: ['base', 'config', 'grpc', 'client'] },
+  copy: { from: ['base', 'batch', 'storage', 'workers'], types: ['config', 'allot'] },
+  cli: { from: ['base', 'config', 'grpc', 'client'], types: ['copy'] },
   console: { from: [] },
   'main.ts': { from: ['base', 'config', 'storage', 'net', 'grpc', 'telemetry', 'workers', 'shm'] },
 };

@@ -1,5 +1,6 @@
 import { types } from 'cassandra-driver';
 import type { SubjectRef } from '../store.ts';
+import { blobOf } from './blob.ts';
 import { SPAN_BUCKETS, spanOfBucket } from './schema.ts';
 
 /** Partitions that one statement asks about. */
@@ -50,7 +51,7 @@ export class BucketSearch {
   }
 
   async #spans(text: string, subject: SubjectRef, from: number, until: number): Promise<number[]> {
-    const values = [subject.bytes, spanOfBucket(from), spanOfBucket(until)];
+    const values = [blobOf(subject), spanOfBucket(from), spanOfBucket(until)];
     const { rows } = await this.#select(
       text,
       values.map((value) => (typeof value === 'number' ? types.Long.fromNumber(value) : value)),
@@ -60,7 +61,7 @@ export class BucketSearch {
 
   async #probe(subject: SubjectRef, from: number, until: number): Promise<number[]> {
     const buckets = Array.from({ length: until - from + 1 }, (_, i) => types.Long.fromNumber(from + i));
-    const { rows } = await this.#select(this.#text.probe, [subject.bytes, buckets]);
+    const { rows } = await this.#select(this.#text.probe, [blobOf(subject), buckets]);
     return rows.map((row) => Number(row.get('bucket')));
   }
 }

@@ -16,6 +16,7 @@ import type {
   SubjectRef,
   SubjectStats,
 } from '../store.ts';
+import { blobOf } from './blob.ts';
 import { BucketSearch } from './bucket-search.ts';
 import { CassandraBirth } from './cassandra-birth.ts';
 import { type ConnectOptions, createClient, requestTimeoutMs, WriteRetryPolicy, whyUnusable } from './connect.ts';
@@ -168,7 +169,7 @@ export class CassandraStore implements OpenedDatabase {
     const bucket = await this.#search.last(subject, Number.MAX_SAFE_INTEGER / BUCKET_IDS, 0);
     if (bucket === null) return 0;
     const row = (
-      await this.#select(this.#text.newest, [key(subject), long(bucket), long(Number.MAX_SAFE_INTEGER)])
+      await this.#select(this.#text.newest, [blobOf(subject), long(bucket), long(Number.MAX_SAFE_INTEGER)])
     ).first();
     return row === null ? 0 : Number(row.get('base')) + Number(row.get('count')) - 1;
   }
@@ -206,7 +207,7 @@ export class CassandraStore implements OpenedDatabase {
   }
 
   async lookup(subject: SubjectRef, base: number): Promise<Stored> {
-    const row = (await this.#select(this.#text.lookup, [key(subject), long(bucketOf(base)), long(base)])).first();
+    const row = (await this.#select(this.#text.lookup, [blobOf(subject), long(bucketOf(base)), long(base)])).first();
     if (row === null) return 'absent';
     return row.get('kind') === KIND_VOID ? 'void' : 'data';
   }
@@ -225,12 +226,12 @@ export class CassandraStore implements OpenedDatabase {
       from = bucket + 1;
     }
     // What lies below is never written again, so these are not looked through by the next trim.
-    await this.#write(this.#text.trimSpans, [key(subject), long(spanOfBucket(lastBucket))]);
+    await this.#write(this.#text.trimSpans, [blobOf(subject), long(spanOfBucket(lastBucket))]);
   }
 
   /** Rows have the log's time, which may be ahead of this clock; none of a partition is later than its last. */
   async #trimBucket(subject: SubjectRef, bucket: number, end: number): Promise<void> {
-    const where = [key(subject), long(bucket), long(end)];
+    const where = [blobOf(subject), long(bucket), long(end)];
     const newest = (await this.#select(this.#text.newestTime, where)).first();
     const ms = Math.max(this.#now(), newest === null ? 0 : Number(newest.get('published_at')));
     await this.#write(this.#text.trim, [long(trimTimestamp(ms)), ...where]);
@@ -241,7 +242,7 @@ export class CassandraStore implements OpenedDatabase {
     let bytes = 0;
     let bucket = await this.#search.next(subject, 0, bucketOf(Number.MAX_SAFE_INTEGER));
     while (bucket !== null) {
-      const { rows } = await this.#select(this.#text.sizes, [key(subject), long(bucket)]);
+      const { rows } = await this.#select(this.#text.sizes, [blobOf(subject), long(bucket)]);
       batches += rows.length;
       for (const row of rows) bytes += Number(row.get('size'));
       bucket = await this.#search.next(subject, bucket + 1, bucketOf(Number.MAX_SAFE_INTEGER));
@@ -283,7 +284,7 @@ export class CassandraStore implements OpenedDatabase {
       if (ttl === null) continue;
       tries.add(() => this.#insert(batch, ttl));
       const span = spanOfBucket(bucketOf(batch.base));
-      const name = `${span} ${key(batch.subject).toString('latin1')}`;
+      const name = `${span} ${blobOf(batch.subject).toString('latin1')}`;
       if (!this.#knownSpans.has(name)) tries.add(() => this.#insertSpan(batch.subject, span, name));
     }
     await tries.outcome();
@@ -291,7 +292,7 @@ export class CassandraStore implements OpenedDatabase {
 
   #insert(batch: SealedBatch, ttl: number): Promise<void> {
     return this.#write(this.#text.insert, [
-      key(batch.subject),
+      blobOf(batch.subject),
       long(bucketOf(batch.base)),
       long(batch.base),
       long(batch.count),
@@ -306,7 +307,7 @@ export class CassandraStore implements OpenedDatabase {
   }
 
   async #insertSpan(subject: SubjectRef, span: number, name: string): Promise<void> {
-    await this.#write(this.#text.insertSpan, [key(subject), long(span)]);
+    await this.#write(this.#text.insertSpan, [blobOf(subject), long(span)]);
     this.#knownSpans.add(name);
     if (this.#knownSpans.size > KNOWN_SPANS_MAX)
       this.#knownSpans.delete(this.#knownSpans.values().next().value as string);
@@ -341,11 +342,11 @@ export class CassandraStore implements OpenedDatabase {
   /** Base of the batch that begins before `id` and reaches it, or null. It may begin in an earlier partition. */
   async #coveringBase(subject: SubjectRef, id: number): Promise<number | null> {
     const bucket = bucketOf(id);
-    let row = (await this.#select(this.#text.newest, [key(subject), long(bucket), long(id)])).first();
+    let row = (await this.#select(this.#text.newest, [blobOf(subject), long(bucket), long(id)])).first();
     if (row === null) {
       const earlier = await this.#search.last(subject, bucket - 1, Math.max(0, bucket - SPAN_IDS / BUCKET_IDS));
       if (earlier === null) return null;
-      row = (await this.#select(this.#text.newest, [key(subject), long(earlier), long(id)])).first();
+      row = (await this.#select(this.#text.newest, [blobOf(subject), long(earlier), long(id)])).first();
     }
     if (row === null) return null;
     const base = Number(row.get('base'));
@@ -360,7 +361,7 @@ export class CassandraStore implements OpenedDatabase {
   ): Promise<{ base: number; publishedAt: number } | null> {
     let bucket: number | null = bucketOf(from);
     while (bucket !== null) {
-      const { rows } = await this.#select(this.#text.times, [key(subject), long(bucket), long(from), long(until)]);
+      const { rows } = await this.#select(this.#text.times, [blobOf(subject), long(bucket), long(from), long(until)]);
       const row = rows.find((each) => each.get('kind') === KIND_DATA);
       if (row !== undefined) return { base: Number(row.get('base')), publishedAt: Number(row.get('published_at')) };
       bucket = bucket + 1 > bucketOf(until) ? null : await this.#search.next(subject, bucket + 1, bucketOf(until));
@@ -373,7 +374,7 @@ export class CassandraStore implements OpenedDatabase {
     subject: SubjectRef,
     range: { readonly bucket: number; readonly from: number; readonly until: number; readonly maxBytes: number },
   ): Promise<{ items: StoredItem[]; bytes: number; isCut: boolean }> {
-    const where = [key(subject), long(range.bucket), long(range.from)];
+    const where = [blobOf(subject), long(range.bucket), long(range.from)];
     const { rows: found } = await this.#select(this.#text.sizesFrom, [...where, long(range.until)]);
     let bytes = 0;
     let count = 0;
@@ -416,10 +417,6 @@ function statements(keyspace: string) {
     all: `SELECT subject, size FROM ${batches}`,
     partitions: `SELECT DISTINCT subject, bucket FROM ${batches}`,
   } as const;
-}
-
-function key(subject: SubjectRef): Buffer {
-  return Buffer.from(subject.bytes.buffer, subject.bytes.byteOffset, subject.bytes.length);
 }
 
 /** A bigint of CQL; exact for every id. */

@@ -15,6 +15,7 @@ import type { StoredSnapshot, WalEntry } from '../../storage/raft-wal/types.ts';
 import { StartError } from '../../storage/start-error.ts';
 import type { LogLine, RaftStatus, RaftThreadData, StoredAllotment } from '../messages.ts';
 import { verifyNewestIds } from '../newest-ids.ts';
+import { ENTRY_KIND_ALLOT } from './entry-kinds.ts';
 import { LastStored } from './last-stored.ts';
 import { LogClock } from './log-clock.ts';
 import { RaftCounters } from './raft-counters.ts';
@@ -33,9 +34,6 @@ export interface AnswerPort {
   trimmed(names: Uint8Array, start: number, end: number, hash: number, first: number): void;
   onReadable(): void;
 }
-
-/** Kinds of log entries, as their envelopes carry them; append-only. */
-const ENTRY_KIND_ALLOT = 1;
 
 const BIRTH_CHUNK_BYTES = 64 * 1024;
 /** Before a snapshot that found no space is tried again, in ms. */
