@@ -24,6 +24,7 @@ import { resize } from './scenarios/resize.ts';
 import { shards } from './scenarios/shards.ts';
 import { soak } from './scenarios/soak.ts';
 import { state } from './scenarios/state.ts';
+import { store } from './scenarios/store.ts';
 import { stream } from './scenarios/stream.ts';
 import { subjects } from './scenarios/subjects.ts';
 import { unary } from './scenarios/unary.ts';
@@ -46,6 +47,7 @@ const SCENARIOS: readonly Scenario[] = [
   idle,
   subjects,
   state,
+  store,
   peers,
   etcd,
 ];
@@ -77,7 +79,7 @@ function help(): string {
     '       npm run perf -- NAME --help',
     '',
     list,
-    '  all            the table of docs/performance.md: all but soak, overload, idle-streams, shards, peers and etcd',
+    '  all            the table of docs/performance.md: all but soak, overload, idle-streams, shards, store, peers and etcd',
     '  compare        what changed between two results',
     '',
     flagsHelp(),

@@ -4,6 +4,10 @@ import { type Assertion, parseAssertion } from './assertions.ts';
 import { parseRates } from './rates.ts';
 import type { ClientKind } from './transport.ts';
 
+/** What `--store` takes. */
+export const STORES = ['embedded', 'postgres', 'cassandra'] as const;
+export type StoreName = (typeof STORES)[number];
+
 export interface Options {
   readonly rounds: number;
   readonly durationMs: number;
@@ -28,6 +32,8 @@ export interface Options {
   /** Names behind `peers`; none: all. */
   readonly peers: readonly string[];
   readonly fillBytes: number;
+  /** Of the scenario `store`. */
+  readonly store: StoreName;
   /** null: the broker's own default. */
   readonly shards: number | null;
   readonly threads: number;
@@ -60,6 +66,7 @@ const FLAGS = {
   assert: { type: 'string', multiple: true, about: "limit on a figure, such as 'p99<5ms'; may be repeated" },
   'fill-mib': { type: 'string', about: 'MiB of bodies that recover writes' },
   install: { type: 'boolean', about: 'peers: fetch or build what is missing, with the ordinary package clients' },
+  store: { type: 'string', about: `store: ${STORES.join(', ')}` },
   shards: { type: 'string', about: 'shard threads of the broker (its default: cores - 1)' },
   threads: { type: 'string', about: 'generator threads' },
   client: { type: 'string', about: 'raw (default) or grpc-js' },
@@ -91,6 +98,7 @@ export const DEFAULTS: Options = {
   assertions: [],
   peers: [],
   fillBytes: 1 << 30,
+  store: 'postgres',
   shards: null,
   threads: 1,
   client: 'raw',
@@ -144,6 +152,7 @@ export function readCommandLine(argv: readonly string[]): CommandLine {
     framesInFlight: number('frames-in-flight'),
     assertions: assertionsOf(parsed.values.assert as readonly string[] | undefined),
     fillBytes: number('fill-mib', 1 << 20),
+    store: storeOf(given.store),
     shards: number('shards'),
     threads: number('threads'),
     client,
@@ -162,6 +171,12 @@ export function readCommandLine(argv: readonly string[]): CommandLine {
 function rateOf(text: string | undefined): string | undefined {
   if (text !== undefined) usage(() => parseRates(text, { warmupMs: 1, durationMs: 1 }));
   return text;
+}
+
+function storeOf(text: string | undefined): StoreName | undefined {
+  const store = STORES.find((name) => name === text);
+  if (text !== undefined && store === undefined) throw new UsageError(`--store ${text}: must be ${STORES.join(', ')}`);
+  return store;
 }
 
 function limitOf(text: string | undefined): number | undefined {

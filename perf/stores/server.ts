@@ -1,0 +1,89 @@
+/** The real servers behind a broker with a database, and the same tables for the bare writer. */
+import { randomBytes } from 'node:crypto';
+import { CassandraStore } from '../../src/storage/cassandra/cassandra-store.ts';
+import { PostgresStore } from '../../src/storage/postgres/postgres-store.ts';
+import { CassandraServer, cassandraMissing } from '../../test/servers/cassandra.ts';
+import { PostgresServer } from '../../test/servers/postgres.ts';
+import { dataBatch, plain, subjectRef } from '../../test/unit/batch-support.ts';
+import { type StoreName, UsageError } from '../lib/options.ts';
+import type { BareTarget } from './bare.ts';
+
+export interface StoreServer {
+  /** For `broker serve`. */
+  readonly flags: readonly string[];
+  /** Tables like the broker's, which are not the broker's. `folder`: on the disk of the data directory. */
+  bareTarget(folder: string): Promise<BareTarget>;
+  stop(): Promise<void>;
+}
+
+export async function startStoreServer(store: StoreName): Promise<StoreServer> {
+  switch (store) {
+    case 'embedded':
+      return {
+        flags: [],
+        bareTarget: async (folder) => ({ kind: 'embedded', folder }),
+        stop: async () => undefined,
+      };
+    case 'postgres':
+      return await startPostgres();
+    case 'cassandra':
+      return await startCassandra();
+  }
+}
+
+/** A row brings the partition into being, as the first one of a broker does. */
+const FIRST = dataBatch(subjectRef('bare'), [plain('first')], { publishedAt: Date.now() });
+
+async function startPostgres(): Promise<StoreServer> {
+  const given = process.env.POSTGRES_URL;
+  // Sized as somebody would who means it: the default makes a checkpoint every few seconds.
+  const server = given === undefined ? await PostgresServer.start(['shared_buffers=256MB', 'max_wal_size=4GB']) : null;
+  const url = given ?? (server as PostgresServer).url;
+  const schema = (): string => `perf_${randomBytes(6).toString('hex')}`;
+  return {
+    flags: ['--store', 'postgres', '--store-experimental', '--postgres-url', url, '--postgres-schema', schema()],
+    async bareTarget() {
+      const target = { kind: 'postgres', url, schema: schema() } as const;
+      const options = { ...target, pool: 2, timeoutMs: 10_000, tls: null, acceptWeakDurability: false };
+      const opened = await PostgresStore.open(options);
+      await opened.append([FIRST]);
+      await opened.close();
+      return target;
+    },
+    stop: async () => await server?.remove(),
+  };
+}
+
+async function startCassandra(): Promise<StoreServer> {
+  const missing = cassandraMissing();
+  if (missing !== null) throw new UsageError(missing);
+  const given = process.env.CASSANDRA_CONTACT_POINTS?.split(',')[0];
+  const server = given === undefined ? await CassandraServer.start() : null;
+  const contactPoint = given ?? (server as CassandraServer).contactPoint;
+  const datacenter = process.env.CASSANDRA_DATACENTER ?? 'datacenter1';
+  const keyspace = (): string => `perf_${randomBytes(6).toString('hex')}`;
+  return {
+    flags: [
+      ...['--store', 'cassandra', '--store-experimental', '--cassandra-contact-points', contactPoint],
+      ...['--cassandra-datacenter', datacenter, '--cassandra-keyspace', keyspace()],
+    ],
+    async bareTarget() {
+      const target = { kind: 'cassandra', contactPoint, datacenter, keyspace: keyspace() } as const;
+      const opened = await CassandraStore.open({
+        contactPoints: [contactPoint],
+        datacenter,
+        keyspace: target.keyspace,
+        replication: "{'class': 'SimpleStrategy', 'replication_factor': 1}",
+        consistency: 'LOCAL_QUORUM',
+        credentials: null,
+        tls: null,
+        inFlight: 128,
+        timeoutMs: 20_000,
+        acceptWeakDurability: false,
+      });
+      await opened.close();
+      return target;
+    },
+    stop: async () => await server?.remove(),
+  };
+}
