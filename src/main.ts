@@ -54,6 +54,11 @@ const ECHO_MS = 300;
 const OBSERVE_MS = 100;
 /** One group being given ids, one being written, one being closed in the log, and one to spare. */
 const DATABASE_GROUPS_MIN = 4;
+/**
+ * What batches of publish streams may wait at a database, in ms. Such a group passes two entries of the log and a commit, and waits for the
+ * groups before it in each: with less than about five of these steps windows shrink until the database is idle most of the time.
+ */
+const DATABASE_TARGET_MIN_MS = 50;
 /** The main thread counts as busy above this share of LOAD_MS. */
 const BUSY_UTILIZATION = 0.8;
 const LOAD_MS = 50;
@@ -152,7 +157,7 @@ class Broker {
   constructor(config: Config, logger: Logger) {
     this.#config = config;
     this.#logger = logger;
-    const { limits, subscribe, overload, shards, batch, publish } = config;
+    const { limits, subscribe, overload, shards, batch, publish, store } = config;
     this.#counters = Array.from({ length: shards.max }, () => new ShardCounters());
     this.#table = new SlotTable(shards.count);
     this.#moves = new MoveCounters(shards.max);
@@ -173,7 +178,8 @@ class Broker {
           bytesMin: publish.windowMin,
           bytesStart: Math.max(publish.windowMin, Math.min(publish.windowMax, WINDOW_START_BYTES)),
           bytesMax: publish.windowMax,
-          targetMs: publish.targetDelayMs,
+          targetMs:
+            store.kind === 'embedded' ? publish.targetDelayMs : Math.max(DATABASE_TARGET_MIN_MS, publish.targetDelayMs),
         },
         scan: { bodyBytes: limits.bodyBytes, headersBytes: limits.headersBytes, headersCount: limits.headersCount },
       },

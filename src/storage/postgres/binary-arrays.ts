@@ -4,6 +4,8 @@
  * text, and bytes in it into twice as much hex.
  */
 const HEADER_BYTES = 20;
+/** Room for groups that are a little larger than the one before. */
+const GROWTH = 1.25;
 const OID_BYTEA = 17;
 const OID_INT8 = 20;
 
@@ -29,10 +31,11 @@ export function int8Array<T>(items: readonly T[], numberOf: (item: T) => number)
   return target;
 }
 
-export function byteaArray<T>(items: readonly T[], bytesOf: (item: T) => Uint8Array): Buffer {
+/** `memory`: where to put it; without, it is new. */
+export function byteaArray<T>(items: readonly T[], bytesOf: (item: T) => Uint8Array, memory?: ArrayMemory): Buffer {
   let length = HEADER_BYTES;
   for (const item of items) length += 4 + bytesOf(item).length;
-  const target = Buffer.allocUnsafe(length);
+  const target = memory?.take(length) ?? Buffer.allocUnsafe(length);
   let at = header(target, OID_BYTEA, items.length);
   for (const item of items) {
     const bytes = bytesOf(item);
@@ -41,4 +44,15 @@ export function byteaArray<T>(items: readonly T[], bytesOf: (item: T) => Uint8Ar
     at += bytes.length;
   }
   return target;
+}
+
+/** Of whoever writes arrays again and again: a fresh one for each group is most of the garbage of a shard. */
+export class ArrayMemory {
+  #bytes = Buffer.alloc(0);
+
+  /** The memory that was taken before must not be in use any more. */
+  take(length: number): Buffer {
+    if (this.#bytes.length < length) this.#bytes = Buffer.allocUnsafeSlow(Math.ceil(length * GROWTH));
+    return this.#bytes.subarray(0, length);
+  }
 }

@@ -14,7 +14,7 @@ import {
   type SubjectRef,
   type SubjectStats,
 } from '../store.ts';
-import { byteaArray, int8Array } from './binary-arrays.ts';
+import { ArrayMemory, byteaArray, int8Array } from './binary-arrays.ts';
 import { type Answer, codeOf, PostgresConnection, type PostgresOptions } from './connection.ts';
 import { checkDurability } from './durability.ts';
 import { PostgresBirth } from './postgres-birth.ts';
@@ -22,6 +22,8 @@ import { createPartition, dropExpired, migrate, slicesOf } from './schema.ts';
 import { isSliceOver, sliceOf } from './slices.ts';
 import { KIND_DATA, KIND_VOID, Statements } from './statements.ts';
 
+/** Memory of the arrays of groups: each is as large as the largest group that it held. */
+const MEMORIES_MAX = 4;
 /** SQLSTATE check_violation: there is no partition for the row. */
 const NO_PARTITION = '23514';
 
@@ -56,6 +58,8 @@ export class PostgresStore implements DatabaseStore {
   /** Slices that are known to have a partition. */
   readonly #slices: Set<number>;
   readonly #pending = new Set<Promise<void>>();
+  /** Not in use; as many as there were groups on their way at a time. */
+  readonly #memories: ArrayMemory[] = [];
   #damaged = 0;
   #isClosed = false;
 
@@ -234,6 +238,7 @@ export class PostgresStore implements DatabaseStore {
   async #insert(rows: readonly SealedBatch[]): Promise<void> {
     if (rows.length === 0) return;
     const statement = rows.some(({ kind }) => kind === 'void') ? this.#statements.mark : this.#statements.insert;
+    const memory = this.#memories.pop() ?? new ArrayMemory();
     const answer = await this.#connection.run(statement, [
       byteaArray(rows, ({ subject }) => subject.bytes),
       int8Array(rows, ({ base }) => base),
@@ -242,8 +247,10 @@ export class PostgresStore implements DatabaseStore {
       int8Array(rows, ({ publishedAt }) => publishedAt),
       int8Array(rows, ({ expiresMax }) => expiresMax),
       int8Array(rows, ({ kind }) => (kind === 'void' ? KIND_VOID : KIND_DATA)),
-      byteaArray(rows, ({ bytes }) => bytes),
+      byteaArray(rows, ({ bytes }) => bytes, memory),
     ]);
+    // Only when it was answered: what is given up may still lie with the driver.
+    if (this.#memories.length < MEMORIES_MAX) this.#memories.push(memory);
     if (answer.warned) throw new StoreUncertain('PostgreSQL committed with a warning');
     if (answer.rowCount < rows.length) await this.#confirm();
   }
