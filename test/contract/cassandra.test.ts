@@ -10,6 +10,9 @@ import { dataBatch, plain, subjectRef } from '../unit/batch-support.ts';
 import { birthSuite } from './birth.ts';
 import { messageStoreSuite } from './message-store.ts';
 
+/** Each is two partitions, and a statement for each. */
+const SUBJECTS = 10_000;
+
 const missing = cassandraMissing();
 const given = process.env.CASSANDRA_CONTACT_POINTS?.split(',')[0];
 const server = missing === null && given === undefined ? await CassandraServer.start() : null;
@@ -34,34 +37,38 @@ function optionsFor(contactPoint: string): CassandraStoreOptions {
 if (missing !== null) {
   test('cassandra: the contract of a store', (t) => t.skip(missing));
 } else {
-  messageStoreSuite('cassandra', async (t) => {
-    const [host, port] = contact.split(':') as [string, string | undefined];
-    const relay = await Relay.start(host, Number(port ?? 9042));
-    const options = optionsFor(`127.0.0.1:${relay.port}`);
-    const opened: CassandraStore[] = [];
-    const open = async (): Promise<CassandraStore> => {
-      const store = await CassandraStore.open(options);
-      opened.push(store);
-      return store;
-    };
-    const store = await open();
-    t.after(async () => {
-      await Promise.all(opened.map((each) => each.close()));
-      relay.close();
-    });
-    return {
-      store,
-      another: open,
-      reopen: async () => {
-        await opened.at(-1)?.close();
-        return open();
-      },
-      goAway: async () => {
-        relay.cut();
-        return async () => relay.restore();
-      },
-    };
-  });
+  messageStoreSuite(
+    'cassandra',
+    async (t) => {
+      const [host, port] = contact.split(':') as [string, string | undefined];
+      const relay = await Relay.start(host, Number(port ?? 9042));
+      const options = optionsFor(`127.0.0.1:${relay.port}`);
+      const opened: CassandraStore[] = [];
+      const open = async (): Promise<CassandraStore> => {
+        const store = await CassandraStore.open(options);
+        opened.push(store);
+        return store;
+      };
+      const store = await open();
+      t.after(async () => {
+        await Promise.all(opened.map((each) => each.close()));
+        relay.close();
+      });
+      return {
+        store,
+        another: open,
+        reopen: async () => {
+          await opened.at(-1)?.close();
+          return open();
+        },
+        goAway: async () => {
+          relay.cut();
+          return async () => relay.restore();
+        },
+      };
+    },
+    SUBJECTS,
+  );
 
   test('cassandra: a trim deletes what was published by a clock that is ahead, and the directory of what lies below', async (t) => {
     const store = await CassandraStore.open(optionsFor(contact));

@@ -6,23 +6,34 @@ import { dataBatch, plain, subjectRef } from '../unit/batch-support.ts';
 import { EmbeddedRig } from '../unit/embedded-rig.ts';
 import { messageStoreSuite } from './message-store.ts';
 
+/** 100,000 are written once. */
+const FEW_SUBJECTS = 20_000;
+
 messageStoreSuite('embedded', async (t) => {
   const rig = new EmbeddedRig(temporaryFolder(t));
   t.after(() => rig.close());
   return { store: rig.open(), reopen: () => rig.reopen() };
 });
 
-messageStoreSuite('embedded, small segments, nothing cached', async (t) => {
-  const rig = new EmbeddedRig(temporaryFolder(t), { segmentBytes: 16 * 1024, cacheBytes: 0 });
-  t.after(() => rig.close());
-  return { store: rig.open(), reopen: () => rig.reopen() };
-});
+messageStoreSuite(
+  'embedded, small segments, nothing cached',
+  async (t) => {
+    const rig = new EmbeddedRig(temporaryFolder(t), { segmentBytes: 16 * 1024, cacheBytes: 0 });
+    t.after(() => rig.close());
+    return { store: rig.open(), reopen: () => rig.reopen() };
+  },
+  FEW_SUBJECTS,
+);
 
-messageStoreSuite('embedded, killed instead of closed', async (t) => {
-  const rig = new EmbeddedRig(temporaryFolder(t), { segmentBytes: 64 * 1024 });
-  t.after(() => rig.close());
-  return { store: rig.open(), reopen: () => rig.reopenAfterKill() };
-});
+messageStoreSuite(
+  'embedded, killed instead of closed',
+  async (t) => {
+    const rig = new EmbeddedRig(temporaryFolder(t), { segmentBytes: 64 * 1024 });
+    t.after(() => rig.close());
+    return { store: rig.open(), reopen: () => rig.reopenAfterKill() };
+  },
+  FEW_SUBJECTS,
+);
 
 test('embedded: a group is not visible before its append resolves', async (t) => {
   const rig = new EmbeddedRig(temporaryFolder(t));

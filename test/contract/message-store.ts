@@ -33,6 +33,9 @@ export interface StoreUnderTest {
 export type OpenStore = (t: TestContext) => Promise<StoreUnderTest>;
 
 const TIME = 1_700_000_000_000;
+/** Batches of a group, and every how manieth is read back, where there are many subjects. */
+const GROUP = 1_000;
+const SAMPLE = 499;
 const ALL = Number.MAX_SAFE_INTEGER - 1;
 
 /** Memory that is given out from its beginning again and again. */
@@ -126,7 +129,8 @@ function texts(prefix: string, count: number): Message[] {
   return Array.from({ length: count }, (_, i) => plain(`${prefix}-${i}`));
 }
 
-export function messageStoreSuite(name: string, open: OpenStore): void {
+/** `subjectsMany`: subjects that the store takes within a few seconds, up to 100,000; in the long form it is always that. */
+export function messageStoreSuite(name: string, open: OpenStore, subjectsMany = 100_000): void {
   const storeTest = (title: string, body: (under: StoreUnderTest, t: TestContext) => Promise<void>): void => {
     test(`${name}: ${title}`, async (t) => {
       const under = await open(t);
@@ -435,16 +439,24 @@ export function messageStoreSuite(name: string, open: OpenStore): void {
     }
   });
 
-  storeTest('many subjects with a message each', async ({ store, reopen }) => {
-    const count = process.env.BROKER_TEST_LONG === '1' ? 100_000 : 10_000;
+  const count = process.env.BROKER_TEST_LONG === '1' ? 100_000 : subjectsMany;
+  storeTest(`${count.toLocaleString('en')} subjects with a message each`, async ({ store, reopen }) => {
     const subjects = Array.from({ length: count }, (_, i) => subjectRef(`device.${i}.state`));
-    for (let i = 0; i < count; i += 1000) {
-      await store.append(subjects.slice(i, i + 1000).map((subject, n) => dataBatch(subject, [plain(`${i + n}`)])));
-    }
+    let next = 0;
+    const writer = async (): Promise<void> => {
+      while (next < count) {
+        const from = next;
+        next += GROUP;
+        await store.append(subjects.slice(from, next).map((subject, n) => dataBatch(subject, [plain(`${from + n}`)])));
+      }
+    };
+    // Two, so that the batches of one group are made while the other is written.
+    await Promise.all([writer(), writer()]);
     assert.equal((await store.stats()).subjects, count);
     const again = await reopen();
     assert.equal((await again.stats()).subjects, count);
-    for (let i = 0; i < count; i += 97) assert.deepEqual(await bodiesOf(again, subjects[i] as SubjectRef), [`${i}`]);
+    for (let i = 0; i < count; i += SAMPLE)
+      assert.deepEqual(await bodiesOf(again, subjects[i] as SubjectRef), [`${i}`]);
   });
 
   storeTest('a subject with many batches is read from anywhere', async ({ store, reopen }) => {

@@ -4,6 +4,7 @@ import { parseArgs } from 'node:util';
 import { bar, terminalProgress } from '../../perf/lib/progress.ts';
 import { table } from '../../perf/lib/report.ts';
 import type { Campaign, CampaignResult } from './campaign.ts';
+import { commit } from './commit-campaign.ts';
 import { kill } from './kill-campaign.ts';
 import { power } from './power-campaign.ts';
 import { producers } from './producer-campaign.ts';
@@ -11,7 +12,7 @@ import { resize } from './resize-campaign.ts';
 import { shards } from './shard-campaign.ts';
 import { standstill } from './standstill-campaign.ts';
 
-const CAMPAIGNS: readonly Campaign[] = [kill, shards, resize, producers, power, standstill];
+const CAMPAIGNS: readonly Campaign[] = [kill, shards, resize, producers, power, standstill, commit];
 
 const HELP = `usage: npm run faults -- NAME… [options]
 
