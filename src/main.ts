@@ -26,12 +26,13 @@ import type { DatabaseOptions } from './storage/open-database.ts';
 import { StartError } from './storage/start-error.ts';
 import { AdminServer, type Health } from './telemetry/admin-http.ts';
 import { createLogger, type Logger } from './telemetry/log.ts';
+import { DatabaseKeeper } from './workers/database-keeper.ts';
 import { AdminService } from './workers/front/admin-service.ts';
 import { OverloadGuard } from './workers/front/admission.ts';
 import { Dispatcher } from './workers/front/dispatcher.ts';
 import { frontMetrics } from './workers/front/front-metrics.ts';
 import { ShardsAdmin } from './workers/front/shards-admin.ts';
-import { storeRefusals } from './workers/front/store-health.ts';
+import { StoreHealth } from './workers/front/store-health.ts';
 import type { LogLine, RaftThreadData, StoredAllotment } from './workers/messages.ts';
 import { packNewestIds } from './workers/newest-ids.ts';
 import { RaftCounters } from './workers/raft/raft-counters.ts';
@@ -129,6 +130,7 @@ class Broker {
   readonly #dispatcher: Dispatcher;
   /** One for each shard that there may be. */
   readonly #counters: readonly ShardCounters[];
+  readonly #storeHealth: StoreHealth;
   readonly #table: SlotTable;
   readonly #moves: MoveCounters;
   /** What concerns all shards at once happens in turns: retention, moves of slots. */
@@ -145,7 +147,8 @@ class Broker {
   #grpc: GrpcServer | null = null;
   #isStuck = false;
   #retention: RetentionKeeper | null = null;
-  /** Only while the broker starts. */
+  #keeper: DatabaseKeeper | null = null;
+  /** Null with the embedded store, and until it is reached. */
   #claimed: ClaimedDatabase | null = null;
   /** Null with the embedded store. */
   #database: DatabaseOptions | null = null;
@@ -159,6 +162,7 @@ class Broker {
     this.#logger = logger;
     const { limits, subscribe, overload, shards, batch, publish, store } = config;
     this.#counters = Array.from({ length: shards.max }, () => new ShardCounters());
+    this.#storeHealth = new StoreHealth(this.#counters);
     this.#table = new SlotTable(shards.count);
     this.#moves = new MoveCounters(shards.max);
     this.#dispatcher = new Dispatcher(
@@ -222,6 +226,12 @@ class Broker {
     await this.#shards.start(await this.#raft.openAllotments());
     this.#watch();
     if (this.#database === null) this.#retention = this.#keepRetention(disk, path, this.#raft, this.#shards);
+    if (this.#claimed !== null) {
+      const log = (line: LogLine): void => this.#log('main', line);
+      const [database, counters, health] = [this.#claimed, this.#counters, this.#storeHealth];
+      this.#keeper = new DatabaseKeeper({ database, counters, health, raft: this.#raft, log });
+      this.#keeper.start();
+    }
 
     await this.#openGrpc(this.#raft, node.nodeId, this.#manageShards(this.#shards));
     this.#notReady = [];
@@ -261,8 +271,6 @@ class Broker {
   /** A database that was put back from an older copy than the log: ids go on behind what is lost, and the rest is served. */
   async #lookForLosses(database: ClaimedDatabase, stored: readonly StoredAllotment[]): Promise<void> {
     const missing = await database.missing(stored);
-    await database.close();
-    this.#claimed = null;
     const [first] = missing;
     if (first === undefined) return;
     this.#logger.error(
@@ -317,12 +325,13 @@ class Broker {
 
   async stop(): Promise<void> {
     this.#retention?.stop();
+    this.#keeper?.stop();
     await this.#within(STOP_MS, 'the shards', this.#shards?.stop());
     await this.#within(STOP_MS, 'the Raft thread', this.#raft?.stop());
     this.#loop.stopped = true;
     this.#bell?.poke();
     for (const timer of this.#timers) clearInterval(timer);
-    await this.#claimed?.close();
+    await this.#within(STOP_MS, 'the database', this.#claimed?.close());
     await this.#admin?.close();
     this.#directory?.close();
   }
@@ -452,7 +461,7 @@ class Broker {
 
   /** Traffic that only writes has no business here while the store takes nothing; the process is well and reads go on. */
   #ready(): Health {
-    const reasons = [...this.#notReady, ...storeRefusals(this.#counters)];
+    const reasons = [...this.#notReady, ...this.#storeHealth.refusals()];
     return { ready: reasons.length === 0, reasons };
   }
 
@@ -501,7 +510,15 @@ class Broker {
     const answers = new AnswerBudget(limits.inFlightBytes, subscribe.stallTimeoutMs);
     this.#timers.push(setInterval(() => answers.sweep(performance.now()), SWEEP_MS));
     this.#dispatcher.consumers.useDirectory(raft);
-    const admin = new AdminService(this.#dispatcher, raft, this.#counters, this.#config, nodeId, shards);
+    const admin = new AdminService(
+      this.#dispatcher,
+      raft,
+      this.#counters,
+      this.#config,
+      nodeId,
+      shards,
+      this.#storeHealth,
+    );
     this.#grpc = createGrpcServer({
       engine: this.#dispatcher,
       admin,

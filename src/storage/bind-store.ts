@@ -74,8 +74,8 @@ export function markStore(disk: Disk, root: string, kind: StoreKind): void {
   disk.rename(temporary, path);
 }
 
-/** The database of a broker that starts, before its shards have connections of their own. */
-export interface ClaimedDatabase {
+/** The database as the main thread has it: at the start, before the shards have connections of their own, and then to keep an eye on it. */
+export interface ClaimedDatabase extends Pick<DatabaseStore, 'probe' | 'dropExpired'> {
   /** Settings of the server that lose acknowledged messages. */
   readonly weaknesses: readonly string[];
   /** For the question whether the log is older than the database. */
@@ -110,6 +110,8 @@ export async function claimDatabase(
       weaknesses: store.weaknesses,
       newest,
       missing: (stored) => asStart(missingOf(store, stored)),
+      probe: () => store.probe(),
+      dropExpired: (beforeMs) => store.dropExpired(beforeMs),
       close: () => store.close(),
     };
   } catch (error) {

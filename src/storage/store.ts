@@ -51,6 +51,16 @@ export interface DatabaseStore extends MessageStore {
    * beyond that log too. Log time never falls, so the batches of the greatest `publishedAt` will do, all of them; else the newest batch of every subject.
    */
   newest(): Promise<readonly NewestId[]>;
+  /**
+   * A cheap question to a store that nothing was written to for a while. Null: it would take a write, as far as a read tells. A text: it
+   * answers, and would not take one (read-only, its tables gone). Rejects with BrokerError STORE_UNAVAILABLE if it does not answer.
+   */
+  probe(): Promise<string | null>;
+  /**
+   * Gives back the space of what expired long before `beforeMs` (epoch ms, the earlier of log time and clock), where that is done in pieces
+   * that the store does not drop by itself; how many. A write to such a piece that comes later is taken and not stored: nobody would be given it.
+   */
+  dropExpired(beforeMs: number): Promise<number>;
 }
 
 export interface NewestId {

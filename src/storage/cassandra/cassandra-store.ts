@@ -267,6 +267,16 @@ export class CassandraStore implements OpenedDatabase {
     return { batches, bytes, subjects, segments: 0, damaged: this.#damaged };
   }
 
+  async probe(): Promise<null> {
+    await this.#select('SELECT key FROM system.local', []);
+    return null;
+  }
+
+  /** Rows have times to live, and compaction drops them. */
+  dropExpired(): Promise<number> {
+    return Promise.resolve(0);
+  }
+
   async close(): Promise<void> {
     this.#isClosed = true;
     await Promise.allSettled(this.#pending);

@@ -178,6 +178,14 @@ export class PostgresStore implements DatabaseStore {
     return dropped;
   }
 
+  async probe(): Promise<string | null> {
+    const { rows } = await this.#query<{ recovery: boolean; is_read_only: boolean; is_there: boolean }>('probe', []);
+    const [row] = rows;
+    if (row?.recovery === true) return 'the server has become a standby, which takes no writes';
+    if (row?.is_read_only === true) return 'the database is read-only';
+    return row?.is_there === true ? null : `table ${this.#schema}.batch is gone`;
+  }
+
   async close(): Promise<void> {
     this.#isClosed = true;
     await Promise.allSettled(this.#pending);
@@ -205,8 +213,7 @@ export class PostgresStore implements DatabaseStore {
     } catch (error) {
       if (!(error instanceof BrokerError) || codeOf(error.cause) !== NO_PARTITION) throw error;
       // Another node dropped the partition, or this one's list is old: nothing was stored, so look again and repeat.
-      this.#slices.clear();
-      for (const slice of await slicesOf(this.#connection.database, this.#schema)) this.#slices.add(slice);
+      await this.#lookForSlices();
       await this.#insert(await this.#fileable(rows));
     }
   }
@@ -224,6 +231,16 @@ export class PostgresStore implements DatabaseStore {
     }
     for (const slice of missing) await this.#createPartition(slice);
     return hasOver ? group.filter((batch) => this.#slices.has(sliceOfBatch(batch))) : group;
+  }
+
+  async #lookForSlices(): Promise<void> {
+    try {
+      const slices = await slicesOf(this.#connection.database, this.#schema);
+      this.#slices.clear();
+      for (const slice of slices) this.#slices.add(slice);
+    } catch (error) {
+      throw new BrokerError('STORE_UNAVAILABLE', 'the list of partitions was not answered', { cause: error });
+    }
   }
 
   async #createPartition(slice: number): Promise<void> {

@@ -16,6 +16,8 @@ export class Statements {
   readonly mark: Statement;
   /** Commits a WAL record of its own, and so waits for the disk and the standbys up to there. */
   readonly barrier: Statement;
+  /** Reads no table. */
+  readonly probe: Statement;
   readonly read: Statement;
   readonly findTime: Statement;
   readonly lastId: Statement;
@@ -39,6 +41,11 @@ export class Statements {
         WHERE excluded.kind = ${KIND_VOID} AND stored.kind = ${KIND_DATA}`,
     };
     this.barrier = { name: 'barrier', text: "SELECT pg_logical_emit_message(true, 'broker', '')" };
+    this.probe = {
+      name: 'probe',
+      text: `SELECT pg_is_in_recovery() AS recovery, current_setting('transaction_read_only')::bool AS is_read_only,
+        to_regclass('${batch}') IS NOT NULL AS is_there`,
+    };
     // The inner query fetches no bytes: those of large rows lie elsewhere and are read for what the outer one keeps.
     this.read = {
       name: 'read',

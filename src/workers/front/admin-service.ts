@@ -16,7 +16,7 @@ import type { RaftHandle } from '../raft/raft-handle.ts';
 import type { ShardCounters } from '../shard/shard-counters.ts';
 import type { Dispatcher } from './dispatcher.ts';
 import type { ShardsAdmin } from './shards-admin.ts';
-import { storeRefusals } from './store-health.ts';
+import type { StoreHealth } from './store-health.ts';
 
 const PAGE_SIZE_DEFAULT = 1_000;
 const PAGE_SIZE_MAX = 10_000;
@@ -31,6 +31,7 @@ export class AdminService implements AdminPort {
   readonly #config: Config;
   readonly #nodeId: string;
   readonly #shards: ShardsAdmin;
+  readonly #storeHealth: StoreHealth;
   readonly #startedAt = performance.now();
 
   constructor(
@@ -40,6 +41,7 @@ export class AdminService implements AdminPort {
     config: Config,
     nodeId: string,
     shards: ShardsAdmin,
+    storeHealth: StoreHealth,
   ) {
     this.#dispatcher = dispatcher;
     this.#raft = raft;
@@ -47,6 +49,7 @@ export class AdminService implements AdminPort {
     this.#config = config;
     this.#nodeId = nodeId;
     this.#shards = shards;
+    this.#storeHealth = storeHealth;
   }
 
   async status(): Promise<StatusResponse> {
@@ -62,7 +65,7 @@ export class AdminService implements AdminPort {
         `${raft.subjects} of ${subjects.max} subjects are used (subjects.max); a subject is never forgotten`,
       );
     }
-    warnings.push(...storeRefusals(this.#counters).map((reason) => `new messages are refused: ${reason}`));
+    warnings.push(...this.#storeHealth.refusals().map((reason) => `new messages are refused: ${reason}`));
     if (damaged > 0) warnings.push(`${damaged} reads met damaged or missing messages: see the log for their ids`);
     return {
       nodeId: this.#nodeId,

@@ -175,8 +175,8 @@ export class ShardAgent {
     }
     const hash = view.getUint32(offset + 20, true);
     const subject = subjects.get(bytes, this.#scan.subjectStart, this.#scan.subjectEnd, hash);
-    publish.isSourceBusy = view.getUint32(offset + 24, true) === 1;
-    publish.add(subject, call, bytes, this.#scan, deadline);
+    publish.gathering.isSourceBusy = view.getUint32(offset + 24, true) === 1;
+    publish.gathering.add(subject, call, bytes, this.#scan, deadline);
   }
 
   #publishBatch(offset: number, length: number): void {
@@ -202,8 +202,8 @@ export class ShardAgent {
       return;
     }
     const producer = producerEnd > subjectEnd ? Buffer.from(bytes.subarray(subjectEnd, producerEnd)) : null;
-    publish.isSourceBusy = view.getUint8(offset + 34) === 1;
-    publish.addSection(
+    publish.gathering.isSourceBusy = view.getUint8(offset + 34) === 1;
+    publish.gathering.addSection(
       subject,
       token,
       bytes,

@@ -2,7 +2,7 @@ import { performance } from 'node:perf_hooks';
 import { REASON_CODE, REASON_NAMES, type Reason } from '../../base/errors.ts';
 import { CounterBlock, Log2Histogram } from '../../shm/counters.ts';
 import type { StoreStats } from '../../storage/store.ts';
-import type { PublishCounters } from './publish-path.ts';
+import type { PublishCounters } from './publish-ports.ts';
 
 /** Plain cells of a shard's block: `*_total` and `*_sum` only grow, the others are levels. Sums are in the unit that the name ends in. */
 export const SHARD_CELLS = [

@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import { NodeDisk } from '../../storage/disk.ts';
+import { DriverErrors } from '../../storage/driver-errors.ts';
 import { type EmbeddedStore, openEmbeddedStore } from '../../storage/embedded/embedded-store.ts';
 import { sealLane } from '../../storage/embedded/seal-lanes.ts';
 import type { SegmentSummary } from '../../storage/embedded/sidecar.ts';
@@ -64,14 +65,25 @@ export const NO_LEVELS: StoreStats = { bytes: 0, segments: 0, batches: 0, subjec
 
 /** A database keeps no segments here, and all shards see all of it: slots move without data. */
 function databaseStore(store: MessageStore, onNotice: (message: string, error: unknown) => void): ShardStore {
+  const errors = new DriverErrors(onNotice);
+  const throwWrite = (error: unknown): never => {
+    throw errors.ofWrite(error);
+  };
+  const read = async <T>(answer: () => T | Promise<T>): Promise<T> => {
+    try {
+      return await answer();
+    } catch (error) {
+      throw errors.ofRead(error);
+    }
+  };
   return {
-    append: (group) => store.append(group),
-    read: (subject, from, until, maxBytes) => store.read(subject, from, until, maxBytes),
-    findTime: (subject, ms) => store.findTime(subject, ms),
-    lastId: (subject) => store.lastId(subject),
-    lookup: (subject, base) => store.lookup(subject, base),
-    subjectStats: (subject) => store.subjectStats(subject),
-    stats: () => store.stats(),
+    append: (group) => store.append(group).catch(throwWrite),
+    read: (subject, from, until, maxBytes) => read(() => store.read(subject, from, until, maxBytes)),
+    findTime: (subject, ms) => read(() => store.findTime(subject, ms)),
+    lastId: (subject) => read(() => store.lastId(subject)),
+    lookup: (subject, base) => read(() => store.lookup(subject, base)),
+    subjectStats: (subject) => read(() => store.subjectStats(subject)),
+    stats: () => read(() => store.stats()),
     close: () => store.close(),
     /** The log has the first id already; rows that stay cost space until the next trim of the subject. */
     async trim(subject: SubjectRef, first: number): Promise<void> {

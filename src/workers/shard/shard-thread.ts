@@ -21,6 +21,7 @@ import { OwnedSlots, SlotDrain } from './slot-drain.ts';
 import { resolveInDatabase, resolveLeftOpen, verifyHeads } from './start-up.ts';
 import { StreamFailures } from './stream-failures.ts';
 import { type ActiveSubject, ActiveSubjects, type Unresolved } from './subjects.ts';
+import { untilThere } from './until-there.ts';
 
 /** How often parked calls, closes and idle subjects are looked at, in ms, while there are any. */
 const TICK_MS = 20;
@@ -58,9 +59,28 @@ async function serveShard(task: ShardTask): Promise<readonly SegmentSummary[]> {
   };
 
   const owned = new OwnedSlots(task.slots);
-  const { store, embedded } = await openShardStore(task, owned, onFatal, (message, error) =>
-    log('warn', message, { error: String(error) }),
-  );
+  const onNotice = (message: string, error: unknown): void => log('warn', message, { error: String(error) });
+  // What comes while the database is waited for is looked at when it is there; only a stop is heeded at once.
+  const early: ToShardThread[] = [];
+  const onEarly = (message: ToShardThread): void => void early.push(message);
+  port.on('message', onEarly);
+  const whenThere = <T>(work: () => Promise<T>): Promise<T | null> =>
+    task.isReplacement && task.store.database !== null
+      ? untilThere(
+          work,
+          () => early.some(({ kind }) => kind === 'stop'),
+          (error) =>
+            onNotice('the database is waited for; until then messages and reads of this shard are refused', error),
+        )
+      : work();
+  const endEarly = (): readonly SegmentSummary[] => {
+    post({ kind: 'stopped' });
+    port.close();
+    return [];
+  };
+  const opened = await whenThere(() => openShardStore(task, owned, onFatal, onNotice));
+  if (opened === null) return endEarly();
+  const { store, embedded } = opened;
   const subjects = new ActiveSubjects();
   const main = new MainPort(task.rings.toMainControl, task.rings.toMainPayload, task.mainDoorbell);
   const raft = new RaftClient(task.rings.toRaft, task.raftDoorbell, task.generation);
@@ -144,8 +164,12 @@ async function serveShard(task: ShardTask): Promise<readonly SegmentSummary[]> {
   const verified = embedded === null ? 0 : verifyHeads(embedded, raft);
   const left =
     embedded === null
-      ? await resolveInDatabase(task.leftOpen, store, subjects, publish, requests)
+      ? await whenThere(() => resolveInDatabase(task.leftOpen, store, subjects, publish, requests))
       : resolveLeftOpen(task.leftOpen, embedded, subjects, publish, requests);
+  if (left === null) {
+    await store.close();
+    return endEarly();
+  }
   // Behind the verified heads on the ring: when it is answered, the store knows what the log has trimmed.
   lookup.barrier(() => {
     log('info', 'shard is up', { subjects: verified, closed: left.stored, revoked: left.revoked });
@@ -154,7 +178,7 @@ async function serveShard(task: ShardTask): Promise<readonly SegmentSummary[]> {
   raft.flush();
 
   let stopping = false;
-  port.on('message', (message: ToShardThread) => {
+  const onMessage = (message: ToShardThread): void => {
     switch (message.kind) {
       case 'stop':
         stopping = true;
@@ -192,7 +216,10 @@ async function serveShard(task: ShardTask): Promise<readonly SegmentSummary[]> {
         break;
     }
     doorbell.poke();
-  });
+  };
+  port.off('message', onEarly);
+  port.on('message', onMessage);
+  for (const message of early) onMessage(message);
   const wake = new Wake(onProgress);
   let tickTimer: NodeJS.Timeout | null = null;
   const coarse = setInterval(() => {
