@@ -35,7 +35,7 @@ async function openPostgres(): Promise<DemoStore> {
   const schema = `demo_${randomBytes(6).toString('hex')}`;
   const place = ['--postgres-url', given ?? (server?.url as string), '--postgres-schema', schema];
   return {
-    flags: ['--store', 'postgres', '--store-experimental', ...place],
+    flags: ['--store', 'postgres', ...place],
     about: server === null ? `PostgreSQL of POSTGRES_URL, schema ${schema}` : 'a PostgreSQL of its own',
     [Symbol.asyncDispose]: async () => server?.remove(),
   };
@@ -53,7 +53,7 @@ async function openCassandra(): Promise<DemoStore> {
     ...['--cassandra-datacenter', datacenter, '--cassandra-keyspace', keyspace],
   ];
   return {
-    flags: ['--store', 'cassandra', '--store-experimental', ...place],
+    flags: ['--store', 'cassandra', ...place],
     about:
       server === null
         ? `Cassandra of CASSANDRA_CONTACT_POINTS, keyspace ${keyspace}`

@@ -41,7 +41,7 @@ async function startPostgres(): Promise<StoreServer> {
   const url = given ?? (server as PostgresServer).url;
   const schema = (): string => `perf_${randomBytes(6).toString('hex')}`;
   return {
-    flags: ['--store', 'postgres', '--store-experimental', '--postgres-url', url, '--postgres-schema', schema()],
+    flags: ['--store', 'postgres', '--postgres-url', url, '--postgres-schema', schema()],
     async bareTarget() {
       const target = { kind: 'postgres', url, schema: schema() } as const;
       const options = { ...target, pool: 2, timeoutMs: 10_000, tls: null, acceptWeakDurability: false };
@@ -64,7 +64,7 @@ async function startCassandra(): Promise<StoreServer> {
   const keyspace = (): string => `perf_${randomBytes(6).toString('hex')}`;
   return {
     flags: [
-      ...['--store', 'cassandra', '--store-experimental', '--cassandra-contact-points', contactPoint],
+      ...['--store', 'cassandra', '--cassandra-contact-points', contactPoint],
       ...['--cassandra-datacenter', datacenter, '--cassandra-keyspace', keyspace()],
     ],
     async bareTarget() {

@@ -124,12 +124,6 @@ export const RULES: readonly Rule[] = [
     against: ({ grpc }) => `grpc.listen is ${formatEndpoint(grpc.listen)}`,
   },
   {
-    key: 'store.kind',
-    text: 'store.kind postgres and cassandra are not finished: they need store.experimental',
-    holds: ({ store }) => store.kind === 'embedded' || store.experimental,
-    against: () => 'store.experimental is false',
-  },
-  {
     key: 'postgres.url',
     text: 'postgres.url is needed with store postgres',
     holds: ({ store, postgres }) => store.kind !== 'postgres' || postgres.url !== null,

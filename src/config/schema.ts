@@ -115,10 +115,6 @@ export const SCHEMA = {
       default: '10s',
       doc: 'How long a database may take for one request. A write that was not answered by then is repeated or given up; its calls are answered UNAVAILABLE or OUTCOME_UNKNOWN. `embedded` has no use for it.',
     }),
-    experimental: boolean({
-      default: false,
-      doc: 'Start with a store that is not finished. docs/stores.md says what `postgres` and `cassandra` lack.',
-    }),
     accept_weak_durability: boolean({
       default: false,
       doc: 'Start although the settings of the database lose acknowledged messages in a power cut. Acknowledgements, log and status then say `replicated` instead of `durable`.',

@@ -117,7 +117,7 @@ async function fill(client: Client): Promise<void> {
   while (!(await client.fetch('expiring', 1).then(() => false, isExpired))) await sleep(20);
 }
 
-const POSTGRES = ['--store', 'postgres', '--store-experimental'];
+const POSTGRES = ['--store', 'postgres'];
 
 async function start(t: TestContext): Promise<{ server: PostgresServer; broker: BrokerProcess; toPostgres: string[] }> {
   const server = await PostgresServer.start();

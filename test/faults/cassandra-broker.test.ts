@@ -52,7 +52,7 @@ function brokerOptions({ keyspace = newKeyspace(), flags = [] }: Settings = {}):
   return {
     flags: [
       ...Object.entries(own).flatMap(([name, value]) => (isGiven(name) ? [] : [name, value])),
-      ...['--store-experimental', '--shards', '2', ...flags],
+      ...['--shards', '2', ...flags],
     ],
     env: { BROKER_CASSANDRA_PASSWORD: LOGIN.password },
     // The tables of a new keyspace take a busy server some seconds.

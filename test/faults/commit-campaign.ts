@@ -51,7 +51,7 @@ async function runFolder(seed: number, kills: number, onKill: (kill: number) => 
   const server = await PostgresServer.start(SETTINGS);
   const broker = await BrokerProcess.create({
     flags: [
-      ...['--store', 'postgres', '--store-experimental', '--postgres-url', server.url],
+      ...['--store', 'postgres', '--postgres-url', server.url],
       ...['--store-timeout', '5s', '--log-format', 'json'],
     ],
   });

@@ -33,7 +33,7 @@ class Rig {
   static async start(t: TestContext): Promise<Rig> {
     const server = await PostgresServer.start(['log_statement=all', 'log_line_prefix=%p ']);
     t.after(() => server.remove());
-    const flags = ['--store', 'postgres', '--store-experimental', '--postgres-url', server.url, '--log-format', 'json'];
+    const flags = ['--store', 'postgres', '--postgres-url', server.url, '--log-format', 'json'];
     // One shard, and no write that is repeated on another connection while the test holds the one that it is on.
     const broker = await BrokerProcess.create({ flags: [...flags, '--shards', '1', '--store-timeout', '60s'] });
     t.after(() => broker.dispose());

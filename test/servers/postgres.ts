@@ -135,7 +135,7 @@ export class PostgresServer {
   /** Flags of a broker that keeps its messages here, in a schema that nobody else has. */
   brokerFlags(url = this.url): string[] {
     const schema = `t_${randomBytes(6).toString('hex')}`;
-    return ['--store', 'postgres', '--store-experimental', '--postgres-url', url, '--postgres-schema', schema];
+    return ['--store', 'postgres', '--postgres-url', url, '--postgres-schema', schema];
   }
 
   /** Pid of the postmaster, whose children are the backends. */

@@ -252,7 +252,6 @@ test('an empty variable counts as not set', () => {
 
 const CASSANDRA = [
   '--store=cassandra',
-  '--store-experimental',
   '--cassandra-contact-points=10.0.0.1,[fd00::1]:9043,db.example:9042',
   '--cassandra-datacenter=dc1',
 ] as const;
@@ -296,11 +295,10 @@ const BROKEN_RULES: readonly (readonly string[])[] = [
   ['--raft-heartbeat=250ms'],
   ['--overload-target=2s'],
   ['--admin-listen=127.0.0.1:8081'],
-  ['--store=postgres', '--postgres-url=postgres://localhost/x'],
-  ['--store=postgres', '--store-experimental'],
+  ['--store=postgres'],
   ['--postgres-tls=verify', '--postgres-url=postgres://localhost/x?sslmode=disable'],
-  ['--store=cassandra', '--store-experimental', '--cassandra-datacenter=dc1'],
-  ['--store=cassandra', '--store-experimental', '--cassandra-contact-points=localhost'],
+  ['--store=cassandra', '--cassandra-datacenter=dc1'],
+  ['--store=cassandra', '--cassandra-contact-points=localhost'],
   [...CASSANDRA, '--cassandra-password=s3cret'],
   [...CASSANDRA, '--cassandra-consistency=ONE'],
   ['--postgres-tls-ca=ca.pem'],
