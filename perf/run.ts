@@ -6,7 +6,7 @@ import { loadHistograms } from './lib/histogram.ts';
 import { flagsHelp, type Options, readCommandLine, UsageError } from './lib/options.ts';
 import { terminalProgress } from './lib/progress.ts';
 import { formatReport, makeReport, type Report } from './lib/report.ts';
-import { saveReport } from './lib/save.ts';
+import { fileOfPart, savePage, saveReport } from './lib/save.ts';
 import type { Scenario } from './lib/scenario.ts';
 import { etcd } from './scenarios/etcd.ts';
 import { fanout } from './scenarios/fanout.ts';
@@ -161,15 +161,22 @@ async function main(argv: readonly string[]): Promise<number> {
   await loadHistograms();
   const progress = terminalProgress();
   let holds = true;
+  let json: string | null = null;
+  const reports: Report[] = [];
   for (const { scenario, defaults } of planned) {
     const options = commandLine.options({ ...scenario.defaults, ...defaults, peers: peerNames });
     const startedAt = new Date();
     const finding = await scenario.run(options, progress);
     const report = makeReport(finding, startedAt, options.assertions);
-    const path = saveReport(report, finding.histograms, options.json);
+    const file =
+      planned.length === 1 ? options.json : fileOfPart(options.json, `${reports.length + 1}.${report.scenario}`);
+    const path = saveReport(report, finding.histograms, file);
+    reports.push(report);
+    json = options.json;
     process.stdout.write(`${formatReport(report)}${path}\n\n`);
     holds &&= report.assertions.every(({ isTrue }) => isTrue);
   }
+  if (reports.length > 1) process.stdout.write(`all of them on one page: ${savePage(reports, json)}\n`);
   return holds ? 0 : EXIT_ASSERTION;
 }
 

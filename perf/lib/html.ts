@@ -18,14 +18,44 @@ figcaption { font-size: .85rem; display: flex; flex-wrap: wrap; gap: .3rem 1rem;
 code { font-family: ui-monospace, "DejaVu Sans Mono", monospace; }
 `;
 
-export function renderHtml(report: Report): string {
-  const title = `${report.scenario}: ${report.setting}`;
-  const machine = Object.entries(report.machine).map(([key, value]) => `${key} ${value}`);
+/** One report, or those of one run one below the other. */
+export function renderHtml(...reports: readonly Report[]): string {
+  const [first] = reports;
+  const isOne = reports.length === 1;
+  const title = isOne && first !== undefined ? `${first.scenario}: ${first.setting}` : 'Performance of the broker';
   return [
     '<!doctype html>',
     '<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">',
     `<title>${escapeHtml(title)}</title><style>${STYLE}</style></head><body>`,
-    `<h1>${escapeHtml(report.scenario)}</h1>`,
+    ...(isOne ? [] : contents(reports)),
+    ...reports.flatMap(section),
+    '</body></html>',
+    '',
+  ].join('\n');
+}
+
+/** What was measured, with a link to each and what it says of its goals. */
+function contents(reports: readonly Report[]): string[] {
+  return [
+    '<h1>Performance of the broker</h1>',
+    '<div class="scroll"><table><thead><tr><th>scenario</th><th>figure with a goal</th><th>measured</th><th>ratio</th><th>goal</th></tr></thead><tbody>',
+    ...reports.flatMap((report, index) => {
+      const link = `<a href="#s${index}">${escapeHtml(report.scenario)}</a>`;
+      const figures = report.figures.filter(({ goal }) => goal !== null && goal !== undefined);
+      if (figures.length === 0) return [`<tr><td>${link}</td><td></td><td></td><td></td><td></td></tr>`];
+      return figures.map((figure) => {
+        const [name, measured, , ratio, goal] = cells(figure);
+        return `<tr><td>${link}</td><td>${name}</td><td>${measured}</td><td>${ratio}</td><td>${goal}</td></tr>`;
+      });
+    }),
+    '</tbody></table></div>',
+  ];
+}
+
+function section(report: Report, index: number): string[] {
+  const machine = Object.entries(report.machine).map(([key, value]) => `${key} ${value}`);
+  return [
+    `<h1 id="s${index}">${escapeHtml(report.scenario)}</h1>`,
     `<p>${escapeHtml(report.setting)}</p>`,
     `<p class="soft">${escapeHtml(report.startedAt)} · ${escapeHtml(machine.join(', '))}<br>`,
     `<code>npm run perf -- ${escapeHtml(report.commandLine.map(quoted).join(' '))}</code></p>`,
@@ -41,14 +71,18 @@ export function renderHtml(report: Report): string {
     ...(report.plots.length === 0
       ? []
       : ['<h2>Plots</h2><div class="plots">', ...report.plots.map(renderPlot), '</div>']),
-    '</body></html>',
-    '',
-  ].join('\n');
+  ];
 }
 
 function row(figure: Report['figures'][number]): string {
+  return `<tr>${cells(figure)
+    .map((cell) => `<td>${cell}</td>`)
+    .join('')}</tr>`;
+}
+
+function cells(figure: Report['figures'][number]): string[] {
   const { name, key, unit, subject, baseline, baselineName, ratio } = figure;
-  const cells = [
+  return [
     `${escapeHtml(name)} <span class="soft">[${escapeHtml(key)}]</span>`,
     `${formatSpread(subject)} ${escapeHtml(unit)}`,
     baseline === null
@@ -57,7 +91,6 @@ function row(figure: Report['figures'][number]): string {
     ratio === null ? '' : formatSpread(ratio),
     `<span class="${figure.verdict === 'missed' ? 'bad' : 'good'}">${escapeHtml(formatGoal(figure))}</span>`,
   ];
-  return `<tr>${cells.map((cell) => `<td>${cell}</td>`).join('')}</tr>`;
 }
 
 function assertionLines(report: Report): string[] {

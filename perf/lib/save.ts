@@ -20,3 +20,18 @@ export function saveReport(report: Report, histograms: Finding['histograms'], fi
   }
   return path;
 }
+
+/** A page with all reports of a run, next to them or at `file` (with .html in place of .json); returns its path. */
+export function savePage(reports: readonly Report[], file: string | null): string {
+  const folder = join(dirname(fileURLToPath(import.meta.url)), '..', 'results');
+  const stamp = (reports[0]?.startedAt ?? '').replaceAll(/[:.]/g, '-');
+  const path = `${(file ?? join(folder, `run-${stamp}.json`)).replace(/\.json$/, '')}.html`;
+  mkdirSync(dirname(path), { recursive: true });
+  writeFileSync(path, renderHtml(...reports));
+  return path;
+}
+
+/** Where one of several reports of a run goes when a file was named for the run. */
+export function fileOfPart(file: string | null, scenario: string): string | null {
+  return file === null ? null : `${file.replace(/\.json$/, '')}.${scenario}.json`;
+}

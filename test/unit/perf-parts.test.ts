@@ -197,6 +197,15 @@ describe('perf: reports', () => {
     assert.match(html, /MISSED/);
   });
 
+  it('the reports of a run are one page: what has a goal first, each with a link to its own part', () => {
+    const one = makeReport(finding, new Date(0), []);
+    const html = renderHtml(one, one);
+    assert.doesNotMatch(html, /<script|<link|src=|https?:|@import|url\(/);
+    assert.equal(html.match(/href="#s1"/g)?.length, one.figures.filter(({ goal }) => goal !== undefined).length);
+    assert.equal(html.match(/<h1 id="s[01]">/g)?.length, 2);
+    assert.equal(html.match(/<svg /g)?.length, 2 * one.plots.length);
+  });
+
   it('a plot stays within its frame on every kind of axis, and leaves out what an axis cannot show', () => {
     for (const scale of ['linear', 'log', 'quantile'] as const) {
       const points = [
