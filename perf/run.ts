@@ -133,6 +133,18 @@ function find(name: string): readonly Planned[] {
   return [{ scenario, defaults: {} }];
 }
 
+/** A flag without effect would make the figures those of another question than was asked. */
+function refuseUnread(planned: readonly Planned[], { findMaxMs, rate }: Options): void {
+  const refuse = (flag: string, isGiven: boolean, reads: (scenario: Scenario) => boolean): void => {
+    const unable = planned.find(({ scenario }) => !reads(scenario));
+    if (!isGiven || unable === undefined) return;
+    const able = SCENARIOS.filter(reads).map(({ name }) => name);
+    throw new UsageError(`${flag}: not for ${unable.scenario.name}; it is for ${able.join(', ')}`);
+  };
+  refuse('--find-max', findMaxMs !== null, ({ findsMaximum }) => findsMaximum === true);
+  refuse('--rate', rate !== null, ({ takesRate }) => takesRate === true);
+}
+
 async function main(argv: readonly string[]): Promise<number> {
   const wantsHelp = argv.includes('--help') || argv.includes('-h');
   const commandLine = readCommandLine(argv.filter((word) => word !== '--help' && word !== '-h'));
@@ -152,12 +164,7 @@ async function main(argv: readonly string[]): Promise<number> {
     process.stdout.write(only === undefined || planned.length > 1 ? help() : scenarioHelp(only.scenario));
     return 0;
   }
-  for (const { scenario } of planned) {
-    if (commandLine.options({}).findMaxMs !== null && scenario.findsMaximum !== true) {
-      const able = SCENARIOS.filter(({ findsMaximum }) => findsMaximum === true).map(({ name }) => name);
-      throw new UsageError(`--find-max: ${scenario.name} finds no maximum; ${able.join(' and ')} do`);
-    }
-  }
+  refuseUnread(planned, commandLine.options({}));
   await loadHistograms();
   const progress = terminalProgress();
   let holds = true;
