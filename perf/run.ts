@@ -1,6 +1,7 @@
 /** `npm run perf -- NAME [flags]`: runs scenarios on a real broker beside a yardstick and prints figures with their spread. */
 
 import { readFileSync } from 'node:fs';
+import { endWithReader } from '../test/support/reader-gone.ts';
 import { formatComparison } from './lib/compare.ts';
 import { loadHistograms } from './lib/histogram.ts';
 import { flagsHelp, type Options, readCommandLine, UsageError } from './lib/options.ts';
@@ -180,6 +181,7 @@ async function main(argv: readonly string[]): Promise<number> {
   return holds ? 0 : EXIT_ASSERTION;
 }
 
+endWithReader();
 try {
   process.exitCode = await main(process.argv.slice(2));
 } catch (error) {
