@@ -6,6 +6,7 @@ import { connect } from '../src/client/index.ts';
 import { type BrokerProcess, startBroker } from '../test/support/broker.ts';
 import { History, type ReadResult, type Verdict } from '../test/support/checker.ts';
 import { BrokerClient, CallError } from '../test/support/client.ts';
+import { endWithReader } from '../test/support/reader-gone.ts';
 import { Follower, produce, seen, Tally } from './feed.ts';
 import { flightLines, type Line } from './flights.ts';
 import { openStore, STORES, type StoreKind, StoreMissing } from './store.ts';
@@ -267,6 +268,7 @@ async function main(): Promise<number> {
   return outcome.verdict.violations.length === 0 && complete ? 0 : 1;
 }
 
+endWithReader();
 process.exitCode = await main().catch((error: unknown) => {
   const isExplained = error instanceof StoreMissing;
   process.stderr.write(`demo: ${isExplained ? error.message : ((error as Error).stack ?? String(error))}\n`);

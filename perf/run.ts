@@ -1,6 +1,7 @@
 /** `npm run perf -- NAME [flags]`: runs scenarios on a real broker beside a yardstick and prints figures with their spread. */
 
 import { readFileSync } from 'node:fs';
+import { endWithReader } from '../test/support/reader-gone.ts';
 import { formatComparison } from './lib/compare.ts';
 import { loadHistograms } from './lib/histogram.ts';
 import { flagsHelp, type Options, readCommandLine, UsageError } from './lib/options.ts';
@@ -133,6 +134,18 @@ function find(name: string): readonly Planned[] {
   return [{ scenario, defaults: {} }];
 }
 
+/** A flag without effect would make the figures those of another question than was asked. */
+function refuseUnread(planned: readonly Planned[], { findMaxMs, rate }: Options): void {
+  const refuse = (flag: string, isGiven: boolean, reads: (scenario: Scenario) => boolean): void => {
+    const unable = planned.find(({ scenario }) => !reads(scenario));
+    if (!isGiven || unable === undefined) return;
+    const able = SCENARIOS.filter(reads).map(({ name }) => name);
+    throw new UsageError(`${flag}: not for ${unable.scenario.name}; it is for ${able.join(', ')}`);
+  };
+  refuse('--find-max', findMaxMs !== null, ({ findsMaximum }) => findsMaximum === true);
+  refuse('--rate', rate !== null, ({ takesRate }) => takesRate === true);
+}
+
 async function main(argv: readonly string[]): Promise<number> {
   const wantsHelp = argv.includes('--help') || argv.includes('-h');
   const commandLine = readCommandLine(argv.filter((word) => word !== '--help' && word !== '-h'));
@@ -152,12 +165,7 @@ async function main(argv: readonly string[]): Promise<number> {
     process.stdout.write(only === undefined || planned.length > 1 ? help() : scenarioHelp(only.scenario));
     return 0;
   }
-  for (const { scenario } of planned) {
-    if (commandLine.options({}).findMaxMs !== null && scenario.findsMaximum !== true) {
-      const able = SCENARIOS.filter(({ findsMaximum }) => findsMaximum === true).map(({ name }) => name);
-      throw new UsageError(`--find-max: ${scenario.name} finds no maximum; ${able.join(' and ')} do`);
-    }
-  }
+  refuseUnread(planned, commandLine.options({}));
   await loadHistograms();
   const progress = terminalProgress();
   let holds = true;
@@ -180,6 +188,7 @@ async function main(argv: readonly string[]): Promise<number> {
   return holds ? 0 : EXIT_ASSERTION;
 }
 
+endWithReader();
 try {
   process.exitCode = await main(process.argv.slice(2));
 } catch (error) {

@@ -5,6 +5,7 @@ import { availableParallelism } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs, styleText } from 'node:util';
+import { endWithReader } from './support/reader-gone.ts';
 import type { ReportedTest } from './support/reporter.ts';
 import { coverage, formatCoverage } from './support/rows.ts';
 import { type FileResult, killGroup, runTestFile } from './support/test-file.ts';
@@ -73,12 +74,11 @@ const { values: options } = parseArgs({
 const isStrict = process.env.BROKER_TEST_NO_SKIP === '1';
 const groups = new Set<number>();
 
-for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
-  process.on(signal, () => {
-    for (const group of groups) killGroup(group);
-    process.exit(130);
-  });
-}
+process.on('exit', () => {
+  for (const group of groups) killGroup(group);
+});
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => process.exit(130));
+endWithReader();
 process.exitCode = await main();
 
 async function main(): Promise<number> {

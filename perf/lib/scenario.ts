@@ -17,6 +17,8 @@ export interface Scenario {
   readonly defaults: Partial<Options>;
   /** Knows what to do with `--find-max`. */
   readonly findsMaximum?: boolean;
+  /** Knows what to do with `--rate`. */
+  readonly takesRate?: boolean;
   /** Command lines that work, with what they are good for. */
   readonly examples?: readonly string[];
   run(options: Options, progress: Progress): Promise<Finding>;

@@ -24,6 +24,7 @@ export const fetch: Scenario = {
   name: 'fetch',
   about: 'Fetch of random ids of 1 M stored messages (--messages to scale down)',
   defaults: {},
+  takesRate: true,
   async run(options, progress) {
     const { bodyBytes, inFlight, connections, subjects } = options;
     const idsPerSubject = Math.floor(options.messages / subjects);

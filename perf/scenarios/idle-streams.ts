@@ -12,6 +12,7 @@ export const idleStreams: Scenario = {
   name: 'idle-streams',
   about: '1,000 idle consume streams and 100 busy publish streams: memory, and whether it grows',
   defaults: { streams: 100, connections: 10, rate: '50k', frameBytes: 16 << 10, durationMs: 60_000, warmupMs: 5_000 },
+  takesRate: true,
   examples: ['npm run perf -- idle-streams --duration 600', "npm run perf -- idle-streams --assert 'rss<600MiB'"],
   run: (options, progress) =>
     withServers(options, { answerBytes: 16 }, async (pair) => {

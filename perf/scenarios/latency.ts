@@ -22,6 +22,7 @@ export const latency: Scenario = {
   name: 'latency',
   about: 'open loop of 1,000 publishes/s, against one append + fdatasync on the same disk',
   defaults: { inFlight: 10_000, durationMs: 8_000, rate: '1000' },
+  takesRate: true,
   async run(options, progress) {
     const frames = publishFrames(options);
     const mode = modeOf(options);

@@ -60,6 +60,7 @@ export const mixed: Scenario = {
   name: 'mixed',
   about: 'publish streams, a consumer at the tail and 1,000 fetches/s at one time, against the publish streams alone',
   defaults: { streams: 4, rounds: 3, rate: '100k' },
+  takesRate: true,
   examples: ["npm run perf -- mixed --rate 50k --assert 'fetch-p99<50ms' --assert 'errors==0'"],
   run: (options, progress) =>
     withServers(options, { answerBytes: 16 }, async (pair) => {

@@ -135,6 +135,7 @@ export const resize: Scenario = {
   name: 'resize',
   about: '1 -> 4 -> 2 shards under publish streams at 70 % of the maximum, against the same without a change',
   defaults: { streams: 4, rounds: 3, durationMs: 10_000 },
+  takesRate: true,
   examples: [
     'npm run perf -- resize --rate 100k',
     "npm run perf -- resize --assert 'errors==0' --assert 'resize-p99<100ms'",

@@ -33,6 +33,7 @@ export const shards: Scenario = {
   name: 'shards',
   about: `publish streams at ${COUNTS.join(', ')} shards: rate, latency and CPU, plotted`,
   defaults: { streams: 4, rounds: 2, durationMs: 4_000 },
+  takesRate: true,
   examples: ['npm run perf -- shards --rounds 3', 'npm run perf -- shards --rate 100k'],
   async run(options, progress): Promise<Finding> {
     const results = await sweep(options, progress);

@@ -24,6 +24,7 @@ export const soak: Scenario = {
   about:
     'publish streams and a consumer at a steady rate for long (--duration): memory, latency and failures over time',
   defaults: { streams: 4, rate: '50k', durationMs: 600_000, warmupMs: 10_000 },
+  takesRate: true,
   examples: ["npm run perf -- soak --duration 3600 --rate 100k --assert 'errors==0' --assert 'ratio.rss-late<1.1'"],
   run: (options, progress) =>
     withServers(options, { answerBytes: 16 }, async (pair): Promise<Finding> => {

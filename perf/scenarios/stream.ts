@@ -180,6 +180,7 @@ export const stream: Scenario = {
   name: 'stream',
   about: 'durable batches over PublishStream, against a bare bidirectional server that reads the same frames',
   defaults: { streams: 4, rounds: 3 },
+  takesRate: true,
   findsMaximum: true,
   examples: [
     'npm run perf -- stream --frame 16',

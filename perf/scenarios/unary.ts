@@ -73,6 +73,7 @@ export const unary: Scenario = {
   name: 'unary',
   about: 'durable Publish, closed loop, against the bare echo (try --in-flight 64 as well)',
   defaults: {},
+  takesRate: true,
   findsMaximum: true,
   examples: [
     'npm run perf -- unary --in-flight 64 --rounds 3',

@@ -92,6 +92,10 @@ describe('npm run perf', () => {
       ['stream', '--rate', 'fast'],
       ['compare', 'a.json'],
       ['fanout', '--find-max', '20ms'],
+      ['fanout', '--rate', '1k'],
+      ['fanout-batches', '--rate', '1k'],
+      ['replay', '--rate', '1k'],
+      ['unary', 'replay', '--rate', '1k'],
       ['peers', 'nosuch'],
     ]) {
       const { code, stderr } = await perf(...args);

@@ -3,6 +3,7 @@ import { randomInt } from 'node:crypto';
 import { parseArgs } from 'node:util';
 import { bar, terminalProgress } from '../../perf/lib/progress.ts';
 import { table } from '../../perf/lib/report.ts';
+import { endWithReader } from '../support/reader-gone.ts';
 import type { Campaign, CampaignResult } from './campaign.ts';
 import { commit } from './commit-campaign.ts';
 import { kill } from './kill-campaign.ts';
@@ -88,6 +89,7 @@ function print({ campaign, seconds, rows, notes, violations }: Outcome): void {
   for (const violation of violations) process.stdout.write(`VIOLATION ${violation}\n`);
 }
 
+endWithReader();
 process.exitCode = await main().catch((error: unknown) => {
   process.stderr.write(`faults: ${error instanceof Error ? error.stack : String(error)}\n`);
   if (error instanceof Error && error.cause instanceof Error) process.stderr.write(`${error.cause.message}\n`);

@@ -1,10 +1,13 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
+import { endWithReader } from '../support/reader-gone.ts';
 import { simulateRaft } from './raft-sim.ts';
 
 /** The long form of the simulation: npm run sim -- --seeds N --from S */
 const { values } = parseArgs({
   options: { seeds: { type: 'string', default: '1000' }, from: { type: 'string', default: '1' } },
 });
+endWithReader();
 const count = Number(values.seeds);
 const from = Number(values.from);
 const REPORT_EVERY = 50;
@@ -30,6 +33,8 @@ for (let i = 0; i < count; i += 1) {
       `\r${i + 1}/${count} seeds, ${seconds} s, ${sums.committed} committed, ${sums.leaderTerms} leader terms, ` +
         `${sums.crashes} crashes, ${sums.reads} reads, ${failures.length} failed`,
     );
+    // The loop never waits: a closed output or a signal would be noticed only at its end.
+    await nextTurn();
   }
 }
 process.stdout.write('\n');

@@ -136,3 +136,13 @@ test('the rules look at code, not at comments or strings', () => {
   assert.deepEqual(placesOf(file, codeOnly(file.text), /process/g), []);
   assert.ok(source.length > 20, 'the source tree was found');
 });
+
+test('package.json decides about every package with an install script, so that npm need not ask; what no longer has one is not named', () => {
+  const read = (file: string): unknown => JSON.parse(readFileSync(join(ROOT, file), 'utf8'));
+  const { allowScripts } = read('package.json') as { allowScripts: Record<string, boolean> };
+  const { packages } = read('package-lock.json') as { packages: Record<string, { hasInstallScript?: boolean }> };
+  const scripted = Object.entries(packages)
+    .filter(([, entry]) => entry.hasInstallScript === true)
+    .map(([path]) => path.slice(path.lastIndexOf('node_modules/') + 'node_modules/'.length));
+  assert.deepEqual(Object.keys(allowScripts).toSorted(), [...new Set(scripted)].toSorted());
+});
