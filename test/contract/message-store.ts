@@ -54,7 +54,7 @@ class Lent implements ReadMemory {
   }
 }
 
-interface Shown {
+export interface Shown {
   readonly kind: StoredItem['kind'];
   readonly from: number;
   readonly to: number;

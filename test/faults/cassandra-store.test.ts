@@ -2,14 +2,17 @@
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { test } from 'node:test';
+import { BrokerError } from '../../src/base/errors.ts';
 import { CassandraStore, type CassandraStoreOptions } from '../../src/storage/cassandra/cassandra-store.ts';
-import { type SealedBatch, StoreUncertain } from '../../src/storage/store.ts';
-import { appendUntilKnown, readAll } from '../contract/message-store.ts';
+import { type SealedBatch, StoreUncertain, type SubjectRef } from '../../src/storage/store.ts';
+import { appendUntilKnown, readAll, type Shown } from '../contract/message-store.ts';
 import { CassandraServer, cassandraMissing } from '../servers/cassandra.ts';
 import { Relay } from '../servers/relay.ts';
 import { dataBatch, plain, subjectRef } from '../unit/batch-support.ts';
 
 const missing = process.env.CASSANDRA_CONTACT_POINTS === undefined ? cassandraMissing() : null;
+/** A node that runs is reachable again within this time. */
+const BACK_MS = 30_000;
 const SUBJECTS = Array.from({ length: 8 }, (_, i) => subjectRef(`killed.${i}`));
 
 function options(contactPoint: string, more: Partial<CassandraStoreOptions> = {}): CassandraStoreOptions {
@@ -32,9 +35,22 @@ function group(round: number): SealedBatch[] {
   return SUBJECTS.map((subject) => dataBatch(subject, [plain(`${round}`), plain(`${round}`)], { base: round * 2 + 1 }));
 }
 
+/** The driver is still making its connections to a node that is back: what it cannot ask yet is refused, and asked again. */
+async function readWhenThere(store: CassandraStore, subject: SubjectRef): Promise<Shown[]> {
+  for (const begun = performance.now(); ; ) {
+    try {
+      return await readAll(store, subject);
+    } catch (error) {
+      const isAway = error instanceof BrokerError && error.reason === 'STORE_UNAVAILABLE';
+      if (!isAway || performance.now() - begun > BACK_MS) throw error;
+      await new Promise((resolve) => setTimeout(resolve, 100));
+    }
+  }
+}
+
 async function assertWhole(store: CassandraStore, rounds: number): Promise<void> {
   for (const subject of SUBJECTS) {
-    const found = await readAll(store, subject);
+    const found = await readWhenThere(store, subject);
     assert.deepEqual(
       found.map(({ from, bodies }) => [from, bodies?.join()]),
       Array.from({ length: rounds }, (_, round) => [round * 2 + 1, `${round},${round}`]),
