@@ -137,8 +137,10 @@ export class GroupWriter {
 
   /** Durable in the database: the log is told, and what it has applied may be acknowledged and read (design section 7, rule 1). */
   #close(group: Group): void {
-    const { requests } = this.#parts;
+    const { requests, takeBacks } = this.#parts;
     for (const batch of group.batches) {
+      // One before it was lost while it was written: the log has closed nothing of it, so its mark may still beat it.
+      if (batch.doom >= 0) takeBacks.takeBack(batch, batch.doom);
       if (batch.allotment === null) continue;
       group.unclosed += 1;
       this.#closing.set(batch.counter, { batch, group });

@@ -54,7 +54,8 @@ export function resolveLeftOpen(
  * The same with a database. Nothing that is open was acknowledged or refused, so each may still become either; what the database has is
  * closed as stored: with a log that lacks its last entries it may have been acknowledged. A read may see what a standby does not have yet,
  * so the batch is appended again first, which is durable when it is answered. A commit of the process before that comes later than the look
- * meets the void mark, which is filed by the allotment as its batch is.
+ * meets the void mark, which is filed by the allotment as its batch is. What lies behind one that is missing is revoked with it (rule 5): a
+ * database that writes a group row by row may have the later batch of a sender and not the earlier, which is sent again.
  */
 export async function resolveInDatabase(
   leftOpen: readonly OpenAllotment[],
@@ -78,6 +79,11 @@ export async function resolveInDatabase(
         found.set(each, { subject: owner.ref, bytes: item.bytes, base, count, publishedAt, expiresMax, kind: 'data' });
       }),
     );
+  }
+  const broken = new Set<ActiveSubject>();
+  for (const each of ordered) {
+    if (broken.has(each.owner)) found.delete(each);
+    else if (!each.revoked && !found.has(each)) broken.add(each.owner);
   }
   if (found.size > 0) await store.append([...found.values()]);
   for (const each of ordered) {

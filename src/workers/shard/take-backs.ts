@@ -115,13 +115,13 @@ export class TakeBacks {
 
   /**
    * Rows of the subject that would overtake one that was refused go with it: those that wait for their group, at once; those that have asked for
-   * ids, when their group is written.
+   * ids, when their group is to be written, or closed if a database is writing it already.
    */
   afterRefusal(subject: ActiveSubject): void {
     if (subject.failures === null) return;
     const failures = this.#failures;
     for (const group of this.#groups) {
-      if (group.state !== 'allotting' && group.state !== 'ready') continue;
+      if (group.state !== 'allotting' && group.state !== 'ready' && group.state !== 'writing') continue;
       for (const batch of group.batches) {
         if (batch.subject === subject && batch.doom < 0 && failures.hasRowBehind(batch)) batch.doom = STORE_UNAVAILABLE;
       }
