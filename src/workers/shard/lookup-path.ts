@@ -303,12 +303,18 @@ export class LookupPath {
           void found
             .then(
               (id) => this.#started(subject, request, startAt(id)),
-              () => setTimeout(() => this.#start(subject, request, state), START_AGAIN_MS),
+              () => this.#startAgain(subject, request, state),
             )
             .then(() => this.#onProgress());
         }
       }
     }
+  }
+
+  /** The database is away. Whoever has gone meanwhile is forgotten: in a long outage clients come and go many times. */
+  #startAgain(subject: ActiveSubject, request: SubscribeRequest, state: SubjectState): void {
+    if (this.#cancelled.has(request.subscription)) this.#started(subject, request, state.head + 1);
+    else setTimeout(() => this.#start(subject, request, state), START_AGAIN_MS);
   }
 
   #started(subject: ActiveSubject, request: SubscribeRequest, next: number): void {

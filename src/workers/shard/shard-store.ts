@@ -6,8 +6,9 @@ import { sealLane } from '../../storage/embedded/seal-lanes.ts';
 import type { SegmentSummary } from '../../storage/embedded/sidecar.ts';
 import type { SlotColumns } from '../../storage/embedded/slot-index.ts';
 import { openDatabase } from '../../storage/open-database.ts';
-import type { MessageStore, StoreStats, SubjectRef } from '../../storage/store.ts';
+import type { MessageStore, StoreStats } from '../../storage/store.ts';
 import type { ShardTask } from '../messages.ts';
+import { DatabaseTrims } from './database-trims.ts';
 import type { OwnedSlots } from './slot-drain.ts';
 
 /** A store as a shard uses it. What concerns segments and the index of slots is empty where a database has the messages. */
@@ -66,6 +67,8 @@ export const NO_LEVELS: StoreStats = { bytes: 0, segments: 0, batches: 0, subjec
 /** A database keeps no segments here, and all shards see all of it: slots move without data. */
 function databaseStore(store: MessageStore, onNotice: (message: string, error: unknown) => void): ShardStore {
   const errors = new DriverErrors(onNotice);
+  // The log has the first id already; rows that stay cost space until the next trim of the subject.
+  const trims = new DatabaseTrims(store, (error) => onNotice('trimmed messages are still in the database', error));
   const throwWrite = (error: unknown): never => {
     throw errors.ofWrite(error);
   };
@@ -85,14 +88,7 @@ function databaseStore(store: MessageStore, onNotice: (message: string, error: u
     subjectStats: (subject) => read(() => store.subjectStats(subject)),
     stats: () => read(() => store.stats()),
     close: () => store.close(),
-    /** The log has the first id already; rows that stay cost space until the next trim of the subject. */
-    async trim(subject: SubjectRef, first: number): Promise<void> {
-      try {
-        await store.trim(subject, first);
-      } catch (error) {
-        onNotice('trimmed messages are still in the database', error);
-      }
-    },
+    trim: (subject, first) => trims.add(subject, first),
     openBytes: 0,
     sealedSegments: () => [],
     adoptSegments: () => undefined,

@@ -1,0 +1,100 @@
+/** What a shard does with a database that is slow or away. */
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { BrokerError } from '../../src/base/errors.ts';
+import { createDoorbell } from '../../src/shm/doorbell.ts';
+import { createRing } from '../../src/shm/layout.ts';
+import type { MessageStore, SubjectRef } from '../../src/storage/store.ts';
+import { Encoding, Start } from '../../src/workers/link.ts';
+import { DatabaseTrims } from '../../src/workers/shard/database-trims.ts';
+import { Delivery } from '../../src/workers/shard/delivery.ts';
+import { LookupPath } from '../../src/workers/shard/lookup-path.ts';
+import { MainPort } from '../../src/workers/shard/main-port.ts';
+import { RaftClient } from '../../src/workers/shard/raft-client.ts';
+import { ActiveSubject } from '../../src/workers/shard/subjects.ts';
+import { subjectRef } from './batch-support.ts';
+
+const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+
+describe('trims of a database', () => {
+  it('run one at a time, and of each subject only the furthest waits', async () => {
+    const running: (() => void)[] = [];
+    const done: string[] = [];
+    const trim = ({ bytes }: SubjectRef, first: number): Promise<void> => {
+      done.push(`${Buffer.from(bytes).toString()} ${first}`);
+      return new Promise((resolve) => running.push(resolve));
+    };
+    const trims = new DatabaseTrims({ trim }, () => assert.fail('a trim failed'));
+    for (let first = 1; first <= 1_000; first++) {
+      trims.add(subjectRef('a'), first);
+      trims.add(subjectRef('b'), 2_000 - first);
+    }
+    for (let ended = 0; ended < 3; ended++) {
+      assert.equal(running.length, 1, 'trims side by side');
+      running.shift()?.();
+      await turn();
+    }
+    assert.deepEqual(done, ['a 1', 'b 1999', 'a 1000']);
+    trims.add(subjectRef('b'), 3_000);
+    assert.equal(done.at(-1), 'b 3000');
+  });
+
+  it('that fail are told, and do not stop those behind them', async () => {
+    const failed: unknown[] = [];
+    const tried: number[] = [];
+    const error = new BrokerError('STORE_UNAVAILABLE');
+    const trim = (_subject: SubjectRef, first: number): Promise<void> => {
+      tried.push(first);
+      return first === 1 ? Promise.reject(error) : Promise.resolve();
+    };
+    const trims = new DatabaseTrims({ trim }, (why) => failed.push(why));
+    trims.add(subjectRef('a'), 1);
+    trims.add(subjectRef('b'), 2);
+    await turn();
+    assert.deepEqual(tried, [1, 2]);
+    assert.deepEqual(failed, [error]);
+  });
+});
+
+describe('a subscription by time that waits for its database', () => {
+  it('[P6] is looked for no longer when its client has gone', async (t) => {
+    t.mock.timers.enable({ apis: ['setTimeout'] });
+    let questions = 0;
+    const store = {
+      findTime() {
+        questions += 1;
+        return Promise.reject(new BrokerError('STORE_UNAVAILABLE'));
+      },
+    } as unknown as MessageStore;
+    const main = new MainPort(createRing(1 << 16), createRing(1 << 16), createDoorbell());
+    const [ignore, fail] = [(): void => undefined, (): void => assert.fail('nothing is damaged')];
+    const lookup = new LookupPath({
+      store,
+      raft: new RaftClient(createRing(1 << 16), createDoorbell(), 0),
+      main,
+      delivery: new Delivery(store, main, ignore, fail),
+      onProgress: ignore,
+      onDamage: fail,
+      asksFirst: true,
+    });
+    const subject = new ActiveSubject(subjectRef('subscribed'));
+    const request = { subscription: 1, group: 1, encoding: Encoding.MESSAGES, credit: 1, start: Start.TIME, value: 5 };
+    lookup.subscribe(subject, request);
+    const state = { exists: true, first: 1, head: 9, settled: 9, everExpires: false, undecided: false };
+    lookup.answered(0, state);
+    const wait = async (): Promise<void> => {
+      await turn();
+      t.mock.timers.tick(1_000);
+      await turn();
+    };
+    await wait();
+    await wait();
+    assert(questions >= 2, 'a subscription whose client is there was given up');
+    lookup.unsubscribe(1);
+    await wait();
+    const asked = questions;
+    for (let waits = 0; waits < 3; waits++) await wait();
+    assert.equal(questions, asked);
+    assert.equal(subject.parked, 0);
+  });
+});
