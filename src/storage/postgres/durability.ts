@@ -6,6 +6,7 @@ interface Settings {
   readonly synchronous_commit: string;
   readonly full_page_writes: string;
   readonly synchronous_standby_names: string;
+  readonly client_min_messages: string;
   readonly in_recovery: boolean;
   readonly standbys: number;
 }
@@ -17,11 +18,15 @@ export interface Durability {
   readonly isStandby: boolean;
 }
 
+/** Levels at which a server keeps its warnings to itself. */
+const LOUDER_THAN_WARNINGS: ReadonlySet<string> = new Set(['error', 'fatal', 'panic']);
+
 export async function checkDurability(database: Database): Promise<Durability> {
   const settings = await database.one<Settings>(`
     SELECT current_setting('fsync') AS fsync, current_setting('synchronous_commit') AS synchronous_commit,
       current_setting('full_page_writes') AS full_page_writes,
-      current_setting('synchronous_standby_names') AS synchronous_standby_names, pg_is_in_recovery() AS in_recovery,
+      current_setting('synchronous_standby_names') AS synchronous_standby_names,
+      current_setting('client_min_messages') AS client_min_messages, pg_is_in_recovery() AS in_recovery,
       ((SELECT count(*) FROM pg_stat_replication WHERE application_name <> 'pg_basebackup')
        + (SELECT count(*) FROM pg_replication_slots WHERE slot_type = 'physical' AND NOT active))::int4 AS standbys`);
   return { weaknesses: weaknessesOf(settings), isStandby: settings.in_recovery };
@@ -41,6 +46,11 @@ function weaknessesOf(settings: Settings): string[] {
   }
   if (hasNames && (commit === 'local' || commit === 'remote_write')) {
     found.push(`synchronous_commit is ${commit}: promoting a standby can lose what it had not fsynced`);
+  }
+  if (hasNames && LOUDER_THAN_WARNINGS.has(settings.client_min_messages)) {
+    found.push(
+      `client_min_messages is ${settings.client_min_messages}: the server does not say when it has not waited for its standby`,
+    );
   }
   return found;
 }
