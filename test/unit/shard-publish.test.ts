@@ -10,7 +10,7 @@ import { createDoorbell } from '../../src/shm/doorbell.ts';
 import { createRing } from '../../src/shm/layout.ts';
 import { RingConsumer } from '../../src/shm/ring-consumer.ts';
 import type { MessageStore, SealedBatch } from '../../src/storage/store.ts';
-import { StreamToken, ToMain, ToRaft } from '../../src/workers/link.ts';
+import { RAFT_RING_BYTES, StreamToken, ToMain, ToRaft } from '../../src/workers/link.ts';
 import type { OpenAllotment } from '../../src/workers/messages.ts';
 import { AllotRequests } from '../../src/workers/shard/allot-requests.ts';
 import { MainPort } from '../../src/workers/shard/main-port.ts';
@@ -57,7 +57,7 @@ class Rig {
   refusal: Reason | null = null;
 
   constructor() {
-    const [toMain, toRaft] = [createRing(1 << 16), createRing(1 << 16)];
+    const [toMain, toRaft] = [createRing(1 << 16), createRing(RAFT_RING_BYTES)];
     this.#main = new MainPort(toMain, createRing(1 << 16), createDoorbell());
     this.#raft = new RaftClient(toRaft, createDoorbell(), 0);
     this.#toMain = new RingConsumer(toMain);
@@ -140,6 +140,11 @@ class Rig {
     write();
     await new Promise((resolve) => setImmediate(resolve));
     return this.work();
+  }
+
+  discardAnswers(): void {
+    this.#main.flush();
+    this.#toMain.drain(() => undefined, 1_000);
   }
 
   /** What the senders have been told since the last look. */
@@ -245,6 +250,30 @@ describe('what a database is writing', () => {
       [2, false],
     ]);
     assert(rig.publish.idle);
+  });
+});
+
+describe('increments', () => {
+  it('[W6] are refused while the marks of many others wait for the store, and taken again behind these', async () => {
+    const rig = new Rig();
+    let head = 0;
+    const increment = (): void => {
+      rig.publish.increment(rig.subject, 1);
+      const command = rig.work().find(({ kind }) => kind === 'open');
+      assert(command?.kind === 'open');
+      head += 1;
+      rig.publish.opened(command.counter, head, LOG_TIME);
+      rig.publish.revoked(rig.subject, head);
+      rig.discardAnswers();
+    };
+    while (rig.publish.incrementRefusal === null) {
+      increment();
+      assert(head < 50_000, 'what waits has no bound');
+    }
+    assert.equal(rig.publish.incrementRefusal, 'QUEUE_FULL');
+    while (!rig.publish.idle) await rig.written();
+    assert.equal(rig.publish.incrementRefusal, null);
+    assert.equal(rig.resolved.length, head);
   });
 });
 

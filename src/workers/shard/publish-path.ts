@@ -86,6 +86,11 @@ export class PublishPath {
     return this.#rules.refusedLast ? this.#rules.refusal(this.#takeBacks.hasMarks) : null;
   }
 
+  /** The same of an increment: it is answered before its mark is stored, so a store that is slow or silent would not hold its callers back. */
+  get incrementRefusal(): Reason | null {
+    return this.refusal ?? (this.#takeBacks.isCrowded ? 'QUEUE_FULL' : null);
+  }
+
   /** Nothing is on its way. */
   get idle(): boolean {
     return this.#gathering.empty && this.#groups.length === 0 && this.#incrementing.size === 0 && this.#takeBacks.empty;

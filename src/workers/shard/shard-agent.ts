@@ -234,9 +234,9 @@ export class ShardAgent {
           lookup.fetch(subject, view.getFloat64(offset + 8, true), call, deadline);
           return;
         }
-        const { refusal } = publish;
-        if (refusal === null) publish.increment(subject, call);
-        else main.refuse(call, refusal);
+        const { incrementRefusal } = publish;
+        if (incrementRefusal === null) publish.increment(subject, call);
+        else main.refuse(call, incrementRefusal);
         return;
       }
       case ToShard.SUBSCRIBE: {

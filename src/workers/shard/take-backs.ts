@@ -45,6 +45,11 @@ export class TakeBacks {
     return this.#revoking.length === 0 && this.#marks.length === 0;
   }
 
+  /** More of them wait than the next group takes along. */
+  get isCrowded(): boolean {
+    return this.#revoking.length + this.#marks.length >= MARKS_A_GROUP_MAX;
+  }
+
   /** Marks are missing in the store. */
   get hasMarks(): boolean {
     const isWriting = this.#groups.some(({ marks }) => marks.length > 0);
