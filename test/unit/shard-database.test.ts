@@ -37,6 +37,11 @@ describe('trims of a database', () => {
     assert.deepEqual(done, ['a 1', 'b 1999', 'a 1000']);
     trims.add(subjectRef('b'), 3_000);
     assert.equal(done.at(-1), 'b 3000');
+    trims.add(subjectRef('a'), 4_000);
+    trims.close();
+    running.shift()?.();
+    await turn();
+    assert.equal(done.at(-1), 'b 3000', 'a trim began after the end');
   });
 
   it('that fail are told, and do not stop those behind them', async () => {

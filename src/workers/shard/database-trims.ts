@@ -29,6 +29,11 @@ export class DatabaseTrims {
     if (!this.#isRunning) void this.#run();
   }
 
+  /** What waits is left for the next trim of its subject. */
+  close(): void {
+    this.#waiting.clear();
+  }
+
   async #run(): Promise<void> {
     this.#isRunning = true;
     for (const [name, { subject, first }] of this.#waiting) {

@@ -87,7 +87,10 @@ function databaseStore(store: MessageStore, onNotice: (message: string, error: u
     lookup: (subject, base) => read(() => store.lookup(subject, base)),
     subjectStats: (subject) => read(() => store.subjectStats(subject)),
     stats: () => read(() => store.stats()),
-    close: () => store.close(),
+    close() {
+      trims.close();
+      return store.close();
+    },
     trim: (subject, first) => trims.add(subject, first),
     openBytes: 0,
     sealedSegments: () => [],
