@@ -6,6 +6,8 @@ import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { startBroker } from '../support/broker.ts';
 import { BrokerClient, CallError } from '../support/client.ts';
+import { Gate } from '../support/gate.ts';
+import { until } from '../support/until.ts';
 import { encodeFetch } from '../support/wire.ts';
 
 async function metric(address: string, name: string): Promise<number> {
@@ -16,14 +18,26 @@ async function metric(address: string, name: string): Promise<number> {
 }
 
 describe('ids on their way', () => {
-  it('a subscription from a time gets a message that is allotted and not stored yet', async () => {
-    // The segment's write takes long, so that the subscription starts between the allotment and the write.
-    await using broker = await startBroker({ env: { BROKER_FAILPOINTS: 'shard.before-append=sleep:300' } });
+  it('a subscription from a time gets a message that is allotted and not stored yet', async (t) => {
+    // The subscription starts between the allotment and the write.
+    const gate = new Gate(t);
+    await using broker = await startBroker({
+      flags: ['--shards', '1'],
+      env: { BROKER_FAILPOINTS: gate.at('shard.before-append', 1) },
+    });
     const client = new BrokerClient(broker.address);
     const publishing = client.publish({ subject: 't.time', body: Buffer.from('x') });
-    await new Promise((resolve) => setTimeout(resolve, 20));
+    await until(
+      async () => (await metric(broker.adminAddress, 'broker_calls_in_flight')) === 1,
+      () => 'the call is not in flight',
+    );
     const got = Promise.withResolvers<number>();
     client.subscribe('t.time', { at: 'time', ms: Date.now() - 10_000 }, { onMessage: ({ id }) => got.resolve(id) });
+    await until(
+      async () => (await metric(broker.adminAddress, 'active_subscribers')) === 1,
+      () => 'the subscription has not come',
+    );
+    gate.open();
     assert.equal(await publishing, 1);
     assert.equal(await got.promise, 1);
     client.close();
@@ -37,13 +51,12 @@ describe('ids on their way', () => {
       while (next < 45_000) assert.equal(await client.incIdx(`inc.${next++}`), 1);
     };
     await Promise.all(Array.from({ length: 256 }, worker));
-    const deadline = Date.now() + 20_000;
     let open = -1;
-    while (open !== 0 && Date.now() < deadline) {
-      await new Promise((resolve) => setTimeout(resolve, 200));
+    const isClosed = async (): Promise<boolean> => {
       open = await metric(broker.adminAddress, 'broker_raft_open_allotments');
-    }
-    assert.equal(open, 0);
+      return open === 0;
+    };
+    await until(isClosed, () => `${open} are open`);
     client.close();
     assert.equal((await broker.stop()).code, 0);
   });
@@ -75,18 +88,16 @@ describe('memory', () => {
       });
       stream.end(frame);
     }
-    const deadline = Date.now() + 15_000;
-    while (refused.count <= 100 && Date.now() < deadline) await new Promise((resolve) => setTimeout(resolve, 50));
-    assert(refused.count > 100, `${refused.count} refused`);
+    await until(
+      () => refused.count > 100,
+      () => `${refused.count} refused`,
+    );
     assert(rss() - before < 200, `memory rose by ${Math.round(rss() - before)} MiB`);
     session.destroy();
-    const back = Date.now() + 10_000;
-    for (;;) {
-      const fetched = await client.fetch('t.large', 1).catch(() => null);
-      if (fetched !== null) break;
-      assert(Date.now() < back, 'fetches are refused after the unread answers have gone');
-      await new Promise((resolve) => setTimeout(resolve, 50));
-    }
+    await until(
+      async () => (await client.fetch('t.large', 1).catch(() => null)) !== null,
+      () => 'fetches are refused after the unread answers have gone',
+    );
     client.close();
   });
 });

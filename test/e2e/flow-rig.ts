@@ -3,23 +3,11 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import type { BrokerProcess } from '../support/broker.ts';
 import { type BrokerClient, CallError } from '../support/client.ts';
+import { pause, until } from '../support/until.ts';
 
 export const MIB = 1 << 20;
 
-export const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
-
-/** Polls until `holds`; fails with what `describe` says after `timeoutMs`. */
-export async function until(
-  holds: () => boolean | Promise<boolean>,
-  describe: () => unknown,
-  timeoutMs = 20_000,
-): Promise<void> {
-  for (const begun = performance.now(); performance.now() - begun < timeoutMs; ) {
-    if (await holds()) return;
-    await pause(25);
-  }
-  assert.fail(`after ${timeoutMs} ms: ${describe()}`);
-}
+export { pause, until };
 
 /** A scrape of /metrics: the samples of one name summed up, over those whose labels include `labels`. */
 export class Metrics {

@@ -6,9 +6,11 @@ import { describe, it } from 'node:test';
 import { PublishStreamRequest } from '../../src/grpc/gen/broker/v1/producer.ts';
 import { BrokerProcess } from '../support/broker.ts';
 import { BrokerClient, type CallError } from '../support/client.ts';
+import { Gate } from '../support/gate.ts';
 import { PublishStream, type StreamBatch, sendRound } from '../support/publish-stream.ts';
 import { PUBLISH_STREAM_PATH, RawStream } from '../support/raw-stream.ts';
 import { temporaryFolder } from '../support/temporary.ts';
+import { until } from '../support/until.ts';
 import { range } from './flow-rig.ts';
 
 async function start(flags: readonly string[] = []): Promise<BrokerProcess> {
@@ -356,26 +358,37 @@ describe('the end of a stream', () => {
     assert.deepEqual([stream.results.size, stream.acknowledged], [300, 300]);
   });
 
-  it('[W6] half-closed while limits.in_flight_bytes are used up: unary calls are refused, then every batch is stored', async () => {
+  it('[W6] half-closed while limits.in_flight_bytes are used up: unary calls are refused, then every batch is stored', async (t) => {
+    const gate = new Gate(t);
+    gate.open();
     await using broker = await BrokerProcess.create({
       flags: ['--shards', '1', '--limits-in-flight-bytes', '16MiB', '--ring-bytes', '64MiB'],
-      env: { BROKER_FAILPOINTS: 'segment.sync=sleep:300' },
+      env: { BROKER_FAILPOINTS: gate.each('segment.sync') },
     });
     await broker.restart();
     const streams = await Promise.all(Array.from({ length: 40 }, () => PublishStream.open(broker.address, '')));
+    gate.shut();
     for (const stream of streams) {
       stream.send({ subject: 's', sequence: 1, bodies: [Buffer.alloc(800 << 10)] });
       stream.halfClose();
     }
-    const client = new BrokerClient(broker.address);
+    const client = new BrokerClient(broker.address, { timeoutMs: 60_000 });
     const reasons = new Set<string>();
-    const isBlocked = () => streams.some(({ status }) => status === undefined);
-    while (isBlocked() && !reasons.has('IN_FLIGHT_FULL')) {
-      await client.publish({ subject: 't', body: Buffer.alloc(900 << 10) }).catch((error: CallError) => {
-        reasons.add(`${error.reason}`);
-      });
-    }
-    assert.ok(reasons.has('IN_FLIGHT_FULL'), [...reasons].join());
+    const calls: Promise<unknown>[] = [];
+    // Those that are taken wait for the disk as well.
+    const isRefused = (): boolean => {
+      const call = client.publish({ subject: 't', body: Buffer.alloc(900 << 10) });
+      calls.push(call.catch((error: CallError) => reasons.add(`${error.reason}`)));
+      return reasons.size > 0;
+    };
+    await until(isRefused, () => 'no call is refused');
+    assert.ok(
+      streams.some(({ status }) => status === undefined),
+      'no stream was on its way',
+    );
+    gate.open();
+    await Promise.all(calls);
+    assert.deepEqual([...reasons], ['IN_FLIGHT_FULL']);
     for (const stream of streams) await stream.until(() => stream.status !== undefined);
     const ids = streams.map(({ results }) => results.get(1)?.firstId ?? 0).sort((a, b) => a - b);
     assert.deepEqual(

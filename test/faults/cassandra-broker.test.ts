@@ -222,14 +222,14 @@ async function load(rig: FaultRig): Promise<void> {
   const began = Date.now();
   rig.startLoad();
   await until(() => rig.load.lastAckedSentAt > began);
-  await pause(randomInt(200, 1_000));
+  await rig.loaded(randomInt(40, 150));
 }
 
 /** Acknowledged again, and for some time. */
 async function loadGoesOn(rig: FaultRig): Promise<void> {
   const back = Date.now();
   await until(() => rig.load.lastAckedSentAt > back);
-  await pause(300);
+  await rig.loaded(20);
   await rig.load.stop();
 }
 

@@ -11,7 +11,7 @@ import { KillLoad, reader, readStreams } from './kill-load.ts';
 
 /** What one history holds stays within what the checker judges in seconds. */
 const KILLS_PER_FOLDER = 25;
-const STREAMS_TIMEOUT_MS = 20_000;
+const STREAMS_TIMEOUT_MS = 60_000;
 /** How long the server and the broker may take to be back after a kill. */
 const BACK_MS = 60_000;
 const LOOK_MS = 1;

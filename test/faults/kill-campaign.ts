@@ -20,7 +20,7 @@ const FLAGS = [
   '--log-format',
   'json',
 ];
-const STREAMS_TIMEOUT_MS = 20_000;
+const STREAMS_TIMEOUT_MS = 60_000;
 
 interface RunOutcome {
   readonly plan: KillPlan;

@@ -94,6 +94,11 @@ export class KillLoad {
     this.#resume(first, freshSubject);
   }
 
+  /** Plain messages that were acknowledged so far, over all starts of the load. */
+  get acked(): number {
+    return this.#acked.length;
+  }
+
   /** The broker is gone, or is to be left alone: resolves when every call has its answer. */
   async stop(): Promise<void> {
     this.#over = true;

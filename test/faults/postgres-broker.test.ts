@@ -38,7 +38,7 @@ test('[P3] the broker is killed with -9 under load, 4 times: nothing acknowledge
   await using rig = await startRig(t);
   for (let run = 0; run < 4; run++) {
     rig.startLoad();
-    await pause(randomInt(300, 1_500));
+    await rig.loaded(randomInt(30, 300));
     await rig.broker.kill();
     await rig.load.stop();
     await rig.broker.restart();

@@ -9,9 +9,11 @@ import { FaultRig, pause, within } from './rig.ts';
 
 /** A sparse file: large enough for the low-space mark that a broker without configuration has. */
 const DISK_BYTES = 768 << 20;
+/** Of each load, whatever the machine; the cut comes at a random instant behind it. */
+const ACKED_MIN = 15;
 const LOAD_MS_MIN = 150;
 const LOAD_MS_SPREAD = 500;
-const DYING_MS = 5_000;
+const DYING_MS = 40_000;
 const CUTS_A_DISK = 10;
 
 export interface PowerCutPlan {
@@ -55,6 +57,7 @@ export async function powerCuts({
   for (let cut = 0; cut < cuts; cut++) {
     if (under !== undefined) await rig.broker.restart({ under });
     rig.startLoad();
+    await rig.loaded(ACKED_MIN);
     await pause(loadMsMin + prng.nextBelow(LOAD_MS_SPREAD));
     disk.cut();
     const exit = await within(rig.broker.exited, DYING_MS);

@@ -5,10 +5,10 @@ import type { Connection, ShardsChange } from '../../src/cli/connection.ts';
 import type { Campaign, CampaignOptions, CampaignResult } from './campaign.ts';
 import { FaultRig, pause } from './rig.ts';
 
-const CHANGE_MS_MAX = 30_000;
-const KILL_MS_MAX = 20_000;
-/** The load runs at least so long at each number of shards. */
-const STAY_MS = 150;
+const CHANGE_MS_MAX = 60_000;
+const KILL_MS_MAX = 60_000;
+/** Messages that are acknowledged at least at each number of shards. */
+const ACKED_BETWEEN = 30;
 
 /** Where a thread or the process dies. A thread that is replaced counts its own hits from the beginning. */
 export interface Disturbance {
@@ -64,10 +64,10 @@ export async function resizeStorm(
   const admin = connect(rig.broker.address);
   try {
     for (const count of counts) {
-      await pause(STAY_MS);
+      await rig.loaded(ACKED_BETWEEN);
       changes.push(await changeTo(admin, count));
     }
-    await pause(STAY_MS);
+    await rig.loaded(ACKED_BETWEEN);
     slots = (await admin.listShards()).shards.map((shard) => shard.slots);
   } finally {
     await admin.close();
@@ -98,7 +98,7 @@ export async function killedResize(disturbance: Disturbance, seed: number): Prom
     seed,
   );
   rig.startLoad();
-  await pause(2 * STAY_MS);
+  await rig.loaded(ACKED_BETWEEN);
   const admin = connect(rig.broker.address);
   await admin.resizeShards(4).catch(() => undefined);
   const until = performance.now() + KILL_MS_MAX;

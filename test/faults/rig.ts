@@ -3,11 +3,12 @@ import assert from 'node:assert/strict';
 import { type BrokerOptions, BrokerProcess } from '../support/broker.ts';
 import { type Counts, History, type Violation } from '../support/checker.ts';
 import { BrokerClient } from '../support/client.ts';
+import { pause, until } from '../support/until.ts';
 import { delivered, HOT_SUBJECT, KillLoad, reader, readStreams } from './kill-load.ts';
 
-const STREAMS_TIMEOUT_MS = 20_000;
+const STREAMS_TIMEOUT_MS = 60_000;
 /** A subscriber that stays through every fault gets this long for what is still on its way. */
-const CATCH_UP_MS = 10_000;
+const CATCH_UP_MS = 60_000;
 
 export interface LogLine {
   readonly level: string;
@@ -49,6 +50,16 @@ export class FaultRig {
     if (options.witness && this.#witness === null) this.#watch();
     this.#freshSubjects += 1;
     this.load.start(this.broker.address, `fault.fresh.${this.#freshSubjects}`);
+  }
+
+  /** With the load running: until so many more of its messages are acknowledged, however long this machine takes for them. */
+  async loaded(count: number): Promise<void> {
+    const enough = this.load.acked + count;
+    await until(
+      () => this.load.acked >= enough || !this.broker.running,
+      () => `${this.load.acked - enough + count} of ${count} messages were acknowledged\n${this.broker.logs}`,
+    );
+    assert.ok(this.broker.running, this.broker.logs);
   }
 
   #watch(): void {
@@ -151,6 +162,4 @@ export async function within<T>(promise: Promise<T>, ms: number): Promise<T | nu
   }
 }
 
-export function pause(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ms));
-}
+export { pause, until };

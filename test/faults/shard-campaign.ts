@@ -19,10 +19,12 @@ export const DEATHS: readonly Death[] = [
 const HEAP_FLAGS = ['--max-old-space-size=96'];
 /** The broker gives up after 20 deaths in a minute (src/workers/shard-pool.ts): it is started anew before that. */
 const DEATHS_A_PROCESS = 12;
-const LOAD_MS_MAX = 20_000;
+const LOAD_MS_MAX = 60_000;
 
 export interface ShardDeaths {
   readonly deaths: number;
+  /** From the start of the process to its first shard that is up, in ms: how long this machine takes for such things. */
+  readonly startMs: number;
   /** From each death to the next shard that is up, in ms. */
   readonly replacedMs: readonly number[];
   /** The threads that ran, by Node's id. */
@@ -35,6 +37,7 @@ export interface ShardDeaths {
 
 /** A load until that many deaths; then everything is caught up with, the broker is killed, started whole, and read back. */
 export async function shardDeaths(death: Death, deaths: number, seed: number): Promise<ShardDeaths> {
+  const startedAt = Date.now();
   await using rig = await FaultRig.start(
     {
       // One shard: it is certain whom it hits, and a second death meets the replacement.
@@ -58,6 +61,7 @@ export async function shardDeaths(death: Death, deaths: number, seed: number): P
   await rig.catchUp();
   const lines = rig.lines;
   const up = lines.filter(isUp);
+  const startMs = (up[0]?.at ?? 0) - startedAt;
   const replacedMs = lines.flatMap((line) => {
     const next = died(line) ? up.find(({ at }) => at >= line.at) : undefined;
     return next === undefined ? [] : [next.at - line.at];
@@ -66,6 +70,7 @@ export async function shardDeaths(death: Death, deaths: number, seed: number): P
   const { violations, counts } = await rig.judge();
   return {
     deaths: lines.filter(died).length,
+    startMs,
     replacedMs,
     threads: up.map(({ thread }) => thread),
     violations: violations.map(({ rule, subject, id, detail }) => `${rule}: ${subject} id ${id}: ${detail}`),

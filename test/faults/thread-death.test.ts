@@ -8,15 +8,17 @@ import { SlotTable } from '../../src/workers/slots/slot-table.ts';
 import { makeDataDirectory, startBroker } from '../support/broker.ts';
 import { BrokerClient, CallError } from '../support/client.ts';
 import { requireTool } from '../support/tools.ts';
+import { onThisMachine } from '../support/yardstick.ts';
 import { FaultRig, type LogLine, logLines, pause, within } from './rig.ts';
 import { DEATHS, shardDeaths } from './shard-campaign.ts';
 import { ONE_FILE_THREAD, Strace } from './strace.ts';
 
 const LONG = process.env.BROKER_TEST_LONG === '1';
+/** Only ends a wait for a process that stays. */
+const EXIT_MS_MAX = 40_000;
 const DEATHS_EACH = LONG ? 10 : 2;
-/** What a replacement takes on a machine that is not busy is under a second; on a busy one only its order of magnitude says something. */
-const REPLACED_MS = 1_000;
-const REPLACED_BUSY_MS = 8_000;
+/** A replacement loads one thread of those that the start of the whole process has loaded. No machine is busy at each of them alone, so the quickest counts. */
+const STARTS_MAX = 2;
 
 describe('a shard thread dies under load', () => {
   for (const death of LONG ? DEATHS : DEATHS.slice(0, 3)) {
@@ -28,8 +30,11 @@ describe('a shard thread dies under load', () => {
       assert.ok(result.acked > 50, 'the load was no load');
       assert.deepEqual([...result.unknownReasons], ['OUTCOME_UNKNOWN']);
       assert.equal(result.replacedMs.length, result.deaths);
-      assert.ok(Math.min(...result.replacedMs) < REPLACED_MS, `replaced after ${result.replacedMs} ms`);
-      assert.ok(Math.max(...result.replacedMs) < REPLACED_BUSY_MS, `replaced after ${result.replacedMs} ms`);
+      const quickest = Math.min(...result.replacedMs);
+      assert.ok(
+        quickest < (await onThisMachine(1_000)) || quickest < STARTS_MAX * result.startMs,
+        `replaced after ${result.replacedMs} ms; the process was up in ${result.startMs} ms`,
+      );
       // A thread that served on after its task had failed would write beside its successor.
       assert.equal(new Set(result.threads).size, result.threads.length, `threads ${result.threads}`);
     });
@@ -38,7 +43,7 @@ describe('a shard thread dies under load', () => {
 
 describe('a shard thread dies while a write of it is in the kernel', () => {
   it('[R27] the replacement waits for the write, so that it cannot appear later among what was given up', {
-    timeout: 60_000,
+    timeout: 120_000,
   }, async (t) => {
     if (!requireTool(t, 'strace')) return;
     using strace = new Strace();
@@ -49,10 +54,10 @@ describe('a shard thread dies while a write of it is in the kernel', () => {
       dataDir,
       flags: ['--shards', '1'],
       // Of each thread the first write to the segment is slow: of the shard's the header, of the file thread's what is too large for the shard itself.
-      under: strace.under('pwrite64:delay_enter=3000000:when=1', segment),
+      under: strace.under('pwrite64:delay_enter=6000000:when=1', segment),
       env: { ...ONE_FILE_THREAD, BROKER_FAILPOINTS: 'shard.round=throw@400' },
     });
-    const client = new BrokerClient(rig.broker.address);
+    const client = new BrokerClient(rig.broker.address, { timeoutMs: 60_000 });
     const first = await client.publish({ subject: 'late', body: Buffer.from('first') });
     const large = Buffer.alloc(256 << 10, 'late');
     const late = client.publish({ subject: 'late', body: large }).catch((error: unknown) => error);
@@ -125,7 +130,7 @@ describe('the Raft thread dies under load', () => {
         nodeFlags: ['--max-old-space-size=96'],
       });
       rig.startLoad();
-      const exit = await within(rig.broker.exited, 20_000);
+      const exit = await within(rig.broker.exited, EXIT_MS_MAX);
       assert.deepEqual(exit, { code: 70, signal: null }, rig.broker.logs);
       const said = rig.lines.find(({ message }) => message === 'the broker cannot go on');
       assert.equal(said?.reason, reason);
@@ -143,9 +148,9 @@ describe('the main thread meets a defect', () => {
     const env = { NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(defect)}` };
     await using rig = await FaultRig.start({ env });
     rig.startLoad();
-    await pause(300);
+    await rig.loaded(20);
     process.kill(rig.broker.pid, 'SIGUSR2');
-    assert.deepEqual(await within(rig.broker.exited, 5_000), { code: 70, signal: null }, rig.broker.logs);
+    assert.deepEqual(await within(rig.broker.exited, EXIT_MS_MAX), { code: 70, signal: null }, rig.broker.logs);
     const said = rig.lines.find(({ message }) => message === 'the broker cannot go on');
     assert.equal(said?.reason, 'main_thread_failed');
     assert.match(said.error, /Error: a defect\n +at /);

@@ -167,7 +167,7 @@ export class BrokerClient {
   }
 
   /** Resolves when connected; rejects after `timeoutMs`. */
-  ready(timeoutMs = 10_000): Promise<void> {
+  ready(timeoutMs = 30_000): Promise<void> {
     return new Promise((resolve, reject) => {
       this.#client.waitForReady(Date.now() + timeoutMs, (error) => (error ? reject(error) : resolve()));
     });

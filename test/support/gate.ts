@@ -1,5 +1,5 @@
 /** A failpoint that holds a thread of a broker process until the test lets it go on, however long what it waits for takes on this machine. */
-import { writeFileSync } from 'node:fs';
+import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import { temporaryFolder } from './temporary.ts';
@@ -14,6 +14,15 @@ export class Gate {
   /** For BROKER_FAILPOINTS: the thread that comes to `site` for the `hit`-th time (from 1) waits there. */
   at(site: string, hit: number): string {
     return `${site}=wait:${this.#file}@${hit}`;
+  }
+
+  /** For BROKER_FAILPOINTS: whoever comes to `site` while the gate is shut, as it is at first, waits there. */
+  each(site: string): string {
+    return `${site}=wait:${this.#file}`;
+  }
+
+  shut(): void {
+    rmSync(this.#file);
   }
 
   open(): void {

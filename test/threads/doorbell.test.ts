@@ -6,8 +6,9 @@ import { Prng } from '../../src/base/prng.ts';
 import { createDoorbell, DoorbellRinger } from '../../src/shm/doorbell.ts';
 import { RingConsumer } from '../../src/shm/ring-consumer.ts';
 import { createRing, RingProducer } from '../../src/shm/ring-producer.ts';
+import { onThisMachine } from '../support/yardstick.ts';
 import { pauseFor } from './checked-records.ts';
-import { messageOf, runOwner, startWorker } from './start-worker.ts';
+import { messageOf, runOwner, startWorker, withoutInsurance } from './start-worker.ts';
 
 const LONG = process.env.BROKER_LONG === '1';
 
@@ -25,6 +26,11 @@ test(`[W4] no wake-up is lost in ${rounds} round trips with random pauses betwee
     ownBell: peerBell,
     peerBell: ownBell,
   } as const;
+  const insured = globalThis.setInterval;
+  withoutInsurance();
+  t.after(() => {
+    globalThis.setInterval = insured;
+  });
   const worker = startWorker(t, task);
   await messageOf(worker, 'up');
   const prng = new Prng(3);
@@ -33,18 +39,14 @@ test(`[W4] no wake-up is lost in ${rounds} round trips with random pauses betwee
   const ringer = new DoorbellRinger(peerBell);
   const signal = { stopped: false };
   let answers = 0;
-  let sentAt = performance.now();
-  let slowestMs = 0;
   const send = (): void => {
     // The ring falls before, into and behind the other side's going to sleep.
     pauseFor(prng.nextBelow(50));
-    sentAt = performance.now();
     producer.claim(1, 8);
     producer.commit();
     ringer.ring();
   };
   const onAnswer = (): void => {
-    slowestMs = Math.max(slowestMs, performance.now() - sentAt);
     answers += 1;
     signal.stopped = answers === rounds;
     if (!signal.stopped) send();
@@ -52,7 +54,7 @@ test(`[W4] no wake-up is lost in ${rounds} round trips with random pauses betwee
   send();
   await runOwner(t, ownBell, () => consumer.drain(onAnswer, 1), signal);
   await worker.terminate();
-  assert.ok(slowestMs < 500, `a round trip took ${slowestMs} ms: it was the insurance interval that woke the thread`);
+  assert.equal(answers, rounds);
 });
 
 test('[W5] a peer that dies between publishing and ringing delays the record by at most 1 s', async (t) => {
@@ -75,7 +77,8 @@ test('[W5] a peer that dies between publishing and ringing delays the record by 
     signal,
   );
   if (diedAt === 0) await once(worker, 'exit');
-  assert.ok(performance.now() - diedAt < 1_300, 'the wait did not end with the insurance interval');
+  const delayMs = performance.now() - diedAt;
+  assert.ok(delayMs < (await onThisMachine(1_300)), `not by the insurance interval, but after ${delayMs} ms`);
 });
 
 test('[W5] a thread that is parked can be terminated within 1 s, and ringing its bell afterwards is harmless', async (t) => {
@@ -92,7 +95,8 @@ test('[W5] a thread that is parked can be terminated within 1 s, and ringing its
   await new Promise((resolve) => setTimeout(resolve, 50));
   const started = performance.now();
   await worker.terminate();
-  assert.ok(performance.now() - started < 1_000);
+  const endedMs = performance.now() - started;
+  assert.ok(endedMs < (await onThisMachine(1_000)), `${endedMs} ms`);
   const ringer = new DoorbellRinger(ownBell);
   for (let i = 0; i < 1_000; i += 1) ringer.ring();
 });

@@ -6,6 +6,7 @@ import { HEAD_INDEX, TAIL_INDEX } from '../../src/shm/layout.ts';
 import { RingConsumer } from '../../src/shm/ring-consumer.ts';
 import { RingProducer } from '../../src/shm/ring-producer.ts';
 import { pauseFor, RecordReader, RecordWriter } from './checked-records.ts';
+import { withoutInsurance } from './start-worker.ts';
 
 export interface Death {
   /** A site of RecordWriter, 'handler', or 'before store' / 'after store' of the position in commit or drain. */
@@ -88,6 +89,7 @@ async function stream(count: number, ownBell: SharedArrayBuffer, peerBell: Share
 }
 
 async function echo(back: SharedArrayBuffer, ownBell: SharedArrayBuffer, peerBell: SharedArrayBuffer): Promise<void> {
+  withoutInsurance();
   const consumer = new RingConsumer(task.ring);
   const producer = new RingProducer(back);
   const ringer = new DoorbellRinger(peerBell);
