@@ -345,7 +345,7 @@ export const SCHEMA = {
     target_delay: duration({
       min: '1ms',
       max: '10s',
-      default: '10ms',
+      default: '20ms',
       doc: 'Wait of the batches of publish streams, beyond what a batch takes when nothing is in front of it, at which windows stop growing. Turn it up for throughput, down for latency. With a database it is 50ms at least.',
     }),
     window_min: bytes({
