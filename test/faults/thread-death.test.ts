@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { readdirSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { describe, it } from 'node:test';
+import { after, describe, it } from 'node:test';
 import { slotOfHash, subjectHash } from '../../src/base/subject.ts';
 import { SlotTable } from '../../src/workers/slots/slot-table.ts';
 import { makeDataDirectory, startBroker } from '../support/broker.ts';
@@ -21,6 +21,11 @@ const DEATHS_EACH = LONG ? 10 : 2;
 const STARTS_MAX = 2;
 
 describe('a shard thread dies under load', () => {
+  const reasons = new Set<string>();
+
+  // A single death may come at a moment when nothing is in hand.
+  after(() => assert.deepEqual([...reasons], ['OUTCOME_UNKNOWN']));
+
   for (const death of LONG ? DEATHS : DEATHS.slice(0, 3)) {
     it(`[W1, W8, R25, R27] by ${death.name}: it is replaced, what it had in hand is OUTCOME_UNKNOWN, retries and subscribers go on without loss`, async (t) => {
       const result = await shardDeaths(death, DEATHS_EACH, 11);
@@ -28,7 +33,7 @@ describe('a shard thread dies under load', () => {
       assert.deepEqual(result.violations, []);
       assert.ok(result.deaths >= DEATHS_EACH, `${result.deaths} deaths`);
       assert.ok(result.acked > 50, 'the load was no load');
-      assert.deepEqual([...result.unknownReasons], ['OUTCOME_UNKNOWN']);
+      for (const reason of result.unknownReasons) reasons.add(reason);
       assert.equal(result.replacedMs.length, result.deaths);
       const quickest = Math.min(...result.replacedMs);
       assert.ok(
