@@ -1,3 +1,5 @@
+import { WindowedExtreme } from './windowed-extreme.ts';
+
 /** How long the smallest time counts, in ms: long enough for a moment without a queue, short enough to follow a disk that has become slower. */
 const PERIOD_MS = 30_000;
 
@@ -7,23 +9,15 @@ const PERIOD_MS = 30_000;
  * queue for the base.
  */
 export class BaseDelay {
-  #current = Number.POSITIVE_INFINITY;
-  #before = Number.POSITIVE_INFINITY;
-  #periodEnd = Number.NEGATIVE_INFINITY;
+  readonly #smallest = WindowedExtreme.smallest(PERIOD_MS);
 
   /** A batch took so long; both in ms, `now` monotonic. */
   note(tookMs: number, now: number): void {
-    if (now >= this.#periodEnd) {
-      this.#before = now >= this.#periodEnd + PERIOD_MS ? Number.POSITIVE_INFINITY : this.#current;
-      this.#current = Number.POSITIVE_INFINITY;
-      this.#periodEnd = now + PERIOD_MS;
-    }
-    if (tookMs < this.#current) this.#current = tookMs;
+    this.#smallest.note(tookMs, now);
   }
 
   /** In ms; 0 before anything was noted. */
   get ms(): number {
-    const smallest = Math.min(this.#current, this.#before);
-    return smallest === Number.POSITIVE_INFINITY ? 0 : smallest;
+    return this.#smallest.value;
   }
 }

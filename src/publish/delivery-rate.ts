@@ -1,3 +1,5 @@
+import { WindowedExtreme } from './windowed-extreme.ts';
+
 /** A rate is measured over at least this time, in ms: several groups of batches, which are answered all at once. */
 const SPAN_MS = 100;
 /** How long the greatest rate counts at least, in ms; twice as long at most. */
@@ -8,9 +10,7 @@ const PERIOD_MS = 10_000;
  * 2016). A sender that sends less, or is held back for a while, does not make it smaller at once.
  */
 export class DeliveryRate {
-  #current = 0;
-  #before = 0;
-  #periodEnd = Number.NEGATIVE_INFINITY;
+  readonly #greatest = WindowedExtreme.greatest(PERIOD_MS);
   #spanStart = Number.NEGATIVE_INFINITY;
   #spanBytes = 0;
 
@@ -19,22 +19,14 @@ export class DeliveryRate {
     this.#spanBytes += bytes;
     const span = now - this.#spanStart;
     if (span < SPAN_MS) return;
-    if (span < PERIOD_MS) this.#best(this.#spanBytes / span, now);
+    // A longer one is a pause of the sender.
+    if (span < PERIOD_MS) this.#greatest.note(this.#spanBytes / span, now);
     this.#spanStart = now;
     this.#spanBytes = 0;
   }
 
-  #best(rate: number, now: number): void {
-    if (now >= this.#periodEnd) {
-      this.#before = now >= this.#periodEnd + PERIOD_MS ? 0 : this.#current;
-      this.#current = 0;
-      this.#periodEnd = now + PERIOD_MS;
-    }
-    if (rate > this.#current) this.#current = rate;
-  }
-
   /** In bytes a ms; 0 before anything was measured. */
   get bytesAMs(): number {
-    return Math.max(this.#current, this.#before);
+    return this.#greatest.value;
   }
 }
