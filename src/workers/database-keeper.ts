@@ -1,5 +1,5 @@
+import { ClockSteps } from '../base/clock-steps.ts';
 import type { ClaimedDatabase } from '../storage/bind-store.ts';
-import { ClockSteps } from '../storage/embedded/retention.ts';
 import type { StoreHealth } from './front/store-health.ts';
 import type { LogLine } from './messages.ts';
 import type { RaftHandle } from './raft/raft-handle.ts';

@@ -2,10 +2,11 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
+import { ClockSteps } from '../../src/base/clock-steps.ts';
 import { subjectHash } from '../../src/base/subject.ts';
 import { FreeSpace } from '../../src/storage/embedded/free-space.ts';
 import { ReadArena } from '../../src/storage/embedded/read-arena.ts';
-import { ClockSteps, decideRetention, type RetentionInput } from '../../src/storage/embedded/retention.ts';
+import { decideRetention, type RetentionInput } from '../../src/storage/embedded/retention.ts';
 import { segmentId } from '../../src/storage/embedded/segment-format.ts';
 import type { SegmentSummary } from '../../src/storage/embedded/sidecar.ts';
 import { EntryCursor, EntryKind, type IndexEntry, newEntry } from '../../src/storage/embedded/slot-index.ts';
