@@ -1,18 +1,16 @@
 import { constants, type ServerHttp2Session, type ServerHttp2Stream } from 'node:http2';
-import { Metadata, type ServerDuplexStream, type ServerWritableStream } from '@grpc/grpc-js';
+import { Metadata } from '@grpc/grpc-js';
 import { assert } from '../base/assert.ts';
+import { baseCallOf, type StreamingCall } from './base-call.ts';
 import type { ErrorStatus } from './status.ts';
 
 /** `error`: what was written will never be passed on. */
 export type OnSent = (error?: Error | null) => void;
 
-type OutgoingCall = ServerWritableStream<Buffer, Buffer> | ServerDuplexStream<Buffer, Buffer>;
-
 /**
  * The sending side of a server stream, for many messages at a time. grpc-js copies, queues and writes each message on its own, and counts
  * what waits in messages; here whole runs of framed messages are written to the HTTP/2 stream under the call, shared by all streams
- * that get them, and what waits is counted in bytes. Headers, statuses and cancellation stay with grpc-js, whose version is pinned
- * exactly; a change of the private fields that are used here fails the first subscription, and its test.
+ * that get them, and what waits is counted in bytes. Headers, statuses and cancellation stay with grpc-js.
  *
  * When memory of frames is free again. Node 24 hands pointers to it down to the socket: a write is cut into DATA frames, and its callback travels with
  * the last of them (Http2Session::OnSendData), which is called back when the socket has taken all (ClearOutgoing). A write that has
@@ -23,7 +21,7 @@ type OutgoingCall = ServerWritableStream<Buffer, Buffer> | ServerDuplexStream<Bu
  * session has none on their way: a session reads nothing, resets included, while it writes (MaybeStopReading), and sends its own behind the write.
  */
 export class DeliveryStream {
-  readonly #call: OutgoingCall;
+  readonly #call: StreamingCall;
   readonly #stream: ServerHttp2Stream;
   readonly #session: ServerHttp2Session | undefined;
   #written = 0;
@@ -32,12 +30,11 @@ export class DeliveryStream {
   readonly #callbacks: (OnSent | undefined)[] = [];
   #kept: Buffer[] = [];
 
-  constructor(call: OutgoingCall) {
+  constructor(call: StreamingCall) {
     this.#call = call;
-    const inner = (call as unknown as { call?: { stream?: ServerHttp2Stream } }).call?.stream;
-    assert(typeof inner?.close === 'function', 'grpc-js has changed: the HTTP/2 stream of a call is not there');
-    this.#stream = inner;
-    this.#session = inner.session as ServerHttp2Session | undefined;
+    const { stream } = baseCallOf(call);
+    this.#stream = stream;
+    this.#session = stream.session as ServerHttp2Session | undefined;
   }
 
   onCancelled(listener: () => void): void {

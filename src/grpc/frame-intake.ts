@@ -1,28 +1,15 @@
-import type { ServerHttp2Stream } from 'node:http2';
 import type { ServerDuplexStream } from '@grpc/grpc-js';
 import { assert } from '../base/assert.ts';
+import { type BaseCall, baseCallOf, type Decoder } from './base-call.ts';
 import { FRAME_HEADER_BYTES } from './frame.ts';
 import type { FrameMemory } from './frame-memory.ts';
 import type { ReceivedGarbage } from './received-garbage.ts';
-
-/** What grpc-js puts together messages with (its StreamDecoder): takes what came, returns the frames that are complete, throws if one is too large. */
-interface Decoder {
-  write(data: Buffer): Buffer[];
-  readonly readState: number;
-  readonly maxReadMessageLength: number;
-}
-
-interface BaseCall {
-  readonly stream: ServerHttp2Stream;
-  decoder: Decoder;
-}
 
 /**
  * The receiving side of a client stream or duplex call, for frames that are used up as they come. grpc-js copies each message into a buffer of its own,
  * takes it through a promise and two queues, and stops the HTTP/2 stream after each; here a message is handed on where it lies, or from memory
  * that is used again if it came in pieces. The first compressed or too large message, and all behind it, go the way of grpc-js, which has the
- * decompression and the refusals. Headers, half-close, deadlines and cancellation stay with it always. Its version is pinned exactly; a change of the
- * private fields that are used here fails the first stream, and its test.
+ * decompression and the refusals. Headers, half-close, deadlines and cancellation stay with it always.
  */
 export class FrameIntake {
   readonly #call: ServerDuplexStream<Buffer, Buffer>;
@@ -48,11 +35,10 @@ export class FrameIntake {
     shared: { readonly memory: FrameMemory; readonly garbage: ReceivedGarbage },
     onFrame: (frame: Buffer) => void,
   ) {
-    const base = (call as unknown as { call?: Partial<BaseCall> }).call;
-    const isKnown = typeof base?.stream?.pause === 'function' && typeof base.decoder?.write === 'function';
-    assert(isKnown && base.decoder?.readState === 0, 'grpc-js has changed: the decoder of a call is not there');
+    const base = baseCallOf(call);
+    assert(base.decoder?.readState === 0, 'grpc-js has changed: the decoder of a call is not there');
     this.#call = call;
-    this.#base = base as BaseCall;
+    this.#base = base;
     this.#theirs = this.#base.decoder;
     this.#lengthMax = this.#theirs.maxReadMessageLength;
     this.#memory = shared.memory;
