@@ -61,7 +61,8 @@ async function assertWhole(store: CassandraStore, rounds: number): Promise<void>
 test('[S13] the node killed with -9 under load and started again: none lost, none twice', async (t) => {
   if (missing !== null) return t.skip(missing);
   const server = await CassandraServer.start();
-  const store = await CassandraStore.open(options(server.contactPoint));
+  const chosen = options(server.contactPoint);
+  const store = await CassandraStore.open(chosen);
   t.after(() => store.close().finally(() => server.remove()));
   let round = 0;
   for (; round < 60; round++) await store.append(group(round));
@@ -71,6 +72,10 @@ test('[S13] the node killed with -9 under load and started again: none lost, non
   await inFlight;
   await appendUntilKnown(store, group(round++));
   await assertWhole(store, round);
+  // A server that answers, and has nowhere to write to.
+  assert.equal(await store.probe(), null);
+  await server.execute(`DROP KEYSPACE ${chosen.keyspace}`);
+  await assert.rejects(store.probe(), { reason: 'STORE_UNAVAILABLE' });
 });
 
 test('[S13] the reply lost after the write: uncertain, and the repeated append changes nothing; commitlog_sync periodic is refused', async (t) => {

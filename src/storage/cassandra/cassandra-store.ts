@@ -19,7 +19,14 @@ import type {
 import { blobOf } from './blob.ts';
 import { BucketSearch } from './bucket-search.ts';
 import { CassandraBirth } from './cassandra-birth.ts';
-import { type ConnectOptions, createClient, requestTimeoutMs, WriteRetryPolicy, whyUnusable } from './connect.ts';
+import {
+  ADMIN_TIMEOUT_MS,
+  type ConnectOptions,
+  createClient,
+  requestTimeoutMs,
+  WriteRetryPolicy,
+  whyUnusable,
+} from './connect.ts';
 import { type Consistency, levelOf } from './consistency.ts';
 import { GroupTries, InFlight } from './in-flight.ts';
 import { meaningOf } from './outcome.ts';
@@ -134,7 +141,7 @@ export class CassandraStore implements OpenedDatabase {
       const page = await this.#readBucket(subject, { bucket, from: next, until: last, maxBytes: maxBytes - bytes });
       items.push(...page.items);
       bytes += page.bytes;
-      const to = items.at(-1)?.to ?? 0;
+      const to = items.at(-1)?.to ?? next;
       if (page.isCut) return { items, next: Math.min(until + 1, to) };
       // The whole of the partition is told, holes behind its last batch included.
       const isFull = bytes >= maxBytes || items.length >= READ_ROWS_MAX;
@@ -171,7 +178,7 @@ export class CassandraStore implements OpenedDatabase {
     const row = (
       await this.#select(this.#text.newest, [blobOf(subject), long(bucket), long(Number.MAX_SAFE_INTEGER)])
     ).first();
-    return row === null ? 0 : Number(row.get('base')) + Number(row.get('count')) - 1;
+    return row === null ? 0 : lastIdOf(row);
   }
 
   /** Of every subject: there is no index on times. Reads the keys of all partitions, then one row of each subject. */
@@ -195,11 +202,10 @@ export class CassandraStore implements OpenedDatabase {
           const values = [subject, long(bucket), long(Number.MAX_SAFE_INTEGER)];
           const row = (await this.#select(this.#text.newest, values)).first();
           // Null: its last batches have expired since.
-          const lastId =
-            row === null
-              ? await this.lastId({ bytes: subject, hash: 0 })
-              : Number(row.get('base')) + Number(row.get('count')) - 1;
-          found.push({ subject, lastId });
+          found.push({
+            subject,
+            lastId: row === null ? await this.lastId({ bytes: subject, hash: 0 }) : lastIdOf(row),
+          });
         }),
       );
     }
@@ -267,8 +273,9 @@ export class CassandraStore implements OpenedDatabase {
     return { batches, bytes, subjects, segments: 0, damaged: this.#damaged };
   }
 
+  /** Of a row that is always there, at the consistency of reads: without a quorum, or without the keyspace, nothing could be written either. */
   async probe(): Promise<null> {
-    await this.#select('SELECT key FROM system.local', []);
+    await this.#select(this.#text.probe, []);
     return null;
   }
 
@@ -343,7 +350,12 @@ export class CassandraStore implements OpenedDatabase {
   async #page(text: string, pageState: string | null): Promise<types.ResultSet> {
     try {
       const from = pageState === null ? {} : { pageState };
-      return await this.#client.execute(text, [], { ...this.#readOptions, fetchSize: 5_000, ...from });
+      return await this.#client.execute(text, [], {
+        ...this.#readOptions,
+        readTimeout: ADMIN_TIMEOUT_MS,
+        fetchSize: 5_000,
+        ...from,
+      });
     } catch (error) {
       throw new BrokerError('STORE_UNAVAILABLE', 'Cassandra did not answer the read', { cause: error });
     }
@@ -425,8 +437,14 @@ function statements(keyspace: string) {
     trim: `DELETE FROM ${batches} USING TIMESTAMP ? WHERE subject = ? AND bucket = ? AND base < ?`,
     trimSpans: `DELETE FROM ${keyspace}.spans USING TIMESTAMP 2 WHERE subject = ? AND span < ?`,
     all: `SELECT subject, size FROM ${batches}`,
+    probe: `SELECT one FROM ${keyspace}.birth WHERE one = 1`,
     partitions: `SELECT DISTINCT subject, bucket FROM ${batches}`,
   } as const;
+}
+
+/** Of the batch or mark in a row. */
+function lastIdOf(row: types.Row): number {
+  return Number(row.get('base')) + Number(row.get('count')) - 1;
 }
 
 /** A bigint of CQL; exact for every id. */

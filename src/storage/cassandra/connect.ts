@@ -3,8 +3,8 @@ import type { ConnectionOptions } from 'node:tls';
 import { Client, errors, policies, types } from 'cassandra-driver';
 import { isWithoutEffect } from './outcome.ts';
 
-/** For creating tables, transactions and metadata: slower than any write, and not repeated. */
-const ADMIN_TIMEOUT_MS = 30_000;
+/** For creating tables, transactions, metadata and looks at a whole table: slower than any write, and not repeated. */
+export const ADMIN_TIMEOUT_MS = 30_000;
 /** Just above what a server takes before it says itself that the replicas did not answer (write_request_timeout). */
 const REQUEST_TIMEOUT_MIN_MS = 2_500;
 const CONNECT_TIMEOUT_MAX_MS = 5_000;
