@@ -3,13 +3,15 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { bar, terminalProgress } from '../perf/lib/progress.ts';
 import { connect } from '../src/client/index.ts';
+import { STORE_KINDS, type StoreKind } from '../src/config/schema.ts';
+import { ServerMissing } from '../test/servers/chosen-server.ts';
 import { type BrokerProcess, startBroker } from '../test/support/broker.ts';
 import { History, type ReadResult, type Verdict } from '../test/support/checker.ts';
 import { BrokerClient, CallError } from '../test/support/client.ts';
 import { endWithReader } from '../test/support/reader-gone.ts';
 import { Follower, produce, seen, Tally } from './feed.ts';
 import { flightLines, type Line } from './flights.ts';
-import { openStore, STORES, type StoreKind, StoreMissing } from './store.ts';
+import { openStore } from './store.ts';
 
 const HELP = `usage: npm run demo -- [options]
 
@@ -17,7 +19,7 @@ Publishes flight records line by line from concurrent producers (the TypeScript 
 its own (free ports, a temporary folder), with live subscribers; kills the broker with SIGKILL in the middle, starts it again, and checks that every acknowledged record is there
 once, in order, byte for byte.
 
-  --store KIND    where the messages are: ${STORES.join(', ')} (embedded). A database is started for the demo, a real one,
+  --store KIND    where the messages are: ${STORE_KINDS.join(', ')} (embedded). A database is started for the demo, a real one,
                   or is the one that POSTGRES_URL, or CASSANDRA_CONTACT_POINTS and CASSANDRA_DATACENTER, name:
                   there it makes a schema or keyspace demo_..., and leaves it
   --records N     how many of the 220,000 records (100000)
@@ -252,9 +254,9 @@ async function main(): Promise<number> {
     process.stderr.write('demo: --records, --seconds and --producers take whole numbers from 1\n');
     return 2;
   }
-  const store = STORES.find((kind) => kind === values.store);
+  const store = STORE_KINDS.find((kind) => kind === values.store);
   if (store === undefined) {
-    process.stderr.write(`demo: --store is one of ${STORES.join(', ')}\n`);
+    process.stderr.write(`demo: --store is one of ${STORE_KINDS.join(', ')}\n`);
     return 2;
   }
   const progress = terminalProgress();
@@ -270,7 +272,7 @@ async function main(): Promise<number> {
 
 endWithReader();
 process.exitCode = await main().catch((error: unknown) => {
-  const isExplained = error instanceof StoreMissing;
+  const isExplained = error instanceof ServerMissing;
   process.stderr.write(`demo: ${isExplained ? error.message : ((error as Error).stack ?? String(error))}\n`);
   return 1;
 });

@@ -168,23 +168,23 @@ async function main(argv: readonly string[]): Promise<number> {
   refuseUnread(planned, commandLine.options({}));
   await loadHistograms();
   const progress = terminalProgress();
-  let holds = true;
-  let json: string | null = null;
+  const { json } = commandLine.options({});
   const reports: Report[] = [];
-  for (const { scenario, defaults } of planned) {
+  for (const [index, { scenario, defaults }] of planned.entries()) {
     const options = commandLine.options({ ...scenario.defaults, ...defaults, peers: peerNames });
     const startedAt = new Date();
     const finding = await scenario.run(options, progress);
     const report = makeReport(finding, startedAt, options.assertions);
-    const file =
-      planned.length === 1 ? options.json : fileOfPart(options.json, `${reports.length + 1}.${report.scenario}`);
+    const file = planned.length === 1 ? json : fileOfPart(json, `${index + 1}.${report.scenario}`);
     const path = saveReport(report, finding.histograms, file);
     reports.push(report);
-    json = options.json;
     process.stdout.write(`${formatReport(report)}${path}\n\n`);
-    holds &&= report.assertions.every(({ isTrue }) => isTrue);
   }
-  if (reports.length > 1) process.stdout.write(`all of them on one page: ${savePage(reports, json)}\n`);
+  const [first, ...others] = reports;
+  if (first !== undefined && others.length > 0) {
+    process.stdout.write(`all of them on one page: ${savePage([first, ...others], json)}\n`);
+  }
+  const holds = reports.every(({ assertions }) => assertions.every(({ isTrue }) => isTrue));
   return holds ? 0 : EXIT_ASSERTION;
 }
 

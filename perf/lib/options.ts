@@ -1,12 +1,10 @@
 /** Flags that all scenarios share, read once. */
+
 import { parseArgs } from 'node:util';
+import { STORE_KINDS, type StoreKind } from '../../src/config/schema.ts';
 import { type Assertion, parseAssertion } from './assertions.ts';
 import { parseRates } from './rates.ts';
 import type { ClientKind } from './transport.ts';
-
-/** What `--store` takes. */
-export const STORES = ['embedded', 'postgres', 'cassandra'] as const;
-export type StoreName = (typeof STORES)[number];
 
 export interface Options {
   readonly rounds: number;
@@ -33,7 +31,7 @@ export interface Options {
   readonly peers: readonly string[];
   readonly fillBytes: number;
   /** Of the scenario `store`. */
-  readonly store: StoreName;
+  readonly store: StoreKind;
   /** null: the broker's own default. */
   readonly shards: number | null;
   readonly threads: number;
@@ -66,7 +64,7 @@ const FLAGS = {
   assert: { type: 'string', multiple: true, about: "limit on a figure, such as 'p99<5ms'; may be repeated" },
   'fill-mib': { type: 'string', about: 'MiB of bodies that recover writes' },
   install: { type: 'boolean', about: 'peers: fetch or build what is missing, with the ordinary package clients' },
-  store: { type: 'string', about: `store: ${STORES.join(', ')}` },
+  store: { type: 'string', about: `store: ${STORE_KINDS.join(', ')}` },
   shards: { type: 'string', about: 'shard threads of the broker (its default: cores - 1)' },
   threads: { type: 'string', about: 'generator threads' },
   client: { type: 'string', about: 'raw (default) or grpc-js' },
@@ -173,9 +171,10 @@ function rateOf(text: string | undefined): string | undefined {
   return text;
 }
 
-function storeOf(text: string | undefined): StoreName | undefined {
-  const store = STORES.find((name) => name === text);
-  if (text !== undefined && store === undefined) throw new UsageError(`--store ${text}: must be ${STORES.join(', ')}`);
+function storeOf(text: string | undefined): StoreKind | undefined {
+  const store = STORE_KINDS.find((name) => name === text);
+  if (text !== undefined && store === undefined)
+    throw new UsageError(`--store ${text}: must be ${STORE_KINDS.join(', ')}`);
   return store;
 }
 

@@ -1,11 +1,11 @@
 /** The real servers behind a broker with a database, and the same tables for the bare writer. */
 import { randomBytes } from 'node:crypto';
+import type { StoreKind } from '../../src/config/schema.ts';
 import { CassandraStore } from '../../src/storage/cassandra/cassandra-store.ts';
 import { PostgresStore } from '../../src/storage/postgres/postgres-store.ts';
-import { CassandraServer, cassandraMissing } from '../../test/servers/cassandra.ts';
-import { PostgresServer } from '../../test/servers/postgres.ts';
+import { chooseCassandra, choosePostgres, ServerMissing } from '../../test/servers/chosen-server.ts';
 import { dataBatch, plain, subjectRef } from '../../test/unit/batch-support.ts';
-import { type StoreName, UsageError } from '../lib/options.ts';
+import { UsageError } from '../lib/options.ts';
 import type { BareTarget } from './bare.ts';
 
 export interface StoreServer {
@@ -16,7 +16,15 @@ export interface StoreServer {
   stop(): Promise<void>;
 }
 
-export async function startStoreServer(store: StoreName): Promise<StoreServer> {
+export async function startStoreServer(store: StoreKind): Promise<StoreServer> {
+  try {
+    return await start(store);
+  } catch (error) {
+    throw error instanceof ServerMissing ? new UsageError(error.message) : error;
+  }
+}
+
+async function start(store: StoreKind): Promise<StoreServer> {
   switch (store) {
     case 'embedded':
       return {
@@ -35,13 +43,12 @@ export async function startStoreServer(store: StoreName): Promise<StoreServer> {
 const FIRST = dataBatch(subjectRef('bare'), [plain('first')], { publishedAt: Date.now() });
 
 async function startPostgres(): Promise<StoreServer> {
-  const given = process.env.POSTGRES_URL;
   // Sized as somebody would who means it: the default makes a checkpoint every few seconds.
-  const server = given === undefined ? await PostgresServer.start(['shared_buffers=256MB', 'max_wal_size=4GB']) : null;
-  const url = given ?? (server as PostgresServer).url;
+  const server = await choosePostgres(['shared_buffers=256MB', 'max_wal_size=4GB']);
+  const { url } = server;
   const schema = (): string => `perf_${randomBytes(6).toString('hex')}`;
   return {
-    flags: ['--store', 'postgres', '--postgres-url', url, '--postgres-schema', schema()],
+    flags: server.flags(schema()),
     async bareTarget() {
       const target = { kind: 'postgres', url, schema: schema() } as const;
       const options = { ...target, pool: 2, timeoutMs: 10_000, tls: null, acceptWeakDurability: false };
@@ -50,23 +57,17 @@ async function startPostgres(): Promise<StoreServer> {
       await opened.close();
       return target;
     },
-    stop: async () => await server?.remove(),
+    stop: () => server.remove(),
   };
 }
 
 async function startCassandra(): Promise<StoreServer> {
-  const missing = cassandraMissing();
-  if (missing !== null) throw new UsageError(missing);
-  const given = process.env.CASSANDRA_CONTACT_POINTS?.split(',')[0];
-  const server = given === undefined ? await CassandraServer.start() : null;
-  const contactPoint = given ?? (server as CassandraServer).contactPoint;
-  const datacenter = process.env.CASSANDRA_DATACENTER ?? 'datacenter1';
+  const server = await chooseCassandra();
+  const { datacenter } = server;
+  const contactPoint = server.contactPoints.split(',')[0] as string;
   const keyspace = (): string => `perf_${randomBytes(6).toString('hex')}`;
   return {
-    flags: [
-      ...['--store', 'cassandra', '--cassandra-contact-points', contactPoint],
-      ...['--cassandra-datacenter', datacenter, '--cassandra-keyspace', keyspace()],
-    ],
+    flags: server.flags(keyspace()),
     async bareTarget() {
       const target = { kind: 'cassandra', contactPoint, datacenter, keyspace: keyspace() } as const;
       const opened = await CassandraStore.open({
@@ -84,6 +85,6 @@ async function startCassandra(): Promise<StoreServer> {
       await opened.close();
       return target;
     },
-    stop: async () => await server?.remove(),
+    stop: () => server.remove(),
   };
 }

@@ -16,6 +16,8 @@ import {
   text,
 } from './field.ts';
 
+/** Where messages can be. */
+export const STORE_KINDS = ['embedded', 'postgres', 'cassandra'] as const;
 /** Hosts by name, IPv4 address or IPv6 address in brackets, each with a port or without. */
 const CONTACT_POINTS = /^(\[[0-9A-Fa-f:.]+\]|[^\s,:[\]]+)(:\d{1,5})?(,(\[[0-9A-Fa-f:.]+\]|[^\s,:[\]]+)(:\d{1,5})?)*$/;
 /** Names and values in quotes, numbers also without: nothing that could end the statement it becomes a part of. */
@@ -105,7 +107,7 @@ export const SCHEMA = {
   store: {
     kind: choice({
       shortName: 'store',
-      values: ['embedded', 'postgres', 'cassandra'],
+      values: STORE_KINDS,
       default: 'embedded',
       doc: 'Where messages are durable. `embedded` is the log of this node itself, in its data directory; `postgres` and `cassandra` are databases that you run. docs/stores.md says which one when.',
     }),
@@ -506,6 +508,8 @@ type Compiled<Tree> = {
 
 /** The whole configuration, checked and frozen. Sizes are numbers of bytes, durations numbers of ms (and end in `Ms`). */
 export type Config = Compiled<typeof SCHEMA>;
+
+export type StoreKind = Config['store']['kind'];
 
 export interface Key {
   /** Such as `limits.body_bytes`. */

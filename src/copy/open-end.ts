@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import type { Config } from '../config/schema.ts';
+import type { Config, StoreKind } from '../config/schema.ts';
 import type { BirthRegistry } from '../storage/birth.ts';
 import { databaseOptions } from '../storage/database-options.ts';
 import { type Disk, NodeDisk } from '../storage/disk.ts';
@@ -7,7 +7,6 @@ import { openEmbeddedStore } from '../storage/embedded/embedded-store.ts';
 import { sealLanes } from '../storage/embedded/seal-lanes.ts';
 import { openDatabase, placeOf, sharedSettings } from '../storage/open-database.ts';
 import type { MessageStore } from '../storage/store.ts';
-import type { StoreKind } from './types.ts';
 
 /** Recent batches of the embedded log in memory: each is read once. */
 const CACHE_BYTES = 1 << 20;

@@ -3,13 +3,14 @@ import type { AllotMachine } from '../allot/allot-machine.ts';
 import { assert } from '../base/assert.ts';
 import { BrokerError } from '../base/errors.ts';
 import { subjectHash } from '../base/subject.ts';
-import { markStore, storeKindOf } from '../storage/bind-store.ts';
+import { checkOwner, markStore, storeKindOf } from '../storage/bind-store.ts';
 import { type DataDirectory, openDataDirectory, readNodeIdentity } from '../storage/data-directory.ts';
 import { type Disk, DiskError, NodeDisk } from '../storage/disk.ts';
 import { StartError } from '../storage/start-error.ts';
+import { allotLimits } from '../workers/raft/allot-limits.ts';
 import { readLog } from '../workers/raft/read-log.ts';
-import { GroupWriter } from './group-writer.ts';
 import { type End, openEnd } from './open-end.ts';
+import { PageWriter } from './page-writer.ts';
 import { StoreSilent } from './persist.ts';
 import { type LogSubject, SubjectWalk, type Walked } from './subject-walk.ts';
 import type { CopyOutcome, CopyProgress, CopyRequest, CopySummary } from './types.ts';
@@ -20,8 +21,6 @@ const WALKS_MAX = 32;
 const LIST_ROWS = 256;
 /** A store that does not answer is asked again for this many times store.timeout. */
 const PATIENCE_TIMES = 3;
-/** As the broker has it (main.ts): the log may hold so many. */
-const OPEN_ALLOTMENTS_MAX = 1_000_000;
 
 const AGAIN = 'run the same command again: it goes on where it stopped';
 
@@ -55,12 +54,7 @@ async function copy(request: CopyRequest): Promise<CopySummary> {
   const directory = lockDirectory(disk, config.dataDir);
   try {
     if (!request.compareOnly) checkDirection(disk, directory, request);
-    const { subjects, producers } = config;
-    const machine = readLog(disk, directory.raftPath, directory.node.instanceId, {
-      subjectsMax: subjects.max,
-      producersMax: producers.max,
-      openPerNodeMax: OPEN_ALLOTMENTS_MAX,
-    });
+    const machine = readLog(disk, directory.raftPath, directory.node.instanceId, allotLimits(config));
     checkSettled(machine);
     const ends: End[] = [];
     try {
@@ -121,13 +115,7 @@ async function checkBirth({ database }: End, { node }: DataDirectory, claims: bo
   const { birth, place, settings } = database;
   const { clusterId, clusterName } = node;
   const row = claims ? (await birth.claim({ clusterId, name: clusterName, settings })).row : await birth.find();
-  if (row?.clusterId !== clusterId) {
-    const whose = row === null ? 'no cluster yet' : `cluster ${row.clusterId} ("${row.name}")`;
-    throw new Refusal(`${place} belongs to ${whose}, the data directory to ${clusterId}`, 'name another one');
-  }
-  // Empty: of a version that kept none.
-  if (row.settings === settings || row.settings === '') return;
-  throw new Refusal(`${place} was written with ${row.settings}, and the configuration says ${settings}`, '');
+  checkOwner(row, clusterId, place, settings);
 }
 
 class Copy {
@@ -181,7 +169,7 @@ class Copy {
     const options = {
       source: this.#source.store,
       target: this.#target.store,
-      writer: phase === 'copying' ? new GroupWriter(this.#target.store, patienceMs) : null,
+      writer: phase === 'copying' ? new PageWriter(this.#target.store, patienceMs) : null,
       patienceMs,
       now: Date.now,
       onProgress: (ids: number, bytes: number) => this.#progressed(ids, bytes),

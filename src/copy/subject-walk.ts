@@ -2,7 +2,7 @@ import { assert } from '../base/assert.ts';
 import { sealVoidMark } from '../batch/batch-builder.ts';
 import { BatchView } from '../batch/batch-view.ts';
 import type { MessageStore, SealedBatch, StoredItem, SubjectRef } from '../storage/store.ts';
-import type { GroupWriter } from './group-writer.ts';
+import type { PageWriter } from './page-writer.ts';
 import { Pages } from './pages.ts';
 import { persist } from './persist.ts';
 import { SideTally } from './side-tally.ts';
@@ -37,7 +37,7 @@ export interface WalkOptions {
   readonly source: MessageStore;
   readonly target: MessageStore;
   /** Where what the target lacks is written; null: it is a difference. */
-  readonly writer: GroupWriter | null;
+  readonly writer: PageWriter | null;
   readonly patienceMs: number;
   /** Epoch ms. */
   readonly now: () => number;

@@ -1,7 +1,5 @@
 /** What `broker store copy` asks for and is told. */
-import type { Config } from '../config/schema.ts';
-
-export type StoreKind = Config['store']['kind'];
+import type { Config, StoreKind } from '../config/schema.ts';
 
 export interface CopyRequest {
   /** Names the data directory, which has the log, and whatever the two stores need. */

@@ -4,6 +4,7 @@
  * has the id of the one cluster that writes to it.
  */
 import { join } from 'node:path';
+import type { StoreKind } from '../config/schema.ts';
 import type { BirthRegistry, BirthRow } from './birth.ts';
 import type { Disk } from './disk.ts';
 import { type DatabaseOptions, openDatabase, placeOf, sharedSettings } from './open-database.ts';
@@ -14,9 +15,6 @@ const MARKER = 'STORE';
 const MARKER_TEMPORARY = 'STORE.tmp';
 /** A marker is one word. */
 const MARKER_BYTES_MAX = 64;
-
-/** Keys of `store.kind`. */
-export type StoreKind = 'embedded' | 'postgres' | 'cassandra';
 
 /** What is written in the marker of a directory whose messages are in a database. The first is of a version that knew PostgreSQL only. */
 const MARKED: Readonly<Record<string, StoreKind>> = {
@@ -126,18 +124,24 @@ async function claim(
   cluster: Pick<BirthRow, 'clusterId' | 'name'>,
 ): Promise<void> {
   const settings = sharedSettings(options);
-  const { won, row } = await birth.claim({ ...cluster, settings });
-  if (!won) {
+  const { row } = await birth.claim({ ...cluster, settings });
+  checkOwner(row, cluster.clusterId, placeOf(options), settings);
+}
+
+/** StartError unless the birth row of a database is that of the cluster and of these settings. */
+export function checkOwner(row: BirthRow | null, clusterId: string, place: string, settings: string): void {
+  if (row?.clusterId !== clusterId) {
+    const whose = row === null ? 'no cluster yet' : `cluster ${row.clusterId} ("${row.name}")`;
     throw new StartError(
       'STORE_UNUSABLE',
-      `${placeOf(options)} belongs to cluster ${row.clusterId} ("${row.name}"), this data directory to ${cluster.clusterId}: name another one, or put back the data directory of that cluster`,
+      `${place} belongs to ${whose}, this data directory to ${clusterId}: name another one, or put back the data directory of that cluster`,
     );
   }
   // Empty: of a version that kept none.
   if (row.settings !== '' && row.settings !== settings) {
     throw new StartError(
       'STORE_UNUSABLE',
-      `${placeOf(options)} was written with ${row.settings}, and the configuration says ${settings}; docs/stores.md says how to move`,
+      `${place} was written with ${row.settings}, and the configuration says ${settings}; docs/stores.md says how to move`,
     );
   }
 }

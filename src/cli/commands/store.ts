@@ -1,12 +1,12 @@
 import { Command, Option } from 'commander';
 import { loadConfig } from '../../config/load.ts';
-import type { ComparedSubject, CopyProgress, CopySummary, StoreKind } from '../../copy/types.ts';
+import { STORE_KINDS, type StoreKind } from '../../config/schema.ts';
+import type { ComparedSubject, CopyProgress, CopySummary } from '../../copy/types.ts';
 import type { Context } from '../context.ts';
 import { CliError, EXIT, usageError } from '../failure.ts';
 import { example, withFormat } from '../options.ts';
 import type { Format, Row } from '../output.ts';
 
-const KINDS = ['embedded', 'postgres', 'cassandra'] as const;
 const COLUMNS = [
   'subject',
   'same',
@@ -115,9 +115,9 @@ function judge(summary: CopySummary, { compareOnly, acceptLoss }: CopyOptions): 
 }
 
 function kindOf(option: string, text: string): StoreKind {
-  const kind = KINDS.find((each) => each === text);
+  const kind = STORE_KINDS.find((each) => each === text);
   if (kind !== undefined) return kind;
-  throw usageError(`${option} ${text}: must be ${KINDS.join(', ')}`);
+  throw usageError(`${option} ${text}: must be ${STORE_KINDS.join(', ')}`);
 }
 
 function recordOf(summary: CopySummary): Row {

@@ -15,7 +15,7 @@ interface Page {
 }
 
 /** Puts the pages of many subjects into common appends, as a shard does with what it is sent. */
-export class GroupWriter {
+export class PageWriter {
   readonly #store: MessageStore;
   readonly #patienceMs: number;
   readonly #waiting: Page[] = [];
