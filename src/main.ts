@@ -35,6 +35,7 @@ import { ShardsAdmin } from './workers/front/shards-admin.ts';
 import { StoreHealth } from './workers/front/store-health.ts';
 import type { LogLine, RaftThreadData, StoredAllotment } from './workers/messages.ts';
 import { packNewestIds } from './workers/newest-ids.ts';
+import { allotLimits } from './workers/raft/allot-limits.ts';
 import { RaftCounters } from './workers/raft/raft-counters.ts';
 import { RaftHandle } from './workers/raft/raft-handle.ts';
 import { RetentionKeeper } from './workers/retention-keeper.ts';
@@ -69,8 +70,6 @@ const WINDOW_START_BYTES = 1 << 20;
 /** How often the load is measured, and with shards.auto judged. */
 const LOOK_MS = 1_000;
 const ADVICE_MS = 5_000;
-/** Allotments that may be open or unmarked at a time; far above what the rings can hold. */
-const OPEN_ALLOTMENTS_MAX = 1_000_000;
 
 /** Runs a broker until it is told to stop; resolves with the exit code. */
 export async function serve(config: Config): Promise<number> {
@@ -344,14 +343,12 @@ class Broker {
     mainDoorbell: SharedArrayBuffer,
     failpoints: string,
   ): RaftHandle {
-    const { subjects, producers, raft, shards, acceptClock } = this.#config;
+    const { raft, shards, acceptClock } = this.#config;
     const data: RaftThreadData = {
       dataDirectory: path,
       nodeName: node.nodeId,
       instanceId: node.instanceId,
-      subjectsMax: subjects.max,
-      producersMax: producers.max,
-      openPerNodeMax: OPEN_ALLOTMENTS_MAX,
+      ...allotLimits(this.#config),
       snapshotEntries: raft.snapshotEntries,
       snapshotBytes: raft.snapshotBytes,
       acceptClock,

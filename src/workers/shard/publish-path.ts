@@ -16,9 +16,6 @@ import type { StreamFailures } from './stream-failures.ts';
 import type { ActiveSubject } from './subjects.ts';
 import { TakeBacks } from './take-backs.ts';
 
-const NO_CALLS = new Uint32Array(0);
-const NO_REASONS = new Uint16Array(0);
-
 /**
  * Messages become batches, batches groups; a group gets its ids in one request, is written with one durable write, and is then acknowledged and
  * delivered, groups in order. Rules of design section 7: with the embedded store the acknowledgement goes out after the batch's own
@@ -111,14 +108,7 @@ export class PublishPath {
   /** Leftovers of an earlier process or thread that the store does not have. */
   revokeLeftOver(subject: ActiveSubject, { base, count, openedAt, expiresMax }: OpenAllotment): void {
     const allotment = subject.allotted(base, count, openedAt);
-    this.#takeBacks.revoke({
-      subject,
-      allotment,
-      publishedAt: openedAt,
-      expiresMax,
-      calls: NO_CALLS,
-      reasons: NO_REASONS,
-    });
+    this.#takeBacks.makeVoid({ subject, allotment, publishedAt: openedAt, expiresMax });
   }
 
   /** The same for one that was revoked before the end: its mark is all that is missing. */
@@ -161,14 +151,7 @@ export class PublishPath {
       subject.opening -= 1;
       const allotment = subject.allotted(base, 1, time);
       this.#main.ack(call, base);
-      this.#takeBacks.revoke({
-        subject,
-        allotment,
-        publishedAt: time,
-        expiresMax: 0,
-        calls: NO_CALLS,
-        reasons: NO_REASONS,
-      });
+      this.#takeBacks.makeVoid({ subject, allotment, publishedAt: time, expiresMax: 0 });
       return;
     }
     const entry = this.#allotting.get(counter);

@@ -9,6 +9,8 @@ import type { ActiveSubject, Unresolved } from './subjects.ts';
 
 /** Void marks of one group; bounds its memory when very many are left over. */
 const MARKS_A_GROUP_MAX = 8_192;
+const NO_CALLS = new Uint32Array(0);
+const NO_REASONS = new Uint16Array(0);
 const STORE_UNAVAILABLE = REASON_CODE.STORE_UNAVAILABLE;
 
 /**
@@ -81,7 +83,12 @@ export class TakeBacks {
     this.#marksRetryAt = retryAt;
   }
 
-  revoke(entry: Revocation): void {
+  /** Ids for which nobody waits are revoked, and then marked. */
+  makeVoid(mark: VoidMark): void {
+    this.#revoke({ ...mark, calls: NO_CALLS, reasons: NO_REASONS });
+  }
+
+  #revoke(entry: Revocation): void {
     this.#revoking.push(entry);
     this.#requests.revoke(entry.subject, entry.allotment.base);
   }
@@ -102,7 +109,7 @@ export class TakeBacks {
     if (allotment === null) return;
     batch.allotment = null;
     const reasons = this.#failures.reasonsOf(batch, reasonCode);
-    this.revoke({ subject, allotment, publishedAt, expiresMax, calls: calls.subarray(0, rows), reasons });
+    this.#revoke({ subject, allotment, publishedAt, expiresMax, calls: calls.subarray(0, rows), reasons });
     this.afterRefusal(subject);
   }
 
