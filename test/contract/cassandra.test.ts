@@ -7,6 +7,7 @@ import { SPAN_IDS } from '../../src/storage/cassandra/schema.ts';
 import { CassandraServer, cassandraMissing } from '../servers/cassandra.ts';
 import { Relay } from '../servers/relay.ts';
 import { dataBatch, plain, subjectRef } from '../unit/batch-support.ts';
+import { behindRelay } from './behind-relay.ts';
 import { birthSuite } from './birth.ts';
 import { messageStoreSuite } from './message-store.ts';
 
@@ -43,29 +44,7 @@ if (missing !== null) {
       const [host, port] = contact.split(':') as [string, string | undefined];
       const relay = await Relay.start(host, Number(port ?? 9042));
       const options = optionsFor(`127.0.0.1:${relay.port}`);
-      const opened: CassandraStore[] = [];
-      const open = async (): Promise<CassandraStore> => {
-        const store = await CassandraStore.open(options);
-        opened.push(store);
-        return store;
-      };
-      const store = await open();
-      t.after(async () => {
-        await Promise.all(opened.map((each) => each.close()));
-        relay.close();
-      });
-      return {
-        store,
-        another: open,
-        reopen: async () => {
-          await opened.at(-1)?.close();
-          return open();
-        },
-        goAway: async () => {
-          relay.cut();
-          return async () => relay.restore();
-        },
-      };
+      return await behindRelay(t, relay, () => CassandraStore.open(options));
     },
     SUBJECTS,
   );

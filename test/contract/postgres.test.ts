@@ -9,6 +9,7 @@ import { Statements } from '../../src/storage/postgres/statements.ts';
 import { PostgresServer } from '../servers/postgres.ts';
 import { Relay } from '../servers/relay.ts';
 import { dataBatch, plain, subjectRef, voidBatch } from '../unit/batch-support.ts';
+import { behindRelay } from './behind-relay.ts';
 import { birthSuite } from './birth.ts';
 import { messageStoreSuite } from './message-store.ts';
 
@@ -32,29 +33,7 @@ messageStoreSuite('postgres', async (t) => {
   const through = new URL(url);
   through.host = `127.0.0.1:${relay.port}`;
   const chosen = { ...options(), url: String(through), timeoutMs: 5_000 };
-  const opened: PostgresStore[] = [];
-  const open = async (): Promise<PostgresStore> => {
-    const store = await PostgresStore.open(chosen);
-    opened.push(store);
-    return store;
-  };
-  const store = await open();
-  t.after(async () => {
-    await Promise.all(opened.map((each) => each.close()));
-    relay.close();
-  });
-  return {
-    store,
-    another: open,
-    reopen: async () => {
-      await opened.at(-1)?.close();
-      return open();
-    },
-    goAway: async () => {
-      relay.cut();
-      return async () => relay.restore();
-    },
-  };
+  return await behindRelay(t, relay, () => PostgresStore.open(chosen));
 });
 
 birthSuite('postgres', async (t) => {
