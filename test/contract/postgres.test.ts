@@ -6,6 +6,7 @@ import { after, test } from 'node:test';
 import { PostgresConnection } from '../../src/storage/postgres/connection.ts';
 import { PostgresStore, type PostgresStoreOptions } from '../../src/storage/postgres/postgres-store.ts';
 import { Statements } from '../../src/storage/postgres/statements.ts';
+import { StoreFailure } from '../../src/storage/store.ts';
 import { PostgresServer } from '../servers/postgres.ts';
 import { Relay } from '../servers/relay.ts';
 import { dataBatch, plain, subjectRef, voidBatch } from '../unit/batch-support.ts';
@@ -95,6 +96,20 @@ test('postgres: one row a message in SQL, with headers, without marks and expire
       ['ü.orders', 10, 0, publishedAt, true],
     ],
   );
+});
+
+test('postgres: another message under an id that was given here too is a failure, a repeated one and a mark are none', async (t) => {
+  const chosen = options();
+  const stores = [await PostgresStore.open(chosen), await PostgresStore.open(chosen)] as const;
+  t.after(() => Promise.all(stores.map((store) => store.close())));
+  const subject = subjectRef('cloned');
+  const publishedAt = Date.now();
+  const batch = (body: string, base: number) => dataBatch(subject, [plain(body)], { base, publishedAt });
+  await stores[0].append([batch('theirs', 1), batch('same', 2), voidBatch(subject, 3, 1, publishedAt)]);
+  await stores[1].append([batch('same', 2), batch('late', 3), batch('next', 4)]);
+  for (const group of [[batch('ours', 1)], [batch('ours', 1), voidBatch(subject, 5, 1, publishedAt)]]) {
+    await assert.rejects(stores[1].append(group), StoreFailure);
+  }
 });
 
 test('[P8] postgres: expiry drops the partition, 10 minutes late, and nothing is written to it again', async (t) => {

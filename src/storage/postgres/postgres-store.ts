@@ -9,6 +9,7 @@ import {
   type ReadResult,
   type SealedBatch,
   type Stored,
+  StoreFailure,
   type StoreStats,
   StoreUncertain,
   type SubjectRef,
@@ -269,14 +270,29 @@ export class PostgresStore implements DatabaseStore {
     // Only when it was answered: what is given up may still lie with the driver.
     if (this.#memories.length < MEMORIES_MAX) this.#memories.push(memory);
     if (answer.warned) throw new StoreUncertain('PostgreSQL committed with a warning');
-    if (answer.rowCount < rows.length) await this.#confirm();
+    if (answer.rowCount < rows.length) await this.#confirm(rows);
+  }
+
+  /** What was there before has to be what was written: another message under an id of ours is of another broker, whose log gave it too. */
+  async #compare(rows: readonly SealedBatch[]): Promise<void> {
+    const { rows: found } = await this.#connection.run<{ others: number }>(this.#statements.others, [
+      byteaArray(rows, ({ subject }) => subject.bytes),
+      int8Array(rows, ({ base }) => base),
+      int8Array(rows, sliceOfBatch),
+      byteaArray(rows, ({ bytes }) => bytes),
+    ]);
+    if (found[0]?.others === 0) return;
+    throw new StoreFailure(
+      `${this.#schema}.batch has other messages under ids that this broker has just given: another broker runs on a copy of its data directory`,
+    );
   }
 
   /**
    * Some rows were there before. They are committed here, but a standby may not have them: whoever wrote them may have been cut off while it
    * waited for it, and a statement that wrote nothing waits for nobody. So something is written behind them and waited for.
    */
-  async #confirm(): Promise<void> {
+  async #confirm(rows: readonly SealedBatch[]): Promise<void> {
+    await this.#compare(rows.filter(({ kind }) => kind === 'data'));
     const { warned } = await this.#connection.run(this.#statements.barrier, []);
     if (warned) throw new StoreUncertain('PostgreSQL committed with a warning');
   }

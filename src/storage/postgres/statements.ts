@@ -14,6 +14,8 @@ export class Statements {
   readonly insert: Statement;
   /** For a group that has void marks: they replace data, and nothing replaces them. */
   readonly mark: Statement;
+  /** How many of some batches have another one in their place. */
+  readonly others: Statement;
   /** Commits a WAL record of its own, and so waits for the disk and the standbys up to there. */
   readonly barrier: Statement;
   /** Reads no table. */
@@ -39,6 +41,13 @@ export class Statements {
       name: 'mark',
       text: `${insert} DO UPDATE SET kind = excluded.kind, count = excluded.count, bytes = excluded.bytes
         WHERE excluded.kind = ${KIND_VOID} AND stored.kind = ${KIND_DATA}`,
+    };
+    this.others = {
+      name: 'others',
+      text: `SELECT count(*)::int4 AS others
+        FROM unnest($1::bytea[], $2::int8[], $3::int8[], $4::bytea[]) AS ours (subject, base, slice, bytes)
+        JOIN ${batch} AS stored USING (subject, base, slice)
+        WHERE stored.kind = ${KIND_DATA} AND stored.bytes <> ours.bytes`,
     };
     this.barrier = { name: 'barrier', text: "SELECT pg_logical_emit_message(true, 'broker', '')" };
     this.probe = {
