@@ -2,7 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { bar, terminalProgress } from '../perf/lib/progress.ts';
-import { connect } from '../src/client/index.ts';
+import { type Client, connect } from '../src/client/index.ts';
 import { STORE_KINDS, type StoreKind } from '../src/config/schema.ts';
 import { ServerMissing } from '../test/servers/chosen-server.ts';
 import { type BrokerProcess, startBroker } from '../test/support/broker.ts';
@@ -16,14 +16,16 @@ import { openStore } from './store.ts';
 const HELP = `usage: npm run demo -- [options]
 
 Publishes flight records line by line from concurrent producers (the TypeScript client's, on publish streams) to many subjects on a broker of
-its own (free ports, a temporary folder), with live subscribers; kills the broker with SIGKILL in the middle, starts it again, and checks that every acknowledged record is there
-once, in order, byte for byte.
+its own (free ports, a temporary folder), with live subscribers; kills the broker with SIGKILL in the middle, starts it again, changes the number of
+its shards while the load goes on, and checks that every acknowledged record is there once, in order, byte for byte.
 
   --store KIND    where the messages are: ${STORE_KINDS.join(', ')} (embedded). A database is started for the demo, a real one,
                   or is the one that POSTGRES_URL, or CASSANDRA_CONTACT_POINTS and CASSANDRA_DATACENTER, name:
                   there it makes a schema or keyspace demo_..., and leaves it
   --records N     how many of the 220,000 records (100000)
   --seconds N     begin no other record after so long (30)
+  --resize LIST   numbers of shards that the broker is changed to in the second half, one after the other (4,2); none: it is left
+                  alone. Its address is shown at the start, for changes of your own by \`broker shards resize\`
   --producers N   how many at one time, each with its own producer id (64)
   -o json         the result as JSON
   -h, --help      this text
@@ -43,6 +45,8 @@ interface Settings {
   readonly store: StoreKind;
   readonly producers: number;
   readonly seconds: number;
+  /** Numbers of shards, one after the other. */
+  readonly resizes: readonly number[];
 }
 
 interface Outcome {
@@ -60,18 +64,21 @@ interface Outcome {
   readonly delivered: number;
   readonly publishSeconds: number;
   readonly readyAgainMs: number;
+  /** Each change of the number of shards, and the longest pause of a subject. */
+  readonly resizes: readonly { readonly shards: number; readonly pauseMsMax: number }[];
   readonly fetched: number;
   readonly verdict: Verdict;
 }
 
 async function demo(
   lines: readonly Line[],
-  { store: kind, producers, seconds }: Settings,
+  { store: kind, producers, seconds, resizes }: Settings,
   say: (text: string) => void,
 ): Promise<Outcome> {
   say(kind === 'embedded' ? 'starting a broker' : `starting ${kind} and a broker`);
   await using store = await openStore(kind);
   await using broker = await startBroker({ flags: store.flags });
+  process.stderr.write(`demo: a broker at ${broker.address}\n`);
   const history = new History();
   const tally = new Tally();
   const clients = Array.from({ length: CONNECTIONS }, () => new BrokerClient(broker.address, { timeoutMs: 30_000 }));
@@ -94,10 +101,19 @@ async function demo(
       const own = lines.filter((line) => line.number % producers === index);
       return produce(`demo-producer-${index}`, own, { client: publishing, history, tally, over });
     });
-    const [killed] = await Promise.all([
-      killInTheMiddle(broker, tally, { acked: lines.length / 2, atMs: began + seconds * 500 }),
-      ...work,
-    ]).finally(() => clearInterval(timer));
+    const reached = (share: number): Promise<void> =>
+      until(tally, { acked: lines.length * share, atMs: began + seconds * 1_000 * share });
+    const faults = async () => {
+      await reached(0.5);
+      const killed = await killAndRestart(broker, tally);
+      const changed: ShardsStep[] = [];
+      for (const [index, shards] of resizes.entries()) {
+        await reached(0.5 + (0.5 * (index + 0.5)) / resizes.length);
+        changed.push(await resize(publishing, shards));
+      }
+      return { ...killed, resizes: changed };
+    };
+    const [killed] = await Promise.all([faults(), ...work]).finally(() => clearInterval(timer));
     const publishSeconds = (performance.now() - began) / 1_000;
     say('reading everything back');
     const fetched = await readEverything(clientOf(0), history);
@@ -133,13 +149,28 @@ function busiest(lines: readonly Line[]): string[] {
   return sorted.slice(0, FOLLOWERS).map(([subject]) => subject);
 }
 
-/** Half of the records, or half of the time, whichever is over first. */
-async function killInTheMiddle(
-  broker: BrokerProcess,
-  tally: Tally,
-  half: { readonly acked: number; readonly atMs: number },
-) {
-  while (tally.acked < half.acked && performance.now() < half.atMs) await sleep(5);
+/** So many records, or so much of the time, whichever is over first. */
+async function until(tally: Tally, part: { readonly acked: number; readonly atMs: number }): Promise<void> {
+  while (tally.acked < part.acked && performance.now() < part.atMs) await sleep(5);
+}
+
+interface ShardsStep {
+  readonly shards: number;
+  readonly pauseMsMax: number;
+}
+
+/** What `broker shards resize` does. */
+async function resize(client: Client, shards: number): Promise<ShardsStep> {
+  let change = await client.resizeShards(shards);
+  while (change.running) {
+    await sleep(20);
+    change = (await client.shards()).change ?? change;
+  }
+  if (change.error !== '') throw new Error(`the change to ${shards} shards failed: ${change.error}`);
+  return { shards, pauseMsMax: Math.round(change.pauseMsMax * 10) / 10 };
+}
+
+async function killAndRestart(broker: BrokerProcess, tally: Tally) {
   const killedAt = performance.now();
   await broker.kill();
   const { acked, published } = tally;
@@ -220,6 +251,10 @@ function print(outcome: Outcome): void {
       `after ${outcome.ackedBeforeKill} acknowledgements, with ${outcome.unanswered} records on their way; ${outcome.streams - outcome.producers} broken streams were opened again`,
     ],
     ['ready again', `${Math.round(outcome.readyAgainMs)} ms after the kill`],
+    ...outcome.resizes.map(({ shards, pauseMsMax }): [string, string] => [
+      `resized to ${shards} shards`,
+      `under the load; the longest pause of a subject was ${pauseMsMax} ms`,
+    ]),
     ['delivered live', `${outcome.delivered} to ${outcome.followers} subscribers, which went on where they stood`],
     ['acknowledged', `${counts.acked}, each of them read back; ${outcome.fetched} of the reads by Fetch`],
     ['stored', `${counts.messages} messages, ${counts.voids} voids`],
@@ -240,6 +275,7 @@ async function main(): Promise<number> {
       store: { type: 'string', default: 'embedded' },
       records: { type: 'string', default: '100000' },
       seconds: { type: 'string', default: '30' },
+      resize: { type: 'string', default: '4,2' },
       producers: { type: 'string', default: '64' },
       output: { type: 'string', short: 'o', default: 'table' },
       help: { type: 'boolean', short: 'h', default: false },
@@ -259,9 +295,14 @@ async function main(): Promise<number> {
     process.stderr.write(`demo: --store is one of ${STORE_KINDS.join(', ')}\n`);
     return 2;
   }
+  if (!/^(none|[1-9]\d?(,[1-9]\d?)*)$/.test(values.resize)) {
+    process.stderr.write('demo: --resize takes numbers of shards such as 4,2, or none\n');
+    return 2;
+  }
+  const resizes = values.resize === 'none' ? [] : values.resize.split(',').map(Number);
   const progress = terminalProgress();
   const lines = flightLines(Number(records));
-  const settings = { store, producers: Number(producers), seconds: Number(seconds) };
+  const settings = { store, producers: Number(producers), seconds: Number(seconds), resizes };
   const outcome = await demo(lines, settings, (text) => progress.say(text));
   progress.clear();
   if (values.output === 'json') process.stdout.write(`${JSON.stringify(outcome, null, 2)}\n`);

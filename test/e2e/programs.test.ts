@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { text } from 'node:stream/consumers';
 import { describe, it } from 'node:test';
 import { EXIT_READER_GONE } from '../support/reader-gone.ts';
 import { ROOT } from '../support/source-tree.ts';
@@ -22,10 +23,31 @@ describe('a program whose reader goes away (| head -1)', () => {
       const child = spawn(process.execPath, args, { cwd: ROOT, stdio: ['ignore', 'pipe', 'pipe'] });
       child.stdout.destroy();
       let said = '';
-      child.stderr.setEncoding('utf8').on('data', (text: string) => {
-        said += text;
+      child.stderr.setEncoding('utf8').on('data', (piece: string) => {
+        said += piece;
       });
       assert.deepEqual([...(await once(child, 'close')), said], [code, null, '']);
+    });
+  }
+});
+
+describe('npm run demo', () => {
+  for (const store of ['embedded', 'postgres']) {
+    it(`${store}: a kill and two changes of the number of shards under load lose nothing`, {
+      timeout: 240_000,
+    }, async () => {
+      const args = ['demo/run.ts', '--store', store, '--records', '8000', '--producers', '16', '-o', 'json'];
+      const child = spawn(process.execPath, args, { cwd: ROOT, stdio: ['ignore', 'pipe', 'pipe'] });
+      const [out, said] = await Promise.all([text(child.stdout), text(child.stderr), once(child, 'close')]);
+      assert.equal(child.exitCode, 0, said);
+      const outcome = JSON.parse(out);
+      assert.deepEqual(outcome.verdict.violations, []);
+      assert.deepEqual([outcome.published, outcome.verdict.counts.acked], [8_000, 8_000]);
+      assert.deepEqual(
+        outcome.resizes.map(({ shards }: { shards: number }) => shards),
+        [4, 2],
+      );
+      assert.match(said, /a broker at 127\.0\.0\.1:\d+/);
     });
   }
 });

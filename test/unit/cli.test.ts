@@ -4,6 +4,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Readable, Writable } from 'node:stream';
 import { test } from 'node:test';
+import { slotOfSubject } from '../../src/base/subject.ts';
 import { VERSION } from '../../src/base/version.ts';
 import type { Connection, PublishInput, ShardRow, ShardsChange } from '../../src/cli/connection.ts';
 import type { ConnectOptions } from '../../src/cli/context.ts';
@@ -298,7 +299,7 @@ test('status and subjects print tables or JSON', async () => {
   );
   assert.equal(
     (await broker(['subjects', 'info', 'x', '-o', 'json'])).out,
-    '{"subject":"x","first":1,"settled":2,"head":3}\n',
+    `{"subject":"x","first":1,"settled":2,"head":3,"slot":${slotOfSubject('x')}}\n`,
   );
   assert.match((await broker(['subjects', 'trim', 'x', '--before', '5'])).out, /^first {4}5$/m);
 });
@@ -398,7 +399,7 @@ for (const argv of [[], ['subjects'], ['shards'], ['config']]) {
 test('shards list prints a row a shard, with its hottest subject', async () => {
   const { out } = await broker(['shards', 'list']);
   assert.match(out, /^SHARD +SLOTS +SERVING +BUSY +STORE_BUSY/);
-  assert.match(out, /0 +1,024 +true +0\.51 +0\.25 +1,234 +0\.1 +1\.5 +33 +orders\.eu 50%/);
+  assert.match(out, /0 +1,024 +true +0\.51 +0\.25 +1,234 +0\.1 +1\.5 +33 +orders\.eu 50% \(slot \d+\)/);
 });
 
 test('shards resize waits for the end of the change; --no-wait does not', async () => {

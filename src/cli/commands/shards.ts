@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Command } from 'commander';
+import { slotOfSubject } from '../../base/subject.ts';
 import type { Connection, ShardRow, ShardsChange } from '../connection.ts';
 import type { Context } from '../context.ts';
 import { CliError, EXIT, usageError } from '../failure.ts';
@@ -62,7 +63,9 @@ function resizeCommand(context: Context): Command {
 
 function moveCommand(context: Context): Command {
   const command = withClient(new Command('move'))
-    .description('Give one slot to another shard. A subject is in slot `hash mod 1024`.')
+    .description(
+      'Give one slot, with all its subjects, to another shard. `broker subjects info` says in which slot a subject is.',
+    )
     .argument('<slot>', '0 to 1023', (text: string) => parseNumber(text, '<slot>'))
     .argument('<shard>', 'one that `broker shards list` shows', (text: string) => parseNumber(text, '<shard>'))
     .action(async (slot: number, shard: number, options: ClientOptions) => {
@@ -140,7 +143,10 @@ function toRow(shard: ShardRow): Row {
     wait_ms: rounded(shard.queueWaitMs),
     write_ms: rounded(shard.storeWriteMs),
     group: rounded(shard.groupMessages),
-    hot: hottest === undefined ? null : `${hottest.subject} ${Math.round(hottest.share * 100)}%`,
+    hot:
+      hottest === undefined
+        ? null
+        : `${hottest.subject} ${Math.round(hottest.share * 100)}% (slot ${slotOfSubject(hottest.subject)})`,
   };
 }
 

@@ -1,4 +1,5 @@
 import { Command } from 'commander';
+import { slotOfSubject } from '../../base/subject.ts';
 import type { SubjectInfo } from '../../client/index.ts';
 import type { Context } from '../context.ts';
 import { type ClientOptions, example, withClient, withConnection } from '../options.ts';
@@ -39,11 +40,12 @@ function listCommand(context: Context): Command {
 
 function infoCommand(context: Context): Command {
   const command = withClient(new Command('info'))
-    .description('One subject.')
+    .description('One subject: its ids, and the slot that `broker shards move` takes.')
     .argument('<subject>', 'such as orders.eu')
     .action(async (subject: string, options: ClientOptions) => {
       await withConnection(context, options, async (connection) => {
-        await context.out.record(toRow(await connection.subjectInfo(subject)), options.output);
+        const info = await connection.subjectInfo(subject);
+        await context.out.record({ ...toRow(info), slot: slotOfSubject(subject) }, options.output);
       });
     });
   return example(command, 'broker subjects info orders.eu -o json');
