@@ -3,6 +3,7 @@
 import { readFileSync } from 'node:fs';
 import { endWithReader } from '../test/support/reader-gone.ts';
 import { formatComparison } from './lib/compare.ts';
+import { formatProfiles } from './lib/cpu-profile.ts';
 import { loadHistograms } from './lib/histogram.ts';
 import { flagsHelp, type Options, readCommandLine, UsageError } from './lib/options.ts';
 import { terminalProgress } from './lib/progress.ts';
@@ -77,11 +78,13 @@ function help(): string {
   return [
     'usage: npm run perf -- NAME… [flags] [-- flags of `broker serve`]',
     '       npm run perf -- compare A.json B.json',
+    '       npm run perf -- profile FOLDER',
     '       npm run perf -- NAME --help',
     '',
     list,
     '  all            the table of docs/performance.md: all but soak, overload, idle-streams, shards, store, peers and etcd',
     '  compare        what changed between two results',
+    '  profile        where the time of each thread went, from what --cpu-prof FOLDER wrote',
     '',
     flagsHelp(),
     '',
@@ -151,6 +154,12 @@ async function main(argv: readonly string[]): Promise<number> {
   const commandLine = readCommandLine(argv.filter((word) => word !== '--help' && word !== '-h'));
   if (commandLine.names[0] === 'compare' && !wantsHelp) {
     process.stdout.write(compare(commandLine.names.slice(1)));
+    return 0;
+  }
+  if (commandLine.names[0] === 'profile' && !wantsHelp) {
+    const [folder, ...more] = commandLine.names.slice(1);
+    if (folder === undefined || more.length > 0) throw new UsageError('profile takes one folder');
+    process.stdout.write(formatProfiles(folder));
     return 0;
   }
   const isPeers = commandLine.names[0] === 'peers';

@@ -6,6 +6,7 @@ import { AnswersRecorder, figuresWithin } from '../../perf/lib/answers.ts';
 import { check, parseAssertion } from '../../perf/lib/assertions.ts';
 import { generatorWarnings } from '../../perf/lib/bottleneck.ts';
 import { changesOf, formatComparison } from '../../perf/lib/compare.ts';
+import { formatProfiles, threadProfile } from '../../perf/lib/cpu-profile.ts';
 import { findMax } from '../../perf/lib/find-max.ts';
 import {
   corrected,
@@ -17,6 +18,7 @@ import {
   summarize,
 } from '../../perf/lib/histogram.ts';
 import { renderHtml } from '../../perf/lib/html.ts';
+import { UsageError } from '../../perf/lib/options.ts';
 import { renderPlot } from '../../perf/lib/plot.ts';
 import { divide, dueAt, dueBy, parseRates } from '../../perf/lib/rates.ts';
 import { type Figure, makeReport } from '../../perf/lib/report.ts';
@@ -296,4 +298,25 @@ describe('perf: answers within a stretch of time', () => {
     assert.deepEqual([both.count, both.p99Ms, both.longestGapMs], [22 + pause.count, 54, 60]);
     assert.equal(figuresWithin(parts, [{ fromMs: 5_000, toMs: 6_000 }]).count, 0);
   });
+});
+
+it('a CPU profile becomes shares of the time in which the thread did something', () => {
+  const node = (id: number, functionName: string, url: string) => ({
+    id,
+    callFrame: { functionName, url, lineNumber: 9 },
+  });
+  const nodes = [
+    node(1, '(idle)', ''),
+    node(2, 'copy', 'file:///x/src/workers/shard/shard-thread.ts'),
+    node(3, '', 'file:///x/src/shm/ring.ts'),
+    node(4, '(garbage collector)', ''),
+  ];
+  const { thread, busy, rows } = threadProfile({ nodes, samples: [1, 2, 2, 3, 1, 4, 1, 1] });
+  assert.deepEqual([thread, busy], ['shard thread', 0.5]);
+  assert.deepEqual(rows, [
+    { place: 'copy shard/shard-thread.ts:10', share: 0.5 },
+    { place: '(anonymous) shm/ring.ts:10', share: 0.25 },
+    { place: '(garbage collector)', share: 0.25 },
+  ]);
+  assert.throws(() => formatProfiles('/nonexistent'), UsageError);
 });
