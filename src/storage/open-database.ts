@@ -1,6 +1,7 @@
 /** The databases that can keep messages. Each driver is loaded only where its database is named: a broker with a log of its own has no use for it. */
 import type { BirthRegistry } from './birth.ts';
 import type { CassandraStoreOptions } from './cassandra/cassandra-store.ts';
+import type { IncarnationRegistry } from './fence.ts';
 import type { PostgresStoreOptions } from './postgres/postgres-store.ts';
 import type { DatabaseStore } from './store.ts';
 
@@ -12,6 +13,7 @@ export type DatabaseOptions =
 /** One that is reached, and was checked. */
 export interface OpenedDatabase extends DatabaseStore {
   readonly birth: BirthRegistry;
+  readonly incarnations: IncarnationRegistry;
   /** Settings that lose acknowledged messages; empty: acks mean `durable`, else only `replicated`. */
   readonly weaknesses: readonly string[];
 }

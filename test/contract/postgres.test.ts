@@ -169,8 +169,13 @@ test('postgres: the newest ids are found by an index, also in a table that was n
     await store.close();
   });
   await store.append([dataBatch(subjectRef('short'), [plain('m', 60)], { base: 7, publishedAt: publishedAt + 4_999 })]);
-  const newest = (await store.newest()).map(({ subject, lastId }) => `${Buffer.from(subject)} ${lastId}`);
-  assert.deepEqual(newest.sort(), ['device.4999 1', 'short 7']);
+  const asked: string[] = [];
+  const found = await store.beyond(async (subjects) => {
+    asked.push(...subjects.map((subject) => Buffer.from(subject).toString()));
+    return subjects.map((subject) => (Buffer.from(subject).toString() === 'short' ? 6 : 1));
+  });
+  assert.deepEqual(asked.sort(), ['device.4999', 'short']);
+  assert.deepEqual(found, { subject: Buffer.from('short'), lastId: 7, head: 6 });
   const statements = new Statements(chosen.schema);
   for (const { text } of [statements.newestTime, statements.publishedAt]) {
     const plan = await connection.database.any<Record<string, string>>(

@@ -7,7 +7,8 @@ import { onePerKey } from '../one-per-key.ts';
 import type { OpenedDatabase } from '../open-database.ts';
 import { StartError } from '../start-error.ts';
 import type {
-  NewestId,
+  BeyondHead,
+  Heads,
   ReadResult,
   SealedBatch,
   Stored,
@@ -16,9 +17,11 @@ import type {
   SubjectRef,
   SubjectStats,
 } from '../store.ts';
+import { beyondHeads } from './beyond-heads.ts';
 import { blobOf } from './blob.ts';
 import { BucketSearch } from './bucket-search.ts';
 import { CassandraBirth } from './cassandra-birth.ts';
+import { CassandraIncarnations } from './cassandra-incarnations.ts';
 import {
   ADMIN_TIMEOUT_MS,
   type ConnectOptions,
@@ -39,6 +42,10 @@ const KIND_VOID = 2;
 
 /** Batches that one read answers at most. */
 const READ_ROWS_MAX = 256;
+/** Rows of a page of the whole table, where people asked for it. */
+const ROWS_A_PAGE = 5_000;
+/** Few: a server gives up a page after range_request_timeout (10 s), and partitions full of tombstones are slow. */
+const KEYS_A_PAGE = 1_000;
 /** Spans whose directory entry is known to be there; the oldest is forgotten, and its entry written again. */
 const KNOWN_SPANS_MAX = 100_000;
 
@@ -66,6 +73,7 @@ interface DriverHost {
  */
 export class CassandraStore implements OpenedDatabase {
   readonly birth: CassandraBirth;
+  readonly incarnations: CassandraIncarnations;
   /** Settings of the servers that lose acknowledged messages; empty: acks mean `durable`, else only `replicated`. */
   readonly weaknesses: readonly string[];
   readonly #client: Client;
@@ -100,6 +108,7 @@ export class CassandraStore implements OpenedDatabase {
     this.#search = new BucketSearch(options.keyspace, (text, values) => this.#select(text, values));
     this.weaknesses = weaknesses;
     this.birth = new CassandraBirth(client, options.keyspace);
+    this.incarnations = new CassandraIncarnations(client, options.keyspace, requestTimeoutMs(options.timeoutMs));
   }
 
   /** Connects, creates what is missing, checks the servers. StartError if they cannot be used. */
@@ -181,35 +190,16 @@ export class CassandraStore implements OpenedDatabase {
     return row === null ? 0 : lastIdOf(row);
   }
 
-  /** Of every subject: there is no index on times. Reads the keys of all partitions, then one row of each subject. */
-  async newest(): Promise<NewestId[]> {
-    const buckets = new Map<string, number>();
-    let pageState: string | null = null;
-    do {
-      const page: types.ResultSet = await this.#page(this.#text.partitions, pageState);
-      for (const row of page.rows) {
-        const name = (row.get('subject') as Buffer).toString('latin1');
-        buckets.set(name, Math.max(buckets.get(name) ?? 0, Number(row.get('bucket'))));
-      }
-      pageState = page.pageState ?? null;
-    } while (pageState !== null);
-    const found: NewestId[] = [];
-    const names = [...buckets];
-    for (let at = 0; at < names.length; at += this.#inFlight) {
-      await Promise.all(
-        names.slice(at, at + this.#inFlight).map(async ([name, bucket]) => {
-          const subject = Buffer.from(name, 'latin1');
-          const values = [subject, long(bucket), long(Number.MAX_SAFE_INTEGER)];
-          const row = (await this.#select(this.#text.newest, values)).first();
-          // Null: its last batches have expired since.
-          found.push({
-            subject,
-            lastId: row === null ? await this.lastId({ bytes: subject, hash: 0 }) : lastIdOf(row),
-          });
-        }),
-      );
-    }
-    return found;
+  /** There is no index on times: reads the keys of all partitions, and one row of each that the log may not have reached. */
+  beyond(heads: Heads, onPage: (rows: number) => void = () => undefined): Promise<BeyondHead | null> {
+    const pages = (pageState: string | null): Promise<types.ResultSet> =>
+      this.#page(this.#text.partitions, pageState, KEYS_A_PAGE);
+    const newestOf = async (subject: Buffer, bucket: number): Promise<number> => {
+      const values = [subject, long(bucket), long(Number.MAX_SAFE_INTEGER)];
+      const row = (await this.#select(this.#text.newest, values)).first();
+      return row === null ? 0 : lastIdOf(row);
+    };
+    return beyondHeads({ pages, newestOf, heads, onPage, atOnce: this.#inFlight });
   }
 
   async lookup(subject: SubjectRef, base: number): Promise<Stored> {
@@ -347,13 +337,14 @@ export class CassandraStore implements OpenedDatabase {
     }
   }
 
-  async #page(text: string, pageState: string | null): Promise<types.ResultSet> {
+  async #page(text: string, pageState: string | null, fetchSize = ROWS_A_PAGE): Promise<types.ResultSet> {
+    if (this.#isClosed) throw new BrokerError('SHUTTING_DOWN');
     try {
       const from = pageState === null ? {} : { pageState };
       return await this.#client.execute(text, [], {
         ...this.#readOptions,
         readTimeout: ADMIN_TIMEOUT_MS,
-        fetchSize: 5_000,
+        fetchSize,
         ...from,
       });
     } catch (error) {

@@ -75,6 +75,7 @@ const TABLES: readonly (readonly [string, string])[] = [
     'birth',
     "(one int PRIMARY KEY, version int, cluster_id text, name text, settings text) WITH read_repair = 'BLOCKING'",
   ],
+  ['incarnation', "(node text PRIMARY KEY, incarnation text) WITH read_repair = 'BLOCKING'"],
 ];
 
 export interface DurabilityOptions {
