@@ -46,6 +46,7 @@ import { MoveCounters } from './workers/slots/move-counters.ts';
 import { Resizer } from './workers/slots/resizer.ts';
 import { SlotMover } from './workers/slots/slot-mover.ts';
 import { SlotTable } from './workers/slots/slot-table.ts';
+import { WeaknessWatch } from './workers/weakness-watch.ts';
 
 /** Exit codes of the server (docs/operations.md). */
 const EXIT = { ok: 0, startFailed: 1, died: 70, copied: 78 } as const;
@@ -150,6 +151,7 @@ class Broker {
   #retention: RetentionKeeper | null = null;
   #keeper: DatabaseKeeper | null = null;
   #fence: FenceWatch | null = null;
+  #weakness: WeaknessWatch | null = null;
   /** Null with the embedded store, and until it is reached. */
   #claimed: ClaimedDatabase | null = null;
   /** Null with the embedded store. */
@@ -228,12 +230,7 @@ class Broker {
     await this.#shards.start(await this.#raft.openAllotments());
     this.#watch();
     if (this.#database === null) this.#retention = this.#keepRetention(disk, path, this.#raft, this.#shards);
-    if (this.#claimed !== null) {
-      const log = (line: LogLine): void => this.#log('main', line);
-      const [database, counters, health] = [this.#claimed, this.#counters, this.#storeHealth];
-      this.#keeper = new DatabaseKeeper({ database, counters, health, raft: this.#raft, log });
-      this.#keeper.start();
-    }
+    if (this.#claimed !== null) this.#keepDatabase(this.#claimed, this.#raft);
 
     await this.#openGrpc(this.#raft, node.nodeId, this.#manageShards(this.#shards));
     this.#notReady = [];
@@ -262,12 +259,29 @@ class Broker {
     const { clusterId, clusterName: name, nodeId } = node;
     const claimed = await claimDatabase(options, { clusterId, name, nodeId }, isMarked);
     const { weaknesses } = claimed;
-    this.#dispatcher.producers.isWeak = weaknesses.length > 0;
+    this.#judgeWeaknesses(weaknesses);
     for (const weakness of weaknesses) {
       this.#logger.warn('acknowledged messages are replicated, not durable', { weakness });
     }
     this.#logger.info("the database is this cluster's", { cluster: clusterId });
     return claimed;
+  }
+
+  /** What an acknowledgement means from now on. */
+  #judgeWeaknesses(weaknesses: readonly string[]): void {
+    this.#dispatcher.producers.isWeak = weaknesses.length > 0;
+    this.#storeHealth.weaknesses = weaknesses;
+  }
+
+  #keepDatabase(database: ClaimedDatabase, raft: RaftHandle): void {
+    const log = (line: LogLine): void => this.#log('main', line);
+    const onChanged = (found: readonly string[]): void => this.#judgeWeaknesses(found);
+    const weakness = new WeaknessWatch({ database, log, onChanged }, database.weaknesses);
+    const [counters, health] = [this.#counters, this.#storeHealth];
+    this.#keeper = new DatabaseKeeper({ database, counters, health, raft, log, onBack: () => void weakness.look() });
+    this.#weakness = weakness;
+    this.#keeper.start();
+    weakness.start();
   }
 
   /**
@@ -362,6 +376,7 @@ class Broker {
     this.#retention?.stop();
     this.#keeper?.stop();
     this.#fence?.stop();
+    this.#weakness?.stop();
     await this.#within(STOP_MS, 'the shards', this.#shards?.stop());
     await this.#within(STOP_MS, 'the Raft thread', this.#raft?.stop());
     this.#loop.stopped = true;

@@ -8,7 +8,7 @@ import type { StoreKind } from '../config/schema.ts';
 import type { BirthRegistry, BirthRow } from './birth.ts';
 import type { Disk } from './disk.ts';
 import { Fence } from './fence.ts';
-import { type DatabaseOptions, openDatabase, placeOf, sharedSettings } from './open-database.ts';
+import { type DatabaseOptions, type OpenedDatabase, openDatabase, placeOf, sharedSettings } from './open-database.ts';
 import { StartError } from './start-error.ts';
 import type { DatabaseStore, Heads } from './store.ts';
 import { storeIsAhead } from './store-ahead.ts';
@@ -75,9 +75,8 @@ export function markStore(disk: Disk, root: string, kind: StoreKind): void {
 }
 
 /** The database as the main thread has it: at the start, before the shards have connections of their own, and then to keep an eye on it. */
-export interface ClaimedDatabase extends Pick<DatabaseStore, 'probe' | 'dropExpired'> {
-  /** Settings of the server that lose acknowledged messages. */
-  readonly weaknesses: readonly string[];
+export interface ClaimedDatabase
+  extends Pick<OpenedDatabase, 'probe' | 'dropExpired' | 'weaknesses' | 'currentWeaknesses'> {
   /** To be claimed when the log was compared, and looked at from then on. */
   readonly fence: Pick<Fence, 'incarnation' | 'lostTo'>;
   /** StartError if the database does not answer. */
@@ -112,6 +111,7 @@ export async function claimDatabase(
     const fence = new Fence(store.incarnations, cluster.nodeId);
     return {
       weaknesses: store.weaknesses,
+      currentWeaknesses: () => store.currentWeaknesses(),
       fence,
       takeOver: () => asStart(fence.claim()),
       compare: (heads, onPage) => asStart(compare(store, heads, onPage)),

@@ -14,8 +14,10 @@ export type DatabaseOptions =
 export interface OpenedDatabase extends DatabaseStore {
   readonly birth: BirthRegistry;
   readonly incarnations: IncarnationRegistry;
-  /** Settings that lose acknowledged messages; empty: acks mean `durable`, else only `replicated`. */
+  /** Settings that lose acknowledged messages, as they were at the start; empty: acks mean `durable`, else only `replicated`. */
   readonly weaknesses: readonly string[];
+  /** As they are now. Rejects if the database does not answer. */
+  currentWeaknesses(): Promise<readonly string[]>;
 }
 
 /** Connects, checks the server, brings the layout up to date. StartError if it cannot be used. */

@@ -12,6 +12,7 @@ import { Relay } from '../servers/relay.ts';
 import { dataBatch, plain, subjectRef, voidBatch } from '../unit/batch-support.ts';
 import { behindRelay } from './behind-relay.ts';
 import { birthSuite } from './birth.ts';
+import { incarnationSuite } from './incarnations.ts';
 import { messageStoreSuite } from './message-store.ts';
 
 const server = process.env.POSTGRES_URL === undefined ? await PostgresServer.start() : null;
@@ -42,6 +43,13 @@ birthSuite('postgres', async (t) => {
   const stores = [await PostgresStore.open(chosen), await PostgresStore.open(chosen)];
   t.after(() => Promise.all(stores.map((store) => store.close())));
   return stores.map(({ birth }) => birth);
+});
+
+incarnationSuite('postgres', async (t) => {
+  const chosen = options();
+  const stores = [await PostgresStore.open(chosen), await PostgresStore.open(chosen)] as const;
+  t.after(() => Promise.all(stores.map((store) => store.close())));
+  return [stores[0].incarnations, stores[1].incarnations];
 });
 
 test('postgres: one row a message in SQL, with headers, without marks and expired ones', async (t) => {

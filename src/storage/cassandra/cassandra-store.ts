@@ -33,7 +33,17 @@ import {
 import { type Consistency, levelOf } from './consistency.ts';
 import { GroupTries, InFlight } from './in-flight.ts';
 import { meaningOf } from './outcome.ts';
-import { BUCKET_IDS, bucketOf, checkDurability, checkVersion, createSchema, SPAN_IDS, spanOfBucket } from './schema.ts';
+import {
+  BUCKET_IDS,
+  bucketOf,
+  checkDurability,
+  checkVersion,
+  createSchema,
+  type DurabilityOptions,
+  SPAN_IDS,
+  spanOfBucket,
+} from './schema.ts';
+import { SpanDirectory, type SpanEntry } from './span-directory.ts';
 import { timeToLive, trimTimestamp, writeTimestamp } from './write-rules.ts';
 
 /** Column `kind`, as in the batch format. */
@@ -46,8 +56,6 @@ const READ_ROWS_MAX = 256;
 const ROWS_A_PAGE = 5_000;
 /** Few: a server gives up a page after range_request_timeout (10 s), and partitions full of tombstones are slow. */
 const KEYS_A_PAGE = 1_000;
-/** Spans whose directory entry is known to be there; the oldest is forgotten, and its entry written again. */
-const KNOWN_SPANS_MAX = 100_000;
 
 export interface CassandraStoreOptions extends ConnectOptions {
   /** Lower case letters, digits and `_`. */
@@ -80,6 +88,7 @@ export class CassandraStore implements OpenedDatabase {
   /** Every host that the driver ever named. */
   readonly #hosts: Set<Host>;
   readonly #now: () => number;
+  readonly #durability: DurabilityOptions;
   /** Statements that may be on their way. */
   readonly #inFlight: number;
   readonly #writeOptions: QueryOptions;
@@ -87,7 +96,7 @@ export class CassandraStore implements OpenedDatabase {
   readonly #writes: InFlight;
   readonly #search: BucketSearch;
   readonly #view = new BatchView();
-  readonly #knownSpans = new Set<string>();
+  readonly #spans: SpanDirectory;
   readonly #pending = new Set<Promise<void>>();
   readonly #text: ReturnType<typeof statements>;
   #damaged = 0;
@@ -98,6 +107,7 @@ export class CassandraStore implements OpenedDatabase {
     this.#hosts = new Set(client.hosts.values());
     client.on('hostAdd', (host: Host) => this.#hosts.add(host));
     this.#now = options.now ?? Date.now;
+    this.#durability = options;
     this.#inFlight = options.inFlight;
     const { write, read } = levelOf(options.consistency);
     const common = { prepare: true, readTimeout: requestTimeoutMs(options.timeoutMs) };
@@ -105,6 +115,7 @@ export class CassandraStore implements OpenedDatabase {
     this.#readOptions = { ...common, consistency: read };
     this.#writes = new InFlight(options.inFlight);
     this.#text = statements(options.keyspace);
+    this.#spans = new SpanDirectory(options.keyspace);
     this.#search = new BucketSearch(options.keyspace, (text, values) => this.#select(text, values));
     this.weaknesses = weaknesses;
     this.birth = new CassandraBirth(client, options.keyspace);
@@ -222,7 +233,8 @@ export class CassandraStore implements OpenedDatabase {
       from = bucket + 1;
     }
     // What lies below is never written again, so these are not looked through by the next trim.
-    await this.#write(this.#text.trimSpans, [blobOf(subject), long(spanOfBucket(lastBucket))]);
+    const { text, values } = this.#spans.trim(subject, spanOfBucket(lastBucket));
+    await this.#write(text, values);
   }
 
   /** Rows have the log's time, which may be ahead of this clock; none of a partition is later than its last. */
@@ -269,6 +281,17 @@ export class CassandraStore implements OpenedDatabase {
     return null;
   }
 
+  /** Of the nodes that are up now. */
+  async currentWeaknesses(): Promise<readonly string[]> {
+    try {
+      return await checkDurability(this.#client, this.#durability);
+    } catch (error) {
+      // What a start refuses always.
+      if (error instanceof StartError) return [error.message];
+      throw error;
+    }
+  }
+
   /** Rows have times to live, and compaction drops them. */
   dropExpired(): Promise<number> {
     return Promise.resolve(0);
@@ -290,9 +313,8 @@ export class CassandraStore implements OpenedDatabase {
       const ttl = timeToLive(batch, nowMs);
       if (ttl === null) continue;
       tries.add(() => this.#insert(batch, ttl));
-      const span = spanOfBucket(bucketOf(batch.base));
-      const name = `${span} ${blobOf(batch.subject).toString('latin1')}`;
-      if (!this.#knownSpans.has(name)) tries.add(() => this.#insertSpan(batch.subject, span, name));
+      const entry = this.#spans.missing(batch.subject, spanOfBucket(bucketOf(batch.base)), ttl, nowMs);
+      if (entry !== null) tries.add(() => this.#insertSpan(entry));
     }
     await tries.outcome();
   }
@@ -313,11 +335,9 @@ export class CassandraStore implements OpenedDatabase {
     ]);
   }
 
-  async #insertSpan(subject: SubjectRef, span: number, name: string): Promise<void> {
-    await this.#write(this.#text.insertSpan, [blobOf(subject), long(span)]);
-    this.#knownSpans.add(name);
-    if (this.#knownSpans.size > KNOWN_SPANS_MAX)
-      this.#knownSpans.delete(this.#knownSpans.values().next().value as string);
+  async #insertSpan(entry: SpanEntry): Promise<void> {
+    await this.#write(entry.text, entry.values);
+    this.#spans.written(entry);
   }
 
   async #write(text: string, values: readonly unknown[]): Promise<void> {
@@ -417,7 +437,6 @@ function statements(keyspace: string) {
   return {
     insert: `INSERT INTO ${batches} (subject, bucket, base, count, published_at, expires_max, kind, size, bytes)
       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ? AND TTL ?`,
-    insertSpan: `INSERT INTO ${keyspace}.spans (subject, span) VALUES (?, ?) USING TIMESTAMP 1`,
     lookup: `SELECT kind ${partition} AND base = ?`,
     newest: `SELECT base, count ${partition} AND base <= ? ORDER BY base DESC LIMIT 1`,
     times: `SELECT base, kind, published_at ${partition} AND base >= ? AND base <= ?`,
@@ -426,7 +445,6 @@ function statements(keyspace: string) {
     bytes: `SELECT base, count, kind, bytes ${partition} AND base >= ? AND base <= ?`,
     newestTime: `SELECT published_at ${partition} AND base < ? ORDER BY base DESC LIMIT 1`,
     trim: `DELETE FROM ${batches} USING TIMESTAMP ? WHERE subject = ? AND bucket = ? AND base < ?`,
-    trimSpans: `DELETE FROM ${keyspace}.spans USING TIMESTAMP 2 WHERE subject = ? AND span < ?`,
     all: `SELECT subject, size FROM ${batches}`,
     probe: `SELECT one FROM ${keyspace}.birth WHERE one = 1`,
     partitions: `SELECT DISTINCT subject, bucket FROM ${batches}`,

@@ -207,6 +207,10 @@ export class PostgresStore implements DatabaseStore {
     return dropped;
   }
 
+  async currentWeaknesses(): Promise<readonly string[]> {
+    return (await checkDurability(this.#connection.database)).weaknesses;
+  }
+
   async probe(): Promise<string | null> {
     const { rows } = await this.#query<{ recovery: boolean; is_read_only: boolean; is_there: boolean }>('probe', []);
     const [row] = rows;
