@@ -4,7 +4,7 @@ import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { logVerbosity, setLogVerbosity } from '@grpc/grpc-js';
 import { Exclusive } from './base/exclusive.ts';
-import { armFailpoints, failpoint } from './base/failpoint.ts';
+import { armFailpoints } from './base/failpoint.ts';
 import { formatEndpoint } from './config/endpoint.ts';
 import { failpointSpec } from './config/environment.ts';
 import { RING_RECORD_OVERHEAD_BYTES } from './config/rules.ts';
@@ -303,7 +303,6 @@ class Broker {
     } finally {
       clearInterval(progress);
     }
-    failpoint('main.before-fence');
     await database.takeOver();
     this.#fence = new FenceWatch({
       fence: database.fence,

@@ -14,6 +14,7 @@ import { BrokerProcess, BrokerStartError } from '../support/broker.ts';
 import { BrokerClient, CallError } from '../support/client.ts';
 import { PublishStream } from '../support/publish-stream.ts';
 import { temporaryFolder } from '../support/temporary.ts';
+import { copyTakesOver, overtakenUnderLoad } from './copied-directory.ts';
 import { logLines } from './rig.ts';
 
 /** In a slice that is 60 years wide: a test does not meet its end. */
@@ -116,7 +117,7 @@ class Rig {
   }
 
   /** The last error of a start that has to fail with exit code 1. */
-  async refusedStart(): Promise<{ readonly reason: string; readonly error: string }> {
+  async refusedStart(): Promise<{ readonly reason: string; readonly message: string }> {
     const failure = await this.broker.restart().then(
       () => null,
       (error: unknown) => error,
@@ -169,10 +170,10 @@ for (const [what, publish] of [
     rig.putBack(join(folder, 'older'));
     // Again and again: a start that was refused must not make the log look newer.
     for (let attempt = 0; attempt < 2; attempt++) {
-      const { reason, error } = await rig.refusedStart();
+      const { reason, message } = await rig.refusedStart();
       assert.equal(reason, 'STORE_AHEAD_OF_LOG');
       assert.match(
-        error,
+        message,
         new RegExp(`has id ${id} of subject "${subject}", but the log has given ids up to ${id - 1} only`),
       );
       assert.deepEqual(await rig.content(), before);
@@ -263,4 +264,22 @@ test('an older database beside a newer log: DATA_LOSS at the start and to reader
   assert.deepEqual([await rig.fetch('s', 1), await rig.fetch('s', 2)], ['kept', 'DATA_LOSS']);
   assert.equal(await rig.publish('s', 'next'), 3);
   assert.equal(await rig.fetch('s', 3), 'next');
+});
+
+test('a copy of the data directory starts beside its original: that ends with DATA_DIRECTORY_COPIED, and is refused from then on', {
+  timeout: 120_000,
+}, async (t) => {
+  const server = await PostgresServer.start();
+  t.after(() => server.remove());
+  await copyTakesOver(t, { flags: [...server.brokerFlags(), '--log-format', 'json'] });
+});
+
+test('another process claims the database under load: the broker ends, no call hangs, and what was acknowledged is there', {
+  timeout: 120_000,
+}, async (t) => {
+  const server = await PostgresServer.start();
+  t.after(() => server.remove());
+  const flags = server.brokerFlags();
+  const claim = `UPDATE ${flags.at(-1)}.incarnation SET incarnation = 'theirs'`;
+  await overtakenUnderLoad({ flags: [...flags, '--log-format', 'json'] }, () => server.sql(claim));
 });
