@@ -5,8 +5,11 @@ import { canExpire } from './write-rules.ts';
 
 /** Spans whose entries are known; the oldest is forgotten, and its entry written again. */
 const KNOWN_MAX = 100_000;
-/** Entries outlive what they lead to by this at least, and by half of its life, so that they are seldom written again. More than clocks may be wrong. */
-const SLACK_MIN_SECONDS = 86_400;
+/**
+ * Entries outlive what they lead to by this at least, or by half of its life, and are written again when half of that is used up: so seldom. The
+ * other half is for clocks that are corrected: an entry of a clock that was a day ahead seems to live, and to have been written, a day later than it does.
+ */
+const SLACK_MIN_SECONDS = 172_800;
 /** Of deletions: behind every end that is told. What is deleted is never written again. */
 const DELETED_AT = 2 ** 50;
 
@@ -42,8 +45,9 @@ export class SpanDirectory {
     const name = `${span} ${blobOf(subject).toString('latin1')}`;
     const nowSeconds = Math.ceil(nowMs / 1000);
     const needed = ttl === 0 ? Number.POSITIVE_INFINITY : nowSeconds + ttl;
-    if ((this.#known.get(name) ?? 0) >= needed) return null;
-    const life = ttl + Math.max(SLACK_MIN_SECONDS, Math.ceil(ttl / 2));
+    const slack = Math.max(SLACK_MIN_SECONDS, Math.ceil(ttl / 2));
+    if ((this.#known.get(name) ?? 0) >= needed + slack / 2) return null;
+    const life = ttl + slack;
     const key = [blobOf(subject), types.Long.fromNumber(span)];
     if (ttl === 0 || !canExpire(life, nowMs)) {
       return { text: this.#text.forever, values: key, name, ends: Number.POSITIVE_INFINITY };
