@@ -120,6 +120,33 @@ test('postgres: another message under an id that was given here too is a failure
   }
 });
 
+test('postgres: however many rows have the newest time, as after a clock that was set back, they are compared in pages', async (t) => {
+  const store = await PostgresStore.open(options());
+  t.after(() => store.close());
+  const subjects = Array.from({ length: 2_500 }, (_, i) => subjectRef(`device.${i}`));
+  const publishedAt = Date.now();
+  await store.append(subjects.map((subject) => dataBatch(subject, [plain('m')], { base: 1, publishedAt })));
+  for (const lacking of [null, 'device.0', 'device.2499']) {
+    const asked = new Set<string>();
+    let rows = 0;
+    const found = await store.beyond(
+      async (page) => {
+        assert.ok(page.length <= 1_000, `${page.length} subjects at once`);
+        const names = page.map((subject) => Buffer.from(subject).toString());
+        for (const name of names) asked.add(name);
+        return names.map((name) => (name === lacking ? 0 : 1));
+      },
+      (more) => {
+        rows += more;
+      },
+    );
+    assert.deepEqual(found, lacking === null ? null : { subject: Buffer.from(lacking), lastId: 1, head: 0 });
+    if (lacking === null) assert.deepEqual([asked.size, rows], [2_500, 2_500]);
+  }
+  // The connection is free again.
+  assert.equal(await store.probe(), null);
+});
+
 test('[P8] postgres: expiry drops the partition, 10 minutes late, and nothing is written to it again', async (t) => {
   let nowMs = Date.now();
   const chosen = { ...options(), now: () => nowMs };
