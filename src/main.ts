@@ -218,10 +218,13 @@ class Broker {
     const mainDoorbell = createDoorbell();
     const raftDoorbell = createDoorbell();
     this.#raft = this.#startRaft(path, node, raftDoorbell, mainDoorbell, failpoints);
-    if (this.#claimed !== null) await this.#takeOver(this.#claimed, this.#raft, path);
+    if (this.#claimed !== null) await this.#compare(this.#claimed, this.#raft);
     const { status, lastStored } = await this.#raft.ready;
     this.#logger.info('the log is recovered', { ...status });
-    if (this.#claimed !== null) await this.#lookForLosses(this.#claimed, lastStored);
+    if (this.#claimed !== null) {
+      await this.#takeOver(this.#claimed, path);
+      await this.#lookForLosses(this.#claimed, lastStored);
+    }
     this.#bell = new Doorbell(mainDoorbell);
     this.#bell
       .run(() => this.#dispatcher.doWork(), this.#loop)
@@ -284,11 +287,8 @@ class Broker {
     weakness.start();
   }
 
-  /**
-   * From here on the database is this process's, whoever had it. Only behind the comparison, so that a start on an older copy, which is refused,
-   * does not end the right broker.
-   */
-  async #takeOver(database: ClaimedDatabase, raft: RaftHandle, path: string): Promise<void> {
+  /** StartError if the log is older than the database; the log goes on only if not. */
+  async #compare(database: ClaimedDatabase, raft: RaftHandle): Promise<void> {
     let rows = 0;
     const progress = setInterval(() => {
       this.#logger.info('comparing the database with the log', { rows });
@@ -303,17 +303,25 @@ class Broker {
     } finally {
       clearInterval(progress);
     }
+    raft.lead();
+  }
+
+  /**
+   * From here on the database is this process's, whoever had it. Behind all that may refuse the start for what is in the data directory: a copy of
+   * it that cannot be served must not end the right broker. Before anything is written to the database.
+   */
+  async #takeOver(database: ClaimedDatabase, path: string): Promise<void> {
     await database.takeOver();
+    const { fence } = database;
     this.#fence = new FenceWatch({
-      fence: database.fence,
+      fence,
       log: (line) => this.#log('main', line),
       onLost: (to) => {
-        const why = `another broker has started on a copy of this data directory (${path}): the database is of ${to}, not of this process (incarnation ${database.fence.incarnation}) any more. Keep one of the two directories`;
+        const why = `another broker has started on a copy of this data directory (${path}): the database is of ${to}, not of this process (incarnation ${fence.incarnation}) any more. Keep one of the two directories`;
         this.die('DATA_DIRECTORY_COPIED', why, EXIT.copied);
       },
     });
     this.#fence.start();
-    raft.lead();
   }
 
   /** A database that was put back from an older copy than the log: ids go on behind what is lost, and the rest is served. */

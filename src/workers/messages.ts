@@ -110,7 +110,7 @@ export type ToRaftThread =
   | { readonly kind: 'status'; readonly token: number }
   /** Up to where the log has given ids of these subjects, packed as heads.ts says. Also before `lead`. */
   | { readonly kind: 'heads'; readonly token: number; readonly subjects: Uint8Array }
-  /** With a database: it belongs to this process and has nothing beyond the log. Nothing is written to the log before. */
+  /** With a database: it has nothing beyond the log. Nothing is written to the log before. */
   | { readonly kind: 'lead' }
   | { readonly kind: 'stop'; readonly token: number };
 

@@ -106,7 +106,7 @@ export class RaftHandle {
     return reply.kind === 'heads' ? reply.heads : await new Promise(() => undefined);
   }
 
-  /** With a database, once it is known to be this process's and to have nothing beyond the log. */
+  /** With a database, once it is known to have nothing beyond the log. */
   lead(): void {
     this.#post({ kind: 'lead' });
   }
