@@ -150,7 +150,7 @@ if (missing !== null) {
           ),
       );
     }
-    await store.append([dataBatch(subject, [plain('m', 60)], { base: last })]);
+    await store.append([dataBatch(subject, [plain('m', 60)], { base: last, publishedAt: Date.now() })]);
     let questions = 0;
     const search = new BucketSearch(options.keyspace, (text, values) => {
       questions += 1;
@@ -173,7 +173,8 @@ if (missing !== null) {
     await client.connect();
     t.after(() => client.shutdown());
     const subject = subjectRef('older');
-    const batch = (base: number, seconds: number) => dataBatch(subject, [plain('m', seconds)], { base });
+    const batch = (base: number, seconds: number) =>
+      dataBatch(subject, [plain('m', seconds)], { base, publishedAt: Date.now() });
     const before = await CassandraStore.open(options);
     await before.append([batch(1, 0)]);
     await before.close();

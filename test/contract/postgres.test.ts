@@ -197,7 +197,8 @@ test('postgres: the newest ids are found by an index, also in a table that was n
   );
   await first.close();
   await connection.database.none(`DROP INDEX ${chosen.schema}.batch_published_at_idx`);
-  await connection.database.none(`DELETE FROM ${chosen.schema}.migration WHERE version = 2`);
+  await connection.database.none(`DROP TABLE ${chosen.schema}.incarnation`);
+  await connection.database.none(`DELETE FROM ${chosen.schema}.migration WHERE version > 1`);
   const store = await PostgresStore.open(chosen);
   t.after(async () => {
     connection.end();

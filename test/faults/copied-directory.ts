@@ -45,7 +45,7 @@ export async function copyTakesOver(t: TestContext, options: BrokerOptions): Pro
   assert.equal((await next.fetch('s', 3)).body.toString(), 'three');
 }
 
-/** `claim`: what the start of another process does, at its last step. */
+/** `options` have no log format. `claim`: what the start of another process does, at its last step. */
 export async function overtakenUnderLoad(options: BrokerOptions, claim: () => Promise<unknown>): Promise<void> {
   await using rig = await FaultRig.start(options);
   rig.startLoad();

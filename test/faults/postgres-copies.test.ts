@@ -96,17 +96,29 @@ class Rig {
     return lines.map((line) => Number.parseInt(line, 10));
   }
 
-  /** Resolves when something waits in a socket of the server for a process that does not read. */
-  async requestWaits(): Promise<void> {
-    const port = this.server.port.toString(16).toUpperCase().padStart(4, '0');
-    for (;;) {
-      const sockets = readFileSync('/proc/net/tcp', 'utf8').split('\n').slice(1);
-      for (const socket of sockets) {
-        const [, local = '', , , queues = ''] = socket.trim().split(/\s+/);
-        if (local.endsWith(`:${port}`) && Number.parseInt(queues.split(':')[1] as string, 16) > 0) return;
+  /** Stops the server's processes for the broker. `requestWaits` resolves when something waits in a socket for one that has written: others are asked other things. */
+  async stopBackends(): Promise<{ readonly pids: number[]; readonly requestWaits: () => Promise<void> }> {
+    const pids = this.backends();
+    const writers = pids.filter((pid) => this.insertsOf([pid]) > 0);
+    const rows = await this.#ask<{ port: number }>(
+      'SELECT client_port AS port FROM pg_stat_activity WHERE pid = ANY($1)',
+      [writers],
+    );
+    const hex = (port: number): string => `:${port.toString(16).toUpperCase().padStart(4, '0')}`;
+    const [local, remotes] = [hex(this.server.port), rows.map(({ port }) => hex(port))];
+    for (const pid of pids) process.kill(pid, 'SIGSTOP');
+    const requestWaits = async (): Promise<void> => {
+      for (;;) {
+        const sockets = readFileSync('/proc/net/tcp', 'utf8').split('\n').slice(1);
+        for (const socket of sockets) {
+          const [, to = '', from = '', , queues = ''] = socket.trim().split(/\s+/);
+          const isOurs = to.endsWith(local) && remotes.some((remote) => from.endsWith(remote));
+          if (isOurs && Number.parseInt(queues.split(':')[1] as string, 16) > 0) return;
+        }
+        await sleep(5);
       }
-      await sleep(5);
-    }
+    };
+    return { pids, requestWaits };
   }
 
   /** Prepared inserts of data that one of the server's processes has begun. */
@@ -190,10 +202,9 @@ test('a copy of the log that lacks only the close of an acknowledged batch: it i
   const folder = temporaryFolder(t);
   const rig = await Rig.start(t);
   await rig.publish('s', 'first');
-  const pids = rig.backends();
-  for (const pid of pids) process.kill(pid, 'SIGSTOP');
+  const { pids, requestWaits } = await rig.stopBackends();
   const published = rig.publish('s', 'second', LONG_LIFE_SECONDS);
-  await rig.requestWaits();
+  await requestWaits();
   rig.save(join(folder, 'open'));
   for (const pid of pids) process.kill(pid, 'SIGCONT');
   assert.equal(await published, 2);
@@ -223,11 +234,10 @@ for (const [life, expirations] of [
     // Makes the partition.
     send(1);
     assert.deepEqual(await stream.outcomes(1), ['1..2']);
-    const pids = rig.backends();
+    const { pids, requestWaits } = await rig.stopBackends();
     const insertsBefore = rig.insertsOf(pids);
-    for (const pid of pids) process.kill(pid, 'SIGSTOP');
     send(2);
-    await rig.requestWaits();
+    await requestWaits();
     await rig.broker.restart();
     assert.equal(await rig.fetch('s', 3), 'ID_VOID');
     for (const pid of pids) process.kill(pid, 'SIGCONT');
@@ -281,5 +291,5 @@ test('another process claims the database under load: the broker ends, no call h
   t.after(() => server.remove());
   const flags = server.brokerFlags();
   const claim = `UPDATE ${flags.at(-1)}.incarnation SET incarnation = 'theirs'`;
-  await overtakenUnderLoad({ flags: [...flags, '--log-format', 'json'] }, () => server.sql(claim));
+  await overtakenUnderLoad({ flags }, () => server.sql(claim));
 });
