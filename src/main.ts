@@ -27,6 +27,7 @@ import { StartError } from './storage/start-error.ts';
 import { AdminServer, type Health } from './telemetry/admin-http.ts';
 import { createLogger, type Logger } from './telemetry/log.ts';
 import { DatabaseKeeper } from './workers/database-keeper.ts';
+import { FenceWatch } from './workers/fence-watch.ts';
 import { AdminService } from './workers/front/admin-service.ts';
 import { OverloadGuard } from './workers/front/admission.ts';
 import { Dispatcher } from './workers/front/dispatcher.ts';
@@ -34,7 +35,6 @@ import { frontMetrics } from './workers/front/front-metrics.ts';
 import { ShardsAdmin } from './workers/front/shards-admin.ts';
 import { StoreHealth } from './workers/front/store-health.ts';
 import type { LogLine, RaftThreadData, StoredAllotment } from './workers/messages.ts';
-import { packNewestIds } from './workers/newest-ids.ts';
 import { allotLimits } from './workers/raft/allot-limits.ts';
 import { RaftCounters } from './workers/raft/raft-counters.ts';
 import { RaftHandle } from './workers/raft/raft-handle.ts';
@@ -46,9 +46,10 @@ import { MoveCounters } from './workers/slots/move-counters.ts';
 import { Resizer } from './workers/slots/resizer.ts';
 import { SlotMover } from './workers/slots/slot-mover.ts';
 import { SlotTable } from './workers/slots/slot-table.ts';
+import { WeaknessWatch } from './workers/weakness-watch.ts';
 
 /** Exit codes of the server (docs/operations.md). */
-const EXIT = { ok: 0, startFailed: 1, died: 70 } as const;
+const EXIT = { ok: 0, startFailed: 1, died: 70, copied: 78 } as const;
 /** How long the shards, and then the Raft thread, may take to finish what is on its way to the disk. */
 const STOP_MS = 5_000;
 /** Ctrl-C reaches a process that npm started twice, from the terminal and from npm: within this time it is one signal. */
@@ -70,6 +71,8 @@ const WINDOW_START_BYTES = 1 << 20;
 /** How often the load is measured, and with shards.auto judged. */
 const LOOK_MS = 1_000;
 const ADVICE_MS = 5_000;
+/** How often a start says how far it has compared the database with the log. */
+const PROGRESS_MS = 5_000;
 
 /** Runs a broker until it is told to stop; resolves with the exit code. */
 export async function serve(config: Config): Promise<number> {
@@ -147,6 +150,8 @@ class Broker {
   #isStuck = false;
   #retention: RetentionKeeper | null = null;
   #keeper: DatabaseKeeper | null = null;
+  #fence: FenceWatch | null = null;
+  #weakness: WeaknessWatch | null = null;
   /** Null with the embedded store, and until it is reached. */
   #claimed: ClaimedDatabase | null = null;
   /** Null with the embedded store. */
@@ -212,11 +217,14 @@ class Broker {
 
     const mainDoorbell = createDoorbell();
     const raftDoorbell = createDoorbell();
-    const newestIds = packNewestIds(this.#claimed?.newest ?? []);
-    this.#raft = this.#startRaft(path, node, newestIds, raftDoorbell, mainDoorbell, failpoints);
+    this.#raft = this.#startRaft(path, node, raftDoorbell, mainDoorbell, failpoints);
+    if (this.#claimed !== null) await this.#compare(this.#claimed, this.#raft);
     const { status, lastStored } = await this.#raft.ready;
     this.#logger.info('the log is recovered', { ...status });
-    if (this.#claimed !== null) await this.#lookForLosses(this.#claimed, lastStored);
+    if (this.#claimed !== null) {
+      await this.#takeOver(this.#claimed, path);
+      await this.#lookForLosses(this.#claimed, lastStored);
+    }
     this.#bell = new Doorbell(mainDoorbell);
     this.#bell
       .run(() => this.#dispatcher.doWork(), this.#loop)
@@ -225,12 +233,7 @@ class Broker {
     await this.#shards.start(await this.#raft.openAllotments());
     this.#watch();
     if (this.#database === null) this.#retention = this.#keepRetention(disk, path, this.#raft, this.#shards);
-    if (this.#claimed !== null) {
-      const log = (line: LogLine): void => this.#log('main', line);
-      const [database, counters, health] = [this.#claimed, this.#counters, this.#storeHealth];
-      this.#keeper = new DatabaseKeeper({ database, counters, health, raft: this.#raft, log });
-      this.#keeper.start();
-    }
+    if (this.#claimed !== null) this.#keepDatabase(this.#claimed, this.#raft);
 
     await this.#openGrpc(this.#raft, node.nodeId, this.#manageShards(this.#shards));
     this.#notReady = [];
@@ -256,15 +259,69 @@ class Broker {
   }
 
   async #claimDatabase(options: DatabaseOptions, node: NodeIdentity, isMarked: boolean): Promise<ClaimedDatabase> {
-    const { clusterId, clusterName: name } = node;
-    const claimed = await claimDatabase(options, { clusterId, name }, isMarked);
+    const { clusterId, clusterName: name, nodeId } = node;
+    const claimed = await claimDatabase(options, { clusterId, name, nodeId }, isMarked);
     const { weaknesses } = claimed;
-    this.#dispatcher.producers.isWeak = weaknesses.length > 0;
+    this.#judgeWeaknesses(weaknesses);
     for (const weakness of weaknesses) {
       this.#logger.warn('acknowledged messages are replicated, not durable', { weakness });
     }
     this.#logger.info("the database is this cluster's", { cluster: clusterId });
     return claimed;
+  }
+
+  /** What an acknowledgement means from now on. */
+  #judgeWeaknesses(weaknesses: readonly string[]): void {
+    this.#dispatcher.producers.isWeak = weaknesses.length > 0;
+    this.#storeHealth.weaknesses = weaknesses;
+  }
+
+  #keepDatabase(database: ClaimedDatabase, raft: RaftHandle): void {
+    const log = (line: LogLine): void => this.#log('main', line);
+    const onChanged = (found: readonly string[]): void => this.#judgeWeaknesses(found);
+    const weakness = new WeaknessWatch({ database, log, onChanged }, database.weaknesses);
+    const [counters, health] = [this.#counters, this.#storeHealth];
+    this.#keeper = new DatabaseKeeper({ database, counters, health, raft, log, onBack: () => void weakness.look() });
+    this.#weakness = weakness;
+    this.#keeper.start();
+    weakness.start();
+  }
+
+  /** StartError if the log is older than the database; the log goes on only if not. */
+  async #compare(database: ClaimedDatabase, raft: RaftHandle): Promise<void> {
+    let rows = 0;
+    const progress = setInterval(() => {
+      this.#logger.info('comparing the database with the log', { rows });
+    }, PROGRESS_MS);
+    try {
+      await database.compare(
+        (subjects) => raft.heads(subjects),
+        (more) => {
+          rows += more;
+        },
+      );
+    } finally {
+      clearInterval(progress);
+    }
+    raft.lead();
+  }
+
+  /**
+   * From here on the database is this process's, whoever had it. Behind all that may refuse the start for what is in the data directory: a copy of
+   * it that cannot be served must not end the right broker. Before anything is written to the database.
+   */
+  async #takeOver(database: ClaimedDatabase, path: string): Promise<void> {
+    await database.takeOver();
+    const { fence } = database;
+    this.#fence = new FenceWatch({
+      fence,
+      log: (line) => this.#log('main', line),
+      onLost: (to) => {
+        const why = `another broker has started on a copy of this data directory (${path}): the database is of ${to}, not of this process (incarnation ${fence.incarnation}) any more. Keep one of the two directories`;
+        this.die('DATA_DIRECTORY_COPIED', why, EXIT.copied);
+      },
+    });
+    this.#fence.start();
   }
 
   /** A database that was put back from an older copy than the log: ids go on behind what is lost, and the rest is served. */
@@ -325,6 +382,8 @@ class Broker {
   async stop(): Promise<void> {
     this.#retention?.stop();
     this.#keeper?.stop();
+    this.#fence?.stop();
+    this.#weakness?.stop();
     await this.#within(STOP_MS, 'the shards', this.#shards?.stop());
     await this.#within(STOP_MS, 'the Raft thread', this.#raft?.stop());
     this.#loop.stopped = true;
@@ -338,7 +397,6 @@ class Broker {
   #startRaft(
     path: string,
     node: NodeIdentity,
-    newestIds: Uint8Array,
     doorbell: SharedArrayBuffer,
     mainDoorbell: SharedArrayBuffer,
     failpoints: string,
@@ -353,7 +411,6 @@ class Broker {
       snapshotBytes: raft.snapshotBytes,
       acceptClock,
       hasDatabase: this.#database !== null,
-      newestIds,
       heartbeatMs: raft.heartbeatMs,
       counters: this.#raftCounters.buffer,
       electionMs: raft.electionTimeoutMs,
@@ -564,11 +621,13 @@ class Broker {
   }
 
   /** What cannot be worked around ends the process: its clients reconnect to what is restarted, and nothing acknowledged is lost. */
-  die(reason: string, cause: unknown): void {
+  die(reason: string, cause: unknown, exit: number = EXIT.died): void {
+    // Nothing more is acknowledged: what shards have stored meanwhile stays unanswered.
+    this.#loop.stopped = true;
     const error = cause instanceof Error ? (cause.stack ?? cause.message) : String(cause);
     this.#logger.error('the broker cannot go on', { reason, error });
     this.#logger.flush();
-    const code = this.#hasServed ? EXIT.died : EXIT.startFailed;
+    const code = this.#hasServed ? exit : EXIT.startFailed;
     process.exitCode = code;
     setTimeout(() => process.exit(code), 0);
   }

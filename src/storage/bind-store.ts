@@ -7,9 +7,11 @@ import { join } from 'node:path';
 import type { StoreKind } from '../config/schema.ts';
 import type { BirthRegistry, BirthRow } from './birth.ts';
 import type { Disk } from './disk.ts';
-import { type DatabaseOptions, openDatabase, placeOf, sharedSettings } from './open-database.ts';
+import { Fence } from './fence.ts';
+import { type DatabaseOptions, type OpenedDatabase, openDatabase, placeOf, sharedSettings } from './open-database.ts';
 import { StartError } from './start-error.ts';
-import type { DatabaseStore, NewestId } from './store.ts';
+import type { DatabaseStore, Heads } from './store.ts';
+import { storeIsAhead } from './store-ahead.ts';
 
 const MARKER = 'STORE';
 const MARKER_TEMPORARY = 'STORE.tmp';
@@ -73,11 +75,14 @@ export function markStore(disk: Disk, root: string, kind: StoreKind): void {
 }
 
 /** The database as the main thread has it: at the start, before the shards have connections of their own, and then to keep an eye on it. */
-export interface ClaimedDatabase extends Pick<DatabaseStore, 'probe' | 'dropExpired'> {
-  /** Settings of the server that lose acknowledged messages. */
-  readonly weaknesses: readonly string[];
-  /** For the question whether the log is older than the database. */
-  readonly newest: readonly NewestId[];
+export interface ClaimedDatabase
+  extends Pick<OpenedDatabase, 'probe' | 'dropExpired' | 'weaknesses' | 'currentWeaknesses'> {
+  /** To be claimed when the log was compared, and looked at from then on. */
+  readonly fence: Pick<Fence, 'incarnation' | 'lostTo'>;
+  /** StartError if the database does not answer. */
+  takeOver(): Promise<void>;
+  /** StartError STORE_AHEAD_OF_LOG if the log is older than the database. `onPage` hears how many rows were compared. */
+  compare(heads: Heads, onPage: (rows: number) => void): Promise<void>;
   /** Which of these batches it does not have, all of which the log has closed as stored. */
   missing<T extends { readonly subject: Uint8Array; readonly hash: number; readonly base: number }>(
     stored: readonly T[],
@@ -91,7 +96,7 @@ export interface ClaimedDatabase extends Pick<DatabaseStore, 'probe' | 'dropExpi
  */
 export async function claimDatabase(
   options: DatabaseOptions,
-  cluster: Pick<BirthRow, 'clusterId' | 'name'>,
+  cluster: Pick<BirthRow, 'clusterId' | 'name'> & { readonly nodeId: string },
   isMarked: boolean,
 ): Promise<ClaimedDatabase> {
   const store = await openDatabase(options);
@@ -102,11 +107,14 @@ export async function claimDatabase(
         `${placeOf(options)} is empty, and the messages of this data directory are in another one: name that, or put it back`,
       );
     }
-    await claim(store.birth, options, cluster);
-    const newest = await store.newest();
+    await claim(store.birth, options, { clusterId: cluster.clusterId, name: cluster.name });
+    const fence = new Fence(store.incarnations, cluster.nodeId);
     return {
       weaknesses: store.weaknesses,
-      newest,
+      currentWeaknesses: () => store.currentWeaknesses(),
+      fence,
+      takeOver: () => asStart(fence.claim()),
+      compare: (heads, onPage) => asStart(compare(store, heads, onPage)),
       missing: (stored) => asStart(missingOf(store, stored)),
       probe: () => store.probe(),
       dropExpired: (beforeMs) => store.dropExpired(beforeMs),
@@ -144,6 +152,11 @@ export function checkOwner(row: BirthRow | null, clusterId: string, place: strin
       `${place} was written with ${row.settings}, and the configuration says ${settings}; docs/stores.md says how to move`,
     );
   }
+}
+
+async function compare(store: DatabaseStore, heads: Heads, onPage: (rows: number) => void): Promise<void> {
+  const found = await store.beyond(heads, onPage);
+  if (found !== null) throw storeIsAhead(found);
 }
 
 async function missingOf<T extends { readonly subject: Uint8Array; readonly hash: number; readonly base: number }>(

@@ -1,6 +1,7 @@
 /** The databases that can keep messages. Each driver is loaded only where its database is named: a broker with a log of its own has no use for it. */
 import type { BirthRegistry } from './birth.ts';
 import type { CassandraStoreOptions } from './cassandra/cassandra-store.ts';
+import type { IncarnationRegistry } from './fence.ts';
 import type { PostgresStoreOptions } from './postgres/postgres-store.ts';
 import type { DatabaseStore } from './store.ts';
 
@@ -12,8 +13,11 @@ export type DatabaseOptions =
 /** One that is reached, and was checked. */
 export interface OpenedDatabase extends DatabaseStore {
   readonly birth: BirthRegistry;
-  /** Settings that lose acknowledged messages; empty: acks mean `durable`, else only `replicated`. */
+  readonly incarnations: IncarnationRegistry;
+  /** Settings that lose acknowledged messages, as they were at the start; empty: acks mean `durable`, else only `replicated`. */
   readonly weaknesses: readonly string[];
+  /** As they are now. Rejects if the database does not answer. */
+  currentWeaknesses(): Promise<readonly string[]>;
 }
 
 /** Connects, checks the server, brings the layout up to date. StartError if it cannot be used. */

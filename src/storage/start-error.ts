@@ -13,6 +13,8 @@ export type StartErrorCode =
   | 'DATA_DIRECTORY_MISMATCH'
   /** It cannot be made, read or written, or its node.json is damaged. */
   | 'DATA_DIRECTORY_UNUSABLE'
+  /** Another process has started on a copy of it since: also what ends a broker that serves. */
+  | 'DATA_DIRECTORY_COPIED'
   /** The Raft log or a snapshot that is needed is damaged or incomplete. */
   | 'RAFT_LOG_DAMAGED'
   /** The Raft log was written by a newer program. */

@@ -47,10 +47,11 @@ export interface MessageStore {
 /** A store that stands apart from the log, so that one of the two can be an older copy. */
 export interface DatabaseStore extends MessageStore {
   /**
-   * Last ids of some batches and marks. If anything is stored that a log has not allotted, whichever copy of the log it is, then something here is
-   * beyond that log too. Log time never falls, so the batches of the greatest `publishedAt` will do, all of them; else the newest batch of every subject.
+   * Something that is stored and that a log with these heads has not given, or null. If there is such a thing, whichever copy of the log it is, then
+   * one is found. Log time never falls, so the batches of the greatest `publishedAt` will do, all of them; without an index on times, of every
+   * subject what begins at its head or behind. Reads in pages, each with its own time limit. `onPage` hears how many rows were looked at.
    */
-  newest(): Promise<readonly NewestId[]>;
+  beyond(heads: Heads, onPage?: (rows: number) => void): Promise<BeyondHead | null>;
   /**
    * A cheap question to a store that nothing was written to for a while. Null: it would take a write, as far as a read tells. A text: it
    * answers, and would not take one (read-only, its tables gone). Rejects with BrokerError STORE_UNAVAILABLE if it does not answer.
@@ -63,9 +64,14 @@ export interface DatabaseStore extends MessageStore {
   dropExpired(beforeMs: number): Promise<number>;
 }
 
-export interface NewestId {
+/** What a log has given: the greatest id of each subject, in their order; 0 if it does not know the subject. */
+export type Heads = (subjects: readonly Uint8Array[]) => Promise<ArrayLike<number>>;
+
+/** `lastId` is that of a batch or mark, `head` what the log has given of the subject, which is less. */
+export interface BeyondHead {
   readonly subject: Uint8Array;
   readonly lastId: number;
+  readonly head: number;
 }
 
 /** Memory of whoever reads, for the bytes of one answer. */

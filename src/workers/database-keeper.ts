@@ -16,6 +16,8 @@ export interface DatabaseKeeperParts {
   readonly health: StoreHealth;
   readonly raft: Pick<RaftHandle, 'status'>;
   readonly log: (line: LogLine) => void;
+  /** It takes messages again, and may be another server. */
+  readonly onBack: () => void;
 }
 
 /**
@@ -64,11 +66,13 @@ export class DatabaseKeeper {
   }
 
   #judged(problem: string | null, error?: unknown): void {
-    const { health, log } = this.#parts;
+    const { health, log, onBack } = this.#parts;
     if (problem === health.problem) return;
     health.problem = problem;
-    if (problem === null) log({ kind: 'log', level: 'info', message: 'the database takes messages again', fields: {} });
-    else {
+    if (problem === null) {
+      log({ kind: 'log', level: 'info', message: 'the database takes messages again', fields: {} });
+      onBack();
+    } else {
       const fields = { problem, ...(error === undefined ? {} : { error: String(error) }) };
       log({ kind: 'log', level: 'error', message: 'the database takes no messages', fields });
     }

@@ -40,8 +40,6 @@ export interface RaftThreadData {
   readonly acceptClock: boolean;
   /** The store is a database: it acknowledges behind the close, so closes are answered. */
   readonly hasDatabase: boolean;
-  /** Newest ids of that database, packed as ToRaft.VERIFY says; the node halts before it writes anything if one is above its head. */
-  readonly newestIds: Uint8Array;
   /** raft.heartbeat: one tick of the core. */
   readonly heartbeatMs: number;
   /** A RaftCounters block. */
@@ -110,6 +108,10 @@ export type ToRaftThread =
       readonly limit: number;
     }
   | { readonly kind: 'status'; readonly token: number }
+  /** Up to where the log has given ids of these subjects, packed as heads.ts says. Also before `lead`. */
+  | { readonly kind: 'heads'; readonly token: number; readonly subjects: Uint8Array }
+  /** With a database: it has nothing beyond the log. Nothing is written to the log before. */
+  | { readonly kind: 'lead' }
   | { readonly kind: 'stop'; readonly token: number };
 
 export type FromRaftThread =
@@ -120,6 +122,7 @@ export type FromRaftThread =
   | { readonly kind: 'open-allotments'; readonly token: number; readonly allotments: readonly OpenAllotment[] }
   | { readonly kind: 'subjects'; readonly token: number; readonly rows: readonly SubjectRow[]; readonly next: number }
   | { readonly kind: 'status'; readonly token: number; readonly status: RaftStatus }
+  | { readonly kind: 'heads'; readonly token: number; readonly heads: readonly number[] }
   | { readonly kind: 'stopped'; readonly token: number }
   | LogLine;
 

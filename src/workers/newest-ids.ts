@@ -3,9 +3,7 @@
  * would give ids again that have messages (design section 9). A run of f64 id · u32 hash · u32 length · subject · padding to 8.
  */
 import type { AllotMachine } from '../allot/allot-machine.ts';
-import { subjectHash } from '../base/subject.ts';
-import { StartError } from '../storage/start-error.ts';
-import type { NewestId } from '../storage/store.ts';
+import { storeIsAhead } from '../storage/store-ahead.ts';
 
 const HEADER = 16;
 
@@ -22,17 +20,6 @@ export function writeNewestId(target: Buffer, at: number, name: Uint8Array, hash
   return at + newestIdSize(name.length);
 }
 
-export function packNewestIds(ids: readonly NewestId[]): Buffer {
-  let size = 0;
-  for (const { subject } of ids) size += newestIdSize(subject.length);
-  const packed = Buffer.alloc(size);
-  let at = 0;
-  for (const { subject, lastId } of ids) {
-    at = writeNewestId(packed, at, subject, subjectHash(subject, 0, subject.length), lastId);
-  }
-  return packed;
-}
-
 /** StartError STORE_AHEAD_OF_LOG if the store has an id that was never given. `visit`: each subject, by its number and its name packed[start, end). */
 export function verifyNewestIds(
   machine: AllotMachine,
@@ -47,13 +34,7 @@ export function verifyNewestIds(
     const start = at + HEADER;
     const subject = machine.find(packed, start, start + length, hash);
     const head = subject < 0 ? 0 : machine.head(subject);
-    if (head < lastId) {
-      const name = Buffer.from(packed.subarray(start, start + length)).toString();
-      throw new StartError(
-        'STORE_AHEAD_OF_LOG',
-        `the store has id ${lastId} of subject "${name}", but the log has given ids up to ${head} only: the Raft log is an older copy than the messages. Put back both from the same backup`,
-      );
-    }
+    if (head < lastId) throw storeIsAhead({ subject: packed.subarray(start, start + length), lastId, head });
     visit(subject, start, start + length, hash, lastId);
     at += newestIdSize(length);
   }

@@ -2,13 +2,18 @@
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { after, test } from 'node:test';
+import { types } from 'cassandra-driver';
+import { BucketSearch } from '../../src/storage/cassandra/bucket-search.ts';
 import { CassandraStore, type CassandraStoreOptions } from '../../src/storage/cassandra/cassandra-store.ts';
-import { SPAN_IDS } from '../../src/storage/cassandra/schema.ts';
+import { createClient } from '../../src/storage/cassandra/connect.ts';
+import { bucketOf, SPAN_IDS } from '../../src/storage/cassandra/schema.ts';
+import type { SealedBatch } from '../../src/storage/store.ts';
 import { CassandraServer, cassandraMissing } from '../servers/cassandra.ts';
 import { Relay } from '../servers/relay.ts';
 import { dataBatch, plain, subjectRef } from '../unit/batch-support.ts';
 import { behindRelay } from './behind-relay.ts';
 import { birthSuite } from './birth.ts';
+import { incarnationSuite } from './incarnations.ts';
 import { messageStoreSuite } from './message-store.ts';
 
 /** Each is two partitions, and a statement for each. */
@@ -68,5 +73,118 @@ if (missing !== null) {
     const stores = [await CassandraStore.open(options), await CassandraStore.open(options)];
     t.after(() => Promise.all(stores.map((store) => store.close())));
     return stores.map(({ birth }) => birth);
+  });
+
+  incarnationSuite('cassandra', async (t) => {
+    const options = optionsFor(contact);
+    const stores = [await CassandraStore.open(options), await CassandraStore.open(options)] as const;
+    t.after(() => Promise.all(stores.map((store) => store.close())));
+    return [stores[0].incarnations, stores[1].incarnations];
+  });
+
+  test('cassandra: the directory of a subject lives as long as the last of its batches, whoever wrote which first', async (t) => {
+    const options = optionsFor(contact);
+    const client = createClient(options);
+    await client.connect();
+    t.after(() => client.shutdown());
+    const append = async (...batches: SealedBatch[]): Promise<void> => {
+      // A store that knows of no entry yet, as after a restart.
+      const store = await CassandraStore.open(options);
+      for (const batch of batches) await store.append([batch]);
+      await store.close();
+    };
+    const subject = subjectRef('lives');
+    const publishedAt = Date.now();
+    const batch = (base: number, seconds: number) =>
+      dataBatch(subject, [plain('m', seconds)], { base, publishedAt: publishedAt + base });
+    const entries = async (): Promise<string[]> => {
+      const text = `SELECT span, ends, TTL(ends) AS life FROM ${options.keyspace}.spans WHERE subject = ?`;
+      const { rows } = await client.execute(text, [Buffer.from(subject.bytes)], { prepare: true });
+      return rows.map((row) => {
+        const [ends, life] = [row.get('ends'), row.get('life')];
+        if (ends === null) return `${row.get('span')} stays`;
+        const days = (Number(ends) - publishedAt / 1000) / 86_400;
+        assert.ok(Math.abs(Number(life) / 86_400 - days) < 0.1, 'it ends when it says so');
+        return `${row.get('span')} ends after ${days.toFixed(0)} days`;
+      });
+    };
+    const DAY = 86_400;
+    await append(batch(1, 60), batch(2, 30), batch(SPAN_IDS + 1, 10 * DAY), batch(2 * SPAN_IDS + 1, 0));
+    assert.deepEqual(await entries(), ['0 ends after 2 days', '1 ends after 15 days', '2 stays']);
+    await append(batch(3, 4 * DAY), batch(SPAN_IDS + 2, 60), batch(2 * SPAN_IDS + 2, 60));
+    assert.deepEqual(await entries(), ['0 ends after 6 days', '1 ends after 15 days', '2 ends after 2 days']);
+    // What never expires keeps it beyond that.
+    const marker = `SELECT span FROM ${options.keyspace}.spans WHERE subject = ?`;
+    await client.execute(
+      `DELETE ends FROM ${options.keyspace}.spans USING TIMESTAMP ${2 ** 40} WHERE subject = ? AND span IN ?`,
+      [Buffer.from(subject.bytes), [1, 2].map((span) => types.Long.fromNumber(span))],
+      { prepare: true },
+    );
+    const { rows } = await client.execute(marker, [Buffer.from(subject.bytes)], { prepare: true });
+    assert.deepEqual(
+      rows.map((row) => Number(row.get('span'))),
+      [0, 2],
+    );
+  });
+
+  test('cassandra: a subject whose ids have all expired but the last is read with few questions', async (t) => {
+    const options = optionsFor(contact);
+    const store = await CassandraStore.open(options);
+    const client = createClient(options);
+    await client.connect();
+    t.after(async () => {
+      await client.shutdown();
+      await store.close();
+    });
+    const subject = subjectRef('expired');
+    const last = 1_000 * SPAN_IDS + 5;
+    // Entries whose batches have ended a second after they were written.
+    const ending = `UPDATE ${options.keyspace}.spans USING TTL 1 AND TIMESTAMP 5 SET ends = 5 WHERE subject = ? AND span = ?`;
+    const spans = Array.from({ length: 1_000 }, (_, span) => span);
+    for (let at = 0; at < spans.length; at += 100) {
+      await Promise.all(
+        spans
+          .slice(at, at + 100)
+          .map((span) =>
+            client.execute(ending, [Buffer.from(subject.bytes), types.Long.fromNumber(span)], { prepare: true }),
+          ),
+      );
+    }
+    await store.append([dataBatch(subject, [plain('m', 60)], { base: last, publishedAt: Date.now() })]);
+    let questions = 0;
+    const search = new BucketSearch(options.keyspace, (text, values) => {
+      questions += 1;
+      return client.execute(text, [...values], { prepare: true });
+    });
+    const isOver = async (): Promise<boolean> => {
+      const counted = await client.execute(`SELECT count(*) AS n FROM ${options.keyspace}.spans`);
+      return Number(counted.first()?.get('n')) === 1;
+    };
+    while (!(await isOver())) await new Promise((resolve) => setTimeout(resolve, 100));
+    assert.equal(await search.next(subject, 0, bucketOf(Number.MAX_SAFE_INTEGER)), bucketOf(last));
+    assert.ok(questions <= 2, `${questions} questions`);
+    const { items } = await store.read(subject, 1, last, 1_000);
+    assert.equal(items[0]?.from, last);
+  });
+
+  test('cassandra: a keyspace of before there were ends is brought up to date, and what it says stays', async (t) => {
+    const options = optionsFor(contact);
+    const client = createClient(options);
+    await client.connect();
+    t.after(() => client.shutdown());
+    const subject = subjectRef('older');
+    const batch = (base: number, seconds: number) =>
+      dataBatch(subject, [plain('m', seconds)], { base, publishedAt: Date.now() });
+    const before = await CassandraStore.open(options);
+    await before.append([batch(1, 0)]);
+    await before.close();
+    await client.execute(`ALTER TABLE ${options.keyspace}.spans DROP ends`);
+    const store = await CassandraStore.open(options);
+    t.after(() => store.close());
+    await store.append([batch(2, 60)]);
+    await client.execute(`DELETE ends FROM ${options.keyspace}.spans WHERE subject = ? AND span = 0`, [
+      Buffer.from(subject.bytes),
+    ]);
+    assert.equal(await store.lastId(subject), 2);
   });
 }

@@ -7,9 +7,9 @@ import { Prng } from '../../src/base/prng.ts';
 import { BatchView } from '../../src/batch/batch-view.ts';
 import { EmbeddedStore } from '../../src/storage/embedded/embedded-store.ts';
 import {
+  type BeyondHead,
   type DatabaseStore,
   type MessageStore,
-  type NewestId,
   type ReadMemory,
   type ReadResult,
   type SealedBatch,
@@ -110,15 +110,19 @@ function nameOf(bytes: Uint8Array): string {
   return Buffer.from(bytes).toString();
 }
 
-/** What a start compares the log with. */
-async function newestOf(store: MessageStore): Promise<readonly NewestId[]> {
-  if (store instanceof EmbeddedStore) {
-    const found: NewestId[] = [];
-    store.heads((name, _hash, lastId) => void found.push({ subject: Uint8Array.from(name), lastId }));
-    return found;
+/** What a start finds that is beyond the heads of its log, by name. */
+async function beyond(store: MessageStore, given: ReadonlyMap<string, number>): Promise<BeyondHead | null> {
+  const headOf = (subject: Uint8Array): number => given.get(nameOf(subject)) ?? 0;
+  if (!(store instanceof EmbeddedStore)) {
+    assert.ok('beyond' in store, 'neither embedded nor a database');
+    return await (store as DatabaseStore).beyond(async (subjects) => subjects.map(headOf));
   }
-  assert.ok('newest' in store, 'neither embedded nor a database');
-  return await (store as DatabaseStore).newest();
+  let found: BeyondHead | null = null;
+  store.heads((name, _hash, lastId) => {
+    const head = headOf(name);
+    if (lastId > head) found = { subject: Uint8Array.from(name), lastId, head };
+  });
+  return found;
 }
 
 export async function bodiesOf(store: MessageStore, subject: SubjectRef): Promise<string[]> {
@@ -500,7 +504,8 @@ export function messageStoreSuite(name: string, open: OpenStore, subjectsMany = 
         // Some were never stored.
         log.push({ subject, batch: prng.chance(1, 5) ? null : batch, lastId: base + count - 1 });
       }
-      assert.deepEqual(await newestOf(await reopen()), []);
+      const ends = new Map([...heads].map(([subject, id]) => [nameOf(subject.bytes), id]));
+      assert.equal(await beyond(await reopen(), new Map()), null);
       const stored = log.flatMap(({ batch }) => batch ?? []);
       for (let i = stored.length - 1; i > 0; i--) {
         const other = prng.nextBelow(i + 1);
@@ -509,12 +514,16 @@ export function messageStoreSuite(name: string, open: OpenStore, subjectsMany = 
       const again = await reopen();
       for (let at = 0; at < stored.length; at += 7) await again.append(stored.slice(at, at + 7));
       for (const next of [async () => again, reopen]) {
-        const newest = await newestOf(await next());
+        const under = await next();
         const given = new Map<string, number>();
         for (let length = 0; length <= log.length; length++) {
-          const isAhead = newest.some(({ subject, lastId }) => lastId > (given.get(nameOf(subject)) ?? 0));
+          const found = await beyond(under, given);
           const isMore = log.slice(length).some(({ batch }) => batch !== null);
-          assert.equal(isAhead, isMore, `${length} of ${log.length} allotments`);
+          assert.equal(found !== null, isMore, `${length} of ${log.length} allotments`);
+          if (found !== null) {
+            assert.equal(found.head, given.get(nameOf(found.subject)) ?? 0);
+            assert.ok(found.lastId > found.head && found.lastId <= (ends.get(nameOf(found.subject)) ?? 0));
+          }
           const allotted = log[length];
           if (allotted !== undefined) given.set(nameOf(allotted.subject.bytes), allotted.lastId);
         }

@@ -12,6 +12,7 @@ import { Relay } from '../servers/relay.ts';
 import { dataBatch, plain, subjectRef, voidBatch } from '../unit/batch-support.ts';
 import { behindRelay } from './behind-relay.ts';
 import { birthSuite } from './birth.ts';
+import { incarnationSuite } from './incarnations.ts';
 import { messageStoreSuite } from './message-store.ts';
 
 const server = process.env.POSTGRES_URL === undefined ? await PostgresServer.start() : null;
@@ -42,6 +43,13 @@ birthSuite('postgres', async (t) => {
   const stores = [await PostgresStore.open(chosen), await PostgresStore.open(chosen)];
   t.after(() => Promise.all(stores.map((store) => store.close())));
   return stores.map(({ birth }) => birth);
+});
+
+incarnationSuite('postgres', async (t) => {
+  const chosen = options();
+  const stores = [await PostgresStore.open(chosen), await PostgresStore.open(chosen)] as const;
+  t.after(() => Promise.all(stores.map((store) => store.close())));
+  return [stores[0].incarnations, stores[1].incarnations];
 });
 
 test('postgres: one row a message in SQL, with headers, without marks and expired ones', async (t) => {
@@ -112,6 +120,33 @@ test('postgres: another message under an id that was given here too is a failure
   }
 });
 
+test('postgres: however many rows have the newest time, as after a clock that was set back, they are compared in pages', async (t) => {
+  const store = await PostgresStore.open(options());
+  t.after(() => store.close());
+  const subjects = Array.from({ length: 2_500 }, (_, i) => subjectRef(`device.${i}`));
+  const publishedAt = Date.now();
+  await store.append(subjects.map((subject) => dataBatch(subject, [plain('m')], { base: 1, publishedAt })));
+  for (const lacking of [null, 'device.0', 'device.2499']) {
+    const asked = new Set<string>();
+    let rows = 0;
+    const found = await store.beyond(
+      async (page) => {
+        assert.ok(page.length <= 1_000, `${page.length} subjects at once`);
+        const names = page.map((subject) => Buffer.from(subject).toString());
+        for (const name of names) asked.add(name);
+        return names.map((name) => (name === lacking ? 0 : 1));
+      },
+      (more) => {
+        rows += more;
+      },
+    );
+    assert.deepEqual(found, lacking === null ? null : { subject: Buffer.from(lacking), lastId: 1, head: 0 });
+    if (lacking === null) assert.deepEqual([asked.size, rows], [2_500, 2_500]);
+  }
+  // The connection is free again.
+  assert.equal(await store.probe(), null);
+});
+
 test('[P8] postgres: expiry drops the partition, 10 minutes late, and nothing is written to it again', async (t) => {
   let nowMs = Date.now();
   const chosen = { ...options(), now: () => nowMs };
@@ -162,15 +197,21 @@ test('postgres: the newest ids are found by an index, also in a table that was n
   );
   await first.close();
   await connection.database.none(`DROP INDEX ${chosen.schema}.batch_published_at_idx`);
-  await connection.database.none(`DELETE FROM ${chosen.schema}.migration WHERE version = 2`);
+  await connection.database.none(`DROP TABLE ${chosen.schema}.incarnation`);
+  await connection.database.none(`DELETE FROM ${chosen.schema}.migration WHERE version > 1`);
   const store = await PostgresStore.open(chosen);
   t.after(async () => {
     connection.end();
     await store.close();
   });
   await store.append([dataBatch(subjectRef('short'), [plain('m', 60)], { base: 7, publishedAt: publishedAt + 4_999 })]);
-  const newest = (await store.newest()).map(({ subject, lastId }) => `${Buffer.from(subject)} ${lastId}`);
-  assert.deepEqual(newest.sort(), ['device.4999 1', 'short 7']);
+  const asked: string[] = [];
+  const found = await store.beyond(async (subjects) => {
+    asked.push(...subjects.map((subject) => Buffer.from(subject).toString()));
+    return subjects.map((subject) => (Buffer.from(subject).toString() === 'short' ? 6 : 1));
+  });
+  assert.deepEqual(asked.sort(), ['device.4999', 'short']);
+  assert.deepEqual(found, { subject: Buffer.from('short'), lastId: 7, head: 6 });
   const statements = new Statements(chosen.schema);
   for (const { text } of [statements.newestTime, statements.publishedAt]) {
     const plan = await connection.database.any<Record<string, string>>(

@@ -7,6 +7,7 @@ import { sliceOf } from '../../src/storage/postgres/slices.ts';
 import { PostgresServer } from '../servers/postgres.ts';
 import { type BrokerProcess, startBroker } from '../support/broker.ts';
 import { BrokerClient } from '../support/client.ts';
+import { PublishStream } from '../support/publish-stream.ts';
 import { refusal, until } from './flow-rig.ts';
 
 const server = await PostgresServer.start();
@@ -71,6 +72,80 @@ describe('readiness, while nobody publishes', () => {
     await untilReadiness(broker, /^200 $/);
     assert.equal(await warnings(broker), '');
     assert.equal(broker.pid, pid);
+  });
+});
+
+describe('settings that lose acknowledged messages', () => {
+  it('are told while the broker runs, by log, status, metric and the answers of streams, and so is their end', async (t) => {
+    await using broker = await startBroker({ flags: server.brokerFlags() });
+    t.after(() => server.configure({ synchronous_commit: null }));
+    const { pid } = broker;
+    const metric = async (): Promise<string> => {
+      const text = await (await fetch(`http://${broker.adminAddress}/metrics`)).text();
+      return /^broker_store_weak (\d)$/m.exec(text)?.[1] ?? text;
+    };
+    const told = async (wanted: RegExp): Promise<void> => {
+      let seen = '';
+      await until(
+        async () => {
+          seen = await warnings(broker);
+          return wanted.test(seen);
+        },
+        () => `${seen}\n${broker.logs}`,
+      );
+    };
+    assert.equal(await metric(), '0');
+    await server.configure({ synchronous_commit: 'off' });
+    await told(/^acknowledged messages are replicated, not durable: synchronous_commit is off/);
+    assert.equal(await metric(), '1');
+    const logged = (line: RegExp): Promise<void> =>
+      until(
+        () => line.test(broker.logs),
+        () => broker.logs,
+      );
+    await logged(/STORE_WEAK.*synchronous_commit is off/);
+    assert.match(await readiness(broker), /^200 /);
+    {
+      using stream = await PublishStream.open(broker.address, 'p');
+      assert.equal(stream.opened?.durability, 2);
+    }
+    await server.configure({ synchronous_commit: null });
+    await told(/^$/);
+    assert.equal(await metric(), '0');
+    await logged(/a weakness of the database is gone/);
+    assert.equal(broker.pid, pid);
+  });
+});
+
+describe('a trim that the database did not carry out', () => {
+  it('is repeated until it is, without another trim of the subject', async () => {
+    const flags = server.brokerFlags();
+    const schema = schemaOf(flags);
+    await using broker = await startBroker({ flags: [...flags, '--shards', '1', '--store-timeout', '2s'] });
+    const client = new BrokerClient(broker.address);
+    for (let id = 1; id <= 4; id++) assert.equal(await client.publish({ subject: 'trimmed', body: BODY }), id);
+    const rows = async (): Promise<number> => (await server.sql(`SELECT base FROM ${schema}.batch`)).length;
+    await server.sql(
+      `CREATE FUNCTION ${schema}.refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'no'; END $$`,
+    );
+    await server.sql(
+      `CREATE TRIGGER refuse BEFORE DELETE ON ${schema}.batch FOR EACH ROW EXECUTE FUNCTION ${schema}.refuse()`,
+    );
+    const interrupt = new AbortController().signal;
+    const admin = connectWithClient({ addresses: [broker.address], timeoutMs: 10_000, interrupt });
+    await admin.trim('trimmed', 3);
+    await admin.close();
+    await until(
+      () => broker.logs.includes('trimmed messages are still in the database'),
+      () => broker.logs,
+    );
+    assert.equal(await rows(), 4);
+    await server.sql(`DROP TRIGGER refuse ON ${schema}.batch`);
+    await until(
+      async () => (await rows()) === 2,
+      () => broker.logs,
+    );
+    client.close();
   });
 });
 

@@ -11,6 +11,7 @@ import { type BrokerOptions, BrokerProcess, httpStatus, LAUNCHER } from '../supp
 import { BrokerClient, CallError } from '../support/client.ts';
 import { ConsumeStream } from '../support/consume-stream.ts';
 import { PublishStream } from '../support/publish-stream.ts';
+import { copyTakesOver, overtakenUnderLoad } from './copied-directory.ts';
 import { FaultRig, pause } from './rig.ts';
 
 const missing = cassandraMissing();
@@ -189,6 +190,40 @@ cassandraTest('a keyspace, a data centre and a data directory belong together', 
   await cassandra.execute(`UPDATE ${keyspace}.birth SET settings = 'cassandra.datacenter=dc9' WHERE one = 1`);
   await assert.rejects(broker.restart(), /was written with cassandra\.datacenter=dc9/);
 });
+
+cassandraTest(
+  'a copy of the data directory starts beside its original: that ends with DATA_DIRECTORY_COPIED, and is refused from then on',
+  async (_, t) => copyTakesOver(t, brokerOptions({ flags: ['--log-format', 'json'] })),
+);
+
+cassandraTest(
+  'another process claims the keyspace under load: the broker ends, no call hangs, and what was acknowledged is there',
+  async (cassandra) => {
+    const keyspace = newKeyspace();
+    const claim = `UPDATE ${keyspace}.incarnation SET incarnation = 'theirs' WHERE node = 'a' IF EXISTS`;
+    const flags = ['--node-id', 'a'];
+    await overtakenUnderLoad(brokerOptions({ keyspace, flags }), () => cassandra.execute(claim));
+  },
+);
+
+cassandraTest(
+  'settings that are changed under a broker are told, in the log and by the status, and it goes on',
+  async (cassandra) => {
+    const keyspace = newKeyspace();
+    await using broker = await BrokerProcess.create(brokerOptions({ keyspace }));
+    await broker.restart();
+    const client = new BrokerClient(broker.address);
+    const durable = (isOn: boolean) => cassandra.execute(`ALTER KEYSPACE ${keyspace} WITH durable_writes = ${isOn}`);
+    const isSaid = (word: string) => until(() => cli(broker.address, 'status').durability === word);
+    await durable(false);
+    await isSaid('replicated');
+    await until(() => /STORE_WEAK.*durable_writes off/.test(broker.logs));
+    assert.equal(await client.publish({ subject: 's', body: Buffer.from('m') }), 1);
+    await durable(true);
+    await isSaid('durable');
+    client.close();
+  },
+);
 
 cassandraTest(
   '[S13] settings that lose acknowledged messages are refused, and if accepted answers say `replicated`',

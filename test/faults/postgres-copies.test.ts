@@ -14,6 +14,7 @@ import { BrokerProcess, BrokerStartError } from '../support/broker.ts';
 import { BrokerClient, CallError } from '../support/client.ts';
 import { PublishStream } from '../support/publish-stream.ts';
 import { temporaryFolder } from '../support/temporary.ts';
+import { copyTakesOver, overtakenUnderLoad } from './copied-directory.ts';
 import { logLines } from './rig.ts';
 
 /** In a slice that is 60 years wide: a test does not meet its end. */
@@ -95,17 +96,29 @@ class Rig {
     return lines.map((line) => Number.parseInt(line, 10));
   }
 
-  /** Resolves when something waits in a socket of the server for a process that does not read. */
-  async requestWaits(): Promise<void> {
-    const port = this.server.port.toString(16).toUpperCase().padStart(4, '0');
-    for (;;) {
-      const sockets = readFileSync('/proc/net/tcp', 'utf8').split('\n').slice(1);
-      for (const socket of sockets) {
-        const [, local = '', , , queues = ''] = socket.trim().split(/\s+/);
-        if (local.endsWith(`:${port}`) && Number.parseInt(queues.split(':')[1] as string, 16) > 0) return;
+  /** Stops the server's processes for the broker. `requestWaits` resolves when something waits in a socket for one that has written: others are asked other things. */
+  async stopBackends(): Promise<{ readonly pids: number[]; readonly requestWaits: () => Promise<void> }> {
+    const pids = this.backends();
+    const writers = pids.filter((pid) => this.insertsOf([pid]) > 0);
+    const rows = await this.#ask<{ port: number }>(
+      'SELECT client_port AS port FROM pg_stat_activity WHERE pid = ANY($1)',
+      [writers],
+    );
+    const hex = (port: number): string => `:${port.toString(16).toUpperCase().padStart(4, '0')}`;
+    const [local, remotes] = [hex(this.server.port), rows.map(({ port }) => hex(port))];
+    for (const pid of pids) process.kill(pid, 'SIGSTOP');
+    const requestWaits = async (): Promise<void> => {
+      for (;;) {
+        const sockets = readFileSync('/proc/net/tcp', 'utf8').split('\n').slice(1);
+        for (const socket of sockets) {
+          const [, to = '', from = '', , queues = ''] = socket.trim().split(/\s+/);
+          const isOurs = to.endsWith(local) && remotes.some((remote) => from.endsWith(remote));
+          if (isOurs && Number.parseInt(queues.split(':')[1] as string, 16) > 0) return;
+        }
+        await sleep(5);
       }
-      await sleep(5);
-    }
+    };
+    return { pids, requestWaits };
   }
 
   /** Prepared inserts of data that one of the server's processes has begun. */
@@ -116,7 +129,7 @@ class Rig {
   }
 
   /** The last error of a start that has to fail with exit code 1. */
-  async refusedStart(): Promise<{ readonly reason: string; readonly error: string }> {
+  async refusedStart(): Promise<{ readonly reason: string; readonly message: string }> {
     const failure = await this.broker.restart().then(
       () => null,
       (error: unknown) => error,
@@ -169,10 +182,10 @@ for (const [what, publish] of [
     rig.putBack(join(folder, 'older'));
     // Again and again: a start that was refused must not make the log look newer.
     for (let attempt = 0; attempt < 2; attempt++) {
-      const { reason, error } = await rig.refusedStart();
+      const { reason, message } = await rig.refusedStart();
       assert.equal(reason, 'STORE_AHEAD_OF_LOG');
       assert.match(
-        error,
+        message,
         new RegExp(`has id ${id} of subject "${subject}", but the log has given ids up to ${id - 1} only`),
       );
       assert.deepEqual(await rig.content(), before);
@@ -189,10 +202,9 @@ test('a copy of the log that lacks only the close of an acknowledged batch: it i
   const folder = temporaryFolder(t);
   const rig = await Rig.start(t);
   await rig.publish('s', 'first');
-  const pids = rig.backends();
-  for (const pid of pids) process.kill(pid, 'SIGSTOP');
+  const { pids, requestWaits } = await rig.stopBackends();
   const published = rig.publish('s', 'second', LONG_LIFE_SECONDS);
-  await rig.requestWaits();
+  await requestWaits();
   rig.save(join(folder, 'open'));
   for (const pid of pids) process.kill(pid, 'SIGCONT');
   assert.equal(await published, 2);
@@ -222,11 +234,10 @@ for (const [life, expirations] of [
     // Makes the partition.
     send(1);
     assert.deepEqual(await stream.outcomes(1), ['1..2']);
-    const pids = rig.backends();
+    const { pids, requestWaits } = await rig.stopBackends();
     const insertsBefore = rig.insertsOf(pids);
-    for (const pid of pids) process.kill(pid, 'SIGSTOP');
     send(2);
-    await rig.requestWaits();
+    await requestWaits();
     await rig.broker.restart();
     assert.equal(await rig.fetch('s', 3), 'ID_VOID');
     for (const pid of pids) process.kill(pid, 'SIGCONT');
@@ -263,4 +274,22 @@ test('an older database beside a newer log: DATA_LOSS at the start and to reader
   assert.deepEqual([await rig.fetch('s', 1), await rig.fetch('s', 2)], ['kept', 'DATA_LOSS']);
   assert.equal(await rig.publish('s', 'next'), 3);
   assert.equal(await rig.fetch('s', 3), 'next');
+});
+
+test('a copy of the data directory starts beside its original: that ends with DATA_DIRECTORY_COPIED, and is refused from then on', {
+  timeout: 120_000,
+}, async (t) => {
+  const server = await PostgresServer.start();
+  t.after(() => server.remove());
+  await copyTakesOver(t, { flags: [...server.brokerFlags(), '--log-format', 'json'] });
+});
+
+test('another process claims the database under load: the broker ends, no call hangs, and what was acknowledged is there', {
+  timeout: 120_000,
+}, async (t) => {
+  const server = await PostgresServer.start();
+  t.after(() => server.remove());
+  const flags = server.brokerFlags();
+  const claim = `UPDATE ${flags.at(-1)}.incarnation SET incarnation = 'theirs'`;
+  await overtakenUnderLoad({ flags }, () => server.sql(claim));
 });

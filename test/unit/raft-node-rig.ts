@@ -33,7 +33,6 @@ export async function openNode(
     snapshotBytes: 2 ** 40,
     acceptClock: false,
     hasDatabase: false,
-    newestIds: new Uint8Array(0),
     heartbeatMs: 100,
     electionMs: 1_000,
     counters: counters.buffer,

@@ -44,20 +44,56 @@ describe('trims of a database', () => {
     assert.equal(done.at(-1), 'b 3000', 'a trim began after the end');
   });
 
-  it('that fail are told, and do not stop those behind them', async () => {
+  it('that fail are tried again behind the others, after a delay that doubles up to a minute, until they succeed', async (t) => {
+    t.mock.timers.enable({ apis: ['setTimeout'] });
     const failed: unknown[] = [];
     const tried: number[] = [];
     const error = new BrokerError('STORE_UNAVAILABLE');
+    let isAway = true;
     const trim = (_subject: SubjectRef, first: number): Promise<void> => {
       tried.push(first);
-      return first === 1 ? Promise.reject(error) : Promise.resolve();
+      return isAway ? Promise.reject(error) : Promise.resolve();
     };
     const trims = new DatabaseTrims({ trim }, (why) => failed.push(why));
     trims.add(subjectRef('a'), 1);
     trims.add(subjectRef('b'), 2);
     await turn();
-    assert.deepEqual(tried, [1, 2]);
-    assert.deepEqual(failed, [error]);
+    for (const ms of [1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 60_000, 60_000]) {
+      const before = tried.length;
+      // What comes meanwhile is not tried at once: the database is away.
+      trims.add(subjectRef('b'), 2);
+      t.mock.timers.tick(ms - 1);
+      await turn();
+      assert.equal(tried.length, before, `tried before ${ms} ms were over`);
+      t.mock.timers.tick(1);
+      await turn();
+    }
+    assert.deepEqual(tried, [1, 2, 1, 2, 1, 2, 1, 2, 1]);
+    assert.deepEqual(failed, [error], 'told once');
+    trims.add(subjectRef('a'), 3);
+    isAway = false;
+    t.mock.timers.tick(60_000);
+    await turn();
+    assert.deepEqual(tried.slice(-2), [2, 3], 'the furthest of each subject');
+    trims.add(subjectRef('a'), 4);
+    assert.equal(tried.at(-1), 4, 'at once again');
+    await turn();
+  });
+
+  it('that failed are not tried again after the end', async (t) => {
+    t.mock.timers.enable({ apis: ['setTimeout'] });
+    let tried = 0;
+    const trim = (): Promise<void> => {
+      tried += 1;
+      return Promise.reject(new BrokerError('STORE_UNAVAILABLE'));
+    };
+    const trims = new DatabaseTrims({ trim }, () => undefined);
+    trims.add(subjectRef('a'), 1);
+    await turn();
+    trims.close();
+    t.mock.timers.tick(60_000);
+    await turn();
+    assert.equal(tried, 1);
   });
 });
 

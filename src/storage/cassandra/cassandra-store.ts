@@ -7,7 +7,8 @@ import { onePerKey } from '../one-per-key.ts';
 import type { OpenedDatabase } from '../open-database.ts';
 import { StartError } from '../start-error.ts';
 import type {
-  NewestId,
+  BeyondHead,
+  Heads,
   ReadResult,
   SealedBatch,
   Stored,
@@ -16,9 +17,11 @@ import type {
   SubjectRef,
   SubjectStats,
 } from '../store.ts';
+import { beyondHeads } from './beyond-heads.ts';
 import { blobOf } from './blob.ts';
 import { BucketSearch } from './bucket-search.ts';
 import { CassandraBirth } from './cassandra-birth.ts';
+import { CassandraIncarnations } from './cassandra-incarnations.ts';
 import {
   ADMIN_TIMEOUT_MS,
   type ConnectOptions,
@@ -30,7 +33,17 @@ import {
 import { type Consistency, levelOf } from './consistency.ts';
 import { GroupTries, InFlight } from './in-flight.ts';
 import { meaningOf } from './outcome.ts';
-import { BUCKET_IDS, bucketOf, checkDurability, checkVersion, createSchema, SPAN_IDS, spanOfBucket } from './schema.ts';
+import {
+  BUCKET_IDS,
+  bucketOf,
+  checkDurability,
+  checkVersion,
+  createSchema,
+  type DurabilityOptions,
+  SPAN_IDS,
+  spanOfBucket,
+} from './schema.ts';
+import { SpanDirectory, type SpanEntry } from './span-directory.ts';
 import { timeToLive, trimTimestamp, writeTimestamp } from './write-rules.ts';
 
 /** Column `kind`, as in the batch format. */
@@ -39,8 +52,10 @@ const KIND_VOID = 2;
 
 /** Batches that one read answers at most. */
 const READ_ROWS_MAX = 256;
-/** Spans whose directory entry is known to be there; the oldest is forgotten, and its entry written again. */
-const KNOWN_SPANS_MAX = 100_000;
+/** Rows of a page of the whole table, where people asked for it. */
+const ROWS_A_PAGE = 5_000;
+/** Few: a server gives up a page after range_request_timeout (10 s), and partitions full of tombstones are slow. */
+const KEYS_A_PAGE = 1_000;
 
 export interface CassandraStoreOptions extends ConnectOptions {
   /** Lower case letters, digits and `_`. */
@@ -66,12 +81,14 @@ interface DriverHost {
  */
 export class CassandraStore implements OpenedDatabase {
   readonly birth: CassandraBirth;
+  readonly incarnations: CassandraIncarnations;
   /** Settings of the servers that lose acknowledged messages; empty: acks mean `durable`, else only `replicated`. */
   readonly weaknesses: readonly string[];
   readonly #client: Client;
   /** Every host that the driver ever named. */
   readonly #hosts: Set<Host>;
   readonly #now: () => number;
+  readonly #durability: DurabilityOptions;
   /** Statements that may be on their way. */
   readonly #inFlight: number;
   readonly #writeOptions: QueryOptions;
@@ -79,7 +96,7 @@ export class CassandraStore implements OpenedDatabase {
   readonly #writes: InFlight;
   readonly #search: BucketSearch;
   readonly #view = new BatchView();
-  readonly #knownSpans = new Set<string>();
+  readonly #spans: SpanDirectory;
   readonly #pending = new Set<Promise<void>>();
   readonly #text: ReturnType<typeof statements>;
   #damaged = 0;
@@ -90,6 +107,7 @@ export class CassandraStore implements OpenedDatabase {
     this.#hosts = new Set(client.hosts.values());
     client.on('hostAdd', (host: Host) => this.#hosts.add(host));
     this.#now = options.now ?? Date.now;
+    this.#durability = options;
     this.#inFlight = options.inFlight;
     const { write, read } = levelOf(options.consistency);
     const common = { prepare: true, readTimeout: requestTimeoutMs(options.timeoutMs) };
@@ -97,9 +115,11 @@ export class CassandraStore implements OpenedDatabase {
     this.#readOptions = { ...common, consistency: read };
     this.#writes = new InFlight(options.inFlight);
     this.#text = statements(options.keyspace);
+    this.#spans = new SpanDirectory(options.keyspace);
     this.#search = new BucketSearch(options.keyspace, (text, values) => this.#select(text, values));
     this.weaknesses = weaknesses;
     this.birth = new CassandraBirth(client, options.keyspace);
+    this.incarnations = new CassandraIncarnations(client, options.keyspace, requestTimeoutMs(options.timeoutMs));
   }
 
   /** Connects, creates what is missing, checks the servers. StartError if they cannot be used. */
@@ -181,35 +201,16 @@ export class CassandraStore implements OpenedDatabase {
     return row === null ? 0 : lastIdOf(row);
   }
 
-  /** Of every subject: there is no index on times. Reads the keys of all partitions, then one row of each subject. */
-  async newest(): Promise<NewestId[]> {
-    const buckets = new Map<string, number>();
-    let pageState: string | null = null;
-    do {
-      const page: types.ResultSet = await this.#page(this.#text.partitions, pageState);
-      for (const row of page.rows) {
-        const name = (row.get('subject') as Buffer).toString('latin1');
-        buckets.set(name, Math.max(buckets.get(name) ?? 0, Number(row.get('bucket'))));
-      }
-      pageState = page.pageState ?? null;
-    } while (pageState !== null);
-    const found: NewestId[] = [];
-    const names = [...buckets];
-    for (let at = 0; at < names.length; at += this.#inFlight) {
-      await Promise.all(
-        names.slice(at, at + this.#inFlight).map(async ([name, bucket]) => {
-          const subject = Buffer.from(name, 'latin1');
-          const values = [subject, long(bucket), long(Number.MAX_SAFE_INTEGER)];
-          const row = (await this.#select(this.#text.newest, values)).first();
-          // Null: its last batches have expired since.
-          found.push({
-            subject,
-            lastId: row === null ? await this.lastId({ bytes: subject, hash: 0 }) : lastIdOf(row),
-          });
-        }),
-      );
-    }
-    return found;
+  /** There is no index on times: reads the keys of all partitions, and one row of each that the log may not have reached. */
+  beyond(heads: Heads, onPage: (rows: number) => void = () => undefined): Promise<BeyondHead | null> {
+    const pages = (pageState: string | null): Promise<types.ResultSet> =>
+      this.#page(this.#text.partitions, pageState, KEYS_A_PAGE);
+    const newestOf = async (subject: Buffer, bucket: number): Promise<number> => {
+      const values = [subject, long(bucket), long(Number.MAX_SAFE_INTEGER)];
+      const row = (await this.#select(this.#text.newest, values)).first();
+      return row === null ? 0 : lastIdOf(row);
+    };
+    return beyondHeads({ pages, newestOf, heads, onPage, atOnce: this.#inFlight });
   }
 
   async lookup(subject: SubjectRef, base: number): Promise<Stored> {
@@ -232,7 +233,8 @@ export class CassandraStore implements OpenedDatabase {
       from = bucket + 1;
     }
     // What lies below is never written again, so these are not looked through by the next trim.
-    await this.#write(this.#text.trimSpans, [blobOf(subject), long(spanOfBucket(lastBucket))]);
+    const { text, values } = this.#spans.trim(subject, spanOfBucket(lastBucket));
+    await this.#write(text, values);
   }
 
   /** Rows have the log's time, which may be ahead of this clock; none of a partition is later than its last. */
@@ -279,6 +281,17 @@ export class CassandraStore implements OpenedDatabase {
     return null;
   }
 
+  /** Of the nodes that are up now. */
+  async currentWeaknesses(): Promise<readonly string[]> {
+    try {
+      return await checkDurability(this.#client, this.#durability);
+    } catch (error) {
+      // What a start refuses always.
+      if (error instanceof StartError) return [error.message];
+      throw error;
+    }
+  }
+
   /** Rows have times to live, and compaction drops them. */
   dropExpired(): Promise<number> {
     return Promise.resolve(0);
@@ -300,9 +313,8 @@ export class CassandraStore implements OpenedDatabase {
       const ttl = timeToLive(batch, nowMs);
       if (ttl === null) continue;
       tries.add(() => this.#insert(batch, ttl));
-      const span = spanOfBucket(bucketOf(batch.base));
-      const name = `${span} ${blobOf(batch.subject).toString('latin1')}`;
-      if (!this.#knownSpans.has(name)) tries.add(() => this.#insertSpan(batch.subject, span, name));
+      const entry = this.#spans.missing(batch.subject, spanOfBucket(bucketOf(batch.base)), ttl, nowMs);
+      if (entry !== null) tries.add(() => this.#insertSpan(entry));
     }
     await tries.outcome();
   }
@@ -323,11 +335,9 @@ export class CassandraStore implements OpenedDatabase {
     ]);
   }
 
-  async #insertSpan(subject: SubjectRef, span: number, name: string): Promise<void> {
-    await this.#write(this.#text.insertSpan, [blobOf(subject), long(span)]);
-    this.#knownSpans.add(name);
-    if (this.#knownSpans.size > KNOWN_SPANS_MAX)
-      this.#knownSpans.delete(this.#knownSpans.values().next().value as string);
+  async #insertSpan(entry: SpanEntry): Promise<void> {
+    await this.#write(entry.text, entry.values);
+    this.#spans.written(entry);
   }
 
   async #write(text: string, values: readonly unknown[]): Promise<void> {
@@ -347,13 +357,14 @@ export class CassandraStore implements OpenedDatabase {
     }
   }
 
-  async #page(text: string, pageState: string | null): Promise<types.ResultSet> {
+  async #page(text: string, pageState: string | null, fetchSize = ROWS_A_PAGE): Promise<types.ResultSet> {
+    if (this.#isClosed) throw new BrokerError('SHUTTING_DOWN');
     try {
       const from = pageState === null ? {} : { pageState };
       return await this.#client.execute(text, [], {
         ...this.#readOptions,
         readTimeout: ADMIN_TIMEOUT_MS,
-        fetchSize: 5_000,
+        fetchSize,
         ...from,
       });
     } catch (error) {
@@ -426,7 +437,6 @@ function statements(keyspace: string) {
   return {
     insert: `INSERT INTO ${batches} (subject, bucket, base, count, published_at, expires_max, kind, size, bytes)
       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ? AND TTL ?`,
-    insertSpan: `INSERT INTO ${keyspace}.spans (subject, span) VALUES (?, ?) USING TIMESTAMP 1`,
     lookup: `SELECT kind ${partition} AND base = ?`,
     newest: `SELECT base, count ${partition} AND base <= ? ORDER BY base DESC LIMIT 1`,
     times: `SELECT base, kind, published_at ${partition} AND base >= ? AND base <= ?`,
@@ -435,7 +445,6 @@ function statements(keyspace: string) {
     bytes: `SELECT base, count, kind, bytes ${partition} AND base >= ? AND base <= ?`,
     newestTime: `SELECT published_at ${partition} AND base < ? ORDER BY base DESC LIMIT 1`,
     trim: `DELETE FROM ${batches} USING TIMESTAMP ? WHERE subject = ? AND bucket = ? AND base < ?`,
-    trimSpans: `DELETE FROM ${keyspace}.spans USING TIMESTAMP 2 WHERE subject = ? AND span < ?`,
     all: `SELECT subject, size FROM ${batches}`,
     probe: `SELECT one FROM ${keyspace}.birth WHERE one = 1`,
     partitions: `SELECT DISTINCT subject, bucket FROM ${batches}`,

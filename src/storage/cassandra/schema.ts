@@ -55,6 +55,19 @@ export async function createSchema(client: Client, options: CreateOptions): Prom
   for (const [name, text] of TABLES) {
     if (!names.has(name)) await client.execute(`CREATE TABLE IF NOT EXISTS ${keyspace}.${name} ${text}`);
   }
+  if (names.has('spans')) await addEnds(client, keyspace);
+}
+
+/** Earlier programs had no such column, and their entries no end: those stay until they are trimmed. */
+async function addEnds(client: Client, keyspace: string): Promise<void> {
+  const found = await client.execute(
+    "SELECT column_name FROM system_schema.columns WHERE keyspace_name = ? AND table_name = 'spans' AND column_name = 'ends'",
+    [keyspace],
+    {
+      prepare: true,
+    },
+  );
+  if (found.rowLength === 0) await client.execute(`ALTER TABLE ${keyspace}.spans ADD IF NOT EXISTS ends bigint`);
 }
 
 function replicationMap({ datacenter, replication }: CreateOptions): string {
@@ -70,11 +83,12 @@ const TABLES: readonly (readonly [string, string])[] = [
      WITH compaction = {'class': 'TimeWindowCompactionStrategy', 'compaction_window_unit': 'HOURS', 'compaction_window_size': 6}
      AND read_repair = 'BLOCKING'`,
   ],
-  ['spans', "(subject blob, span bigint, PRIMARY KEY (subject, span)) WITH read_repair = 'BLOCKING'"],
+  ['spans', "(subject blob, span bigint, ends bigint, PRIMARY KEY (subject, span)) WITH read_repair = 'BLOCKING'"],
   [
     'birth',
     "(one int PRIMARY KEY, version int, cluster_id text, name text, settings text) WITH read_repair = 'BLOCKING'",
   ],
+  ['incarnation', "(node text PRIMARY KEY, incarnation text) WITH read_repair = 'BLOCKING'"],
 ];
 
 export interface DurabilityOptions {

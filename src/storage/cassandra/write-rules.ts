@@ -28,5 +28,10 @@ export function timeToLive(
   const left = Math.ceil(batch.publishedAt / 1000 + batch.expiresMax - nowMs / 1000) + TTL_MARGIN_SECONDS;
   const seconds = batch.kind === 'void' ? left + GC_GRACE_SECONDS : left;
   if (seconds <= 0) return null;
-  return seconds > TTL_SECONDS_MAX || nowMs + seconds * 1000 > EXPIRES_BEFORE_MS ? 0 : seconds;
+  return canExpire(seconds, nowMs) ? seconds : 0;
+}
+
+/** Whether the server takes a time to live, in seconds; what it does not take gets none. */
+export function canExpire(seconds: number, nowMs: number): boolean {
+  return seconds <= TTL_SECONDS_MAX && nowMs + seconds * 1000 <= EXPIRES_BEFORE_MS;
 }

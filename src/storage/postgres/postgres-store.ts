@@ -4,8 +4,9 @@ import { checkedItem } from '../checked-item.ts';
 import { onePerKey } from '../one-per-key.ts';
 import { StartError } from '../start-error.ts';
 import {
+  type BeyondHead,
   type DatabaseStore,
-  type NewestId,
+  type Heads,
   type ReadResult,
   type SealedBatch,
   type Stored,
@@ -19,12 +20,15 @@ import { ArrayMemory, byteaArray, int8Array } from './binary-arrays.ts';
 import { type Answer, codeOf, PostgresConnection, type PostgresOptions } from './connection.ts';
 import { checkDurability } from './durability.ts';
 import { PostgresBirth } from './postgres-birth.ts';
+import { PostgresIncarnations } from './postgres-incarnations.ts';
 import { createPartition, dropExpired, migrate, slicesOf } from './schema.ts';
 import { isSliceOver, sliceOf } from './slices.ts';
 import { KIND_DATA, KIND_VOID, Statements } from './statements.ts';
 
 /** Memory of the arrays of groups: each is as large as the largest group that it held. */
 const MEMORIES_MAX = 4;
+/** Rows of the newest time that are held at a time. */
+const NEWEST_PAGE_ROWS = 1_000;
 /** SQLSTATE check_violation: there is no partition for the row. */
 const NO_PARTITION = '23514';
 
@@ -43,12 +47,18 @@ interface BatchRow {
   readonly found: number;
 }
 
+interface NewestRow {
+  readonly subject: Buffer;
+  readonly last: string;
+}
+
 /**
  * Batches as rows of PostgreSQL: one row a batch, one statement a group. What is durable is what the server has committed; reads go to the same
  * server, so they see every commit that was answered.
  */
 export class PostgresStore implements DatabaseStore {
   readonly birth: PostgresBirth;
+  readonly incarnations: PostgresIncarnations;
   /** Settings of the server that lose acknowledged messages; empty: acks mean `durable`, else only `replicated`. */
   readonly weaknesses: readonly string[];
   readonly #connection: PostgresConnection;
@@ -76,6 +86,7 @@ export class PostgresStore implements DatabaseStore {
     this.#slices = new Set(found.slices);
     this.weaknesses = found.weaknesses;
     this.birth = new PostgresBirth(connection, options.schema);
+    this.incarnations = new PostgresIncarnations(connection, options.schema);
   }
 
   /** Connects, checks the server, brings the schema up to date. StartError if this server cannot be used. */
@@ -134,11 +145,28 @@ export class PostgresStore implements DatabaseStore {
     return Number(rows[0]?.last ?? 0);
   }
 
-  async newest(): Promise<NewestId[]> {
+  async beyond(heads: Heads, onPage: (rows: number) => void = () => undefined): Promise<BeyondHead | null> {
     const [newest] = (await this.#query<{ time: string | null }>('newestTime', [])).rows;
-    if (newest === undefined || newest.time === null) return [];
-    const { rows } = await this.#query<{ subject: Buffer; last: string }>('publishedAt', [newest.time]);
-    return rows.map(({ subject, last }) => ({ subject, lastId: Number(last) }));
+    if (newest === undefined || newest.time === null) return null;
+    const { time } = newest;
+    try {
+      // A clock that was set back leaves many rows of one time: in pages. By a cursor, since any order to page by would have another index read.
+      return await this.#connection.database.tx(async (task) => {
+        await task.none(`DECLARE newest NO SCROLL CURSOR FOR ${this.#statements.publishedAt.text}`, [time]);
+        for (;;) {
+          const rows = await task.any<NewestRow>(`FETCH ${NEWEST_PAGE_ROWS} FROM newest`);
+          if (rows.length === 0) return null;
+          onPage(rows.length);
+          const given = await heads(rows.map(({ subject }) => subject));
+          for (const [i, { subject, last }] of rows.entries()) {
+            const head = given[i] as number;
+            if (Number(last) > head) return { subject, lastId: Number(last), head };
+          }
+        }
+      });
+    } catch (error) {
+      throw new BrokerError('STORE_UNAVAILABLE', 'PostgreSQL did not answer', { cause: error });
+    }
   }
 
   async lookup(subject: SubjectRef, base: number): Promise<Stored> {
@@ -177,6 +205,10 @@ export class PostgresStore implements DatabaseStore {
     const dropped = await dropExpired(this.#connection.database, this.#schema, beforeMs);
     for (const slice of this.#slices) if (isSliceOver(slice, beforeMs)) this.#slices.delete(slice);
     return dropped;
+  }
+
+  async currentWeaknesses(): Promise<readonly string[]> {
+    return (await checkDurability(this.#connection.database)).weaknesses;
   }
 
   async probe(): Promise<string | null> {

@@ -120,8 +120,14 @@ const MIGRATIONS: readonly ((schema: string) => string)[] = [
       WHERE b.kind = 1
         AND (r.expiration_seconds = 0 OR to_timestamp(b.published_at / 1000.0 + r.expiration_seconds) > now());
   `,
-  // For PostgresStore.newest: a start must not read the whole table.
+  // For PostgresStore.beyond: a start must not read the whole table.
   (schema) => `CREATE INDEX ON ${schema}.batch (published_at)`,
+  (schema) => `
+    CREATE TABLE ${schema}.incarnation (
+      node text PRIMARY KEY,
+      incarnation text NOT NULL,
+      claimed_at timestamptz NOT NULL DEFAULT now()
+    )`,
 ];
 
 function lockSchema(task: Task, schema: string): Promise<unknown> {

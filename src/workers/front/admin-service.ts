@@ -66,6 +66,11 @@ export class AdminService implements AdminPort {
       );
     }
     warnings.push(...this.#storeHealth.refusals().map((reason) => `new messages are refused: ${reason}`));
+    warnings.push(
+      ...this.#storeHealth.weaknesses.map(
+        (weakness) => `acknowledged messages are replicated, not durable: ${weakness}`,
+      ),
+    );
     if (damaged > 0) warnings.push(`${damaged} reads met damaged or missing messages: see the log for their ids`);
     return {
       nodeId: this.#nodeId,

@@ -51,6 +51,9 @@ export function frontMetrics(dispatcher: Dispatcher, shards: ShardFigures, raft:
     () => subscriptions.stalled + consumers.stalled,
   );
   const { producers } = dispatcher;
+  registry.addGauge('broker_store_weak', '1 while settings of the database can lose acknowledged messages.', {}, () =>
+    producers.isWeak ? 1 : 0,
+  );
   registry.addGauge('broker_publish_streams', 'Open publish streams.', {}, () => producers.count);
   registry.addGauge(
     'broker_publish_stream_in_flight_bytes',

@@ -6,6 +6,8 @@ export class StoreHealth {
   readonly #shards: readonly Pick<ShardCounters, 'storeRefusal'>[];
   /** Why the database would take no messages, in words; null: it would, as far as is known. */
   problem: string | null = null;
+  /** Settings of the database that lose acknowledged messages, one sentence each. */
+  weaknesses: readonly string[] = [];
 
   constructor(shards: readonly Pick<ShardCounters, 'storeRefusal'>[]) {
     this.#shards = shards;

@@ -1,5 +1,6 @@
 import { Worker } from 'node:worker_threads';
 import { defined } from '../../base/assert.ts';
+import { packSubjects } from '../heads.ts';
 import type {
   FromRaftThread,
   LogLine,
@@ -59,7 +60,7 @@ export class RaftHandle {
     this.#worker.on('exit', (code) => this.#die('raft_thread_exit', `exit code ${code}`));
   }
 
-  /** Resolves when the log is recovered, this node leads and its start is recorded. */
+  /** Resolves when the log is recovered, this node leads (with a database, once it was told to) and its start is recorded. */
   get ready(): Promise<RaftReady> {
     return this.#ready;
   }
@@ -95,6 +96,19 @@ export class RaftHandle {
   async status(): Promise<RaftStatus | null> {
     const reply = await this.#ask((token) => ({ kind: 'status', token }));
     return reply.kind === 'status' ? reply.status : null;
+  }
+
+  /** In the order of the subjects; as soon as the log is recovered. Never resolves if the thread ends before. */
+  async heads(subjects: readonly Uint8Array[]): Promise<readonly number[]> {
+    const packed = packSubjects(subjects);
+    const reply = await this.#ask((token) => ({ kind: 'heads', token, subjects: packed }));
+    // The death was told, and ends the process.
+    return reply.kind === 'heads' ? reply.heads : await new Promise(() => undefined);
+  }
+
+  /** With a database, once it is known to have nothing beyond the log. */
+  lead(): void {
+    this.#post({ kind: 'lead' });
   }
 
   async stop(): Promise<void> {

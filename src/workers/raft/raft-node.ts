@@ -14,7 +14,6 @@ import { RaftWal } from '../../storage/raft-wal/raft-wal.ts';
 import type { StoredSnapshot, WalEntry } from '../../storage/raft-wal/types.ts';
 import { StartError } from '../../storage/start-error.ts';
 import type { LogLine, RaftStatus, RaftThreadData, StoredAllotment } from '../messages.ts';
-import { verifyNewestIds } from '../newest-ids.ts';
 import { ENTRY_KIND_ALLOT } from './entry-kinds.ts';
 import { LastStored } from './last-stored.ts';
 import { LogClock } from './log-clock.ts';
@@ -44,11 +43,12 @@ const ELECTION_TICKS_MIN = 5;
 
 export type Report = (line: LogLine) => void;
 
-/** Opens the log of this node, recovers what it says, and becomes its leader. Throws StartError or WalError. */
+/** Opens the log of this node, recovers what it says, and becomes its leader; when `admit` resolves it may write. Throws StartError or WalError. */
 export async function openRaftNode(
   data: RaftThreadData,
   report: Report,
   onFatal: (error: unknown) => void,
+  admit: (node: RaftNode) => Promise<void> = () => Promise.resolve(),
 ): Promise<RaftNode> {
   const disk = new NodeDisk();
   const limits = {
@@ -95,6 +95,9 @@ export async function openRaftNode(
     counters: new RaftCounters(data.counters),
     hasDatabase: data.hasDatabase,
   });
+  node.elect();
+  // Before anything is written: an older log must stay as it is, and so must the store, which a revoke would put void marks into.
+  await admit(node);
   node.lead(data);
   return node;
 }
@@ -170,15 +173,17 @@ export class RaftNode implements AllotSink {
     return stored;
   }
 
-  /** Replays the log, takes the lead, and records that this process has started: what an earlier one left open stays open until it is looked up in the store. */
-  lead(data: RaftThreadData): void {
+  /** Applies what is known to be committed, and takes the lead; no entry of this process is written yet. */
+  elect(): void {
     // What is known to be committed is applied first: members may have changed in it.
     this.#drive();
     this.#core.campaign();
     this.#drive();
     assert(this.#core.role === 'leader', 'the only voter of a cluster leads it');
-    // Before anything is written: an older log must stay as it is, and so must the store, which a revoke would put void marks into.
-    verifyNewestIds(this.machine, data.newestIds, () => undefined);
+  }
+
+  /** Records that this process has started: what an earlier one left open stays open until it is looked up in the store. */
+  lead(data: RaftThreadData): void {
     if (this.#clock.isTooFarAhead(Date.now()) && !data.acceptClock) {
       throw new StartError(
         'CLOCK_AHEAD',

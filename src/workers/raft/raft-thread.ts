@@ -3,9 +3,10 @@ import { defined } from '../../base/assert.ts';
 import { armFailpoints } from '../../base/failpoint.ts';
 import { Doorbell } from '../../shm/doorbell.ts';
 import { StartError } from '../../storage/start-error.ts';
+import { headsOf } from '../heads.ts';
 import type { FromRaftThread, RaftThreadData, ToRaftThread } from '../messages.ts';
 import { RaftAgent } from './raft-agent.ts';
-import { openRaftNode } from './raft-node.ts';
+import { openRaftNode, type RaftNode } from './raft-node.ts';
 
 /** How often levels are counted, in ms. */
 const LEVELS_MS = 1_000;
@@ -20,11 +21,38 @@ function fatal(error: unknown): void {
   post({ kind: 'fatal', reason, message: error instanceof Error ? (error.stack ?? error.message) : String(error) });
 }
 
+/** Until main has compared the database with the log: answers its questions. A stop before that ends the wait by ending the thread. */
+function admitted(node: RaftNode): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const onMessage = (message: ToRaftThread): void => {
+      try {
+        if (message.kind === 'heads') {
+          post({ kind: 'heads', token: message.token, heads: headsOf(node.machine, message.subjects) });
+        } else if (message.kind === 'lead') {
+          port.off('message', onMessage);
+          resolve();
+        } else if (message.kind === 'stop') {
+          node.close();
+          post({ kind: 'stopped', token: message.token });
+        } else throw new Error(`${message.kind} before the log is led`);
+      } catch (error) {
+        reject(error);
+      }
+    };
+    port.on('message', onMessage);
+  });
+}
+
 try {
   armFailpoints(data.failpoints);
   const signal = { stopped: false };
   const doorbell = new Doorbell(data.doorbell);
-  const node = await openRaftNode(data, (line) => post(line), fatal);
+  const node = await openRaftNode(
+    data,
+    (line) => post(line),
+    fatal,
+    (opened) => (data.hasDatabase ? admitted(opened) : Promise.resolve()),
+  );
   const agent = new RaftAgent(node, data);
   node.answerTo(agent);
   const answer = (message: ToRaftThread): void => {
@@ -47,6 +75,11 @@ try {
       }
       case 'status':
         post({ kind: 'status', token: message.token, status: agent.status() });
+        return;
+      case 'heads':
+        post({ kind: 'heads', token: message.token, heads: headsOf(node.machine, message.subjects) });
+        return;
+      case 'lead':
         return;
       case 'stop':
         node.close();

@@ -67,8 +67,9 @@ export const NO_LEVELS: StoreStats = { bytes: 0, segments: 0, batches: 0, subjec
 /** A database keeps no segments here, and all shards see all of it: slots move without data. */
 function databaseStore(store: MessageStore, onNotice: (message: string, error: unknown) => void): ShardStore {
   const errors = new DriverErrors(onNotice);
-  // The log has the first id already; rows that stay cost space until the next trim of the subject.
-  const trims = new DatabaseTrims(store, (error) => onNotice('trimmed messages are still in the database', error));
+  const trims = new DatabaseTrims(store, (error) =>
+    onNotice('trimmed messages are still in the database, and deleted later', error),
+  );
   const throwWrite = (error: unknown): never => {
     throw errors.ofWrite(error);
   };
