@@ -3,7 +3,9 @@ import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { after, test } from 'node:test';
 import { CassandraStore, type CassandraStoreOptions } from '../../src/storage/cassandra/cassandra-store.ts';
-import { SPAN_IDS } from '../../src/storage/cassandra/schema.ts';
+import { createClient } from '../../src/storage/cassandra/connect.ts';
+import { bucketOf, SPAN_IDS } from '../../src/storage/cassandra/schema.ts';
+import type { SealedBatch } from '../../src/storage/store.ts';
 import { CassandraServer, cassandraMissing } from '../servers/cassandra.ts';
 import { Relay } from '../servers/relay.ts';
 import { dataBatch, plain, subjectRef } from '../unit/batch-support.ts';
@@ -44,7 +46,16 @@ if (missing !== null) {
       const [host, port] = contact.split(':') as [string, string | undefined];
       const relay = await Relay.start(host, Number(port ?? 9042));
       const options = optionsFor(`127.0.0.1:${relay.port}`);
-      return await behindRelay(t, relay, () => CassandraStore.open(options));
+      const changeByte = async ({ subject, base, bytes }: SealedBatch, offset: number): Promise<void> => {
+        const client = createClient(options);
+        const changed = Buffer.from(bytes);
+        changed.writeUInt8(changed.readUInt8(offset) ^ 1, offset);
+        const key = [Buffer.from(subject.bytes), bucketOf(base), base];
+        const update = `UPDATE ${options.keyspace}.batches SET bytes = ? WHERE subject = ? AND bucket = ? AND base = ?`;
+        await client.execute(update, [changed, ...key], { prepare: true });
+        await client.shutdown();
+      };
+      return await behindRelay(t, relay, () => CassandraStore.open(options), changeByte);
     },
     SUBJECTS,
   );

@@ -82,6 +82,7 @@ function databaseStore(store: MessageStore, onNotice: (message: string, error: u
   return {
     append: (group) => store.append(group).catch(throwWrite),
     read: (subject, from, until, maxBytes) => read(() => store.read(subject, from, until, maxBytes)),
+    readBack: (subject, from, until, maxBytes) => read(() => store.readBack(subject, from, until, maxBytes)),
     findTime: (subject, ms) => read(() => store.findTime(subject, ms)),
     lastId: (subject) => read(() => store.lastId(subject)),
     lookup: (subject, base) => read(() => store.lookup(subject, base)),
