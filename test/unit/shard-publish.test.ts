@@ -3,13 +3,13 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { Kind, OPEN_HEADER } from '../../src/allot/commands.ts';
 import { AllotVerdict } from '../../src/allot/verdicts.ts';
-import { REASON_NAMES, type Reason } from '../../src/base/errors.ts';
+import { BrokerError, REASON_NAMES, type Reason } from '../../src/base/errors.ts';
 import { BODY_TAG, RECORD_TAG } from '../../src/batch/batch-format.ts';
 import { RecordsScan } from '../../src/batch/records-scan.ts';
 import { createDoorbell } from '../../src/shm/doorbell.ts';
 import { createRing } from '../../src/shm/layout.ts';
 import { RingConsumer } from '../../src/shm/ring-consumer.ts';
-import type { MessageStore, SealedBatch } from '../../src/storage/store.ts';
+import type { MessageStore, SealedBatch, Stored } from '../../src/storage/store.ts';
 import { RAFT_RING_BYTES, StreamToken, ToMain, ToRaft } from '../../src/workers/link.ts';
 import type { OpenAllotment } from '../../src/workers/messages.ts';
 import { AllotRequests } from '../../src/workers/shard/allot-requests.ts';
@@ -52,6 +52,8 @@ class Rig {
   readonly publish: PublishPath;
   /** Groups that the store was given, in order. */
   readonly groups: (readonly SealedBatch[])[] = [];
+  /** What the store says when it is asked what it has under a key. */
+  readonly lookups: Promise<Stored>[] = [];
   /** Bases that got their verdict here, with what it was. */
   readonly resolved: (readonly [base: number, isStored: boolean])[] = [];
   refusal: Reason | null = null;
@@ -69,7 +71,7 @@ class Rig {
       return new Promise((resolve) => this.#writes.push(resolve));
     };
     this.publish = new PublishPath(
-      { append } as unknown as MessageStore,
+      { append, lookup: () => this.lookups.shift() ?? assert.fail('nobody asked for this') } as unknown as MessageStore,
       this.requests,
       this.#main,
       {
@@ -206,6 +208,44 @@ describe('a batch that a database has', () => {
     assert.deepEqual(rig.resolved, [[1, false]]);
     assert.deepEqual(rig.answers(), []);
     assert.equal(rig.refusal, null, 'the store has refused nothing');
+    assert(rig.publish.idle);
+  });
+
+  it('[S11] whose allotment had its verdict by then is what the store says: marked, or data that somebody else closed', async () => {
+    for (const [stored, answer] of [
+      ['void', 'STORE_UNAVAILABLE'],
+      ['data', 1],
+    ] as const) {
+      const rig = new Rig();
+      rig.open(1);
+      await rig.written();
+      const away = Promise.reject(new BrokerError('STORE_UNAVAILABLE'));
+      away.catch(() => 'met by the writer');
+      rig.lookups.push(away, Promise.resolve(stored));
+      rig.publish.gone(rig.subject, 1);
+      assert.deepEqual(rig.answers(), [], 'an answer before the store has said anything');
+      while (rig.lookups.length > 0) await new Promise((resolve) => setTimeout(resolve, 10));
+      await new Promise((resolve) => setImmediate(resolve));
+      rig.work();
+      assert.deepEqual(rig.answers(), [{ sequence: 1, answer }]);
+      if (stored === 'void') await rig.written();
+      assert.deepEqual(rig.resolved, [[1, stored === 'data']]);
+      assert(rig.publish.idle);
+    }
+  });
+
+  it('[S11] whose revoke finds that somebody else has revoked and settled it is refused as if it had been ours', async () => {
+    const rig = new Rig();
+    const [counter] = rig.open(1, 2);
+    await rig.written();
+    rig.publish.closed(counter as number, false);
+    rig.work();
+    rig.answers();
+    assert.deepEqual(await rig.written(), [{ kind: 'revoke', base: 2 }]);
+    rig.publish.gone(rig.subject, 2);
+    await rig.written();
+    await rig.written();
+    assert.deepEqual(rig.answers(), [{ sequence: 2, answer: 'PREDECESSOR_FAILED' }]);
     assert(rig.publish.idle);
   });
 
