@@ -129,6 +129,31 @@ describe('SIGTERM', () => {
     assert.deepEqual(await within(broker.exited, 40_000), { code: 0, signal: null }, broker.logs);
   });
 
+  it('while the mark of an answered increment is on its way: the shard ends when the store has it and the log knows', async (t) => {
+    const gate = join(temporaryFolder(t), 'gate');
+    const env = { BROKER_FAILPOINTS: `segment.write=wait:${gate}@2` };
+    const flags = ['--shards', '1', '--log-format', 'json'];
+    await using broker = await BrokerProcess.create({ flags, env });
+    await broker.restart();
+    const client = new BrokerClient(broker.address);
+    // Answered when it is allotted; nothing of it is in flight for the main thread from here on.
+    assert.equal(await client.incIdx(SUBJECT), 1);
+    assert.equal(await metric(broker, 'broker_calls_in_flight'), 0);
+    process.kill(broker.pid, 'SIGTERM');
+    await until(
+      async () => logLines(broker.logs).some(({ message }) => message === 'stopping'),
+      'it takes notice of the signal',
+    );
+    writeFileSync(gate, '');
+    assert.deepEqual(await within(broker.exited, 40_000), { code: 0, signal: null }, broker.logs);
+    await broker.restart({ env: { BROKER_FAILPOINTS: '' } });
+    const lines = broker.logs.split('\n').filter((line) => line.includes('"shard is up"'));
+    assert.equal(lines.length, 2);
+    const { closed, revoked } = JSON.parse(lines[1] ?? '') as Record<string, unknown>;
+    assert.deepEqual({ closed, revoked }, { closed: 0, revoked: 0 }, 'something was left open');
+    client.close();
+  });
+
   it('while slots change their shard: calls that are held back for them get SHUTTING_DOWN, and never had an effect', async (t) => {
     const gate = new Gate(t);
     await using broker = await BrokerProcess.create({
