@@ -320,6 +320,16 @@ describe('increments', () => {
   });
 });
 
+interface Row {
+  readonly what: string;
+  readonly open: readonly OpenAllotment[];
+  /** Bases. */
+  readonly has: readonly number[];
+  readonly hurt?: readonly number[];
+  readonly stored: readonly number[];
+  readonly revoked: readonly number[];
+}
+
 describe('what a database has of the process before', () => {
   const left = (base: number, revoked = false): OpenAllotment => ({
     subject: SUBJECT.bytes,
@@ -330,7 +340,7 @@ describe('what a database has of the process before', () => {
     openedAt: LOG_TIME,
     expiresMax: 0,
   });
-  const rows = [
+  const rows: readonly Row[] = [
     { what: 'all of a group is kept', open: [left(1), left(2)], has: [1, 2], stored: [1, 2], revoked: [] },
     {
       what: 'what lies behind a gap goes with it',
@@ -346,15 +356,26 @@ describe('what a database has of the process before', () => {
       stored: [1],
       revoked: [2, 3],
     },
+    {
+      what: 'what is damaged is a gap, and told',
+      open: [left(1), left(2), left(3)],
+      has: [1, 3],
+      hurt: [2],
+      stored: [1],
+      revoked: [2, 3],
+    },
     { what: 'what was revoked by then is no gap', open: [left(1, true), left(2)], has: [2], stored: [2], revoked: [] },
   ];
-  for (const { what, open, has, stored, revoked } of rows) {
+  for (const { what, open, has, hurt = [], stored, revoked } of rows) {
     it(`[S11] is settled in the order of ids: ${what}`, async () => {
       const rig = new Rig();
       const appended: number[] = [];
       const store = {
         read(_subject: unknown, base: number) {
           const { bytes } = dataBatch(SUBJECT, [plain('left')], { base, publishedAt: LOG_TIME });
+          if (hurt.includes(base)) {
+            return Promise.resolve({ items: [{ kind: 'damaged', from: base, to: base + 1 }], next: base + 1 });
+          }
           const items = has.includes(base) ? [{ kind: 'data', from: base, to: base + 1, base, bytes }] : [];
           return Promise.resolve({ items, next: base + 1 });
         },
@@ -363,7 +384,13 @@ describe('what a database has of the process before', () => {
           return Promise.resolve();
         },
       } as unknown as MessageStore;
-      await resolveInDatabase(open, store, rig.subjects, rig.publish, rig.requests);
+      const told: number[] = [];
+      const onDamage = (subject: ActiveSubject, id: number): void => {
+        assert.equal(subject, rig.subject);
+        told.push(id);
+      };
+      await resolveInDatabase(open, store, rig.subjects, rig.publish, rig.requests, onDamage);
+      assert.deepEqual(told, hurt, 'damage is told');
       const commands = rig.work();
       const of = (wanted: Command['kind']): number[] =>
         commands.flatMap((command) => (command.kind === wanted && 'base' in command ? [command.base] : []));
