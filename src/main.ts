@@ -21,7 +21,7 @@ import {
 } from './storage/data-directory.ts';
 import { databaseOptions } from './storage/database-options.ts';
 import { type Disk, NodeDisk } from './storage/disk.ts';
-import { sealLanes } from './storage/embedded/seal-lanes.ts';
+import { sealLanes, sealNews } from './storage/embedded/seal-lanes.ts';
 import type { DatabaseOptions } from './storage/open-database.ts';
 import { StartError } from './storage/start-error.ts';
 import { AdminServer, type Health } from './telemetry/admin-http.ts';
@@ -247,15 +247,10 @@ class Broker {
   }
 
   #sealSegments(disk: Disk, path: string): void {
-    const { torn, damages, ...sealed } = sealLanes(disk, join(path, 'segments'));
-    for (const cut of torn) this.#logger.warn('cut a torn end off a segment', { ...cut });
-    for (const { path: segment, damage } of damages) {
-      this.#logger.error('a segment is damaged; what is readable in it is served', {
-        segment,
-        damage: JSON.stringify(damage),
-      });
-    }
-    this.#logger.info('segments are whole', { ...sealed });
+    const report = sealLanes(disk, join(path, 'segments'));
+    for (const { level, message, fields } of sealNews(report)) this.#logger[level](message, fields);
+    const counts = { torn: report.torn.length, damages: report.damages.length };
+    this.#logger.info('segments are whole', { ...report, ...counts });
   }
 
   async #claimDatabase(options: DatabaseOptions, node: NodeIdentity, isMarked: boolean): Promise<ClaimedDatabase> {

@@ -55,19 +55,81 @@ export class Output {
   }
 }
 
+/** Rows that are aligned with each other, and held in memory until they are written. */
+const PIECE_ROWS = 256;
+
+/**
+ * A table of any length, written piece by piece: columns are as wide as the widest cell so far, so those of a later piece may be wider. No rows, no
+ * table.
+ */
+export class LongTable {
+  readonly #output: Output;
+  readonly #columns: readonly string[];
+  readonly #layout: TableLayout;
+  #rows: Row[] = [];
+  #isBegun = false;
+
+  constructor(output: Output, columns: readonly string[]) {
+    this.#output = output;
+    this.#columns = columns;
+    this.#layout = new TableLayout(columns);
+  }
+
+  /** True if the row filled a piece: write it. */
+  add(row: Row): boolean {
+    this.#rows.push(row);
+    return this.#rows.length >= PIECE_ROWS;
+  }
+
+  /** Writes what was gathered. May be called again before it resolves. */
+  async write(): Promise<void> {
+    const rows = this.#rows;
+    if (rows.length === 0) return;
+    this.#rows = [];
+    const lines = this.#layout.lines(rows);
+    if (!this.#isBegun) lines.unshift(this.#layout.align(this.#columns.map((column) => column.toUpperCase())));
+    this.#isBegun = true;
+    await this.#output.line(lines.join('\n'));
+  }
+}
+
 /** Numbers stand to the right, all else to the left; no borders, so that a table can be cut up with the usual tools. */
 export function formatTable(rows: readonly Row[], columns: readonly string[]): string {
-  const cells = rows.map((row) => columns.map((column) => cell(row[column] ?? null)));
-  const widths = columns.map((column, index) =>
-    Math.max(column.length, ...cells.map((line) => (line[index] ?? '').length)),
-  );
-  const isNumeric = columns.map((column) => rows.length > 0 && rows.every((row) => typeof row[column] === 'number'));
-  const align = (texts: readonly string[]): string =>
-    texts
-      .map((text, index) => (isNumeric[index] ? text.padStart(widths[index] ?? 0) : text.padEnd(widths[index] ?? 0)))
+  const layout = new TableLayout(columns);
+  const lines = layout.lines(rows);
+  return [layout.align(columns.map((column) => column.toUpperCase())), ...lines].join('\n');
+}
+
+/** Widths of columns, which only grow; and which of them have numbers, which the first rows say. */
+class TableLayout {
+  readonly #columns: readonly string[];
+  readonly #widths: number[];
+  #isNumeric: readonly boolean[] | null = null;
+
+  constructor(columns: readonly string[]) {
+    this.#columns = columns;
+    this.#widths = columns.map(({ length }) => length);
+  }
+
+  lines(rows: readonly Row[]): string[] {
+    if (rows.length === 0) return [];
+    this.#isNumeric ??= this.#columns.map((column) => rows.every((row) => typeof row[column] === 'number'));
+    const cells = rows.map((row) => this.#columns.map((column) => cell(row[column] ?? null)));
+    for (const line of cells) {
+      for (const [i, { length }] of line.entries()) this.#widths[i] = Math.max(this.#widths[i] ?? 0, length);
+    }
+    return cells.map((line) => this.align(line));
+  }
+
+  align(texts: readonly string[]): string {
+    const isNumeric = this.#isNumeric ?? [];
+    return texts
+      .map((text, i) =>
+        isNumeric[i] === true ? text.padStart(this.#widths[i] ?? 0) : text.padEnd(this.#widths[i] ?? 0),
+      )
       .join('  ')
       .trimEnd();
-  return [align(columns.map((column) => column.toUpperCase())), ...cells.map(align)].join('\n');
+  }
 }
 
 function cell(value: Row[string]): string {

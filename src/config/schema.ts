@@ -440,15 +440,15 @@ export const SCHEMA = {
     }),
     snapshot_entries: integer({
       min: 100,
-      max: 100_000_000,
+      max: 10_000_000,
       default: 100_000,
-      doc: 'A snapshot is taken, and the log before it dropped, after this many entries or `raft.snapshot_bytes`, whichever comes first. Down: faster start, less disk; up: fewer snapshots.',
+      doc: 'A snapshot is taken, and the log before it dropped, after this many entries or `raft.snapshot_bytes`, whichever comes first; it cannot be turned off. Down: faster start, less disk; up: fewer snapshots.',
     }),
     snapshot_bytes: bytes({
       min: '1MiB',
-      max: '16GiB',
+      max: '1GiB',
       default: '64MiB',
-      doc: 'A snapshot is taken after this much log or `raft.snapshot_entries`, whichever comes first.',
+      doc: 'A snapshot is taken after this much log or `raft.snapshot_entries`, whichever comes first. A start holds the log behind the snapshot in memory.',
     }),
   },
   subscribe: {

@@ -1,5 +1,4 @@
-import { BrokerError } from '../base/errors.ts';
-import { StoreUncertain } from '../storage/store.ts';
+import { isOutage } from '../storage/driver-errors.ts';
 
 const RETRY_MS = 250;
 
@@ -15,10 +14,8 @@ export async function persist<T>(patienceMs: number, work: () => T | Promise<T>)
     try {
       return await work();
     } catch (error) {
-      const isWorthIt =
-        error instanceof StoreUncertain || (error instanceof BrokerError && error.reason === 'STORE_UNAVAILABLE');
-      if (!isWorthIt) throw error;
-      if (performance.now() >= givesUpAt) throw new StoreSilent(error.message, { cause: error });
+      if (!isOutage(error)) throw error;
+      if (performance.now() >= givesUpAt) throw new StoreSilent((error as Error).message, { cause: error });
       await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
     }
   }

@@ -8,6 +8,11 @@ const KINDS_MAX = 64;
 /** Of the program, not of what is outside it: these end the process. */
 const DEFECTS = [AssertionError, StoreFailure, TypeError, RangeError, ReferenceError, SyntaxError] as const;
 
+/** The store is away, and what it was asked may be asked again. Anything else is a defect, which no waiting mends. */
+export function isOutage(error: unknown): boolean {
+  return error instanceof StoreUncertain || (error instanceof BrokerError && error.reason === 'STORE_UNAVAILABLE');
+}
+
 /**
  * What a remote store's driver throws beside the outcomes that the port names. A server, a proxy or a driver has more ways to fail than anybody has
  * listed, and none is a reason to end a broker: of a write nothing is known then, which asking again settles; a read has not been answered.

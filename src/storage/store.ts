@@ -29,6 +29,17 @@ export interface MessageStore {
     maxBytes: number,
     memory?: ReadMemory,
   ): ReadResult | Promise<ReadResult>;
+  /**
+   * The same batches from `until` downwards: highest base first, up to about `maxBytes` but at least one. `next` is the highest id that the
+   * answer says nothing about, `from - 1` when it says all; ids above it that no item covers are not stored. Whose bytes they are: as for `read`.
+   */
+  readBack(
+    subject: SubjectRef,
+    from: number,
+    until: number,
+    maxBytes: number,
+    memory?: ReadMemory,
+  ): ReadResult | Promise<ReadResult>;
   /** Smallest stored id of a message that was published at or after `ms` (epoch ms), or null. */
   findTime(subject: SubjectRef, ms: number): number | null | Promise<number | null>;
   /** Highest id with a stored batch or void mark; 0 if none. */
@@ -100,7 +111,7 @@ export interface SealedBatch {
   readonly kind: 'data' | 'void';
 }
 
-/** Ids [from, to) of the item; `to` is exclusive. Items come in order and do not overlap. */
+/** Ids [from, to) of the item; `to` is exclusive. Items come in the order of the read and do not overlap. */
 export type StoredItem =
   | { readonly kind: 'data'; readonly from: number; readonly to: number; readonly base: number; readonly bytes: Buffer }
   | { readonly kind: 'void'; readonly from: number; readonly to: number }
@@ -108,7 +119,7 @@ export type StoredItem =
 
 export interface ReadResult {
   readonly items: readonly StoredItem[];
-  /** First id that this answer says nothing about. Ids below it that no item covers are not stored. */
+  /** First id, in the direction of the read, that this answer says nothing about. Ids before it that no item covers are not stored. */
   readonly next: number;
 }
 

@@ -180,6 +180,8 @@ export const FromRaft = {
   CLOSED: 8,
   /** At a start: the log has settled ids from this one on that the store does not have. 0 f64 id · 8 u32 hash · 12 u32 unused · 16 subject. */
   MISSING: 9,
+  /** A close or a revoke of this node came too late: the allotment had become void, or was settled. 0 f64 base · 8 u32 hash · 12 u32 unused · 16 subject. */
+  GONE: 10,
 } as const;
 
 export const SUBJECT_ANSWER_HEADER = 16;

@@ -1,5 +1,5 @@
 import type { TestContext } from 'node:test';
-import type { MessageStore } from '../../src/storage/store.ts';
+import type { MessageStore, SealedBatch } from '../../src/storage/store.ts';
 import type { Relay } from '../servers/relay.ts';
 import type { StoreUnderTest } from './message-store.ts';
 
@@ -8,6 +8,7 @@ export async function behindRelay(
   t: Pick<TestContext, 'after'>,
   relay: Relay,
   connect: () => Promise<MessageStore>,
+  changeByte: (batch: SealedBatch, offset: number) => Promise<void>,
 ): Promise<StoreUnderTest> {
   const opened: MessageStore[] = [];
   const open = async (): Promise<MessageStore> => {
@@ -23,6 +24,11 @@ export async function behindRelay(
   return {
     store,
     another: open,
+    damage: async (batch, offset) => {
+      await opened.at(-1)?.close();
+      await changeByte(batch, offset);
+      return open();
+    },
     reopen: async () => {
       await opened.at(-1)?.close();
       return open();

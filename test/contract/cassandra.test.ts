@@ -49,7 +49,16 @@ if (missing !== null) {
       const [host, port] = contact.split(':') as [string, string | undefined];
       const relay = await Relay.start(host, Number(port ?? 9042));
       const options = optionsFor(`127.0.0.1:${relay.port}`);
-      return await behindRelay(t, relay, () => CassandraStore.open(options));
+      const changeByte = async ({ subject, base, bytes }: SealedBatch, offset: number): Promise<void> => {
+        const client = createClient(options);
+        const changed = Buffer.from(bytes);
+        changed.writeUInt8(changed.readUInt8(offset) ^ 1, offset);
+        const key = [Buffer.from(subject.bytes), bucketOf(base), base];
+        const update = `UPDATE ${options.keyspace}.batches SET bytes = ? WHERE subject = ? AND bucket = ? AND base = ?`;
+        await client.execute(update, [changed, ...key], { prepare: true });
+        await client.shutdown();
+      };
+      return await behindRelay(t, relay, () => CassandraStore.open(options), changeByte);
     },
     SUBJECTS,
   );

@@ -1,18 +1,29 @@
 /** The contract of a MessageStore, kept by the embedded store. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import type { EmbeddedStore } from '../../src/storage/embedded/embedded-store.ts';
+import type { SealedBatch } from '../../src/storage/store.ts';
 import { temporaryFolder } from '../support/temporary.ts';
 import { dataBatch, plain, subjectRef } from '../unit/batch-support.ts';
 import { EmbeddedRig } from '../unit/embedded-rig.ts';
-import { messageStoreSuite } from './message-store.ts';
+import { messageStoreSuite, type StoreUnderTest } from './message-store.ts';
 
 /** 100,000 are written once. */
 const FEW_SUBJECTS = 20_000;
 
+function under(rig: EmbeddedRig, reopen: () => Promise<EmbeddedStore>): StoreUnderTest {
+  const damage = async (batch: SealedBatch, offset: number): Promise<EmbeddedStore> => {
+    await rig.close();
+    rig.changeByte(batch.bytes, offset);
+    return await reopen();
+  };
+  return { store: rig.open(), reopen, damage };
+}
+
 messageStoreSuite('embedded', async (t) => {
   const rig = new EmbeddedRig(temporaryFolder(t));
   t.after(() => rig.close());
-  return { store: rig.open(), reopen: () => rig.reopen() };
+  return under(rig, () => rig.reopen());
 });
 
 messageStoreSuite(
@@ -20,7 +31,7 @@ messageStoreSuite(
   async (t) => {
     const rig = new EmbeddedRig(temporaryFolder(t), { segmentBytes: 16 * 1024, cacheBytes: 0 });
     t.after(() => rig.close());
-    return { store: rig.open(), reopen: () => rig.reopen() };
+    return under(rig, () => rig.reopen());
   },
   FEW_SUBJECTS,
 );
@@ -30,7 +41,7 @@ messageStoreSuite(
   async (t) => {
     const rig = new EmbeddedRig(temporaryFolder(t), { segmentBytes: 64 * 1024 });
     t.after(() => rig.close());
-    return { store: rig.open(), reopen: () => rig.reopenAfterKill() };
+    return under(rig, () => rig.reopenAfterKill());
   },
   FEW_SUBJECTS,
 );

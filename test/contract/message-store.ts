@@ -1,6 +1,6 @@
 /** What every MessageStore must do: one suite, run over each implementation. */
 import assert from 'node:assert/strict';
-import { type TestContext, test } from 'node:test';
+import { test } from 'node:test';
 import fc from 'fast-check';
 import { BrokerError } from '../../src/base/errors.ts';
 import { Prng } from '../../src/base/prng.ts';
@@ -11,32 +11,28 @@ import {
   type DatabaseStore,
   type MessageStore,
   type ReadMemory,
-  type ReadResult,
   type SealedBatch,
-  type StoredItem,
   StoreUncertain,
   type SubjectRef,
 } from '../../src/storage/store.ts';
 import { dataBatch, type Message, plain, subjectRef, voidBatch } from '../unit/batch-support.ts';
+import { readBackTests } from './read-back.ts';
+import {
+  type OpenStore,
+  readAll,
+  type Shown,
+  type StoreTest,
+  type StoreUnderTest,
+  shown,
+  TIME,
+  texts,
+} from './store-support.ts';
 
-export interface StoreUnderTest {
-  readonly store: MessageStore;
-  /** A store of its own on the same data, as another node has; absent where only one process may write. */
-  readonly another?: () => Promise<MessageStore>;
-  /** Takes the server away; what it returns brings it back. Absent where store and process are one. */
-  readonly goAway?: () => Promise<() => Promise<void>>;
-  /** Closes the store and opens it again on the same data. */
-  reopen(): Promise<MessageStore>;
-}
+export { readAll, type Shown, type StoreUnderTest };
 
-/** Opens an empty store, which the test gives back when it ends. */
-export type OpenStore = (t: TestContext) => Promise<StoreUnderTest>;
-
-const TIME = 1_700_000_000_000;
 /** Batches of a group, and every how manieth is read back, where there are many subjects. */
 const GROUP = 1_000;
 const SAMPLE = 499;
-const ALL = Number.MAX_SAFE_INTEGER - 1;
 
 /** Memory that is given out from its beginning again and again. */
 class Lent implements ReadMemory {
@@ -51,43 +47,6 @@ class Lent implements ReadMemory {
     if (this.used + length > this.#bytes.length) return Buffer.alloc(length);
     this.used += length;
     return this.#bytes.subarray(this.used - length, this.used);
-  }
-}
-
-export interface Shown {
-  readonly kind: StoredItem['kind'];
-  readonly from: number;
-  readonly to: number;
-  /** Bodies of the batch's messages, as text of their bytes. */
-  readonly bodies?: readonly string[];
-}
-
-/** Items of an answer in a form that can be compared; checks every batch on the way. */
-export function shown(subject: SubjectRef, items: readonly StoredItem[]): Shown[] {
-  return items.map((item) => {
-    const { kind, from, to } = item;
-    if (item.kind !== 'data') return { kind, from, to };
-    const view = new BatchView();
-    assert.equal(view.wrap(item.bytes, 0), null);
-    assert.ok(view.verifyBody());
-    assert.deepEqual(Buffer.from(view.subject()), Buffer.from(subject.bytes));
-    assert.deepEqual([view.base, view.base + view.count], [from, to]);
-    const bodies: string[] = [];
-    while (view.next()) bodies.push(Buffer.from(view.bytes.subarray(view.bodyStart, view.bodyEnd)).toString('latin1'));
-    return { kind, from, to, bodies };
-  });
-}
-
-/** Everything from `from` on, read as a subscriber does: answer by answer. */
-export async function readAll(store: MessageStore, subject: SubjectRef, from = 1, maxBytes = 4096): Promise<Shown[]> {
-  const all: Shown[] = [];
-  let next = from;
-  for (;;) {
-    const answer: ReadResult = await store.read(subject, next, ALL, maxBytes);
-    all.push(...shown(subject, answer.items));
-    if (answer.next > ALL) return all;
-    assert.ok(answer.next > next, 'a read moves on');
-    next = answer.next;
   }
 }
 
@@ -129,13 +88,9 @@ export async function bodiesOf(store: MessageStore, subject: SubjectRef): Promis
   return (await readAll(store, subject)).flatMap(({ bodies }) => bodies ?? []);
 }
 
-function texts(prefix: string, count: number): Message[] {
-  return Array.from({ length: count }, (_, i) => plain(`${prefix}-${i}`));
-}
-
 /** `subjectsMany`: subjects that the store takes within a few seconds, up to 100,000; in the long form it is always that. */
 export function messageStoreSuite(name: string, open: OpenStore, subjectsMany = 100_000): void {
-  const storeTest = (title: string, body: (under: StoreUnderTest, t: TestContext) => Promise<void>): void => {
+  const storeTest: StoreTest = (title, body) => {
     test(`${name}: ${title}`, async (t) => {
       const under = await open(t);
       await body(under, t);
@@ -251,10 +206,13 @@ export function messageStoreSuite(name: string, open: OpenStore, subjectsMany = 
     }
   });
 
+  readBackTests(storeTest);
+
   storeTest('reading an unknown subject finds nothing and creates nothing', async ({ store }) => {
     const before = (await store.stats()).subjects;
     const unknown = subjectRef('never.published');
     assert.deepEqual(await store.read(unknown, 1, 100, 1000), { items: [], next: 101 });
+    assert.deepEqual(await store.readBack(unknown, 3, 100, 1000), { items: [], next: 2 });
     assert.equal(await store.lastId(unknown), 0);
     assert.equal(await store.findTime(unknown, 0), null);
     await store.trim(unknown, 10);
@@ -306,6 +264,19 @@ export function messageStoreSuite(name: string, open: OpenStore, subjectsMany = 
             assert.deepEqual(
               shown(subject, items).map((item) => item.bodies),
               bodies.slice(at - 1, reached - 1).map(({ body }) => [Buffer.from(body).toString('latin1')]),
+            );
+            at = reached;
+          }
+          for (let at = from + 20; at >= from; ) {
+            memory.used = 0;
+            const answer = under.readBack(subject, from, at, maxBytes, memory);
+            const { items, next: reached } = answer instanceof Promise ? await answer : answer;
+            assert.deepEqual(
+              shown(subject, items).map((item) => item.bodies),
+              bodies
+                .slice(reached, at)
+                .map(({ body }) => [Buffer.from(body).toString('latin1')])
+                .toReversed(),
             );
             at = reached;
           }
@@ -440,6 +411,15 @@ export function messageStoreSuite(name: string, open: OpenStore, subjectsMany = 
         ],
       );
       assert.equal(await under.lookup(subject, base + 2), 'void');
+      const back = await under.readBack(subject, base + 1, Number.MAX_SAFE_INTEGER, 10_000);
+      assert.deepEqual(
+        back.items.map(({ kind, from }) => [kind, from]),
+        [
+          ['void', base + 2],
+          ['data', base],
+        ],
+      );
+      assert.equal(back.next, base);
     }
   });
 

@@ -6,7 +6,7 @@ import { after, test } from 'node:test';
 import { PostgresConnection } from '../../src/storage/postgres/connection.ts';
 import { PostgresStore, type PostgresStoreOptions } from '../../src/storage/postgres/postgres-store.ts';
 import { Statements } from '../../src/storage/postgres/statements.ts';
-import { StoreFailure } from '../../src/storage/store.ts';
+import { type SealedBatch, StoreFailure } from '../../src/storage/store.ts';
 import { PostgresServer } from '../servers/postgres.ts';
 import { Relay } from '../servers/relay.ts';
 import { dataBatch, plain, subjectRef, voidBatch } from '../unit/batch-support.ts';
@@ -35,7 +35,15 @@ messageStoreSuite('postgres', async (t) => {
   const through = new URL(url);
   through.host = `127.0.0.1:${relay.port}`;
   const chosen = { ...options(), url: String(through), timeoutMs: 5_000 };
-  return await behindRelay(t, relay, () => PostgresStore.open(chosen));
+  const changeByte = async ({ subject, base }: SealedBatch, offset: number): Promise<void> => {
+    const connection = new PostgresConnection(chosen);
+    await connection.database.none(
+      `UPDATE ${chosen.schema}.batch SET bytes = set_byte(bytes, $3, get_byte(bytes, $3) # 1) WHERE subject = $1 AND base = $2`,
+      [Buffer.from(subject.bytes), base, offset],
+    );
+    connection.end();
+  };
+  return await behindRelay(t, relay, () => PostgresStore.open(chosen), changeByte);
 });
 
 birthSuite('postgres', async (t) => {

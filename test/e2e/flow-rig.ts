@@ -17,7 +17,7 @@ export class Metrics {
     this.#text = text;
   }
 
-  static async of(broker: BrokerProcess): Promise<Metrics> {
+  static async of(broker: Pick<BrokerProcess, 'adminAddress'>): Promise<Metrics> {
     const response = await fetch(`http://${broker.adminAddress}/metrics`);
     return new Metrics(await response.text());
   }

@@ -4,11 +4,13 @@ import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { describe, it } from 'node:test';
-import { LAUNCHER, startBroker } from '../support/broker.ts';
+import { describe, it, type TestContext } from 'node:test';
+import { httpStatus, LAUNCHER, startBroker } from '../support/broker.ts';
 import { BrokerClient, CallError } from '../support/client.ts';
+import { Gate } from '../support/gate.ts';
 import { freePorts } from '../support/ports.ts';
 import { temporaryFolder } from '../support/temporary.ts';
+import { Metrics, pause, until } from './flow-rig.ts';
 
 const body = (text: string): Buffer => Buffer.from(text);
 
@@ -155,7 +157,71 @@ describe('npm start', () => {
     assert.match(output, /"msg":"stopped"\}\n$/);
     assert.equal(isAlive(pid), false);
   });
+
+  for (const [what, isImpatient] of [
+    ['once is one signal, although the terminal and npm both send it: what is in flight is answered', false],
+    ['again, later, ends the broker at once', true],
+  ] as const) {
+    it(`and Ctrl-C ${what}`, { timeout: 60_000 }, async (t) => {
+      const gate = new Gate(t);
+      gate.open();
+      const broker = await startWithNpm(t, { BROKER_FAILPOINTS: gate.each('segment.sync') });
+      const client = new BrokerClient(broker.address, { timeoutMs: 60_000 });
+      gate.shut();
+      const publishing = client.publish({ subject: 't.interrupted', body: body('in flight') });
+      const outcome = publishing.catch((error: CallError) => error.outcome);
+      await until(
+        async () => (await Metrics.of(broker)).sum('broker_calls_in_flight') === 1,
+        () => 'the call is not in flight',
+      );
+      broker.interrupt();
+      await until(
+        async () => (await httpStatus(broker.adminAddress, '/readyz')) === 503,
+        () => 'it takes no notice of the signal',
+      );
+      await pause(SAME_SIGNAL_MS);
+      assert.ok(isAlive(broker.pid), 'one Ctrl-C was taken for two');
+      if (isImpatient) broker.interrupt();
+      else gate.open();
+      assert.equal(await outcome, isImpatient ? 'unknown' : 1);
+      assert.equal(await broker.closed, 0);
+      assert.equal(isAlive(broker.pid), false);
+      const last = JSON.parse(broker.output().trimEnd().split('\n').at(-1) ?? '') as { readonly msg: string };
+      assert.equal(last.msg, isImpatient ? 'stopping at once' : 'stopped');
+      client.close();
+    });
+  }
 });
+
+/** What comes within this of a signal is taken for the same one. */
+const SAME_SIGNAL_MS = 600;
+
+/** A broker that `npm start` has made ready, in a process group of its own, as a shell gives it to a command. */
+async function startWithNpm(t: TestContext, env: Readonly<Record<string, string>>) {
+  const [address, adminAddress] = (await freePorts(2)).map((port) => `127.0.0.1:${port}`) as [string, string];
+  const dataDir = join(temporaryFolder(t), 'data');
+  const flags = ['--data-dir', dataDir, '--grpc-listen', address, '--admin-listen', adminAddress, '--shards', '1'];
+  const npm = spawn('npm', ['start', '--', ...flags, '--shutdown-drain', '1h'], {
+    cwd: dirname(dirname(LAUNCHER)),
+    env: { ...process.env, ...env },
+    stdio: ['ignore', 'pipe', 'inherit'],
+    detached: true,
+  });
+  // What npm leaves behind has its output still open.
+  const closed = once(npm, 'close').then(([code]) => code as number | null);
+  let output = '';
+  const ready = Promise.withResolvers<number>();
+  npm.stdout.setEncoding('utf8').on('data', (text: string) => {
+    output += text;
+    const found = /"pid":(\d+).*"msg":"ready"/.exec(output);
+    if (found !== null) ready.resolve(Number(found[1]));
+  });
+  void closed.then(() => ready.reject(new Error(output)));
+  const pid = await ready.promise;
+  t.after(() => isAlive(pid) && process.kill(pid, 'SIGKILL'));
+  const interrupt = (): void => void process.kill(-(npm.pid as number), 'SIGINT');
+  return { address, adminAddress, pid, closed, interrupt, output: () => output };
+}
 
 function isAlive(pid: number): boolean {
   try {

@@ -1,10 +1,11 @@
 /** Files of messages that are gone or damaged when a broker starts: told at once, never silently skipped, and the rest is served. */
 import assert from 'node:assert/strict';
-import { readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { closeSync, openSync, readFileSync, rmSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { type BrokerProcess, startBroker } from '../support/broker.ts';
 import { BrokerClient, CallError } from '../support/client.ts';
+import { until } from './flow-rig.ts';
 
 async function outcomes(client: BrokerClient, subject: string, until: number): Promise<string[]> {
   const found: string[] = [];
@@ -35,6 +36,17 @@ function linesOf(broker: BrokerProcess, message: string): Record<string, unknown
 }
 
 const lane = (broker: BrokerProcess): string => join(broker.dataDir, 'segments', 'lane-000');
+
+/** Changes a byte in the body that consists of this one, where it lies in the file; returns the whole file. */
+function damage(path: string, filling: number): Buffer {
+  const bytes = readFileSync(path);
+  const at = bytes.indexOf(Buffer.alloc(100, filling)) + 50;
+  bytes.writeUInt8(0, at);
+  const file = openSync(path, 'r+');
+  writeSync(file, bytes, at, 1, at);
+  closeSync(file);
+  return bytes;
+}
 
 describe('a start', () => {
   it('[S11] without the newest segments: tells the subjects that it lost, counts them, answers DATA_LOSS, and gives no id twice', async () => {
@@ -76,11 +88,7 @@ describe('a start', () => {
     for (let id = 1; id <= 5; id++) await client.publish({ subject: 't.hit', body: Buffer.alloc(10_000, id) });
     await broker.kill();
     const path = join(lane(broker), '00000001.seg');
-    const bytes = readFileSync(path);
-    // In the body of the third message.
-    const at = bytes.indexOf(Buffer.alloc(100, 3));
-    bytes.writeUInt8(0, at + 50);
-    writeFileSync(path, bytes);
+    const bytes = damage(path, 3);
     await broker.restart();
     await client.ready();
     assert.deepEqual(
@@ -92,6 +100,31 @@ describe('a start', () => {
     assert.equal(await damagedOf(broker), 1);
     assert.ok(readFileSync(path).equals(bytes));
     assert.equal(await client.publish({ subject: 't.hit', body: Buffer.from('next') }), 6);
+    client.close();
+  });
+});
+
+describe('a thread that takes the place of one that died', () => {
+  it('[S5] tells the damage that it meets in the segment that it closes', async () => {
+    const env = { BROKER_FAILPOINTS: 'shard.before-append=throw@6' };
+    await using broker = await startBroker({ flags: ['--shards', '1'], env });
+    const client = new BrokerClient(broker.address);
+    for (let id = 1; id <= 5; id++) await client.publish({ subject: 't.hit', body: Buffer.alloc(10_000, id) });
+    const path = join(lane(broker), '00000001.seg');
+    damage(path, 3);
+    // Its group is the sixth.
+    const last = client.publish({ subject: 't.hit', body: Buffer.from('x') });
+    await assert.rejects(last, { reason: 'OUTCOME_UNKNOWN' });
+    await until(
+      async () => linesOf(broker, 'shard is up').length === 2,
+      () => broker.logs,
+    );
+    assert.deepEqual(
+      linesOf(broker, 'a segment is damaged; what is readable in it is served').map(({ segment }) => segment),
+      [path],
+    );
+    const all = '10000 bytes';
+    assert.deepEqual(await outcomes(client, 't.hit', 5), [all, all, 'DATA_LOSS', all, all]);
     client.close();
   });
 });

@@ -4,8 +4,12 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import * as grpc from '@grpc/grpc-js';
+import { slotOfHash, subjectHash } from '../../src/base/subject.ts';
+import { connectWithClient } from '../../src/cli/client-connection.ts';
+import { SlotTable } from '../../src/workers/slots/slot-table.ts';
 import { BrokerProcess } from '../support/broker.ts';
 import { BrokerClient, CallError } from '../support/client.ts';
+import { Gate } from '../support/gate.ts';
 import { PublishStream } from '../support/publish-stream.ts';
 import { temporaryFolder } from '../support/temporary.ts';
 import { readFields } from '../support/wire.ts';
@@ -123,6 +127,63 @@ describe('SIGTERM', () => {
     const { firstId, lastId, error } = stream.results.get(1) ?? {};
     assert.deepEqual({ firstId, lastId, error }, { firstId: 1, lastId: 2, error: undefined });
     assert.deepEqual(await within(broker.exited, 40_000), { code: 0, signal: null }, broker.logs);
+  });
+
+  it('while the mark of an answered increment is on its way: the shard ends when the store has it and the log knows', async (t) => {
+    const gate = join(temporaryFolder(t), 'gate');
+    const env = { BROKER_FAILPOINTS: `segment.write=wait:${gate}@2` };
+    const flags = ['--shards', '1', '--log-format', 'json'];
+    await using broker = await BrokerProcess.create({ flags, env });
+    await broker.restart();
+    const client = new BrokerClient(broker.address);
+    // Answered when it is allotted; nothing of it is in flight for the main thread from here on.
+    assert.equal(await client.incIdx(SUBJECT), 1);
+    assert.equal(await metric(broker, 'broker_calls_in_flight'), 0);
+    process.kill(broker.pid, 'SIGTERM');
+    await until(
+      async () => logLines(broker.logs).some(({ message }) => message === 'stopping'),
+      'it takes notice of the signal',
+    );
+    writeFileSync(gate, '');
+    assert.deepEqual(await within(broker.exited, 40_000), { code: 0, signal: null }, broker.logs);
+    await broker.restart({ env: { BROKER_FAILPOINTS: '' } });
+    const lines = broker.logs.split('\n').filter((line) => line.includes('"shard is up"'));
+    assert.equal(lines.length, 2);
+    const { closed, revoked } = JSON.parse(lines[1] ?? '') as Record<string, unknown>;
+    assert.deepEqual({ closed, revoked }, { closed: 0, revoked: 0 }, 'something was left open');
+    client.close();
+  });
+
+  it('while slots change their shard: calls that are held back for them get SHUTTING_DOWN, and never had an effect', async (t) => {
+    const gate = new Gate(t);
+    await using broker = await BrokerProcess.create({
+      flags: ['--shards', '2', '--shutdown-drain', '1s'],
+      env: { BROKER_FAILPOINTS: gate.each('move.export') },
+    });
+    await broker.restart();
+    const client = new BrokerClient(broker.address, { timeoutMs: 60_000 });
+    assert.equal(await client.publish({ subject: SUBJECT, body }), 1);
+    const slot = slotOfHash(subjectHash(Buffer.from(SUBJECT), 0, SUBJECT.length));
+    const interrupt = new AbortController().signal;
+    const admin = connectWithClient({ addresses: [broker.address], timeoutMs: 60_000, interrupt });
+    await admin.moveSlot(slot, 1 - new SlotTable(2).ownerOf(slot));
+    await until(async () => (await metric(broker, 'broker_slots_held')) === 1, 'the slot is held');
+    const held = [client.publish({ subject: SUBJECT, body }), client.fetch(SUBJECT, 1), client.incIdx(SUBJECT)];
+    const answers = Promise.all(held.map(reasonOf));
+    await until(async () => (await metric(broker, 'broker_calls_in_flight')) === held.length, 'the calls are held');
+    process.kill(broker.pid, 'SIGTERM');
+    // While the move, and with it the broker, cannot end.
+    assert.deepEqual(
+      await answers,
+      held.map(() => 'UNAVAILABLE SHUTTING_DOWN none'),
+    );
+    assert.equal(broker.running, true);
+    gate.open();
+    assert.deepEqual(await within(broker.exited, 40_000), { code: 0, signal: null }, broker.logs);
+    await broker.restart({ env: { BROKER_FAILPOINTS: '' } });
+    assert.equal(await client.publish({ subject: SUBJECT, body }), 2, 'a call that was refused has taken an id');
+    client.close();
+    await admin.close();
   });
 
   it('while a message never gets to the disk: ends after shutdown.drain all the same, says what did not stop, and the call has an unknown outcome', async (t) => {

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { PassThrough } from 'node:stream';
 import { test } from 'node:test';
 import { BinaryWriter } from '@bufbuild/protobuf/wire';
 import { Metadata, type ServiceError, status } from '@grpc/grpc-js';
@@ -6,7 +7,7 @@ import fc from 'fast-check';
 import { EXIT, explain } from '../../src/cli/failure.ts';
 import { linesOf } from '../../src/cli/lines.ts';
 import { messageToJson } from '../../src/cli/message.ts';
-import { formatTable } from '../../src/cli/output.ts';
+import { formatTable, LongTable, Output } from '../../src/cli/output.ts';
 import { parseStart } from '../../src/cli/parse.ts';
 import { errorOf } from '../../src/client/errors.ts';
 
@@ -85,6 +86,24 @@ test('any message as JSON gives its bytes back', () => {
 
 test('a table without rows has its headings', () => {
   assert.equal(formatTable([], ['subject', 'head']), 'SUBJECT  HEAD');
+});
+
+test('a long table is written in pieces under one heading; columns grow with what they hold', async () => {
+  const stream = new PassThrough();
+  const table = new LongTable(new Output(stream), ['name', 'count']);
+  await table.write();
+  table.add({ name: 'a', count: 1 });
+  table.add({ name: 'bc', count: 12 });
+  await table.write();
+  table.add({ name: 'a long one', count: 3 });
+  await Promise.all([table.write(), table.write()]);
+  assert.deepEqual(String(stream.read()).split('\n'), [
+    'NAME  COUNT',
+    'a         1',
+    'bc       12',
+    'a long one      3',
+    '',
+  ]);
 });
 
 function failure(code: status, details: string, reason?: string): ServiceError {

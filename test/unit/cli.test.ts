@@ -592,6 +592,40 @@ test('store copy passes stores, options and configuration on, and shows the comp
   assert.match(listed.out, /^SUBJECT .*\na\.b +true/);
 });
 
+test('store copy --list holds few rows at a time, whatever their number', async () => {
+  const SUBJECTS = 2_000;
+  const HELD_MAX = 256;
+  const stdout = new Sink();
+  const shown = (): string[] => stdout.text.split('\n').filter((line) => line.startsWith('s.'));
+  const copyStore: RunOptions['copyStore'] = async (request) => {
+    for (let i = 0; i < SUBJECTS; i++) {
+      await request.onSubject({ ...SAME, subject: `s.${i}` });
+      assert.ok(shown().length >= i + 1 - HELD_MAX, `${shown().length} of ${i + 1} rows are shown`);
+    }
+    return { kind: 'done', summary: { ...COPIED, switched: false } };
+  };
+  const { code } = await broker([...STORE_COPY, '--list', '--compare-only'], { copyStore, stdout });
+  assert.equal(code, 0);
+  assert.deepEqual(
+    shown().map((line) => line.split(' ')[0]),
+    Array.from({ length: SUBJECTS }, (_, i) => `s.${i}`),
+  );
+  assert.equal(stdout.text.split('SUBJECT').length, 2, 'one heading');
+  assert.ok(stdout.text.indexOf('SUBJECT') < stdout.text.indexOf('s.0'));
+  assert.ok(stdout.text.indexOf('s.1999') < stdout.text.indexOf('from '), 'the summary comes last');
+});
+
+test('store copy that stops shows what it has compared', async () => {
+  const { code, out } = await broker([...STORE_COPY, '--list'], {
+    copyStore: async (request) => {
+      await request.onSubject(OTHER);
+      return { kind: 'refused', message: 'interrupted', next: 'again' };
+    },
+  });
+  assert.equal(code, EXIT.failed);
+  assert.match(out, /^SUBJECT .*\na\.b +false/);
+});
+
 test('store copy with damage or losses in the source fails, unless they are accepted', async () => {
   const copyStore: RunOptions['copyStore'] = async () => ({
     kind: 'done',

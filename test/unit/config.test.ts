@@ -182,6 +182,16 @@ const REFUSED: readonly [string, Parameters<typeof load>[0], RegExp][] = [
     { yaml: 'shards: 65' },
     /^shards\.count 65 \(broker\.yaml:1\): must be a whole number from 1 to 64$/,
   ],
+  [
+    'a log that a start could not hold in memory',
+    { argv: ['--raft-snapshot-bytes', '2GiB'] },
+    /^raft\.snapshot_bytes "2GiB" \(--raft-snapshot-bytes\): must be .* to 1GiB/,
+  ],
+  [
+    'no snapshots',
+    { argv: ['--raft-snapshot-entries', '0'] },
+    /^raft\.snapshot_entries "0" \(--raft-snapshot-entries\): must be a whole number from 100 to/,
+  ],
   ['fraction', { yaml: 'shards: 1.5' }, /must be a whole number/],
   ['number with separators', { argv: ['--subjects-max', '1,000'] }, /did you mean 1000\?$/],
   ['not a power of two', { argv: ['--ring-bytes', '5MiB'] }, /^ring\.bytes "5MiB" .*power of two/],

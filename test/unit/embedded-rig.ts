@@ -1,5 +1,5 @@
 /** An embedded store on a folder, opened and reopened as a node does it. */
-import { cpSync, readdirSync } from 'node:fs';
+import { cpSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Disk, NodeDisk } from '../../src/storage/disk.ts';
 import type { BatchDamage } from '../../src/storage/embedded/batch-reader.ts';
@@ -64,6 +64,20 @@ export class EmbeddedRig {
     cpSync(this.directory, copy, { recursive: true });
     this.directory = copy;
     return this.open();
+  }
+
+  /** Changes a byte of a batch that is on the disk, where no store has it open or in memory. */
+  changeByte(batch: Buffer, offset: number): void {
+    for (const name of this.files().filter((each) => each.endsWith('.seg'))) {
+      const path = join(this.lanePath(), name);
+      const bytes = readFileSync(path);
+      const at = bytes.indexOf(batch);
+      if (at < 0) continue;
+      bytes.writeUInt8(bytes.readUInt8(at + offset) ^ 1, at + offset);
+      writeFileSync(path, bytes);
+      return;
+    }
+    throw new Error('no segment has the batch');
   }
 
   async close(): Promise<void> {

@@ -51,13 +51,14 @@ export async function openNode(
   return { node, counters, lines };
 }
 
-/** Opens the subjects `from` to `to`, exclusive, each in an entry of its own. */
-export function openSubjects(node: RaftNode, from: number, to: number): void {
+/** Opens the subjects `from` to `to`, exclusive, each in an entry of its own. `together`: with one sync for all of them. */
+export function openSubjects(node: RaftNode, from: number, to: number, together = false): void {
   for (let index = from; index < to; index++) {
     const name = Buffer.from(`device.${String(index).padStart(6, '0')}.state`);
     const run = new Uint8Array(openSize(name.length, false));
     writeOpen(new DataView(run.buffer), run, 0, name, subjectHash(name, 0, name.length), 0, index, 1, 100, 0, -1);
     node.propose([run]);
-    node.work();
+    if (!together) node.work();
   }
+  if (together) node.work();
 }

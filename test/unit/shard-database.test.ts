@@ -1,6 +1,7 @@
 /** What a shard does with a database that is slow or away. */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import { Worker } from 'node:worker_threads';
 import { BrokerError } from '../../src/base/errors.ts';
 import { createDoorbell } from '../../src/shm/doorbell.ts';
 import { createRing } from '../../src/shm/layout.ts';
@@ -13,6 +14,19 @@ import { MainPort } from '../../src/workers/shard/main-port.ts';
 import { RaftClient } from '../../src/workers/shard/raft-client.ts';
 import { ActiveSubject } from '../../src/workers/shard/subjects.ts';
 import { subjectRef } from './batch-support.ts';
+
+/** What a shard thread does when its store rejects a read with the error that `source` makes: 'waits', or the error that ends it. */
+async function threadWith(what: 'read' | 'findTime', source: string): Promise<string> {
+  const worker = new Worker(new URL('store-error-thread.ts', import.meta.url), { workerData: { what, source } });
+  try {
+    return await new Promise((resolve) => {
+      worker.once('message', resolve);
+      worker.once('error', (error) => resolve(`${(error as Error).name}: ${(error as Error).message}`));
+    });
+  } finally {
+    await worker.terminate();
+  }
+}
 
 const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
@@ -125,7 +139,7 @@ describe('a subscription by time that waits for its database', () => {
     lookup.answered(0, state);
     const wait = async (): Promise<void> => {
       await turn();
-      t.mock.timers.tick(1_000);
+      t.mock.timers.tick(5_000);
       await turn();
     };
     await wait();
@@ -138,4 +152,24 @@ describe('a subscription by time that waits for its database', () => {
     assert.equal(questions, asked);
     assert.equal(subject.parked, 0);
   });
+});
+
+describe('a read that the store rejects', () => {
+  const defects = [
+    { source: "new TypeError('x is not a function')", told: 'TypeError: x is not a function' },
+    { source: "new AssertionError('a row without a base')", told: 'AssertionError: a row without a base' },
+  ];
+  const outages = ["new BrokerError('STORE_UNAVAILABLE')", "new StoreUncertain('no answer')"];
+  for (const what of ['read', 'findTime'] as const) {
+    for (const { source, told } of defects) {
+      it(`of a defect ends the thread, and is not tried again: ${what}, ${source}`, async () => {
+        assert.equal(await threadWith(what, source), told);
+      });
+    }
+    for (const source of outages) {
+      it(`[P3] of an outage is tried again: ${what}, ${source}`, async () => {
+        assert.equal(await threadWith(what, source), 'tried again');
+      });
+    }
+  }
 });

@@ -3,13 +3,13 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { Kind, OPEN_HEADER } from '../../src/allot/commands.ts';
 import { AllotVerdict } from '../../src/allot/verdicts.ts';
-import { REASON_NAMES, type Reason } from '../../src/base/errors.ts';
+import { BrokerError, REASON_NAMES, type Reason } from '../../src/base/errors.ts';
 import { BODY_TAG, RECORD_TAG } from '../../src/batch/batch-format.ts';
 import { RecordsScan } from '../../src/batch/records-scan.ts';
 import { createDoorbell } from '../../src/shm/doorbell.ts';
 import { createRing } from '../../src/shm/layout.ts';
 import { RingConsumer } from '../../src/shm/ring-consumer.ts';
-import type { MessageStore, SealedBatch } from '../../src/storage/store.ts';
+import type { MessageStore, SealedBatch, Stored } from '../../src/storage/store.ts';
 import { RAFT_RING_BYTES, StreamToken, ToMain, ToRaft } from '../../src/workers/link.ts';
 import type { OpenAllotment } from '../../src/workers/messages.ts';
 import { AllotRequests } from '../../src/workers/shard/allot-requests.ts';
@@ -52,6 +52,8 @@ class Rig {
   readonly publish: PublishPath;
   /** Groups that the store was given, in order. */
   readonly groups: (readonly SealedBatch[])[] = [];
+  /** What the store says when it is asked what it has under a key. */
+  readonly lookups: Promise<Stored>[] = [];
   /** Bases that got their verdict here, with what it was. */
   readonly resolved: (readonly [base: number, isStored: boolean])[] = [];
   refusal: Reason | null = null;
@@ -69,7 +71,7 @@ class Rig {
       return new Promise((resolve) => this.#writes.push(resolve));
     };
     this.publish = new PublishPath(
-      { append } as unknown as MessageStore,
+      { append, lookup: () => this.lookups.shift() ?? assert.fail('nobody asked for this') } as unknown as MessageStore,
       this.requests,
       this.#main,
       {
@@ -209,6 +211,47 @@ describe('a batch that a database has', () => {
     assert(rig.publish.idle);
   });
 
+  it('[S11] whose allotment had its verdict by then is what the store says: marked, or data that somebody else closed', async () => {
+    for (const [stored, answer] of [
+      ['void', 'STORE_UNAVAILABLE'],
+      ['data', 1],
+    ] as const) {
+      const rig = new Rig();
+      rig.open(1);
+      await rig.written();
+      const away = Promise.reject(new BrokerError('STORE_UNAVAILABLE'));
+      away.catch(() => 'met by the writer');
+      rig.lookups.push(away, Promise.resolve(stored));
+      rig.publish.gone(rig.subject, 1);
+      assert.deepEqual(rig.answers(), [], 'an answer before the store has said anything');
+      for (let looks = 0; rig.lookups.length > 0; looks++) {
+        assert(looks < 2_000, 'the store is not asked');
+        await new Promise((resolve) => setTimeout(resolve, 10));
+      }
+      await new Promise((resolve) => setImmediate(resolve));
+      rig.work();
+      assert.deepEqual(rig.answers(), [{ sequence: 1, answer }]);
+      if (stored === 'void') await rig.written();
+      assert.deepEqual(rig.resolved, [[1, stored === 'data']]);
+      assert(rig.publish.idle);
+    }
+  });
+
+  it('[S11] whose revoke finds that somebody else has revoked and settled it is refused as if it had been ours', async () => {
+    const rig = new Rig();
+    const [counter] = rig.open(1, 2);
+    await rig.written();
+    rig.publish.closed(counter as number, false);
+    rig.work();
+    rig.answers();
+    assert.deepEqual(await rig.written(), [{ kind: 'revoke', base: 2 }]);
+    rig.publish.gone(rig.subject, 2);
+    await rig.written();
+    await rig.written();
+    assert.deepEqual(rig.answers(), [{ sequence: 2, answer: 'PREDECESSOR_FAILED' }]);
+    assert(rig.publish.idle);
+  });
+
   it('[S12] and whose close is refused takes those along that were sent behind it', async () => {
     const rig = new Rig();
     const [counter] = rig.open(1);
@@ -277,6 +320,16 @@ describe('increments', () => {
   });
 });
 
+interface Row {
+  readonly what: string;
+  readonly open: readonly OpenAllotment[];
+  /** Bases. */
+  readonly has: readonly number[];
+  readonly hurt?: readonly number[];
+  readonly stored: readonly number[];
+  readonly revoked: readonly number[];
+}
+
 describe('what a database has of the process before', () => {
   const left = (base: number, revoked = false): OpenAllotment => ({
     subject: SUBJECT.bytes,
@@ -287,7 +340,7 @@ describe('what a database has of the process before', () => {
     openedAt: LOG_TIME,
     expiresMax: 0,
   });
-  const rows = [
+  const rows: readonly Row[] = [
     { what: 'all of a group is kept', open: [left(1), left(2)], has: [1, 2], stored: [1, 2], revoked: [] },
     {
       what: 'what lies behind a gap goes with it',
@@ -303,15 +356,26 @@ describe('what a database has of the process before', () => {
       stored: [1],
       revoked: [2, 3],
     },
+    {
+      what: 'what is damaged is a gap, and told',
+      open: [left(1), left(2), left(3)],
+      has: [1, 3],
+      hurt: [2],
+      stored: [1],
+      revoked: [2, 3],
+    },
     { what: 'what was revoked by then is no gap', open: [left(1, true), left(2)], has: [2], stored: [2], revoked: [] },
   ];
-  for (const { what, open, has, stored, revoked } of rows) {
+  for (const { what, open, has, hurt = [], stored, revoked } of rows) {
     it(`[S11] is settled in the order of ids: ${what}`, async () => {
       const rig = new Rig();
       const appended: number[] = [];
       const store = {
         read(_subject: unknown, base: number) {
           const { bytes } = dataBatch(SUBJECT, [plain('left')], { base, publishedAt: LOG_TIME });
+          if (hurt.includes(base)) {
+            return Promise.resolve({ items: [{ kind: 'damaged', from: base, to: base + 1 }], next: base + 1 });
+          }
           const items = has.includes(base) ? [{ kind: 'data', from: base, to: base + 1, base, bytes }] : [];
           return Promise.resolve({ items, next: base + 1 });
         },
@@ -320,7 +384,13 @@ describe('what a database has of the process before', () => {
           return Promise.resolve();
         },
       } as unknown as MessageStore;
-      await resolveInDatabase(open, store, rig.subjects, rig.publish, rig.requests);
+      const told: number[] = [];
+      const onDamage = (subject: ActiveSubject, id: number): void => {
+        assert.equal(subject, rig.subject);
+        told.push(id);
+      };
+      await resolveInDatabase(open, store, rig.subjects, rig.publish, rig.requests, onDamage);
+      assert.deepEqual(told, hurt, 'damage is told');
       const commands = rig.work();
       const of = (wanted: Command['kind']): number[] =>
         commands.flatMap((command) => (command.kind === wanted && 'base' in command ? [command.base] : []));

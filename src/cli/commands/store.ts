@@ -5,7 +5,7 @@ import type { ComparedSubject, CopyProgress, CopySummary } from '../../copy/type
 import type { Context } from '../context.ts';
 import { CliError, EXIT, usageError } from '../failure.ts';
 import { example, withFormat } from '../options.ts';
-import type { Format, Row } from '../output.ts';
+import { type Format, LongTable, type Row } from '../output.ts';
 
 const COLUMNS = [
   'subject',
@@ -76,8 +76,8 @@ async function copy(context: Context, argv: readonly string[], options: CopyOpti
       throw usageError('cassandra.contact_points and cassandra.datacenter are not both set');
     }
   }
-  const rows = new Rows(context, options);
   const bar = new Bar(context);
+  const rows = new Rows(context, options, bar);
   const outcome = await context.copyStore({
     config,
     from,
@@ -89,9 +89,9 @@ async function copy(context: Context, argv: readonly string[], options: CopyOpti
     onProgress: (progress) => bar.show(progress),
     onSubject: (compared) => rows.add(compared),
   });
+  await rows.show();
   await bar.clear();
   if (outcome.kind === 'refused') throw new CliError(EXIT.failed, outcome.message, outcome.next);
-  await rows.end();
   await context.out.record(recordOf(outcome.summary), options.output);
   judge(outcome.summary, options);
 }
@@ -141,15 +141,18 @@ function recordOf(summary: CopySummary): Row {
   };
 }
 
-/** Compared subjects: at once for programs; a table at the end for people. */
+/** Compared subjects: at once for programs, some at a time for people. There may be millions. */
 class Rows {
   readonly #context: Context;
   readonly #options: CopyOptions;
-  readonly #rows: Row[] = [];
+  readonly #bar: Bar;
+  readonly #table: LongTable;
 
-  constructor(context: Context, options: CopyOptions) {
+  constructor(context: Context, options: CopyOptions, bar: Bar) {
     this.#context = context;
     this.#options = options;
+    this.#bar = bar;
+    this.#table = new LongTable(context.out, COLUMNS);
   }
 
   async add({ subject, source, target, difference }: ComparedSubject): Promise<void> {
@@ -166,11 +169,14 @@ class Rows {
       difference,
     };
     if (this.#options.output === 'json') await this.#context.out.json(row);
-    else this.#rows.push(row);
+    else if (this.#table.add(row)) await this.show();
   }
 
-  async end(): Promise<void> {
-    if (this.#rows.length > 0) await this.#context.out.rows(this.#rows, COLUMNS, 'table');
+  /** Writes what was gathered. */
+  async show(): Promise<void> {
+    // Both are on one terminal.
+    await this.#bar.clear();
+    await this.#table.write();
   }
 }
 

@@ -175,6 +175,31 @@ export class CassandraStore implements OpenedDatabase {
     return { items, next: until + 1 };
   }
 
+  async readBack(subject: SubjectRef, from: number, until: number, maxBytes: number): Promise<ReadResult> {
+    const items: StoredItem[] = [];
+    let bytes = 0;
+    let next = until;
+    const lowest = (await this.#coveringBase(subject, from)) ?? from;
+    while (next >= lowest) {
+      const bucket = bucketOf(next);
+      const first = Math.max(lowest, bucket * BUCKET_IDS);
+      const range = { bucket, from: first, until: next, maxBytes: maxBytes - bytes };
+      const page = await this.#readBucket(subject, range, 'down');
+      items.push(...page.items);
+      bytes += page.bytes;
+      const isFull = bytes >= maxBytes || items.length >= READ_ROWS_MAX;
+      const reached = items.at(-1)?.from ?? null;
+      // Not to the end of the partition: a batch of an earlier one may reach into it.
+      if (reached !== null && (page.isCut || isFull)) return { items, next: Math.max(from, reached) - 1 };
+      next = first - 1;
+      if (page.items.length > 0 || next < lowest) continue;
+      const found = await this.#search.last(subject, bucketOf(next), bucketOf(lowest));
+      if (found === null) break;
+      next = Math.min(next, (found + 1) * BUCKET_IDS - 1);
+    }
+    return { items, next: from - 1 };
+  }
+
   async findTime(subject: SubjectRef, ms: number): Promise<number | null> {
     let low = 1;
     let high = await this.lastId(subject);
@@ -406,9 +431,13 @@ export class CassandraStore implements OpenedDatabase {
   async #readBucket(
     subject: SubjectRef,
     range: { readonly bucket: number; readonly from: number; readonly until: number; readonly maxBytes: number },
+    direction: 'up' | 'down' = 'up',
   ): Promise<{ items: StoredItem[]; bytes: number; isCut: boolean }> {
-    const where = [blobOf(subject), long(range.bucket), long(range.from)];
-    const { rows: found } = await this.#select(this.#text.sizesFrom, [...where, long(range.until)]);
+    const { sizesFrom, sizesBack, bytes: bytesUp, bytesBack } = this.#text;
+    const isUp = direction === 'up';
+    const partition = [blobOf(subject), long(range.bucket)];
+    const wanted = [...partition, long(range.from), long(range.until)];
+    const { rows: found } = await this.#select(isUp ? sizesFrom : sizesBack, wanted);
     let bytes = 0;
     let count = 0;
     while (count < found.length && count < READ_ROWS_MAX && (count === 0 || bytes < range.maxBytes)) {
@@ -417,7 +446,8 @@ export class CassandraStore implements OpenedDatabase {
     }
     if (count === 0) return { items: [], bytes: 0, isCut: false };
     const last = Number(found[count - 1]?.get('base'));
-    const { rows } = await this.#select(this.#text.bytes, [...where, long(last)]);
+    const [low, high] = isUp ? [range.from, last] : [last, range.until];
+    const { rows } = await this.#select(isUp ? bytesUp : bytesBack, [...partition, long(low), long(high)]);
     const items = rows.map((row) =>
       checkedItem(this.#view, subject, {
         base: Number(row.get('base')),
@@ -442,7 +472,9 @@ function statements(keyspace: string) {
     times: `SELECT base, kind, published_at ${partition} AND base >= ? AND base <= ?`,
     sizes: `SELECT size ${partition}`,
     sizesFrom: `SELECT base, size ${partition} AND base >= ? AND base <= ? LIMIT ${READ_ROWS_MAX + 1}`,
+    sizesBack: `SELECT base, size ${partition} AND base >= ? AND base <= ? ORDER BY base DESC LIMIT ${READ_ROWS_MAX + 1}`,
     bytes: `SELECT base, count, kind, bytes ${partition} AND base >= ? AND base <= ?`,
+    bytesBack: `SELECT base, count, kind, bytes ${partition} AND base >= ? AND base <= ? ORDER BY base DESC`,
     newestTime: `SELECT published_at ${partition} AND base < ? ORDER BY base DESC LIMIT 1`,
     trim: `DELETE FROM ${batches} USING TIMESTAMP ? WHERE subject = ? AND bucket = ? AND base < ?`,
     all: `SELECT subject, size FROM ${batches}`,

@@ -91,7 +91,6 @@ export class BatchReader {
   ): ReadResult | Promise<ReadResult> {
     const wanted: Wanted[] = [];
     let bytes = 0;
-    let fromDisk = 0;
     let next = until + 1;
     for (let i = entries.holding(from); i < entries.length && entries.base(i) <= until; i++) {
       if (wanted.length > 0 && bytes >= maxBytes) {
@@ -101,8 +100,45 @@ export class BatchReader {
       const item = this.#want(entries, i);
       wanted.push(item);
       bytes += item.length;
-      if (item.bytes === null && item.kind === EntryKind.DATA) fromDisk += item.length;
     }
+    return this.#serve(subject, wanted, next, memory);
+  }
+
+  /** See MessageStore.readBack. `entries`: the subject's. */
+  readBack(
+    subject: SubjectRef,
+    entries: EntryCursor,
+    from: number,
+    until: number,
+    maxBytes: number,
+    memory: ReadMemory | null = null,
+  ): ReadResult | Promise<ReadResult> {
+    const wanted: Wanted[] = [];
+    let bytes = 0;
+    let next = from - 1;
+    for (let i = entries.lowerBound(until + 1) - 1; i >= 0 && entries.end(i) > from; i--) {
+      if (wanted.length > 0 && bytes >= maxBytes) {
+        next = entries.end(i) - 1;
+        break;
+      }
+      const item = this.#want(entries, i);
+      wanted.push(item);
+      bytes += item.length;
+    }
+    // Upwards for the disk: neighbours are read together, and lie there in the order of their ids.
+    wanted.reverse();
+    const answer = this.#serve(subject, wanted, next, memory);
+    return answer instanceof Promise ? answer.then(turned) : turned(answer);
+  }
+
+  #serve(
+    subject: SubjectRef,
+    wanted: Wanted[],
+    next: number,
+    memory: ReadMemory | null,
+  ): ReadResult | Promise<ReadResult> {
+    let fromDisk = 0;
+    for (const item of wanted) if (needsRead(item)) fromDisk += item.length;
     const single = wanted.length === 1 ? wanted[0] : undefined;
     if (fromDisk > (single === undefined ? SYNC_RANGE_BYTES_MAX : SYNC_BATCH_BYTES_MAX)) {
       return this.#readLater(subject, wanted, next, memory ?? FRESH);
@@ -232,6 +268,10 @@ export class BatchReader {
       view.subjectIs(subject.bytes);
     return isIt ? null : 'another batch';
   }
+}
+
+function turned({ items, next }: ReadResult): ReadResult {
+  return { items: items.toReversed(), next };
 }
 
 function copyTo(memory: ReadMemory, bytes: Buffer): Buffer {

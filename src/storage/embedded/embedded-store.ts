@@ -142,6 +142,16 @@ export class EmbeddedStore implements MessageStore {
     return this.#reader.read(subject, this.#entriesOf(subject), from, until, maxBytes, memory);
   }
 
+  readBack(
+    subject: SubjectRef,
+    from: number,
+    until: number,
+    maxBytes: number,
+    memory?: ReadMemory,
+  ): ReadResult | Promise<ReadResult> {
+    return this.#reader.readBack(subject, this.#entriesOf(subject), from, until, maxBytes, memory);
+  }
+
   findTime(subject: SubjectRef, ms: number): number | null {
     const entries = this.#entriesOf(subject);
     const at = entries.atOrAfter(ms);

@@ -30,6 +30,24 @@ export interface SealReport {
   unwritten: string[];
 }
 
+/** What people have to hear of it. */
+export function sealNews({ torn, damages }: SealReport): LogNews[] {
+  return [
+    ...torn.map((cut) => ({ level: 'warn' as const, message: 'cut a torn end off a segment', fields: { ...cut } })),
+    ...damages.map(({ path, damage }) => ({
+      level: 'error' as const,
+      message: 'a segment is damaged; what is readable in it is served',
+      fields: { segment: path, damage: JSON.stringify(damage) },
+    })),
+  ];
+}
+
+export interface LogNews {
+  readonly level: 'warn' | 'error';
+  readonly message: string;
+  readonly fields: Readonly<Record<string, string | number>>;
+}
+
 /**
  * First phase of a start: afterwards everything that is in a segment is durable, no lane has a torn tail, and every segment has a sidecar.
  * One caller, before any shard opens its store; nothing else may use the lanes. Makes the directory if it is not there.

@@ -10,6 +10,7 @@ import {
   type ReadResult,
   type SealedBatch,
   type Stored,
+  type StoredItem,
   StoreFailure,
   type StoreStats,
   StoreUncertain,
@@ -120,7 +121,23 @@ export class PostgresStore implements DatabaseStore {
   }
 
   async read(subject: SubjectRef, from: number, until: number, maxBytes: number): Promise<ReadResult> {
-    const { rows } = await this.#query<BatchRow>('read', [key(subject), from, until, Math.max(1, maxBytes)]);
+    const { items, isCut } = await this.#range('read', subject, from, until, maxBytes);
+    return { items, next: isCut ? (items.at(-1)?.to as number) : until + 1 };
+  }
+
+  async readBack(subject: SubjectRef, from: number, until: number, maxBytes: number): Promise<ReadResult> {
+    const { items, isCut } = await this.#range('readBack', subject, from, until, maxBytes);
+    return { items, next: isCut ? (items.at(-1)?.from as number) - 1 : from - 1 };
+  }
+
+  async #range(
+    direction: 'read' | 'readBack',
+    subject: SubjectRef,
+    from: number,
+    until: number,
+    maxBytes: number,
+  ): Promise<{ readonly items: readonly StoredItem[]; readonly isCut: boolean }> {
+    const { rows } = await this.#query<BatchRow>(direction, [key(subject), from, until, Math.max(1, maxBytes)]);
     const items = rows.map((row) =>
       checkedItem(this.#view, subject, {
         base: Number(row.base),
@@ -130,8 +147,7 @@ export class PostgresStore implements DatabaseStore {
       }),
     );
     for (const item of items) if (item.kind === 'damaged') this.#damaged += 1;
-    const isCut = rows.length > 0 && rows.length < (rows[0] as BatchRow).found;
-    return { items, next: isCut ? (items.at(-1)?.to as number) : until + 1 };
+    return { items, isCut: rows.length > 0 && rows.length < (rows[0] as BatchRow).found };
   }
 
   async findTime(subject: SubjectRef, ms: number): Promise<number | null> {

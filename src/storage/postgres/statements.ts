@@ -21,6 +21,7 @@ export class Statements {
   /** Reads no table. */
   readonly probe: Statement;
   readonly read: Statement;
+  readonly readBack: Statement;
   readonly findTime: Statement;
   readonly lastId: Statement;
   /** Two statements, so that each is answered by the index on published_at whatever the planner knows of the table. */
@@ -55,18 +56,8 @@ export class Statements {
       text: `SELECT pg_is_in_recovery() AS recovery, current_setting('transaction_read_only')::bool AS is_read_only,
         to_regclass('${batch}') IS NOT NULL AS is_there`,
     };
-    // The inner query fetches no bytes: those of large rows lie elsewhere and are read for what the outer one keeps.
-    this.read = {
-      name: 'read',
-      text: `SELECT base, count, kind, bytes, found FROM (
-          SELECT base, count, kind, bytes, count(*) OVER ()::int4 AS found, row_number() OVER (ORDER BY base) AS number,
-            sum(octet_length(bytes)) OVER (ORDER BY base) - octet_length(bytes) AS before
-          FROM (SELECT base, count, kind, bytes FROM ${batch}
-            WHERE subject = $1 AND base + count > $2::int8 AND base <= $3::int8
-              AND base >= coalesce((SELECT base FROM ${batch} WHERE subject = $1 AND base <= $2::int8 ORDER BY base DESC LIMIT 1), $2::int8)
-            ORDER BY base LIMIT ${READ_ROWS_MAX + 1}) AS wanted
-        ) AS counted WHERE before < $4::int8 AND number <= ${READ_ROWS_MAX} ORDER BY base`,
-    };
+    this.read = { name: 'read', text: rangeRead(batch, 'ASC') };
+    this.readBack = { name: 'read-back', text: rangeRead(batch, 'DESC') };
     this.findTime = { name: 'find-time', text: `SELECT ${schema}.find_time($1, $2) AS base` };
     this.lastId = {
       name: 'last-id',
@@ -92,4 +83,19 @@ export class Statements {
       text: `SELECT count(*) AS batches, coalesce(sum(octet_length(bytes)), 0) AS bytes, count(DISTINCT subject) AS subjects FROM ${batch}`,
     };
   }
+}
+
+/**
+ * Batches that intersect [$2, $3], in the order of their bases, until $4 bytes are reached. The inner query fetches no bytes: those of large rows
+ * lie elsewhere and are read for what the outer one keeps.
+ */
+function rangeRead(batch: string, order: 'ASC' | 'DESC'): string {
+  return `SELECT base, count, kind, bytes, found FROM (
+      SELECT base, count, kind, bytes, count(*) OVER ()::int4 AS found, row_number() OVER (ORDER BY base ${order}) AS number,
+        sum(octet_length(bytes)) OVER (ORDER BY base ${order}) - octet_length(bytes) AS before
+      FROM (SELECT base, count, kind, bytes FROM ${batch}
+        WHERE subject = $1 AND base + count > $2::int8 AND base <= $3::int8
+          AND base >= coalesce((SELECT base FROM ${batch} WHERE subject = $1 AND base <= $2::int8 ORDER BY base DESC LIMIT 1), $2::int8)
+        ORDER BY base ${order} LIMIT ${READ_ROWS_MAX + 1}) AS wanted
+    ) AS counted WHERE before < $4::int8 AND number <= ${READ_ROWS_MAX} ORDER BY base ${order}`;
 }

@@ -275,6 +275,10 @@ export class RaftAgent implements AnswerPort {
     this.#writeSubjectAnswer(FromRaft.REVOKED, names, start, end, hash, base);
   }
 
+  gone(names: Uint8Array, start: number, end: number, hash: number, base: number): void {
+    this.#writeSubjectAnswer(FromRaft.GONE, names, start, end, hash, base);
+  }
+
   closed(shard: number, counter: number, isApplied: boolean): void {
     const side = this.#sides[shard];
     if (side === null || side === undefined) return;

@@ -30,6 +30,8 @@ export interface AnswerPort {
   revoked(names: Uint8Array, start: number, end: number, hash: number, base: number): void;
   /** A close(stored) of an allotment that this process opened was applied, or refused. */
   closed(shard: number, counter: number, isApplied: boolean): void;
+  /** A close(stored) or a revoke by this process found the allotment void or settled: somebody else had taken it back. */
+  gone(names: Uint8Array, start: number, end: number, hash: number, base: number): void;
   trimmed(names: Uint8Array, start: number, end: number, hash: number, first: number): void;
   onReadable(): void;
 }
@@ -423,6 +425,9 @@ export class RaftNode implements AllotSink {
   ): void {
     if (verdict === AllotVerdict.STORED && applied) this.#lastStored?.add(names, start, end, hash, base);
     if (verdict === AllotVerdict.REVOKED && applied) this.#answers?.revoked(names, start, end, hash, base);
+    // Of what has its verdict the log forgets whose it was: whoever waits for this answer is found by the name.
+    const isOver = verdict === AllotVerdict.VOID || verdict === AllotVerdict.SETTLED;
+    if (isOver && !applied && this.#isOwnOrigin) this.#answers?.gone(names, start, end, hash, base);
     if (!this.#answersCloses || !this.#isOwn(owner)) return;
     if (verdict === AllotVerdict.STORED && applied) this.#answers?.closed(owner.shard, owner.counter, true);
     // What was revoked cannot be closed as stored; a revoke of it counts as applied however often it comes.

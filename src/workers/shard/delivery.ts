@@ -1,6 +1,8 @@
+import { BrokerError } from '../../base/errors.ts';
 import { BatchView } from '../../batch/batch-view.ts';
 import { encodeDelivery, encodedDeliveryBytes } from '../../batch/delivery.ts';
 import { FRAME_HEADER_BYTES } from '../../grpc/frame.ts';
+import { isOutage } from '../../storage/driver-errors.ts';
 import type { MessageStore, ReadResult } from '../../storage/store.ts';
 import { Cursor, TailGroup } from '../../subscribe/tail-group.ts';
 import { Credit, Encoding, RUN_HEADER, runLayout, ToMain } from '../link.ts';
@@ -295,14 +297,18 @@ export class Delivery {
         this.#memories.push(memory);
         this.#onProgress();
       },
-      // A database that does not answer: nothing is lost, it is read when it is back.
-      () =>
+      (error: unknown) => {
+        // The store was closed, and with it ends this thread.
+        if (error instanceof BrokerError && error.reason === 'SHUTTING_DOWN') return;
+        if (!isOutage(error)) throw error;
+        // A database that does not answer: nothing is lost, it is read when it is back.
         setTimeout(() => {
           arrived();
           this.#memories.push(memory);
           this.#pump(subject);
           this.#onProgress();
-        }, READ_AGAIN_MS),
+        }, READ_AGAIN_MS);
+      },
     );
     return 1;
   }

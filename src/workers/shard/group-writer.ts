@@ -1,6 +1,7 @@
 import { BrokerError, REASON_CODE } from '../../base/errors.ts';
 import { failpoint } from '../../base/failpoint.ts';
 import { sealVoidMark } from '../../batch/batch-builder.ts';
+import { isOutage } from '../../storage/driver-errors.ts';
 import { type MessageStore, type SealedBatch, StoreUncertain } from '../../storage/store.ts';
 import type { AllotRequests } from './allot-requests.ts';
 import type { Gathering } from './gathering.ts';
@@ -9,6 +10,7 @@ import type { MainPort } from './main-port.ts';
 import type { OpenBatch } from './open-batch.ts';
 import type { PublishCounters, PublishEvents } from './publish-ports.ts';
 import { REPEAT_MS, STORE_RETRY_MS, type StoreRules } from './store-rules.ts';
+import type { ActiveSubject } from './subjects.ts';
 import type { TakeBacks } from './take-backs.ts';
 
 export interface GroupWriterParts {
@@ -48,6 +50,28 @@ export class GroupWriter {
     entry.batch.isRevoked = !isApplied;
     entry.group.unclosed -= 1;
     if (entry.group.unclosed === 0) entry.group.state = 'written';
+  }
+
+  /** The log has forgotten what became of a batch that it was to close. The store knows: a mark was there before the log said void. */
+  gone(subject: ActiveSubject, base: number): void {
+    for (const [counter, { batch }] of this.#closing) {
+      if (batch.subject === subject && batch.base === base) void this.#lookUp(batch, counter);
+    }
+  }
+
+  async #lookUp({ subject, base }: OpenBatch, counter: number): Promise<void> {
+    const { store, events } = this.#parts;
+    for (;;) {
+      try {
+        this.closed(counter, (await store.lookup(subject.ref, base)) === 'data');
+        events.onProgress();
+        return;
+      } catch (error) {
+        if (error instanceof BrokerError && error.reason === 'SHUTTING_DOWN') return;
+        if (!isOutage(error)) throw error;
+        await new Promise((resolve) => setTimeout(resolve, STORE_RETRY_MS));
+      }
+    }
   }
 
   /** Finishes groups from the oldest on, as far as they are written; how many. */

@@ -1,6 +1,7 @@
 import { BrokerError, type Reason } from '../../base/errors.ts';
 import { BatchView } from '../../batch/batch-view.ts';
 import { encodeDelivery, encodedDeliveryBytes } from '../../batch/delivery.ts';
+import { isOutage } from '../../storage/driver-errors.ts';
 import type { MessageStore, ReadResult, SubjectRef, SubjectStats } from '../../storage/store.ts';
 import { Start, ToMain } from '../link.ts';
 import { type Delivery, isExpired, type Joining } from './delivery.ts';
@@ -45,8 +46,12 @@ interface FixedStart {
   readonly next: number;
 }
 
-/** Before the start of a subscription is looked for again in a database that did not answer, in ms. */
+/**
+ * Before the start of a subscription is looked for again in a database that did not answer, in ms; twice as long each time, up to the second: there
+ * may be thousands of them.
+ */
 const START_AGAIN_MS = 250;
+const START_AGAIN_MS_MAX = 4_000;
 
 /** Why a read was refused; anything but a BrokerError is a defect. */
 function reasonOf(error: unknown): Reason {
@@ -278,7 +283,8 @@ export class LookupPath {
     }
   }
 
-  #start(subject: ActiveSubject, request: SubscribeRequest, state: SubjectState): void {
+  /** `waitMs`: before the next try, if the store does not answer this one. */
+  #start(subject: ActiveSubject, request: SubscribeRequest, state: SubjectState, waitMs = START_AGAIN_MS): void {
     const first = Math.max(1, state.first);
     switch (request.start) {
       case Start.NEW:
@@ -303,7 +309,7 @@ export class LookupPath {
           void found
             .then(
               (id) => this.#started(subject, request, startAt(id)),
-              () => this.#startAgain(subject, request, state),
+              (error: unknown) => this.#startAgain(subject, request, state, { error, waitMs }),
             )
             .then(() => this.#onProgress());
         }
@@ -312,9 +318,16 @@ export class LookupPath {
   }
 
   /** The database is away. Whoever has gone meanwhile is forgotten: in a long outage clients come and go many times. */
-  #startAgain(subject: ActiveSubject, request: SubscribeRequest, state: SubjectState): void {
+  #startAgain(
+    subject: ActiveSubject,
+    request: SubscribeRequest,
+    state: SubjectState,
+    { error, waitMs }: { readonly error: unknown; readonly waitMs: number },
+  ): void {
+    if (error instanceof BrokerError && error.reason === 'SHUTTING_DOWN') return;
+    if (!isOutage(error)) throw error;
     if (this.#cancelled.has(request.subscription)) this.#started(subject, request, state.head + 1);
-    else setTimeout(() => this.#start(subject, request, state), START_AGAIN_MS);
+    else setTimeout(() => this.#start(subject, request, state, Math.min(waitMs * 2, START_AGAIN_MS_MAX)), waitMs);
   }
 
   #started(subject: ActiveSubject, request: SubscribeRequest, next: number): void {

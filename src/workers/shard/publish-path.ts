@@ -204,6 +204,12 @@ export class PublishPath {
     this.#takeBacks.revoked(subject, base);
   }
 
+  /** A revoke or a close of it came too late: the allotment has its verdict already. */
+  gone(subject: ActiveSubject, base: number): void {
+    this.#takeBacks.revoked(subject, base);
+    this.#writer.gone(subject, base);
+  }
+
   /** The log's answer to a close(stored); only with a database. */
   closed(counter: number, isApplied: boolean): void {
     this.#writer.closed(counter, isApplied);

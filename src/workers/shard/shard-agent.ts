@@ -346,6 +346,11 @@ export class ShardAgent {
         publish.revoked(subject, view.getFloat64(offset, true));
         return;
       }
+      case FromRaft.GONE: {
+        const subject = subjects.get(bytes, offset + 16, offset + length, view.getUint32(offset + 8, true));
+        publish.gone(subject, view.getFloat64(offset, true));
+        return;
+      }
       case FromRaft.CLOSED:
         publish.closed(view.getUint32(offset, true), view.getUint32(offset + 4, true) === 1);
         return;

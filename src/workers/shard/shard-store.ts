@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import { NodeDisk } from '../../storage/disk.ts';
 import { DriverErrors } from '../../storage/driver-errors.ts';
 import { type EmbeddedStore, openEmbeddedStore } from '../../storage/embedded/embedded-store.ts';
-import { sealLane } from '../../storage/embedded/seal-lanes.ts';
+import { type SealReport, sealLane } from '../../storage/embedded/seal-lanes.ts';
 import type { SegmentSummary } from '../../storage/embedded/sidecar.ts';
 import type { SlotColumns } from '../../storage/embedded/slot-index.ts';
 import { openDatabase } from '../../storage/open-database.ts';
@@ -39,6 +39,7 @@ export async function openShardStore(
   owned: OwnedSlots,
   onFatal: (error: unknown) => void,
   onNotice: (message: string, error: unknown) => void,
+  onSealed: (report: SealReport) => void,
 ): Promise<OpenedStore> {
   const { shard, store } = task;
   if (store.database !== null) {
@@ -46,7 +47,7 @@ export async function openShardStore(
   }
   const segments = join(task.dataDirectory, 'segments');
   // The thread before this one may have died in the middle of a write.
-  if (task.isReplacement) sealLane(new NodeDisk(), segments, shard);
+  if (task.isReplacement) onSealed(sealLane(new NodeDisk(), segments, shard));
   const embedded = openEmbeddedStore({
     directory: segments,
     lane: shard,
@@ -83,6 +84,7 @@ function databaseStore(store: MessageStore, onNotice: (message: string, error: u
   return {
     append: (group) => store.append(group).catch(throwWrite),
     read: (subject, from, until, maxBytes) => read(() => store.read(subject, from, until, maxBytes)),
+    readBack: (subject, from, until, maxBytes) => read(() => store.readBack(subject, from, until, maxBytes)),
     findTime: (subject, ms) => read(() => store.findTime(subject, ms)),
     lastId: (subject) => read(() => store.lastId(subject)),
     lookup: (subject, base) => read(() => store.lookup(subject, base)),

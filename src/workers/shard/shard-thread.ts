@@ -2,6 +2,7 @@ import { threadId } from 'node:worker_threads';
 import { armFailpoints, failpoint } from '../../base/failpoint.ts';
 import { Doorbell } from '../../shm/doorbell.ts';
 import { RingConsumer } from '../../shm/ring-consumer.ts';
+import { type SealReport, sealNews } from '../../storage/embedded/seal-lanes.ts';
 import type { SegmentSummary } from '../../storage/embedded/sidecar.ts';
 import { transferablesOf } from '../../storage/embedded/slot-transfer.ts';
 import { BATCH_MESSAGES_MAX } from '../link.ts';
@@ -78,7 +79,10 @@ async function serveShard(task: ShardTask): Promise<readonly SegmentSummary[]> {
     port.close();
     return [];
   };
-  const opened = await whenThere(() => openShardStore(task, owned, onFatal, onNotice));
+  const onSealed = (report: SealReport): void => {
+    for (const { level, message, fields } of sealNews(report)) log(level, message, fields);
+  };
+  const opened = await whenThere(() => openShardStore(task, owned, onFatal, onNotice, onSealed));
   if (opened === null) return endEarly();
   const { store, embedded } = opened;
   const subjects = new ActiveSubjects();
@@ -164,7 +168,7 @@ async function serveShard(task: ShardTask): Promise<readonly SegmentSummary[]> {
   const verified = embedded === null ? 0 : verifyHeads(embedded, raft);
   const left =
     embedded === null
-      ? await whenThere(() => resolveInDatabase(task.leftOpen, store, subjects, publish, requests))
+      ? await whenThere(() => resolveInDatabase(task.leftOpen, store, subjects, publish, requests, onDamage))
       : resolveLeftOpen(task.leftOpen, embedded, subjects, publish, requests);
   if (left === null) {
     await store.close();

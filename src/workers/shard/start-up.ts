@@ -55,7 +55,8 @@ export function resolveLeftOpen(
  * closed as stored: with a log that lacks its last entries it may have been acknowledged. A read may see what a standby does not have yet,
  * so the batch is appended again first, which is durable when it is answered. A commit of the process before that comes later than the look
  * meets the void mark, which is filed by the allotment as its batch is. What lies behind one that is missing is revoked with it (rule 5): a
- * database that writes a group row by row may have the later batch of a sender and not the earlier, which is sent again.
+ * database that writes a group row by row may have the later batch of a sender and not the earlier, which is sent again. One whose bytes are
+ * damaged is as good as missing, and is told: it may have been acknowledged, see above.
  */
 export async function resolveInDatabase(
   leftOpen: readonly OpenAllotment[],
@@ -63,6 +64,7 @@ export async function resolveInDatabase(
   subjects: ActiveSubjects,
   publish: PublishPath,
   requests: AllotRequests,
+  onDamage: (subject: ActiveSubject, id: number) => void,
 ): Promise<{ stored: number; revoked: number }> {
   const ordered = leftOpen
     .toSorted((a, b) => a.base - b.base)
@@ -75,6 +77,7 @@ export async function resolveInDatabase(
         const { base, count, openedAt: publishedAt, expiresMax, owner } = each;
         const { items } = await store.read(owner.ref, base, base + count - 1, 1);
         const item = items[0];
+        if (item?.kind === 'damaged') onDamage(owner, Math.max(base, item.from));
         if (item?.kind !== 'data' || item.base !== base || item.to !== base + count) return;
         found.set(each, { subject: owner.ref, bytes: item.bytes, base, count, publishedAt, expiresMax, kind: 'data' });
       }),
