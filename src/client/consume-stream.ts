@@ -9,6 +9,7 @@ export interface ConsumeListener {
   /** `sentBytes`, `sentMessages`: what it took of the credit. `batch` is null if all of it had come before. */
   onBatch(batch: MessageBatch | null, sentBytes: number, sentMessages: number): void;
   onPositions(positions: readonly Position[]): void;
+  /** Every start is fixed: the answer to a stream of many subjects comes in several pieces, and this is called at the last one. */
   onStarted(): void;
 }
 
@@ -129,10 +130,10 @@ export class ConsumeStream {
     this.#listener.onBatch(batch, bytes, found.count);
   }
 
-  #onStarted({ positions }: Started): void {
+  #onStarted({ positions, complete }: Started): void {
     for (const { subject, nextId } of positions) this.#positions.began(subject, nextId);
     this.#listener.onPositions(positions);
-    this.#listener.onStarted();
+    if (complete) this.#listener.onStarted();
   }
 
   #onBeat({ positions, resumeToken }: Heartbeat): void {

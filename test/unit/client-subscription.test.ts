@@ -1,0 +1,97 @@
+/** Subscriptions against a server that speaks Consume frame by frame, and says what no real broker would say just then. */
+import assert from 'node:assert/strict';
+import { type TestContext, test } from 'node:test';
+import { Server, ServerCredentials, type ServerDuplexStream } from '@grpc/grpc-js';
+import { type Client, connect } from '../../src/client/index.ts';
+import { ConsumeRequest, ConsumeResponse } from '../../src/grpc/gen/broker/v1/consumer.ts';
+
+type Call = ServerDuplexStream<ConsumeRequest, ConsumeResponse>;
+
+interface Stream {
+  readonly call: Call;
+  /** Of the streams of this server, from 1. */
+  readonly number: number;
+  started(complete: boolean): void;
+  /** A batch of so many messages of the subject `s`. */
+  deliver(firstId: number, count: number): void;
+}
+
+const EMPTY = { deliveries: [], started: undefined, heartbeat: undefined };
+
+async function serve(t: TestContext, onOpen: (stream: Stream) => void): Promise<Client> {
+  const server = new Server();
+  const codec = {
+    requestSerialize: (message: ConsumeRequest) => Buffer.from(ConsumeRequest.encode(message).finish()),
+    requestDeserialize: (bytes: Buffer) => ConsumeRequest.decode(bytes),
+    responseSerialize: (message: ConsumeResponse) => Buffer.from(ConsumeResponse.encode(message).finish()),
+    responseDeserialize: (bytes: Buffer) => ConsumeResponse.decode(bytes),
+  };
+  let streams = 0;
+  server.addService(
+    { Consume: { path: '/broker.v1.Consumer/Consume', requestStream: true, responseStream: true, ...codec } },
+    {
+      Consume: (call: Call) => {
+        call.on('error', () => undefined);
+        call.on('data', ({ open }: ConsumeRequest) => {
+          if (open === undefined) return;
+          streams += 1;
+          onOpen(streamOf(call, streams));
+        });
+      },
+    },
+  );
+  const port = await new Promise<number>((resolve, reject) => {
+    server.bindAsync('127.0.0.1:0', ServerCredentials.createInsecure(), (error, bound) =>
+      error ? reject(error) : resolve(bound),
+    );
+  });
+  const client = connect(`127.0.0.1:${port}`);
+  t.after(async () => {
+    await client.close();
+    server.forceShutdown();
+  });
+  return client;
+}
+
+function streamOf(call: Call, number: number): Stream {
+  return {
+    call,
+    number,
+    started: (complete) => {
+      call.write({ ...EMPTY, started: { positions: [{ subject: 's', nextId: 1, head: 0, settled: 0 }], complete } });
+    },
+    deliver: (firstId, count) => {
+      const records = Array.from({ length: count }, () => ({
+        body: Buffer.from('x'),
+        headers: [],
+        expirationSeconds: 0,
+      }));
+      call.write({ ...EMPTY, deliveries: [{ subject: 's', firstId, count, publishedAt: 1, records: { records } }] });
+    },
+  };
+}
+
+async function isSettled(promise: Promise<unknown>): Promise<boolean> {
+  return await Promise.race([
+    promise.then(
+      () => true,
+      () => true,
+    ),
+    new Promise<boolean>((resolve) => setImmediate(() => resolve(false))),
+  ]);
+}
+
+test('`started` waits for the last of several Started: only then every start is fixed', async (t) => {
+  const streams: Stream[] = [];
+  const client = await serve(t, (stream) => {
+    streams.push(stream);
+    stream.started(false);
+    stream.deliver(1, 1);
+  });
+  const subscription = client.subscribe(['s', 'x.*']);
+  const messages = subscription[Symbol.asyncIterator]();
+  await messages.next();
+  assert.equal(await isSettled(subscription.started), false);
+  streams[0]?.started(true);
+  await subscription.started;
+});
