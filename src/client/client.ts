@@ -139,7 +139,7 @@ export class Client {
    */
   subscribe(subjects: string | readonly string[], options: SubscribeOptions = {}): Subscription {
     const list = typeof subjects === 'string' ? [subjects] : [...subjects];
-    const subscription = new Subscription(this.#endpoints, list, options, (name) => this.#headOf(name));
+    const subscription = new Subscription(this.#endpoints, list, options, (name, signal) => this.#headOf(name, signal));
     this.#open.add(subscription);
     void subscription.closed.then(() => this.#open.delete(subscription));
     return subscription;
@@ -216,9 +216,9 @@ export class Client {
   }
 
   /** 0: nothing was ever published to it. */
-  async #headOf(name: string): Promise<number> {
+  async #headOf(name: string, signal: AbortSignal): Promise<number> {
     try {
-      return (await this.subject(name)).head;
+      return (await this.subject(name, { signal })).head;
     } catch (error) {
       if (error instanceof ClientError && error.reason === 'SUBJECT_NOT_FOUND') return 0;
       throw error;

@@ -256,6 +256,8 @@ export class PublishLane implements SessionPort<OutBatch> {
     while (!signal.aborted && this.#isFailed === null) {
       try {
         const client = await this.#endpoints.connect(Date.now() + CONNECT_TIMEOUT_MS, signal);
+        // Between the connection and this line it may have been closed: a stream that begins now would be ended by nobody.
+        signal.throwIfAborted();
         const end = await this.#stream(client);
         this.#call = null;
         this.#isWritable = false;

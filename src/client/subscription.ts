@@ -52,7 +52,7 @@ export class Subscription implements AsyncIterable<Message> {
   readonly #started = Promise.withResolvers<void>();
   readonly #closed: Promise<void>;
   readonly #heads = new Map<string, Position>();
-  readonly #headOf: (subject: string) => Promise<number>;
+  readonly #headOf: (subject: string, signal: AbortSignal) => Promise<number>;
   #isStarted = false;
   #isPlain: boolean;
   #stream: Stream | null = null;
@@ -64,7 +64,7 @@ export class Subscription implements AsyncIterable<Message> {
     endpoints: Endpoints,
     subjects: readonly string[],
     options: SubscribeOptions,
-    headOf: (subject: string) => Promise<number>,
+    headOf: (subject: string, signal: AbortSignal) => Promise<number>,
   ) {
     if (subjects.length === 0) throw new RangeError('subscribe takes at least one subject');
     const isSingle = subjects.length === 1 && !isPattern(subjects[0] as string);
@@ -175,6 +175,8 @@ export class Subscription implements AsyncIterable<Message> {
       try {
         const before = this.#positions.taken;
         const client = await this.#endpoints.connect(Date.now() + CONNECT_TIMEOUT_MS, signal);
+        // Between the connection and this line it may have been closed: a stream that begins now would be ended by nobody.
+        signal.throwIfAborted();
         const end = await this.#follow(client, signal);
         this.#stream = null;
         if (signal.aborted) break;
@@ -252,10 +254,11 @@ export class Subscription implements AsyncIterable<Message> {
     // The plain service does not say where `new` is: with the head asked for first, a stream that breaks at once can go on.
     const start = this.#options.start ?? 'new';
     if (start === 'new' && this.#positions.nextId(subject) === undefined) {
-      this.#positions.began(subject, (await this.#headOf(subject)) + 1);
+      this.#positions.began(subject, (await this.#headOf(subject, signal)) + 1);
     }
     // A stream that nobody reads would be ended by the broker, and opened again, for ever.
     while (this.#isFull && !signal.aborted) await this.#whenRoom();
+    signal.throwIfAborted();
     const next = this.#positions.nextId(subject);
     const stream = new SubscribeStream(client, {
       subject,
@@ -269,7 +272,6 @@ export class Subscription implements AsyncIterable<Message> {
     });
     this.#stream = stream;
     this.#streams += 1;
-    if (signal.aborted) stream.cancel();
     return await stream.ended;
   }
 

@@ -2,7 +2,11 @@
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
 import { Server, ServerCredentials, type ServerDuplexStream } from '@grpc/grpc-js';
+import { ChunkPool } from '../../src/client/chunk-pool.ts';
+import { Endpoints, insecure } from '../../src/client/endpoints.ts';
 import { type ClientError, connect, type PublisherOptions } from '../../src/client/index.ts';
+import { PublishLane } from '../../src/client/publish-lane.ts';
+import { BACKOFF, RetryBudget } from '../../src/client/retry.ts';
 import { PublishStreamRequest, PublishStreamResponse } from '../../src/grpc/gen/broker/v1/producer.ts';
 import { makeStatus } from '../../src/grpc/status.ts';
 
@@ -20,11 +24,12 @@ interface Stream {
 
 const EMPTY = { opened: undefined, acknowledged: 0, results: [], window: undefined };
 
-async function serve(
-  t: TestContext,
-  handlers: { onOpen(stream: Stream): void; onBatch(stream: Stream, sequence: number, count: number): void },
-  options: PublisherOptions = {},
-) {
+interface Handlers {
+  onOpen(stream: Stream): void;
+  onBatch(stream: Stream, sequence: number, count: number): void;
+}
+
+async function startServer(t: TestContext, handlers: Handlers): Promise<string> {
   const server = new Server();
   const codec = {
     requestSerialize: (message: PublishStreamRequest) => Buffer.from(PublishStreamRequest.encode(message).finish()),
@@ -59,12 +64,16 @@ async function serve(
       error ? reject(error) : resolve(bound),
     );
   });
-  const client = connect(`127.0.0.1:${port}`);
+  t.after(() => server.forceShutdown());
+  return `127.0.0.1:${port}`;
+}
+
+async function serve(t: TestContext, handlers: Handlers, options: PublisherOptions = {}) {
+  const client = connect(await startServer(t, handlers));
   const publisher = client.publisher(options);
   t.after(async () => {
     await publisher.close({ signal: AbortSignal.abort() }).catch(() => undefined);
     await client.close();
-    server.forceShutdown();
   });
   return publisher;
 }
@@ -244,4 +253,31 @@ test('calls beyond waitersMax are refused while the buffer is full', async (t) =
     (error: ClientError) => error.name === 'UsageError' && error.retryable,
   );
   assert.equal(publisher.tryPublish('s', body), false);
+});
+
+test('a lane that is closed as soon as it is connected ends', { timeout: 10_000 }, async (t) => {
+  const address = await startServer(t, { onOpen: (stream) => stream.opened(), onBatch: () => assert.fail() });
+  const endpoints = new Endpoints([address], { credentials: insecure(), failFast: false, random: () => 0 });
+  t.after(() => endpoints.close());
+  await endpoints.connect(Number.POSITIVE_INFINITY, undefined);
+  const port = { stored: () => assert.fail(), failed: () => assert.fail(), onBroken: () => assert.fail() };
+  const options = {
+    producerId: 'p',
+    isFixedId: false,
+    lingerMs: 2,
+    batchBytes: 65_536,
+    batchMessages: 100,
+    deliveryTimeoutMs: 1_000,
+    budget: new RetryBudget(),
+    backoff: BACKOFF,
+    random: () => 0,
+    newProducerId: () => 'q',
+    pool: new ChunkPool(0),
+    now: () => performance.now(),
+  };
+  for (let turns = 0; turns < 6; turns++) {
+    const lane = new PublishLane(endpoints, options, port);
+    for (let i = 0; i < turns; i++) await null;
+    await lane.close();
+  }
 });

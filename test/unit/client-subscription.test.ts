@@ -95,3 +95,20 @@ test('`started` waits for the last of several Started: only then every start is 
   streams[0]?.started(true);
   await subscription.started;
 });
+
+for (const turns of [0, 1, 2, 3, 4, 5]) {
+  test(`a subscription that is closed ${turns} turns behind its beginning ends`, { timeout: 10_000 }, async (t) => {
+    const client = await serve(t, (stream) => stream.started(true));
+    const first = client.subscribe('s');
+    await first.started;
+    const subscription = client.subscribe('s');
+    for (let i = 0; i < turns; i++) await null;
+    await subscription.close();
+    const abort = new AbortController();
+    const aborted = client.subscribe('s', { signal: abort.signal });
+    for (let i = 0; i < turns; i++) await null;
+    abort.abort();
+    await aborted.closed;
+    await assert.rejects(aborted.started, { name: 'AbortError' });
+  });
+}
