@@ -15,7 +15,7 @@ import { sleep } from './wait.ts';
 export interface SubscribeOptions {
   /** Default: new. */
   readonly start?: Start;
-  /** Ends the subscription: the iteration stops without an error. */
+  /** Ends the subscription: the iteration stops at once, without an error; what was received and not handed out yet is left. */
   readonly signal?: AbortSignal;
   /** What may be on its way and waiting for the reader; beyond it the broker waits. Default 4 MiB and 100,000 messages. */
   readonly credit?: { readonly bytes?: number; readonly messages?: number };
@@ -86,6 +86,7 @@ export class Subscription implements AsyncIterable<Message> {
     if (options.signal?.aborted === true) onAbort();
     const stop = (): void => {
       this.#queue.clear();
+      this.#queue.end(null);
       this.#stream?.cancel();
     };
     this.#closing.signal.addEventListener('abort', stop, { once: true });
@@ -123,11 +124,12 @@ export class Subscription implements AsyncIterable<Message> {
 
   /** Message by message. Leaving the loop closes the subscription. */
   [Symbol.asyncIterator](): AsyncIterator<Message, undefined> {
+    const { signal } = this.#closing;
     let current: Iterator<Message> | null = null;
     const advance = async (): Promise<IteratorResult<Message, undefined>> => {
       for (;;) {
-        const batch = await this.#queue.next();
-        if (batch === null) return { done: true, value: undefined };
+        const batch = signal.aborted ? null : await this.#queue.next();
+        if (batch === null || signal.aborted) return { done: true, value: undefined };
         current = batch[Symbol.iterator]();
         const first = current.next();
         if (first.done !== true) return first;
@@ -135,7 +137,8 @@ export class Subscription implements AsyncIterable<Message> {
     };
     return {
       next: () => {
-        const result = current?.next();
+        // What is left of a batch is not wanted any more either.
+        const result = signal.aborted ? undefined : current?.next();
         return result === undefined || result.done === true ? advance() : Promise.resolve(result);
       },
       return: async () => {
@@ -147,10 +150,11 @@ export class Subscription implements AsyncIterable<Message> {
 
   /** Batch by batch, as they were published: cheaper for those who take many. Leaving the loop closes the subscription. */
   async *batches(): AsyncGenerator<MessageBatch, undefined> {
+    const { signal } = this.#closing;
     try {
-      for (;;) {
+      while (!signal.aborted) {
         const batch = await this.#queue.next();
-        if (batch === null) return;
+        if (batch === null || signal.aborted) return;
         yield batch;
       }
     } finally {
@@ -158,6 +162,7 @@ export class Subscription implements AsyncIterable<Message> {
     }
   }
 
+  /** Ends the iteration at once, as the signal does; resolves when the stream has ended too. */
   async close(): Promise<void> {
     this.#closing.abort();
     await this.#closed;

@@ -112,3 +112,24 @@ for (const turns of [0, 1, 2, 3, 4, 5]) {
     await assert.rejects(aborted.started, { name: 'AbortError' });
   });
 }
+
+test('a signal stops the delivery at once, whatever was received before', async (t) => {
+  const client = await serve(t, (stream) => {
+    stream.started(true);
+    for (let i = 0; i < 10; i++) stream.deliver(1 + i * 100, 100);
+  });
+  const abort = new AbortController();
+  const ids: number[] = [];
+  for await (const { id } of client.subscribe('s', { signal: abort.signal })) {
+    ids.push(id);
+    if (id === 3) abort.abort();
+  }
+  assert.deepEqual(ids, [1, 2, 3]);
+  const closing = client.subscribe('s');
+  let batches = 0;
+  for await (const _ of closing.batches()) {
+    batches += 1;
+    void closing.close();
+  }
+  assert.equal(batches, 1);
+});
