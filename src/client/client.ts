@@ -26,7 +26,8 @@ import { type EndpointOptions, Endpoints, insecure } from './endpoints.ts';
 import { ClientError } from './errors.ts';
 import { type Body, type HeadersInput, listHeaders, type Message } from './message.ts';
 import { Publisher, type PublisherOptions } from './publisher.ts';
-import { type SubscribeOptions, Subscription } from './subscription.ts';
+import type { SubscribeOptions } from './subscribe-options.ts';
+import { Subscription } from './subscription.ts';
 
 export interface ConnectOptions {
   /** Longest wait for the answer of a call, in ms, over all its tries. Default 10,000. */

@@ -55,16 +55,16 @@ export class ConsumeStream {
     this.#positions = options.positions;
     this.#listener = options.listener;
     this.#credit = options.credit;
-    const call = client.makeBidiStreamRequest(PATH, raw, raw, new Metadata());
-    this.#call = call;
     const { starts, token } = this.#positions.open();
     const open = {
       subjects: starts.map(subjectStart),
       resumeToken: token ?? Buffer.alloc(0),
       heartbeatMs: options.heartbeatMs,
     };
-    this.#write(ConsumeRequest.encode({ open, credit: undefined }).finish());
-    this.#grant(options.credit.bytes, options.credit.messages);
+    // Written before there is a stream that its failure would leave open, and with nobody who listens.
+    const first = ConsumeRequest.encode({ open, credit: options.credit }).finish();
+    const call = client.makeBidiStreamRequest(PATH, raw, raw, new Metadata());
+    this.#call = call;
     this.ended = new Promise((resolve, reject) => {
       call.on('data', (frame: Buffer) => {
         try {
@@ -78,6 +78,7 @@ export class ConsumeStream {
       call.on('error', () => undefined);
       call.on('status', resolve);
     });
+    this.#write(first);
   }
 
   /** The reader has taken so much: it may be sent again. Told to the broker when it is worth a frame. */

@@ -22,4 +22,5 @@ export {
 } from './errors.ts';
 export type { Body, Header, HeadersInput, Message, MessageBatch } from './message.ts';
 export type { MessageOptions, PublishedRange, Publisher, PublisherOptions, PublisherStats } from './publisher.ts';
-export type { SubjectPosition, SubscribeOptions, Subscription } from './subscription.ts';
+export type { SubscribeOptions } from './subscribe-options.ts';
+export type { SubjectPosition, Subscription } from './subscription.ts';

@@ -1,7 +1,6 @@
 /** A subscription over all its streams: it goes on where it stood when one breaks, and gives each message once, in the order of the ids. */
 import { type Client as GrpcClient, type StatusObject, status } from '@grpc/grpc-js';
 import type { Position } from '../grpc/gen/broker/v1/consumer.ts';
-import type { Start } from './codec.ts';
 import { ConsumeStream } from './consume-stream.ts';
 import { DeliveryQueue } from './delivery-queue.ts';
 import type { Endpoints } from './endpoints.ts';
@@ -9,21 +8,9 @@ import { ClientError, errorOf } from './errors.ts';
 import type { Message, MessageBatch } from './message.ts';
 import { isPassing, isPattern, Positions } from './positions.ts';
 import { BACKOFF, retryDelayMs } from './retry.ts';
+import { checkSubscription, type SubscribeOptions } from './subscribe-options.ts';
 import { SubscribeStream } from './subscribe-stream.ts';
 import { sleep } from './wait.ts';
-
-export interface SubscribeOptions {
-  /** Default: new. */
-  readonly start?: Start;
-  /** Ends the subscription: the iteration stops at once, without an error; what was received and not handed out yet is left. */
-  readonly signal?: AbortSignal;
-  /** What may be on its way and waiting for the reader; beyond it the broker waits. Default 4 MiB and 100,000 messages. */
-  readonly credit?: { readonly bytes?: number; readonly messages?: number };
-  /** How often the broker says where it stands, in ms, 100 to 600,000. Default 1,000. */
-  readonly heartbeatMs?: number;
-  /** Broadcasts too (their id is 0); only for a single subject without wildcards. */
-  readonly broadcasts?: boolean;
-}
 
 export interface SubjectPosition {
   readonly subject: string;
@@ -66,9 +53,7 @@ export class Subscription implements AsyncIterable<Message> {
     options: SubscribeOptions,
     headOf: (subject: string, signal: AbortSignal) => Promise<number>,
   ) {
-    if (subjects.length === 0) throw new RangeError('subscribe takes at least one subject');
-    const isSingle = subjects.length === 1 && !isPattern(subjects[0] as string);
-    if (options.broadcasts === true && !isSingle) throw new RangeError('broadcasts come with a single subject only');
+    checkSubscription(subjects, options);
     this.#endpoints = endpoints;
     this.#subjects = subjects;
     this.#options = options;

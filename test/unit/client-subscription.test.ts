@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
 import { Server, ServerCredentials, type ServerDuplexStream } from '@grpc/grpc-js';
-import { type Client, connect } from '../../src/client/index.ts';
+import { type Client, connect, type SubscribeOptions } from '../../src/client/index.ts';
 import { ConsumeRequest, ConsumeResponse } from '../../src/grpc/gen/broker/v1/consumer.ts';
 
 type Call = ServerDuplexStream<ConsumeRequest, ConsumeResponse>;
@@ -132,4 +132,32 @@ test('a signal stops the delivery at once, whatever was received before', async 
     void closing.close();
   }
   assert.equal(batches, 1);
+});
+
+const UNFIT: readonly (readonly [string, SubscribeOptions])[] = [
+  ['a broken id', { start: { id: 1.5 } }],
+  ['no id', { start: { id: Number.NaN } }],
+  ['the id 0', { start: { id: 0 } }],
+  ['an id that a number cannot hold', { start: { id: 2 ** 53 } }],
+  ['a date that is none', { start: { time: new Date('yesterday') } }],
+  ['a broken time', { start: { time: 0.5 } }],
+  ['another word', { start: 'latest' as 'new' }],
+  ['nothing', { start: null as unknown as 'new' }],
+  ['no credit', { credit: { messages: Number.NaN } }],
+  ['a broken credit', { credit: { bytes: 1.5 } }],
+  ['the credit 0', { credit: { bytes: 0 } }],
+  ['a heartbeat that is too fast', { heartbeatMs: 99 }],
+  ['a broken heartbeat', { heartbeatMs: 100.5 }],
+];
+
+test('options that no stream can be opened with are refused before anything is opened', async (t) => {
+  let streams = 0;
+  const client = await serve(t, () => {
+    streams += 1;
+  });
+  for (const [what, options] of UNFIT) assert.throws(() => client.subscribe('s', options), RangeError, what);
+  assert.throws(() => client.subscribe([]), RangeError);
+  assert.throws(() => client.subscribe(['s', 7 as unknown as string]), TypeError);
+  await client.close();
+  assert.equal(streams, 0);
 });
