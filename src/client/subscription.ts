@@ -41,6 +41,8 @@ export class Subscription implements AsyncIterable<Message> {
   readonly #heads = new Map<string, Position>();
   readonly #headOf: (subject: string, signal: AbortSignal) => Promise<number>;
   #isStarted = false;
+  /** The present stream: it is a good one, also if nothing is published. */
+  #hasStarted = false;
   #isPlain: boolean;
   #stream: Stream | null = null;
   #streams = 0;
@@ -164,13 +166,14 @@ export class Subscription implements AsyncIterable<Message> {
     while (!signal.aborted) {
       try {
         const before = this.#positions.taken;
+        this.#hasStarted = false;
         const client = await this.#endpoints.connect(Date.now() + CONNECT_TIMEOUT_MS, signal);
         // Between the connection and this line it may have been closed: a stream that begins now would be ended by nobody.
         signal.throwIfAborted();
         const end = await this.#follow(client, signal);
         this.#stream = null;
         if (signal.aborted) break;
-        if (this.#positions.taken > before) failures = 0;
+        if (this.#hasStarted || this.#positions.taken > before) failures = 0;
         const failure = errorOf(end);
         if (this.#fallsBack(failure)) continue;
         if (end.code !== status.OK) this.#endpoints.avoid(client);
@@ -287,6 +290,7 @@ export class Subscription implements AsyncIterable<Message> {
 
   #onStarted(): void {
     this.#isStarted = true;
+    this.#hasStarted = true;
     this.#started.resolve();
   }
 }

@@ -3,7 +3,9 @@ import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
 import { Server, ServerCredentials, type ServerDuplexStream } from '@grpc/grpc-js';
 import { type Client, connect, type SubscribeOptions } from '../../src/client/index.ts';
+import { BACKOFF } from '../../src/client/retry.ts';
 import { ConsumeRequest, ConsumeResponse } from '../../src/grpc/gen/broker/v1/consumer.ts';
+import { makeStatus } from '../../src/grpc/status.ts';
 
 type Call = ServerDuplexStream<ConsumeRequest, ConsumeResponse>;
 
@@ -160,4 +162,22 @@ test('options that no stream can be opened with are refused before anything is o
   assert.throws(() => client.subscribe(['s', 7 as unknown as string]), TypeError);
   await client.close();
   assert.equal(streams, 0);
+});
+
+test('a subscription to whom nothing is published comes back soon, however often its streams break', async (t) => {
+  const STREAMS = 12;
+  const times: number[] = [];
+  const enough = Promise.withResolvers<void>();
+  const client = await serve(t, (stream) => {
+    times.push(performance.now());
+    stream.started(true);
+    if (stream.number < STREAMS) stream.call.emit('error', makeStatus('SHUTTING_DOWN', ''));
+    else enough.resolve();
+  });
+  client.subscribe('s');
+  await enough.promise;
+  const lastWaits = times.slice(1).map((time, index) => time - (times[index] as number));
+  // The least that the wait behind eight and more failures in a row can be.
+  const longest = BACKOFF.maxMs / 2;
+  assert.ok(Math.min(...lastWaits.slice(-3)) < longest, `${lastWaits}`);
 });
