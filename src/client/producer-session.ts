@@ -257,6 +257,7 @@ export class ProducerSession<B extends SessionBatch> {
       this.#waiting.shift();
       old.push(first);
     }
+    if (this.#unsentAgain > 0) old.push(...this.#takeFromAgain(isOld));
     for (const subject of this.#blocked) {
       const late = subject.held.filter(isOld);
       subject.held = subject.held.filter((batch) => !isOld(batch));
@@ -314,6 +315,17 @@ export class ProducerSession<B extends SessionBatch> {
       }
     }
     return null;
+  }
+
+  /** Those that were never sent; the sent ones of the queue are known by their sequences. */
+  #takeFromAgain(isUnwanted: (batch: B) => boolean): B[] {
+    const taken: B[] = [];
+    for (const batch of this.#again.drain()) {
+      if (batch.sequence === 0 && isUnwanted(batch)) taken.push(batch);
+      else this.#again.push(batch);
+    }
+    this.#unsentAgain -= taken.length;
+    return taken;
   }
 
   #setAside(subject: Subject<B>, batch: B, queue: Fifo<B>): void {

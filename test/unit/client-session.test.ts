@@ -371,6 +371,31 @@ test('what is older than the delivery timeout is given up, with what is known of
   assert.ok(late.end !== null && 'error' in late.end);
 });
 
+test('the delivery timeout holds for what stood behind a refused batch, and for what is numbered anew', () => {
+  const { session } = sent(1, { deliveryTimeoutMs: 1_000 });
+  session.refused(1, refusal('QUEUE_FULL', 1), 0);
+  const behind = [newBatch(1, 's', 10, 2), newBatch(2, 's', 10, 900)];
+  for (const batch of behind) session.add(batch);
+  assert.equal(session.next(2), null, 'they stand behind the refused one');
+  session.next(10);
+  session.stored(1, 1);
+  session.broken();
+  session.expire(1_100);
+  const [old, young] = behind as [TestBatch, TestBatch];
+  assert.ok(old.end !== null && 'error' in old.end);
+  assert.deepEqual([old.end.error.name, old.end.error.outcome], ['TimeoutError', 'none']);
+  assert.deepEqual([young.end, session.size], [null, 1]);
+  session.opened(1_024, 1);
+  assert.equal(session.next(1_100), young);
+  session.refused(young.sequence, refusal('QUEUE_FULL', 1), 1_100);
+  session.broken();
+  session.restart(closedError('broker'));
+  session.expire(1_900);
+  assert.ok(young.end !== null && 'error' in young.end);
+  assert.equal((young.end as { error: ClientError }).error.outcome, 'none');
+  assert.equal(session.size, 0);
+});
+
 test('a producer that the broker has forgotten begins again; what may have been stored is not sent again', () => {
   const { session, batches } = sent(3);
   session.stored(1, 1);
