@@ -1,6 +1,6 @@
 /** How calls of the client fail. One base class with what a caller has to decide on; no text ever needs to be looked at. */
 import { Metadata, type ServiceError, type StatusObject, status } from '@grpc/grpc-js';
-import { type Outcome, REASONS, type ReasonRow } from '../base/errors.ts';
+import { type Outcome, REASONS, type Reason, type ReasonRow } from '../base/errors.ts';
 import { ErrorInfo, RetryInfo } from '../grpc/gen/google/rpc/error_details.ts';
 import { Status } from '../grpc/gen/google/rpc/status.ts';
 
@@ -42,7 +42,7 @@ export class ClientError extends Error implements ClientErrorFields {
   }
 }
 
-/** The broker answered, and said no. */
+/** The broker answered, and said no; or would, as far as the client can tell without asking. */
 export class RefusedError extends ClientError {
   override name = 'RefusedError';
 }
@@ -86,6 +86,17 @@ export function connectionError(address: string, options?: ErrorOptions): Connec
 export function protocolError(message: string, options?: ErrorOptions): RefusedError {
   const fields: ClientErrorFields = { code: status.INTERNAL, reason: null, outcome: 'unknown', retryAfterMs: null };
   return new RefusedError(message, fields, options);
+}
+
+/** What the broker would answer, said without asking it. */
+export function refusedError(reason: Reason): RefusedError {
+  const row: ReasonRow = REASONS[reason];
+  return new RefusedError(`${row.when} (${reason})`, {
+    code: status[row.status],
+    reason,
+    outcome: row.outcome,
+    retryAfterMs: row.retryAfterMs ?? null,
+  });
 }
 
 interface Details {

@@ -8,7 +8,7 @@
  */
 import { status } from '@grpc/grpc-js';
 import { assert } from '../base/assert.ts';
-import { type ClientError, RefusedError, TimeoutError } from './errors.ts';
+import { type ClientError, RefusedError, refusedError, TimeoutError } from './errors.ts';
 import { Fifo } from './fifo.ts';
 import { type BackoffOptions, type RetryBudget, retryDelayMs } from './retry.ts';
 import { SendWindow } from './send-window.ts';
@@ -54,6 +54,15 @@ export interface Refusal {
   readonly retryAfterMs: number;
 }
 
+/** What the broker takes in one batch. */
+export interface BatchLimits {
+  /** Of its records. */
+  readonly bytesMax: number;
+  readonly countMax: number;
+}
+
+const UNLIMITED: BatchLimits = { bytesMax: Number.POSITIVE_INFINITY, countMax: Number.POSITIVE_INFINITY };
+
 /** The broker remembers this many sequences of a producer: a batch that may have to come again must stay among them. */
 export const SEQUENCE_SPAN_MAX = 1_024;
 
@@ -94,6 +103,7 @@ export class ProducerSession<B extends SessionBatch> {
   /** Never sent, in `again`. */
   #unsentAgain = 0;
   #needsNewStream = false;
+  #limits: BatchLimits = UNLIMITED;
 
   constructor(options: SessionOptions, port: SessionPort<B>) {
     this.#options = options;
@@ -127,8 +137,8 @@ export class ProducerSession<B extends SessionBatch> {
     this.#waiting.push(batch);
   }
 
-  /** The stream may be used. Everything without an end goes again, in order. */
-  opened(inFlightMax: number, lastSequence: number): void {
+  /** The stream may be used. Everything without an end goes again, in order, but for batches beyond the limits: those fail. */
+  opened(inFlightMax: number, lastSequence: number, limits: BatchLimits = UNLIMITED): void {
     assert(!this.#isOpen, 'a stream is opened once');
     this.#isOpen = true;
     this.#inFlightMax = Math.max(1, inFlightMax);
@@ -140,12 +150,16 @@ export class ProducerSession<B extends SessionBatch> {
     this.#blocked.clear();
     this.#held = 0;
     this.#unsentAgain = behind.length;
+    this.#limits = limits;
+    const lost = [...this.#sent.values()].filter((batch) => this.#isTooLarge(batch));
+    for (const batch of lost) this.#sent.delete(batch.sequence);
     for (const batch of this.#sent.values()) {
       batch.isResend = true;
       this.#subjectOf(batch).resends += 1;
       this.#again.push(batch);
     }
     for (const batch of behind) this.#again.push(batch);
+    for (const batch of lost) this.#port.failed(batch, withOutcome(refusedError('BATCH_TOO_LARGE'), batch));
   }
 
   widen(bytesLimit: number, messagesLimit: number): void {
@@ -303,6 +317,11 @@ export class ProducerSession<B extends SessionBatch> {
       const subject = this.#subjects.get(batch.subject);
       if (batch.sequence > 0 && this.#sent.get(batch.sequence) !== batch) {
         queue.shift(); // Given up since.
+      } else if (batch.sequence === 0 && this.#isTooLarge(batch)) {
+        // Sent, it would be refused; beyond the broker's limit of a message it would take the stream with it.
+        queue.shift();
+        if (queue === this.#again) this.#unsentAgain -= 1;
+        this.#port.failed(batch, refusedError('BATCH_TOO_LARGE'));
       } else if (subject?.isBlocked === true && subject.probe !== batch && !batch.isResend) {
         // What an earlier stream has sent comes in the order of its sequences whatever happens to its subject: the broker takes no other.
         queue.shift();
@@ -336,6 +355,10 @@ export class ProducerSession<B extends SessionBatch> {
     if (queue === this.#again) this.#unsentAgain -= 1;
     subject.held.push(batch);
     this.#held += 1;
+  }
+
+  #isTooLarge(batch: B): boolean {
+    return batch.bytes > this.#limits.bytesMax || batch.count > this.#limits.countMax;
   }
 
   #maySend(batch: B): boolean {

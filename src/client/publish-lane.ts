@@ -340,7 +340,8 @@ export class PublishLane implements SessionPort<OutBatch> {
     if (opened !== undefined) {
       this.#batchBytes = Math.min(this.#options.batchBytes, opened.batchBytesMax);
       this.#batchMessages = Math.min(this.#options.batchMessages, opened.batchMessagesMax);
-      this.#session.opened(opened.batchesInFlightMax, opened.lastSequence);
+      const limits = { bytesMax: opened.batchBytesMax, countMax: opened.batchMessagesMax };
+      this.#session.opened(opened.batchesInFlightMax, opened.lastSequence, limits);
       this.#isWritable = true;
       this.streams += 1;
     }

@@ -281,3 +281,25 @@ test('a lane that is closed as soon as it is connected ends', { timeout: 10_000 
     await lane.close();
   }
 });
+
+test('a message that is larger than the broker takes fails alone: before it, beside it and behind it all goes on', async (t) => {
+  const publisher = await serve(t, {
+    onOpen: (stream) => stream.opened(),
+    onBatch: (stream, sequence) => stream.stored(sequence, sequence),
+  });
+  const large = Buffer.alloc((1 << 20) + 1);
+  const results = await Promise.allSettled([
+    publisher.publish('s', 'a'),
+    publisher.publish('s', large),
+    publisher.publish('s', 'b'),
+    publisher.publish('s', large, { expectedLastId: 2 }),
+    publisher.publish('other', 'c'),
+  ]);
+  assert.deepEqual(
+    results.map((result) => (result.status === 'fulfilled' ? 'stored' : result.reason.reason)),
+    ['stored', 'BATCH_TOO_LARGE', 'stored', 'BATCH_TOO_LARGE', 'stored'],
+  );
+  assert.ok(publisher.tryPublish('s', large));
+  await assert.rejects(publisher.flush(), (error: ClientError) => error.outcome === 'none' && !error.retryable);
+  assert.equal(await publisher.publish('s', 'd'), 4);
+});

@@ -396,6 +396,28 @@ test('the delivery timeout holds for what stood behind a refused batch, and for 
   assert.equal(session.size, 0);
 });
 
+test('a batch that is larger than the broker takes fails alone, unsent; one that was sent already says what is known of it', () => {
+  const session = newSession();
+  const batches = [10, 101, 10, 100].map((bytes, number) => newBatch(number, 's', bytes, 0));
+  for (const batch of batches) session.add(batch);
+  session.opened(1_024, 0, { bytesMax: 100, countMax: 1 });
+  session.widen(1e9, 1e9);
+  assert.deepEqual([session.next(0), session.next(0), session.next(0)], [batches[0], batches[2], batches[3]]);
+  assert.deepEqual(refusalOf(batches[1]), ['BATCH_TOO_LARGE', 'none', false]);
+  assert.equal(session.size, 3);
+  session.stored(1, 1);
+  session.broken();
+  session.opened(1_024, 1, { bytesMax: 99, countMax: 1 });
+  assert.deepEqual(refusalOf(batches[3]), ['BATCH_TOO_LARGE', 'unknown', false]);
+  assert.deepEqual([session.next(0), session.next(0), session.size], [batches[2], null, 1]);
+});
+
+function refusalOf(batch: TestBatch | undefined): [string | null, string, boolean] {
+  assert.ok(batch !== undefined && batch.end !== null && 'error' in batch.end, 'it failed');
+  const { reason, outcome, retryable } = batch.end.error;
+  return [reason, outcome, retryable];
+}
+
 test('a producer that the broker has forgotten begins again; what may have been stored is not sent again', () => {
   const { session, batches } = sent(3);
   session.stored(1, 1);
