@@ -1,5 +1,6 @@
 /** A batch on its way out: records written one behind the other into a pooled buffer, and who wants to know what becomes of them. */
 import { assert } from '../base/assert.ts';
+import { SUBJECT_BYTES_MAX } from '../base/subject.ts';
 import { BODY_TAG, EXPIRATION_TAG, HEADERS_TAG, RECORD_TAG } from '../batch/batch-format.ts';
 import { copyBytes } from '../batch/copy-bytes.ts';
 import { varintBytes, writeVarint } from '../batch/varint.ts';
@@ -81,6 +82,7 @@ export class OutBatch {
     this.madeAt = fields.madeAt;
     this.expectedLastId = fields.expectedLastId;
     this.#subjectBytes = Buffer.from(fields.subject);
+    assert(this.#subjectBytes.length <= SUBJECT_BYTES_MAX, 'the prefix has room for the subject');
     this.#pool = fields.pool;
     this.#chunk = fields.pool.take(PREFIX_BYTES_MAX + fields.bytes);
   }

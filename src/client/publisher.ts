@@ -1,9 +1,10 @@
 /** Publishing in volume: messages are gathered to batches and streamed; each counts as published when the broker has it on disk. */
 import { randomBytes } from 'node:crypto';
 import { status } from '@grpc/grpc-js';
+import { SUBJECT_BYTES_MAX } from '../base/subject.ts';
 import { ChunkPool } from './chunk-pool.ts';
 import { type EndpointOptions, Endpoints } from './endpoints.ts';
-import { type ClientError, closedError, UsageError } from './errors.ts';
+import { type ClientError, closedError, refusedError, UsageError } from './errors.ts';
 import { Fifo } from './fifo.ts';
 import { type Body, type HeadersInput, listHeaders } from './message.ts';
 import {
@@ -173,6 +174,10 @@ export class Publisher {
       reject(new RangeError('publishMany takes at least one body'));
       return promise;
     }
+    if (isTooLong(subject)) {
+      reject(refusedError('SUBJECT_TOO_LONG'));
+      return promise;
+    }
     const { signal } = options ?? {};
     const many = new Many(bodies.length, resolve, reject);
     const extras = extrasOf(options);
@@ -195,6 +200,7 @@ export class Publisher {
    */
   tryPublish(subject: string, body: Body, options?: MessageOptions): boolean {
     if (this.#failure !== null) throw this.#failure;
+    if (isTooLong(subject)) throw refusedError('SUBJECT_TOO_LONG');
     if (this.#isFull || this.#waiting.size > 0) return false;
     const bodyLength = bodyLengthOf(body);
     const extras = options === undefined ? null : extrasOf(options);
@@ -399,6 +405,12 @@ class Many {
       ranges,
     });
   }
+}
+
+/** A batch has room for the longest subject that a broker takes; what else is wrong with one the broker says. */
+function isTooLong(subject: string): boolean {
+  // A UTF-16 unit takes at most three bytes: nearly all subjects need not be measured.
+  return subject.length * 3 > SUBJECT_BYTES_MAX && Buffer.byteLength(subject) > SUBJECT_BYTES_MAX;
 }
 
 function extrasOf(options: MessageOptions | undefined): RecordExtras | null {

@@ -303,3 +303,19 @@ test('a message that is larger than the broker takes fails alone: before it, bes
   await assert.rejects(publisher.flush(), (error: ClientError) => error.outcome === 'none' && !error.retryable);
   assert.equal(await publisher.publish('s', 'd'), 4);
 });
+
+test('a subject that no batch can carry is refused by itself, in every way to publish', async (t) => {
+  const publisher = await serve(t, {
+    onOpen: (stream) => stream.opened(),
+    onBatch: (stream, sequence) => stream.stored(sequence, sequence),
+  });
+  const isRefused = (error: ClientError): boolean => error.reason === 'SUBJECT_TOO_LONG' && error.outcome === 'none';
+  for (const subject of ['s'.repeat(256), 'ä'.repeat(128), 's'.repeat(5_000)]) {
+    await assert.rejects(publisher.publish(subject, 'a'), isRefused);
+    await assert.rejects(publisher.publishMany(subject, ['a', 'b'], { expectedLastId: 0 }), isRefused);
+    assert.throws(() => publisher.tryPublish(subject, 'a'), isRefused);
+  }
+  assert.equal(await publisher.publish('s'.repeat(255), 'a', { expectedLastId: Number.MAX_SAFE_INTEGER }), 1);
+  assert.equal(await publisher.publish(`ä${'s'.repeat(253)}`, 'a'), 2);
+  assert.equal(publisher.stats.messages, 2);
+});
