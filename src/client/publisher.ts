@@ -93,7 +93,10 @@ export class Publisher {
   #stored = 0;
   #failed = 0;
   #failure: ClientError | null = null;
-  #isClosed = false;
+  /** Of the first call of `close`; null until then. */
+  #closing: Promise<void> | null = null;
+  /** Aborted: what was taken is not waited for any longer. */
+  readonly #cut = new AbortController();
   readonly #closed = Promise.withResolvers<void>();
   /** Of messages that nobody waits for, since the last flush. */
   #untold: ClientError | null = null;
@@ -199,7 +202,8 @@ export class Publisher {
    * Takes the message if there is room. False: nothing was done; wait for `ready`. What becomes of it is told by `flush` and `stats`.
    */
   tryPublish(subject: string, body: Body, options?: MessageOptions): boolean {
-    if (this.#failure !== null) throw this.#failure;
+    const refusal = this.#refusal;
+    if (refusal !== null) throw refusal;
     if (isTooLong(subject)) throw refusedError('SUBJECT_TOO_LONG');
     if (this.#isFull || this.#waiting.size > 0) return false;
     const bodyLength = bodyLengthOf(body);
@@ -245,12 +249,26 @@ export class Publisher {
     });
   }
 
-  /** Takes nothing more, waits for what was taken, and closes. With a signal the wait can be cut short: what is left then fails. */
+  /**
+   * Takes nothing more, waits for what was taken, and closes. With a signal the wait can be cut short: what is left then fails. All calls
+   * wait for the same end, so that one which comes later throws nothing away.
+   */
   async close(options: { readonly signal?: AbortSignal } = {}): Promise<void> {
-    const isFirst = !this.#isClosed;
-    this.#isClosed = true;
+    const { signal } = options;
+    this.#closing ??= this.#finish();
+    const cut = (): void => this.#cut.abort(signal?.reason);
+    if (signal?.aborted === true) cut();
+    signal?.addEventListener('abort', cut, { once: true });
     try {
-      if (isFirst && this.#failure === null) await this.flush(options);
+      await this.#closing;
+    } finally {
+      signal?.removeEventListener('abort', cut);
+    }
+  }
+
+  async #finish(): Promise<void> {
+    try {
+      if (this.#failure === null) await this.flush({ signal: this.#cut.signal });
     } finally {
       this.#failure ??= closedError('publisher');
       this.#wake();
@@ -262,6 +280,11 @@ export class Publisher {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
+  }
+
+  /** Why nothing is taken any more, or null. */
+  get #refusal(): ClientError | null {
+    return this.#failure ?? (this.#closing === null ? null : closedError('publisher'));
   }
 
   get #isFull(): boolean {
@@ -316,8 +339,9 @@ export class Publisher {
 
   /** Runs `work` when its turn comes: calls that find no room wait, and those behind them too, so that order holds. */
   #admit(work: (failure: ClientError | null) => boolean): void {
-    if (this.#isClosed || this.#failure !== null) {
-      work(this.#failure ?? closedError('publisher'));
+    const refusal = this.#refusal;
+    if (refusal !== null) {
+      work(refusal);
     } else if (this.#waiting.size === 0 && !this.#isFull && work(null)) {
       return;
     } else if (this.#waiting.size >= this.#waitersMax) {

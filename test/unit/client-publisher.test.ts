@@ -319,3 +319,47 @@ test('a subject that no batch can carry is refused by itself, in every way to pu
   assert.equal(await publisher.publish(`ä${'s'.repeat(253)}`, 'a'), 2);
   assert.equal(publisher.stats.messages, 2);
 });
+
+/** Answers batches only once `release` is called. */
+async function serveLate(t: TestContext) {
+  const held: (() => void)[] = [];
+  let isReleased = false;
+  const publisher = await serve(t, {
+    onOpen: (stream) => stream.opened(),
+    onBatch: (stream, sequence, count) => {
+      const answer = (): void => stream.stored(sequence, sequence, count);
+      if (isReleased) answer();
+      else held.push(answer);
+    },
+  });
+  const release = (): void => {
+    isReleased = true;
+    for (const answer of held.splice(0)) answer();
+  };
+  return { publisher, held, release };
+}
+
+test('a publisher that is closed twice waits for what it has taken, and takes nothing more', async (t) => {
+  const { publisher, held, release } = await serveLate(t);
+  const published = publisher.publish('s', 'a');
+  while (held.length === 0) await new Promise((resolve) => setImmediate(resolve));
+  assert.ok(publisher.tryPublish('s', 'b'));
+  const closes = [publisher.close(), publisher.close(), publisher[Symbol.asyncDispose]()];
+  const isClosed = (error: ClientError): boolean => error.name === 'UsageError' && error.outcome === 'none';
+  assert.throws(() => publisher.tryPublish('s', 'c'), isClosed);
+  await assert.rejects(publisher.publish('s', 'c'), isClosed);
+  release();
+  assert.equal(await published, 1);
+  await Promise.all(closes);
+  const { messages, stored, failed } = publisher.stats;
+  assert.deepEqual({ messages, stored, failed }, { messages: 2, stored: 2, failed: 0 });
+  await publisher.close();
+});
+
+test('a signal of any close cuts the wait of all of them short', async (t) => {
+  const { publisher } = await serveLate(t);
+  const published = assert.rejects(publisher.publish('s', 'a'), { name: 'UsageError' });
+  const first = assert.rejects(publisher.close(), /enough/);
+  await assert.rejects(publisher.close({ signal: AbortSignal.abort(new Error('enough')) }), /enough/);
+  await Promise.all([published, first]);
+});
