@@ -31,12 +31,21 @@ export interface Message {
   readonly text: string;
 }
 
+export function checkBody(body: Body): void {
+  if (typeof body !== 'string' && !(body instanceof Uint8Array)) throw new TypeError('a body is text or bytes');
+}
+
 export function listHeaders(input: HeadersInput | undefined): readonly Header[] {
   if (input === undefined) return NONE;
   const list = Array.isArray(input)
     ? (input as readonly { key: string; value: string | Uint8Array }[])
     : Object.entries(input as Record<string, string | Uint8Array>).map(([key, value]) => ({ key, value }));
-  return list.map(({ key, value }) => ({ key, value: typeof value === 'string' ? Buffer.from(value) : value }));
+  return list.map(({ key, value }) => {
+    if (typeof key !== 'string') throw new TypeError('the key of a header is text');
+    const bytes = typeof value === 'string' ? Buffer.from(value) : value;
+    if (!(bytes instanceof Uint8Array)) throw new TypeError('the value of a header is text or bytes');
+    return { key, value: bytes };
+  });
 }
 
 const NONE: readonly Header[] = [];

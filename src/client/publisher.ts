@@ -6,7 +6,7 @@ import { ChunkPool } from './chunk-pool.ts';
 import { type EndpointOptions, Endpoints } from './endpoints.ts';
 import { type ClientError, closedError, refusedError, UsageError } from './errors.ts';
 import { Fifo } from './fifo.ts';
-import { type Body, type HeadersInput, listHeaders } from './message.ts';
+import { type Body, checkBody, type HeadersInput, listHeaders } from './message.ts';
 import {
   bodyLengthOf,
   type OutBatch,
@@ -169,22 +169,27 @@ export class Publisher {
 
   /**
    * The cheap way for many: no promise and no object for each message. They get consecutive ids if they fit into one batch (`batchBytes`,
-   * `batchMessages`); longer lists are cut into several. Rejects with the first failure; others of the list may be stored then.
+   * `batchMessages`); longer lists are cut into several. Rejects with the first failure; others of the list may be stored then. Arguments that
+   * cannot be sent reject with a RangeError or a TypeError, and nothing is taken.
    */
   publishMany(subject: string, bodies: readonly Body[], options?: MessageOptions): Promise<PublishedRange> {
+    try {
+      return this.#publishMany(subject, bodies, options);
+    } catch (error) {
+      return Promise.reject(error);
+    }
+  }
+
+  /** Throws, before anything is taken, where the arguments are not fit to be sent. */
+  #publishMany(subject: string, bodies: readonly Body[], options?: MessageOptions): Promise<PublishedRange> {
+    checkSubject(subject);
+    check(bodies.length > 0, 'publishMany takes at least one body');
+    for (const body of bodies) checkBody(body);
     const { promise, resolve, reject } = Promise.withResolvers<PublishedRange>();
-    if (bodies.length === 0) {
-      reject(new RangeError('publishMany takes at least one body'));
-      return promise;
-    }
-    if (isTooLong(subject)) {
-      reject(refusedError('SUBJECT_TOO_LONG'));
-      return promise;
-    }
     const { signal } = options ?? {};
     const many = new Many(bodies.length, resolve, reject);
     const extras = extrasOf(options);
-    const expected = options?.expectedLastId ?? -1;
+    const expected = expectedOf(options);
     let next = 0;
     this.#admit((failure) => {
       if (failure !== null || signal?.aborted === true) {
@@ -204,10 +209,16 @@ export class Publisher {
   tryPublish(subject: string, body: Body, options?: MessageOptions): boolean {
     const refusal = this.#refusal;
     if (refusal !== null) throw refusal;
-    if (isTooLong(subject)) throw refusedError('SUBJECT_TOO_LONG');
+    checkSubject(subject);
+    checkBody(body);
     if (this.#isFull || this.#waiting.size > 0) return false;
     const bodyLength = bodyLengthOf(body);
     const extras = options === undefined ? null : extrasOf(options);
+    const expected = expectedOf(options);
+    if (expected >= 0) {
+      this.#appendAlone(subject, [body], expected, extras, null);
+      return true;
+    }
     const recordLength = recordLengthOf(bodyLength, extras);
     this.#laneOf(subject).append(subject, body, bodyLength, recordLength, extras);
     this.#messages += 1;
@@ -320,7 +331,7 @@ export class Publisher {
     bodies: readonly Body[],
     expectedLastId: number,
     extras: RecordExtras | null,
-    many: Many,
+    many: Many | null,
   ): number {
     const lengths = bodies.map(bodyLengthOf);
     const records = lengths.map((length) => recordLengthOf(length, extras));
@@ -330,7 +341,7 @@ export class Publisher {
     bodies.forEach((body, index) => {
       batch.append(body, lengths[index] as number, records[index] as number, extras);
     });
-    batch.track(many.part(bodies.length), bodies.length);
+    if (many !== null) batch.track(many.part(bodies.length), bodies.length);
     this.#messages += bodies.length;
     this.#bufferedBytes += bytes;
     lane.send(batch);
@@ -432,9 +443,11 @@ class Many {
 }
 
 /** A batch has room for the longest subject that a broker takes; what else is wrong with one the broker says. */
-function isTooLong(subject: string): boolean {
+function checkSubject(subject: string): void {
+  if (typeof subject !== 'string') throw new TypeError('a subject is text');
   // A UTF-16 unit takes at most three bytes: nearly all subjects need not be measured.
-  return subject.length * 3 > SUBJECT_BYTES_MAX && Buffer.byteLength(subject) > SUBJECT_BYTES_MAX;
+  if (subject.length * 3 <= SUBJECT_BYTES_MAX) return;
+  if (Buffer.byteLength(subject) > SUBJECT_BYTES_MAX) throw refusedError('SUBJECT_TOO_LONG');
 }
 
 function extrasOf(options: MessageOptions | undefined): RecordExtras | null {
@@ -446,6 +459,14 @@ function extrasOf(options: MessageOptions | undefined): RecordExtras | null {
     'expirationSeconds: whole seconds, 0 to 2^31-1',
   );
   return { headers: listHeaders(headers), expirationSeconds };
+}
+
+/** -1: whatever the last id is. */
+function expectedOf(options: MessageOptions | undefined): number {
+  const expected = options?.expectedLastId;
+  if (expected === undefined) return -1;
+  check(Number.isSafeInteger(expected) && expected >= 0, 'expectedLastId: an id, or 0 for a subject that has none yet');
+  return expected;
 }
 
 function check(holds: boolean, rule: string): void {

@@ -4,7 +4,7 @@ import { type TestContext, test } from 'node:test';
 import { Server, ServerCredentials, type ServerDuplexStream } from '@grpc/grpc-js';
 import { ChunkPool } from '../../src/client/chunk-pool.ts';
 import { Endpoints, insecure } from '../../src/client/endpoints.ts';
-import { type ClientError, connect, type PublisherOptions } from '../../src/client/index.ts';
+import { type ClientError, connect, type Publisher, type PublisherOptions } from '../../src/client/index.ts';
 import { PublishLane } from '../../src/client/publish-lane.ts';
 import { BACKOFF, RetryBudget } from '../../src/client/retry.ts';
 import { PublishStreamRequest, PublishStreamResponse } from '../../src/grpc/gen/broker/v1/producer.ts';
@@ -26,7 +26,7 @@ const EMPTY = { opened: undefined, acknowledged: 0, results: [], window: undefin
 
 interface Handlers {
   onOpen(stream: Stream): void;
-  onBatch(stream: Stream, sequence: number, count: number): void;
+  onBatch(stream: Stream, sequence: number, count: number, expectedLastId: number | undefined): void;
 }
 
 async function startServer(t: TestContext, handlers: Handlers): Promise<string> {
@@ -52,8 +52,8 @@ async function startServer(t: TestContext, handlers: Handlers): Promise<string> 
             stream = streamOf(call, open, streams);
             handlers.onOpen(stream);
           }
-          for (const { sequence, records } of batches) {
-            handlers.onBatch(stream as Stream, sequence, records?.records.length ?? 0);
+          for (const { sequence, records, expectedLastId } of batches) {
+            handlers.onBatch(stream as Stream, sequence, records?.records.length ?? 0, expectedLastId);
           }
         });
       },
@@ -362,4 +362,54 @@ test('a signal of any close cuts the wait of all of them short', async (t) => {
   const first = assert.rejects(publisher.close(), /enough/);
   await assert.rejects(publisher.close({ signal: AbortSignal.abort(new Error('enough')) }), /enough/);
   await Promise.all([published, first]);
+});
+
+test('a condition that is no last id is refused instead of being left out', async (t) => {
+  const publisher = await serve(t, { onOpen: (stream) => stream.opened(), onBatch: () => assert.fail() });
+  for (const expectedLastId of [Number.NaN, -1, -5, 0.5, 2 ** 53, '3' as unknown as number]) {
+    await assert.rejects(publisher.publish('s', 'a', { expectedLastId }), RangeError, String(expectedLastId));
+    assert.throws(() => publisher.tryPublish('s', 'a', { expectedLastId }), RangeError, String(expectedLastId));
+  }
+});
+
+test('tryPublish keeps to a condition too', async (t) => {
+  const expected: (number | undefined)[] = [];
+  const publisher = await serve(t, {
+    onOpen: (stream) => stream.opened(),
+    onBatch: (stream, sequence, _, condition) => {
+      expected.push(condition);
+      stream.stored(sequence, sequence);
+    },
+  });
+  publisher.tryPublish('s', 'a', { expectedLastId: 0 });
+  publisher.tryPublish('s', 'b');
+  await publisher.flush();
+  assert.deepEqual(expected, [0, undefined]);
+  const { messages, stored, bufferedBytes } = publisher.stats;
+  assert.deepEqual({ messages, stored, bufferedBytes }, { messages: 2, stored: 2, bufferedBytes: 0 });
+});
+
+const UNFIT: readonly (readonly [string, (publisher: Publisher) => Promise<unknown>])[] = [
+  ['an expiry below 0', (publisher) => publisher.publish('s', 'a', { expirationSeconds: -1 })],
+  ['a broken expiry', (publisher) => publisher.publish('s', 'a', { expirationSeconds: 0.5 })],
+  ['no body', (publisher) => publisher.publish('s', null as unknown as string)],
+  ['no body among others', (publisher) => publisher.publishMany('s', ['a', 7 as unknown as string])],
+  ['no list', (publisher) => publisher.publishMany('s', null as unknown as string[])],
+  ['an empty list', (publisher) => publisher.publishMany('s', [])],
+  ['no subject', (publisher) => publisher.publish(undefined as unknown as string, 'a')],
+  ['a header that is a number', (publisher) => publisher.publish('s', 'a', { headers: { k: 7 as unknown as string } })],
+];
+
+test('arguments that cannot be sent reject their own call, and nothing of it is taken', async (t) => {
+  const publisher = await serve(t, {
+    onOpen: (stream) => stream.opened(),
+    onBatch: (stream, sequence) => stream.stored(sequence, sequence),
+  });
+  for (const [what, publish] of UNFIT) {
+    const promise = publish(publisher);
+    await assert.rejects(promise, (error) => error instanceof RangeError || error instanceof TypeError, what);
+  }
+  assert.throws(() => publisher.tryPublish('s', null as unknown as string), TypeError);
+  assert.equal(publisher.stats.messages, 0);
+  assert.equal(await publisher.publish('s', 'b'), 1);
 });
