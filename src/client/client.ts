@@ -23,8 +23,8 @@ import {
 import { type CallOptions, type CallStats, Calls } from './calls.ts';
 import { decodeMessage, decodeNumber, encodeFetch, encodeIncrementId, encodePublish } from './codec.ts';
 import { type EndpointOptions, Endpoints, insecure } from './endpoints.ts';
-import { ClientError } from './errors.ts';
-import { type Body, type HeadersInput, listHeaders, type Message } from './message.ts';
+import { ClientError, closedError } from './errors.ts';
+import { type Body, checkBody, type HeadersInput, listHeaders, type Message } from './message.ts';
 import { Publisher, type PublisherOptions } from './publisher.ts';
 import type { SubscribeOptions } from './subscribe-options.ts';
 import { Subscription } from './subscription.ts';
@@ -80,6 +80,8 @@ export class Client {
   readonly #endpoints: Endpoints;
   readonly #calls: Calls;
   readonly #open = new Set<Publisher | Subscription>();
+  /** Of the first call of `close`; null until then. */
+  #closing: Promise<void> | null = null;
 
   /** Made by `connect`. */
   constructor(addresses: readonly string[], options: ConnectOptions) {
@@ -107,27 +109,28 @@ export class Client {
   async publish(subject: string, body: Body, options: PublishOptions = {}): Promise<number> {
     const producer = options.producer ?? null;
     const request = encodePublish({ ...this.#fields(subject, body, options), producer });
-    return decodeNumber(await this.#calls.call('/broker.Broker/Publish', request, options, producer !== null));
+    return decodeNumber(await this.#call('/broker.Broker/Publish', request, options, producer !== null));
   }
 
   /** To the subscribers of this moment, once each: not stored, without an id, best effort. */
   async broadcast(subject: string, body: Body, options: Omit<PublishOptions, 'producer'> = {}): Promise<void> {
     const request = encodePublish({ ...this.#fields(subject, body, options), producer: null });
-    await this.#calls.call('/broker.Broker/Broadcast', request, options, false);
+    await this.#call('/broker.Broker/Broadcast', request, options, false);
   }
 
   /** One stored message. */
   async fetch(subject: string, id: number, options: CallOptions = {}): Promise<Message> {
-    return decodeMessage(await this.#calls.call('/broker.Broker/Fetch', encodeFetch(subject, id), options, true));
+    return decodeMessage(await this.#call('/broker.Broker/Fetch', encodeFetch(subject, id), options, true));
   }
 
   /** Takes the next id of the subject without a message; that id. */
   async incrementId(subject: string, options: CallOptions = {}): Promise<number> {
-    return decodeNumber(await this.#calls.call('/broker.Broker/IncIdx', encodeIncrementId(subject), options, false));
+    return decodeNumber(await this.#call('/broker.Broker/IncIdx', encodeIncrementId(subject), options, false));
   }
 
   /** Streams batches of messages, with order per subject, back-pressure, and repeats that are stored once. */
   publisher(options: PublisherOptions = {}): Publisher {
+    this.#checkOpen();
     const publisher = new Publisher(this.#addresses, this.#endpointOptions, options);
     this.#open.add(publisher);
     void publisher.closed.then(() => this.#open.delete(publisher));
@@ -139,6 +142,7 @@ export class Client {
    * stands for one token and `>` at the end for one or more.
    */
   subscribe(subjects: string | readonly string[], options: SubscribeOptions = {}): Subscription {
+    this.#checkOpen();
     const list = typeof subjects === 'string' ? [subjects] : [...subjects];
     const subscription = new Subscription(this.#endpoints, list, options, (name, signal) => this.#headOf(name, signal));
     this.#open.add(subscription);
@@ -197,17 +201,33 @@ export class Client {
     return AdviseShardsResponse.decode(await this.#admin('AdviseShards', AdviseShardsRequest.encode({}), options));
   }
 
-  /** Closes publishers (which wait for what they have taken), subscriptions and connections. */
-  async close(): Promise<void> {
-    await Promise.all([...this.#open].map((one) => one.close()));
-    this.#endpoints.close();
+  /**
+   * Closes publishers (which wait for what they have taken), subscriptions and connections; from the call on nothing new is begun. Rejects
+   * with what a publisher could not do, when all is closed.
+   */
+  close(): Promise<void> {
+    this.#closing ??= this.#finish();
+    return this.#closing;
   }
 
+  async #finish(): Promise<void> {
+    const ends = await Promise.allSettled([...this.#open].map((one) => one.close()));
+    this.#endpoints.close();
+    for (const end of ends) if (end.status === 'rejected') throw end.reason;
+  }
+
+  #checkOpen(): void {
+    if (this.#closing !== null) throw closedError('client');
+  }
+
+  /** What a call of `close` has told already is not told again. */
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.close();
+    if (this.#closing === null) await this.close();
+    else await this.#closing.catch(() => undefined);
   }
 
   #fields(subject: string, body: Body, options: Omit<PublishOptions, 'producer'>) {
+    checkBody(body);
     return {
       subject,
       body: typeof body === 'string' ? Buffer.from(body) : body,
@@ -226,8 +246,13 @@ export class Client {
     }
   }
 
+  async #call(path: string, request: Buffer, options: CallOptions, isRepeatable: boolean): Promise<Buffer> {
+    this.#checkOpen();
+    return await this.#calls.call(path, request, options, isRepeatable);
+  }
+
   #admin(name: string, request: { finish(): Uint8Array }, options: CallOptions): Promise<Buffer> {
-    return this.#calls.call(`/broker.v1.Admin/${name}`, Buffer.from(request.finish()), options, true);
+    return this.#call(`/broker.v1.Admin/${name}`, Buffer.from(request.finish()), options, true);
   }
 }
 

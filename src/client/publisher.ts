@@ -289,8 +289,10 @@ export class Publisher {
     }
   }
 
+  /** What a call of `close` has told already is not told again. */
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.close();
+    if (this.#closing === null) await this.close();
+    else await this.closed;
   }
 
   /** Why nothing is taken any more, or null. */

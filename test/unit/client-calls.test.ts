@@ -340,3 +340,38 @@ test('nobody there: at once if asked for, else at the end of the call; nothing w
   await assert.rejects(patient.publish('s', 'x'), (error: ClientError) => error.name === 'ConnectionError');
   assert.equal(patient.stats.attempts, 0);
 });
+
+test('a client that is closed says so in all that it is asked for, and opens nothing', async (t) => {
+  let calls = 0;
+  const answer: Unary = (_, done) => {
+    calls += 1;
+    done(null, ID_7);
+  };
+  const client = await serve(t, { Publish: answer, Fetch: answer, Subscribe: () => assert.fail() });
+  assert.equal(await client.publish('s', 'x'), 7);
+  await Promise.all([client.close(), client.close()]);
+  const isClosed = (error: ClientError): boolean =>
+    error.name === 'UsageError' &&
+    error.outcome === 'none' &&
+    !error.retryable &&
+    /client is closed/.test(error.message);
+  await assert.rejects(client.publish('s', 'x'), isClosed);
+  await assert.rejects(client.broadcast('s', 'x'), isClosed);
+  await assert.rejects(client.fetch('s', 1), isClosed);
+  await assert.rejects(client.incrementId('s'), isClosed);
+  await assert.rejects(client.subject('s'), isClosed);
+  await assert.rejects(client.status(), isClosed);
+  await assert.rejects(client.subjects().next(), isClosed);
+  assert.throws(() => client.publisher(), isClosed);
+  assert.throws(() => client.subscribe('s'), isClosed);
+  assert.equal(calls, 1);
+});
+
+test('a client whose publisher cannot keep its word closes its connections all the same, and says so', async () => {
+  const client = connect('127.0.0.1:1');
+  const publisher = client.publisher({ deliveryTimeoutMs: 20 });
+  publisher.tryPublish('s', 'x');
+  await assert.rejects(client.close(), { name: 'TimeoutError' });
+  await client[Symbol.asyncDispose]();
+  await assert.rejects(client.publish('s', 'x'), { name: 'UsageError' });
+});

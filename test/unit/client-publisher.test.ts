@@ -362,6 +362,7 @@ test('a signal of any close cuts the wait of all of them short', async (t) => {
   const first = assert.rejects(publisher.close(), /enough/);
   await assert.rejects(publisher.close({ signal: AbortSignal.abort(new Error('enough')) }), /enough/);
   await Promise.all([published, first]);
+  await publisher[Symbol.asyncDispose]();
 });
 
 test('a condition that is no last id is refused instead of being left out', async (t) => {
