@@ -72,6 +72,36 @@ const FLAGS = {
   json: { type: 'string', about: 'file for the results (default: perf/results/); .html and .hgrm go beside it' },
 } as const;
 
+interface Bounds {
+  readonly min: number;
+  readonly max: number;
+  /** Whether parts of a whole make sense. */
+  readonly isWhole: boolean;
+}
+
+const whole = (min: number, max: number): Bounds => ({ min, max, isWhole: true });
+const broken = (min: number, max: number): Bounds => ({ min, max, isWhole: false });
+
+/** What a run can be made with, each in the unit of its flag: with less nothing is measured, more is a slip of the hand. */
+const BOUNDS = {
+  duration: broken(0.1, 7 * 86_400),
+  warmup: broken(0, 86_400),
+  rounds: whole(1, 1_000),
+  'in-flight': whole(1, 1_000_000),
+  connections: whole(1, 10_000),
+  subjects: whole(1, 1_000_000),
+  body: whole(0, 1 << 30),
+  messages: whole(1, 1e12),
+  streams: whole(1, 100_000),
+  frame: broken(1, 64 << 10),
+  batches: whole(1, 65_536),
+  'frames-in-flight': whole(1, 65_536),
+  'fill-mib': broken(1, 1 << 20),
+  /** As `shards.count` of src/config/schema.ts. */
+  shards: whole(1, 64),
+  threads: whole(1, 256),
+} satisfies Partial<Record<keyof typeof FLAGS, Bounds>>;
+
 export function flagsHelp(): string {
   return Object.entries(FLAGS)
     .map(([name, { about }]) => `  --${name.padEnd(13)} ${about}`)
@@ -122,13 +152,7 @@ export function readCommandLine(argv: readonly string[]): CommandLine {
     throw new UsageError((error as Error).message);
   }
   const given = parsed.values as Record<string, string | undefined>;
-  const number = (flag: string, scale = 1): number | undefined => {
-    const text = given[flag];
-    if (text === undefined) return undefined;
-    const value = Number(text) * scale;
-    if (!Number.isFinite(value) || value < 0) throw new UsageError(`--${flag} ${text}: must be a number from 0`);
-    return value;
-  };
+  const number = (flag: keyof typeof BOUNDS, scale = 1): number | undefined => numberOf(flag, given[flag], scale);
   const { client } = given;
   if (client !== undefined && client !== 'raw' && client !== 'grpc-js') {
     throw new UsageError(`--client ${client}: must be raw or grpc-js`);
@@ -165,6 +189,16 @@ export function readCommandLine(argv: readonly string[]): CommandLine {
   };
 }
 
+function numberOf(flag: keyof typeof BOUNDS, text: string | undefined, scale: number): number | undefined {
+  if (text === undefined) return undefined;
+  const { min, max, isWhole } = BOUNDS[flag];
+  const value = text.trim() === '' ? Number.NaN : Number(text);
+  if (!(value >= min && value <= max) || (isWhole && !Number.isInteger(value))) {
+    throw new UsageError(`--${flag} ${text}: must be a ${isWhole ? 'whole ' : ''}number from ${min} to ${max}`);
+  }
+  return value * scale;
+}
+
 /** Looked at here so that a wrong one is told before anything runs. */
 function rateOf(text: string | undefined): string | undefined {
   if (text !== undefined) usage(() => parseRates(text, { warmupMs: 1, durationMs: 1 }));
@@ -180,7 +214,16 @@ function storeOf(text: string | undefined): StoreKind | undefined {
 
 function limitOf(text: string | undefined): number | undefined {
   if (text === undefined) return undefined;
-  return usage(() => parseAssertion(`p99<${/[a-z]$/.test(text) ? text : `${text}ms`}`).limit);
+  const wrong = new UsageError(`--find-max ${text}: must be a time above 0 with its unit (us, ms or s), such as 20ms`);
+  let assertion: Assertion;
+  try {
+    assertion = parseAssertion(`p99<${text}`);
+  } catch (error) {
+    wrong.cause = error;
+    throw wrong;
+  }
+  if (assertion.kind !== 'time' || assertion.limit <= 0) throw wrong;
+  return assertion.limit;
 }
 
 function assertionsOf(texts: readonly string[] | undefined): Assertion[] | undefined {

@@ -18,7 +18,7 @@ import {
   summarize,
 } from '../../perf/lib/histogram.ts';
 import { renderHtml } from '../../perf/lib/html.ts';
-import { UsageError } from '../../perf/lib/options.ts';
+import { readCommandLine, UsageError } from '../../perf/lib/options.ts';
 import { renderPlot } from '../../perf/lib/plot.ts';
 import { divide, dueAt, dueBy, parseRates } from '../../perf/lib/rates.ts';
 import { type Figure, makeReport } from '../../perf/lib/report.ts';
@@ -26,6 +26,59 @@ import { recoveryMs } from '../../perf/lib/scenario-streams.ts';
 import { bothEnds } from '../../perf/scenarios/soak.ts';
 
 const TIMES = { warmupMs: 1_000, durationMs: 6_000 };
+
+describe('perf: flags', () => {
+  const read = (...argv: string[]) => readCommandLine(['stream', ...argv]).options({});
+
+  it('numbers that nothing can be measured with are refused before anything runs', () => {
+    const wrong = [
+      ['--rounds', '0'],
+      ['--rounds', '1.5'],
+      ['--rounds', ''],
+      ['--rounds', 'NaN'],
+      ['--shards', '0'],
+      ['--shards', '65'],
+      ['--subjects', '0'],
+      ['--streams', '0'],
+      ['--connections', '0'],
+      ['--threads', '0'],
+      ['--in-flight', '0'],
+      ['--messages', '0'],
+      ['--batches', '0'],
+      ['--frame', '0'],
+      ['--frames-in-flight', '0'],
+      ['--fill-mib', '0'],
+      ['--duration', '0'],
+      ['--warmup=-1'],
+      ['--body=-1'],
+      ['--find-max', '0'],
+      ['--find-max', '0ms'],
+      ['--find-max', '20'],
+      ['--find-max', '20MiB'],
+      ['--find-max', 'soon'],
+    ];
+    for (const argv of wrong) assert.throws(() => read(...argv), UsageError, argv.join(' '));
+  });
+
+  it('those that make sense are read in the units of the options', () => {
+    const options = read(
+      '--rounds',
+      '1',
+      '--duration',
+      '0.5',
+      '--warmup',
+      '0',
+      '--frame',
+      '0.5e1',
+      '--find-max',
+      '1.5s',
+    );
+    const { rounds, durationMs, warmupMs, frameBytes, findMaxMs } = options;
+    assert.deepEqual([rounds, durationMs, warmupMs, frameBytes, findMaxMs], [1, 500, 0, 5_120, 1_500]);
+    assert.equal(read('--find-max', '500us').findMaxMs, 0.5);
+    assert.equal(read('--body', '0').bodyBytes, 0);
+  });
+});
 
 describe('perf: rates', () => {
   it('a constant rate, steps and a ramp make the calls that their area says', () => {
