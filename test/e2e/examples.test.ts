@@ -121,6 +121,9 @@ test('bench publishes, receives and fetches what it says', async () => {
   assert.equal(received.messages, 10_002);
   const fetched = await bench('fetch', '--msgs', '200', '--clients', '4');
   assert.equal(fetched.messages, 200);
+  const slow = await bench('fetch', '--msgs', '100', '--clients', '4', '--throughput', '500');
+  assert.equal(slow.messages, 100);
+  assert.ok((slow.seconds ?? 0) >= 0.19, `${slow.seconds} s`);
   const paced = await bench('publish', '--msgs', '300', '--throughput', '1000', '--batch', '10', '--multisubject');
   assert.equal(paced.messages, 300);
   assert.ok((paced.seconds ?? 0) >= 0.28, `${paced.seconds} s`);

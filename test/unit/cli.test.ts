@@ -472,6 +472,14 @@ for (const command of COMMANDS) {
   });
 }
 
+test('help of the reading benches says what became of the flags that the publishing one has', async () => {
+  const flags = ['--size', '--batch', '--throughput'];
+  for (const command of ['subscribe', 'fetch']) {
+    const { out } = await broker(['bench', command, '--help']);
+    for (const flag of flags) assert.ok(out.includes(flag), `${command} ${flag}`);
+  }
+});
+
 test('a reader that leaves early is no error', async () => {
   const stdout = new Sink({ failure: Object.assign(new Error('write EPIPE'), { code: 'EPIPE' }) });
   const { code, err, fake } = await broker(['subscribe', 's'], { stdout });

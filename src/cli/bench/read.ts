@@ -1,4 +1,5 @@
 /** Reading: streams of everything, and single messages at random. */
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Client, Start } from '../../client/index.ts';
 import type { Figures } from './figures.ts';
 
@@ -39,9 +40,14 @@ export interface FetchLoad {
   readonly messages: number;
   /** Calls at a time. */
   readonly clients: number;
+  /** Calls a second over all clients; 0: as many as go. */
+  readonly throughput: number;
 }
 
-/** Messages at random ids from the first to the last that there are. */
+/**
+ * Messages at random ids from the first to the last that there are. At a rate, latency counts from when a call was due, so that a broker
+ * that stalls is seen to.
+ */
 export async function benchFetch(
   client: Client,
   load: FetchLoad,
@@ -49,14 +55,18 @@ export async function benchFetch(
   signal: AbortSignal,
 ): Promise<void> {
   const { first, settled } = await client.subject(load.subject, { signal });
+  const intervalMs = load.throughput === 0 ? 0 : 1_000 / load.throughput;
+  const beganAt = performance.now();
   let begun = 0;
   const work = Array.from({ length: load.clients }, async () => {
     while (begun < load.messages) {
+      const dueAt = intervalMs === 0 ? performance.now() : beganAt + begun * intervalMs;
       begun += 1;
+      const earlyMs = dueAt - performance.now();
+      if (earlyMs > 1) await sleep(earlyMs, undefined, { signal });
       const id = first + Math.floor(Math.random() * (settled - first + 1));
-      const sentAt = performance.now();
       const message = await client.fetch(load.subject, id, { signal });
-      figures.count(1, message.body.length, performance.now() - sentAt);
+      figures.count(1, message.body.length, performance.now() - dueAt);
     }
   });
   await Promise.all(work);

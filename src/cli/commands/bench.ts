@@ -73,7 +73,10 @@ function publishBench(context: Context): Command {
 
 function subscribeBench(context: Context): Command {
   const command = withBench(new Command('subscribe'))
-    .description('Receive messages; every client gets all of them.')
+    .description(
+      'Receive messages; every client gets all of them. There is no --size, --batch or --throughput: messages come as they were ' +
+        'published, in the batches and as fast as the broker sends them. Shape the load with `broker bench publish`, and receive it --from new.',
+    )
     .option('--from <start>', 'new, earliest, an id, a time or how long ago, as in `broker subscribe`', 'earliest')
     .action(async (options: BenchOptions & { readonly from: string }) => {
       const { subject, msgs, clients } = options;
@@ -87,11 +90,15 @@ function subscribeBench(context: Context): Command {
 
 function fetchBench(context: Context): Command {
   const command = withBench(new Command('fetch'))
-    .description('Fetch single messages at random ids; each client has one call on its way.')
-    .action(async (options: BenchOptions) => {
-      const { subject, msgs, clients } = options;
+    .description(
+      'Fetch single messages at random ids; each client has one call on its way. There is no --size or --batch: a message has the size ' +
+        'that it was published with, and a call fetches one.',
+    )
+    .option('--throughput <n>', 'fetches a second in all, instead of as many as go', limited('--throughput', 1e9), 0)
+    .action(async (options: BenchOptions & { readonly throughput: number }) => {
+      const { subject, msgs, clients, throughput } = options;
       await runBench(context, options, { bench: 'fetch', subject, clients }, (client, figures) =>
-        benchFetch(client, { subject, messages: msgs, clients }, figures, context.interrupt),
+        benchFetch(client, { subject, messages: msgs, clients, throughput }, figures, context.interrupt),
       );
     });
   return example(command, 'broker bench fetch --subject bench --msgs 10000 --clients 16');
