@@ -209,8 +209,8 @@ export const REASONS = {
   ),
   SEQUENCE_OUT_OF_ORDER: row(
     'INVALID_ARGUMENT',
-    'a new batch must have the next sequence of its stream, and a repeated one must have failed before',
-    'number the batches 1, 2, 3, … over all subjects, and send again only what was refused',
+    'a new batch must have a higher sequence than all before it on the stream, and one that comes again must have been refused on it',
+    'number the batches 1, 2, 3, … over all subjects, and send again on the same stream only what was refused',
   ),
   PREDECESSOR_FAILED: row(
     'ABORTED',

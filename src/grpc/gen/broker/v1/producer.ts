@@ -65,7 +65,7 @@ export interface PublishStreamRequest {
 
 export interface ProducerOpen {
   /**
-   * 1 to 64 bytes: a sequence that comes again, on whatever stream, is answered with its first ids and stored once. Empty: nobody remembers the
+   * 1 to 64 bytes: a sequence that comes again on a later stream is answered with its first ids and stored once. Empty: nobody remembers the
    * sequences, which then only number the results.
    */
   producerId: string;
@@ -79,7 +79,11 @@ export interface ProducerOpen {
 /** Messages of one subject. They get consecutive ids. */
 export interface Batch {
   subject: string;
-  /** From 1, one higher with every batch of this producer over all its subjects. A batch that is sent again keeps its sequence and its content. */
+  /**
+   * From 1, one higher with every new batch of this producer over all its subjects; a stream leaves out those that have had their results
+   * on an earlier one. A batch that is sent again keeps its sequence and its content. On one stream only a batch that was refused comes again:
+   * any other sequence that is not above all before it ends the stream with SEQUENCE_OUT_OF_ORDER.
+   */
   sequence: number;
   /** At least one record. The bytes are stored as they are. */
   records:
