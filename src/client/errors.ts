@@ -91,7 +91,7 @@ export function protocolError(message: string, options?: ErrorOptions): RefusedE
 /** What the broker would answer, said without asking it. */
 export function refusedError(reason: Reason): RefusedError {
   const row: ReasonRow = REASONS[reason];
-  return new RefusedError(`${row.when} (${reason})`, {
+  return new RefusedError(`${row.when}; ${row.next} (${reason})`, {
     code: status[row.status],
     reason,
     outcome: row.outcome,
