@@ -3,6 +3,8 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, describe, it, type TestContext } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import pgPromise from 'pg-promise';
 import { connectWithClient } from '../../src/cli/client-connection.ts';
 import { PostgresStore } from '../../src/storage/postgres/postgres-store.ts';
 import { StartError } from '../../src/storage/start-error.ts';
@@ -48,6 +50,19 @@ async function refusalOf(t: TestContext, flags: readonly string[]): Promise<stri
   });
   return said;
 }
+
+describe('A database whose text is not UTF-8', () => {
+  it('is refused, and the message says how to make one that is not', async (t) => {
+    await server.sql("CREATE DATABASE latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0");
+    const url = urlWith((changed) => {
+      changed.pathname = '/latin';
+    });
+    const why = /^STORE_UNUSABLE .*has the encoding LATIN1, .*CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0/;
+    assert.match(await openedOn(url), why);
+    assert.match(await refusalOf(t, server.brokerFlags(url)), /STORE_UNUSABLE.*has the encoding LATIN1/);
+    await server.sql('DROP DATABASE latin');
+  });
+});
 
 describe('[S14] a PostgreSQL that loses acknowledged messages', () => {
   it('is refused, whoever says so: the server, the database or the role', async (t) => {
@@ -105,6 +120,21 @@ describe('[S14] a PostgreSQL that loses acknowledged messages', () => {
     assert.match(await openedOn(url), /^STORE_WEAK .*there are standbys/);
     await server.sql("SELECT pg_drop_replication_slot('second')");
     assert.equal(await openedOn(url), '');
+  });
+
+  it('is not one with subscribers of a logical slot, which nobody can promote', async (t) => {
+    const primary = await PostgresServer.start(['wal_level=logical']);
+    t.after(() => primary.remove());
+    await primary.sql('CREATE PUBLICATION everything FOR ALL TABLES');
+    await primary.sql("SELECT pg_create_logical_replication_slot('changes', 'pgoutput')");
+    const connection = { connectionString: primary.url, replication: 'database' };
+    const subscriber = await pgPromise({ noWarnings: true })(connection).connect({ direct: true });
+    t.after(() => subscriber.done());
+    const how = "(proto_version '1', publication_names 'everything')";
+    subscriber.none(`START_REPLICATION SLOT changes LOGICAL 0/0 ${how}`).catch(() => 'ends with the connection');
+    const following = "SELECT FROM pg_stat_replication WHERE state = 'streaming'";
+    while ((await primary.sql(following)).length === 0) await sleep(10);
+    assert.equal(await openedOn(primary.url), '');
   });
 
   it('is accepted by name only, and then every answer says `replicated`', async (t) => {

@@ -8,6 +8,8 @@ interface Settings {
   readonly synchronous_standby_names: string;
   readonly client_min_messages: string;
   readonly in_recovery: boolean;
+  readonly encoding: string;
+  /** Connected ones, and those whose slot waits for them. Subscribers of a logical slot cannot be promoted. */
   readonly standbys: number;
 }
 
@@ -16,6 +18,8 @@ export interface Durability {
   readonly weaknesses: readonly string[];
   /** The server takes no writes: it is a standby. */
   readonly isStandby: boolean;
+  /** Of the text in this database, as the server names it. */
+  readonly encoding: string;
 }
 
 /** Levels at which a server keeps its warnings to itself. */
@@ -27,9 +31,11 @@ export async function checkDurability(database: Database): Promise<Durability> {
       current_setting('full_page_writes') AS full_page_writes,
       current_setting('synchronous_standby_names') AS synchronous_standby_names,
       current_setting('client_min_messages') AS client_min_messages, pg_is_in_recovery() AS in_recovery,
-      ((SELECT count(*) FROM pg_stat_replication WHERE application_name <> 'pg_basebackup')
+      current_setting('server_encoding') AS encoding,
+      ((SELECT count(*) FROM pg_stat_replication r WHERE application_name <> 'pg_basebackup'
+          AND NOT EXISTS (SELECT FROM pg_replication_slots s WHERE s.active_pid = r.pid AND s.slot_type = 'logical'))
        + (SELECT count(*) FROM pg_replication_slots WHERE slot_type = 'physical' AND NOT active))::int4 AS standbys`);
-  return { weaknesses: weaknessesOf(settings), isStandby: settings.in_recovery };
+  return { weaknesses: weaknessesOf(settings), isStandby: settings.in_recovery, encoding: settings.encoding };
 }
 
 function weaknessesOf(settings: Settings): string[] {

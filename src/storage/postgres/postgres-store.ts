@@ -94,8 +94,14 @@ export class PostgresStore implements DatabaseStore {
   static async open(options: PostgresStoreOptions): Promise<PostgresStore> {
     const connection = new PostgresConnection(options);
     try {
-      const { weaknesses, isStandby } = await checkDurability(connection.database);
+      const { weaknesses, isStandby, encoding } = await checkDurability(connection.database);
       if (isStandby) throw new StartError('STORE_UNUSABLE', 'postgres.url names a standby, which takes no writes');
+      if (encoding !== 'UTF8') {
+        throw new StartError(
+          'STORE_UNUSABLE',
+          `the database of postgres.url has the encoding ${encoding}, in which not every subject can be shown: make one with CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0, and name that`,
+        );
+      }
       if (weaknesses.length > 0 && !options.acceptWeakDurability) {
         throw new StartError(
           'STORE_WEAK',
