@@ -71,6 +71,7 @@ export interface DatabaseStore extends MessageStore {
   /**
    * Gives back the space of what expired long before `beforeMs` (epoch ms, the earlier of log time and clock), where that is done in pieces
    * that the store does not drop by itself; how many. A write to such a piece that comes later is taken and not stored: nobody would be given it.
+   * Rejects if some could not be given back yet, and says why: they are tried again the next time.
    */
   dropExpired(beforeMs: number): Promise<number>;
 }

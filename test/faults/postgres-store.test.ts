@@ -121,6 +121,31 @@ test('[S15] the server halted (SIGSTOP): uncertain within the timeout, well agai
   await assertWhole(store, subjects, 2);
 });
 
+test('[S15] the server halted when a partition has to be made: given up after store.timeout, as without one', async (t) => {
+  const server = await PostgresServer.start();
+  t.after(() => server.remove());
+  const chosen = options(server.url, 2_000);
+  const store = await PostgresStore.open(chosen);
+  const yardstick = await PostgresStore.open({ ...chosen, timeoutMs: 3_000 });
+  t.after(() => Promise.all([store.close(), yardstick.close()]));
+  const subject = subjectRef('halted');
+  const batch = (base: number, seconds: number) =>
+    dataBatch(subject, [plain('m', seconds)], { base, publishedAt: Date.now() });
+  await store.append([batch(1, 0)]);
+  await yardstick.append([batch(2, 0)]);
+  const halted = [server.pid, ...backendsOf(server)];
+  for (const pid of halted) process.kill(pid, 'SIGSTOP');
+  const ended: string[] = [];
+  const end = (name: string) => (): void => void ended.push(name);
+  const made = assert.rejects(store.append([batch(3, 60)]), { reason: 'STORE_UNAVAILABLE' }).then(end('new partition'));
+  const longer = assert.rejects(yardstick.append([batch(4, 0)]), StoreUncertain).then(end('half as long again'));
+  await Promise.all([made, longer]);
+  for (const pid of halted) process.kill(pid, 'SIGCONT');
+  assert.deepEqual(ended, ['new partition', 'half as long again']);
+  await appendUntilKnown(store, [batch(3, 60)]);
+  assert.equal(await store.lookup(subject, 3), 'data');
+});
+
 test('[S14] settings that lose acknowledged rows are refused, unless they are accepted', async (t) => {
   for (const setting of ['fsync=off', 'synchronous_commit=off', 'full_page_writes=off']) {
     const server = await PostgresServer.start([setting]);

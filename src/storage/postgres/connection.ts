@@ -30,6 +30,9 @@ export interface Answer<Row> {
   readonly warned: boolean;
 }
 
+/** One statement of several on one connection. */
+export type Ask = <Row>(text: string, values?: readonly unknown[]) => Promise<readonly Row[]>;
+
 /** What a server's notice or error carries beside its text. */
 interface Coded {
   readonly code?: unknown;
@@ -54,7 +57,7 @@ export class PostgresConnection {
       connectionTimeoutMillis: options.timeoutMs,
       // The server gives up before the client does: its answer then is a certain one.
       statement_timeout: Math.ceil(options.timeoutMs * 0.8),
-      // For what does not go through `run`: migrations and partitions.
+      // For what goes through neither `run` nor `session`: migrations.
       query_timeout: options.timeoutMs * 2,
       keepAlive: true,
       idleTimeoutMillis: 60_000,
@@ -86,6 +89,25 @@ export class PostgresConnection {
       connected.client.removeListener('notice', onNotice);
       // A connection that did not answer is closed: an answer that comes late must not be taken for that of another request.
       connected.done(isBroken);
+    }
+  }
+
+  /**
+   * Several statements on one connection, which is closed afterwards: what they set, or left open when one of them failed, ends with it. They have
+   * store.timeout each, or all together. Rejects as the driver does.
+   */
+  async session<T>(deadline: 'each' | 'together', work: (ask: Ask) => Promise<T>): Promise<T> {
+    if (this.#isEnded) throw ENDING;
+    const connected = await this.database.connect();
+    const end = performance.now() + this.#timeoutMs;
+    const ask: Ask = async <Row>(text: string, values: readonly unknown[] = []) => {
+      const timeoutMs = deadline === 'each' ? this.#timeoutMs : Math.max(0, end - performance.now());
+      return await withDeadline(connected.any<Row>({ text, values: values as unknown[] }), timeoutMs);
+    };
+    try {
+      return await work(ask);
+    } finally {
+      connected.done(true);
     }
   }
 

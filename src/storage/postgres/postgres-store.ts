@@ -20,9 +20,10 @@ import {
 import { ArrayMemory, byteaArray, int8Array } from './binary-arrays.ts';
 import { type Answer, codeOf, PostgresConnection, type PostgresOptions } from './connection.ts';
 import { checkDurability } from './durability.ts';
+import { createPartitions, dropExpired, slicesOf } from './partitions.ts';
 import { PostgresBirth } from './postgres-birth.ts';
 import { PostgresIncarnations } from './postgres-incarnations.ts';
-import { createPartition, dropExpired, migrate, slicesOf } from './schema.ts';
+import { migrate } from './schema.ts';
 import { isSliceOver, sliceOf } from './slices.ts';
 import { KIND_DATA, KIND_VOID, Statements } from './statements.ts';
 
@@ -109,7 +110,7 @@ export class PostgresStore implements DatabaseStore {
         );
       }
       await migrate(connection.database, options.schema);
-      const slices = await slicesOf(connection.database, options.schema);
+      const slices = await slicesOf(connection, options.schema);
       return new PostgresStore(connection, options, { slices, weaknesses });
     } catch (error) {
       connection.end();
@@ -224,9 +225,8 @@ export class PostgresStore implements DatabaseStore {
 
   /** Drops partitions in which everything expired more than 10 minutes before `beforeMs` (the earlier of log time and clock); how many. */
   async dropExpired(beforeMs: number): Promise<number> {
-    const dropped = await dropExpired(this.#connection.database, this.#schema, beforeMs);
     for (const slice of this.#slices) if (isSliceOver(slice, beforeMs)) this.#slices.delete(slice);
-    return dropped;
+    return await dropExpired(this.#connection, this.#schema, beforeMs);
   }
 
   async currentWeaknesses(): Promise<readonly string[]> {
@@ -284,13 +284,13 @@ export class PostgresStore implements DatabaseStore {
       if (isSliceOver(slice, nowMs)) hasOver = true;
       else missing.add(slice);
     }
-    for (const slice of missing) await this.#createPartition(slice);
+    if (missing.size > 0) await this.#createPartitions(missing, nowMs);
     return hasOver ? group.filter((batch) => this.#slices.has(sliceOfBatch(batch))) : group;
   }
 
   async #lookForSlices(): Promise<void> {
     try {
-      const slices = await slicesOf(this.#connection.database, this.#schema);
+      const slices = await slicesOf(this.#connection, this.#schema);
       this.#slices.clear();
       for (const slice of slices) this.#slices.add(slice);
     } catch (error) {
@@ -298,13 +298,15 @@ export class PostgresStore implements DatabaseStore {
     }
   }
 
-  async #createPartition(slice: number): Promise<void> {
+  async #createPartitions(slices: ReadonlySet<number>, nowMs: number): Promise<void> {
     try {
-      await createPartition(this.#connection.database, this.#schema, slice);
+      await createPartitions(this.#connection, this.#schema, slices, nowMs);
     } catch (error) {
-      throw new BrokerError('STORE_UNAVAILABLE', `no partition for slice ${slice}`, { cause: error });
+      const why = error instanceof Error ? error.message : String(error);
+      throw new BrokerError('STORE_UNAVAILABLE', `no partition for slice ${[...slices]}: ${why}`, { cause: error });
     }
-    this.#slices.add(slice);
+    for (const known of this.#slices) if (isSliceOver(known, nowMs)) this.#slices.delete(known);
+    for (const slice of slices) this.#slices.add(slice);
   }
 
   async #insert(rows: readonly SealedBatch[]): Promise<void> {

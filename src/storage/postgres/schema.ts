@@ -4,16 +4,12 @@
  */
 import type { IDatabase, ITask } from 'pg-promise';
 import { StartError } from '../start-error.ts';
-import { isSliceOver } from './slices.ts';
 
 type Database = IDatabase<unknown>;
 type Task = ITask<unknown>;
 
-/** Partitions may be this many; slices.ts says why they are never more. */
-export const PARTITIONS_MAX = 64;
-
-/** First half of the advisory lock's key; the second is a hash of the schema's name. */
-const LOCK_SPACE = 0x42524b52;
+/** First half of the advisory lock's key of whoever changes tables; the second is a hash of the schema's name. */
+export const LOCK_SPACE = 0x42524b52;
 
 const MIGRATIONS: readonly ((schema: string) => string)[] = [
   (schema) => `
@@ -155,42 +151,4 @@ export async function migrate(database: Database, schema: string): Promise<void>
       await task.none(`INSERT INTO ${schema}.migration (version) VALUES ($1)`, [version + 1]);
     }
   });
-}
-
-/** Slices that have a partition. */
-export async function slicesOf(connection: Database | Task, schema: string): Promise<number[]> {
-  const rows = await connection.any<{ slice: string }>(
-    `SELECT substring(c.relname FROM 7) AS slice FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
-     WHERE i.inhparent = to_regclass($1) AND c.relname ~ '^batch_[0-9]+$'`,
-    [`${schema}.batch`],
-  );
-  return rows.map(({ slice }) => Number(slice));
-}
-
-/** Made apart and attached: that lets reads and writes of the other partitions go on, which CREATE … PARTITION OF does not. */
-export async function createPartition(database: Database, schema: string, slice: number): Promise<void> {
-  await database.tx(async (task) => {
-    await lockSchema(task, schema);
-    const slices = await slicesOf(task, schema);
-    if (slices.includes(slice)) return;
-    if (slices.length >= PARTITIONS_MAX) throw new Error(`${schema}.batch has ${slices.length} partitions already`);
-    const name = `${schema}.batch_${slice}`;
-    await task.none(`CREATE TABLE ${name} (LIKE ${schema}.batch INCLUDING ALL)`);
-    await task.none(
-      `ALTER TABLE ${schema}.batch ATTACH PARTITION ${name} FOR VALUES FROM ('${slice}') TO ('${slice + 1}')`,
-    );
-  });
-}
-
-/** Drops the partitions in which everything has expired; how many. A lock that is not had in 2 s is left for the next time. */
-export async function dropExpired(database: Database, schema: string, nowMs: number): Promise<number> {
-  const over = (await slicesOf(database, schema)).filter((slice) => isSliceOver(slice, nowMs));
-  for (const slice of over) {
-    await database.tx(async (task) => {
-      await lockSchema(task, schema);
-      await task.none("SET LOCAL lock_timeout = '2s'");
-      await task.none(`DROP TABLE IF EXISTS ${schema}.batch_${slice}`);
-    });
-  }
-  return over.length;
 }

@@ -1,0 +1,147 @@
+/** What PostgreSQL keeps beside the contract of a store: its schema, its partitions, and what it shows to people who ask in SQL. */
+import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
+import { after, type TestContext, test } from 'node:test';
+import { PostgresConnection } from '../../src/storage/postgres/connection.ts';
+import { PARTITIONS_MAX, PARTITIONS_OVER_MAX, slicesOf } from '../../src/storage/postgres/partitions.ts';
+import { PostgresStore, type PostgresStoreOptions } from '../../src/storage/postgres/postgres-store.ts';
+import { LOCK_SPACE } from '../../src/storage/postgres/schema.ts';
+import { isSliceOver, sliceOf } from '../../src/storage/postgres/slices.ts';
+import { choosePostgres } from '../servers/chosen-server.ts';
+import { dataBatch, plain, subjectRef } from '../unit/batch-support.ts';
+
+const server = await choosePostgres();
+after(() => server.remove());
+
+function options(): PostgresStoreOptions {
+  return {
+    url: server.url,
+    schema: `t_${randomBytes(6).toString('hex')}`,
+    pool: 4,
+    timeoutMs: 20_000,
+    tls: null,
+    acceptWeakDurability: false,
+  };
+}
+
+/** Somebody has looked at the messages in a transaction, and left it open. */
+async function openReader(t: TestContext, chosen: PostgresStoreOptions) {
+  const connection = new PostgresConnection(chosen);
+  const reader = await connection.database.connect();
+  let isOver = false;
+  const end = async (): Promise<void> => {
+    if (isOver) return;
+    isOver = true;
+    await reader.none('ROLLBACK');
+    reader.done();
+  };
+  t.after(async () => {
+    await end();
+    connection.end();
+  });
+  await reader.none("SET application_name = 'somebody'");
+  await reader.none('BEGIN');
+  await reader.any(`SELECT count(*) FROM ${chosen.schema}.message`);
+  return { connection, end };
+}
+
+test('[P8] postgres: while somebody keeps a transaction open nothing waits for the drop of what has expired, new slices are made, and all is dropped when it ends', async (t) => {
+  let nowMs = Date.now();
+  const chosen = { ...options(), now: () => nowMs };
+  const stores = [await PostgresStore.open(chosen), await PostgresStore.open(chosen)] as const;
+  t.after(() => Promise.all(stores.map((store) => store.close())));
+  const [store, keeper] = stores;
+  const subject = subjectRef('watched');
+  let base = 1;
+  const append = (seconds: number): Promise<void> =>
+    store.append([dataBatch(subject, [plain('m', seconds)], { base: base++, publishedAt: nowMs })]);
+  await append(60);
+  await append(0);
+  const { connection, end } = await openReader(t, chosen);
+  // More slices than may be in use at a time come and go.
+  for (let slice = 0; slice < PARTITIONS_MAX + 6; slice++) {
+    nowMs += 15 * 60_000;
+    await append(60);
+  }
+  // What a write and a new partition ask for is free all the time, also behind what waits.
+  let isDropping = true;
+  const drop = assert.rejects(keeper.dropExpired(nowMs), {
+    name: 'PartitionsKept',
+    message: /"somebody", idle in transaction/,
+  });
+  const over = drop.finally(() => {
+    isDropping = false;
+  });
+  let looks = 0;
+  while (isDropping) {
+    await connection.database.tx(async (task) => {
+      await task.none(`LOCK TABLE ${chosen.schema}.batch IN ROW EXCLUSIVE MODE NOWAIT`);
+      const lock = `pg_try_advisory_xact_lock(${LOCK_SPACE}, hashtext('${chosen.schema}')) AS free`;
+      assert.ok((await task.one<{ free: boolean }>(`SELECT ${lock}`)).free);
+    });
+    looks += 1;
+  }
+  await over;
+  assert.ok(looks > 0);
+  nowMs += 15 * 60_000;
+  await append(60);
+  await end();
+  // The first that was begun is finished, the others follow.
+  assert.ok((await keeper.dropExpired(nowMs)) >= PARTITIONS_MAX);
+  assert.ok((await slicesOf(connection, chosen.schema)).every((slice) => !isSliceOver(slice, nowMs)));
+  const tables = await connection.database.any(
+    `SELECT FROM pg_class WHERE relnamespace = '${chosen.schema}'::regnamespace AND relname ~ '^batch_[0-9]+$'`,
+  );
+  assert.ok(tables.length <= 4, `${tables.length} tables`);
+  assert.equal(await store.lookup(subject, 2), 'data');
+});
+
+test('[P8] postgres: a partition that was detached and not dropped is dropped by the next look', async (t) => {
+  let nowMs = Date.now();
+  const chosen = { ...options(), now: () => nowMs };
+  const store = await PostgresStore.open(chosen);
+  const connection = new PostgresConnection(chosen);
+  t.after(async () => {
+    connection.end();
+    await store.close();
+  });
+  await store.append([dataBatch(subjectRef('left'), [plain('m', 60)], { base: 1, publishedAt: nowMs })]);
+  const [slice] = await slicesOf(connection, chosen.schema);
+  await connection.database.none(`ALTER TABLE ${chosen.schema}.batch DETACH PARTITION ${chosen.schema}.batch_${slice}`);
+  nowMs += 40 * 60_000;
+  assert.equal(await store.dropExpired(nowMs), 1);
+  assert.equal(await store.dropExpired(nowMs), 0);
+});
+
+test('[P8] postgres: so many expired partitions that were not dropped refuse new ones, and those that are there go on', async (t) => {
+  const nowMs = Date.now();
+  const chosen = options();
+  const store = await PostgresStore.open(chosen);
+  const connection = new PostgresConnection(chosen);
+  t.after(async () => {
+    connection.end();
+    await store.close();
+  });
+  const subject = subjectRef('full');
+  const batch = (base: number, seconds: number) =>
+    dataBatch(subject, [plain('m', seconds)], { base, publishedAt: nowMs });
+  await store.append([batch(1, 0)]);
+  const last = sliceOf(nowMs - 2 * 3_600_000, 60);
+  const { schema } = chosen;
+  await connection.database.none(`DO $$ BEGIN FOR n IN ${last - PARTITIONS_OVER_MAX + 1}..${last} LOOP
+    EXECUTE format('CREATE TABLE ${schema}.batch_%s PARTITION OF ${schema}.batch FOR VALUES FROM (%L) TO (%L)', n, n, n + 1);
+  END LOOP; END $$`);
+  await assert.rejects(store.append([batch(2, 60)]), {
+    reason: 'STORE_UNAVAILABLE',
+    message: /192 expired partitions that could not be dropped/,
+  });
+  await store.append([batch(3, 0)]);
+  assert.equal(await store.dropExpired(nowMs), PARTITIONS_OVER_MAX);
+  await store.append([batch(4, 60)]);
+  assert.deepEqual(await Promise.all([1, 2, 3, 4].map((base) => store.lookup(subject, base))), [
+    'data',
+    'absent',
+    'data',
+    'data',
+  ]);
+});
