@@ -145,3 +145,17 @@ test('[P8] postgres: so many expired partitions that were not dropped refuse new
     'data',
   ]);
 });
+
+test('postgres: a schema that several open for the first time at once is made once, and all have it', async (t) => {
+  const chosen = options();
+  const opened = await Promise.allSettled(Array.from({ length: 6 }, () => PostgresStore.open(chosen)));
+  const stores = opened.flatMap((each) => (each.status === 'fulfilled' ? each.value : []));
+  t.after(() => Promise.all(stores.map((store) => store.close())));
+  assert.deepEqual(
+    opened.flatMap((each) => (each.status === 'rejected' ? String(each.reason) : [])),
+    [],
+  );
+  const subject = subjectRef('first');
+  await Promise.all(stores.map((store, i) => store.append([dataBatch(subject, [plain('m')], { base: i + 1 })])));
+  assert.deepEqual(await Promise.all(stores.map((store) => store.lastId(subject))), Array(6).fill(6));
+});
