@@ -152,7 +152,7 @@ export const SCHEMA = {
       min: 2,
       max: 200,
       default: 8,
-      doc: 'Connections of each shard at most. Writes need `groups.in_flight`; the rest serve reads.',
+      doc: 'Connections of each shard at most, and of the main thread: the server has to allow this many times the shards and one. Writes need `groups.in_flight`; the rest serve reads.',
     }),
     tls: choice({
       values: ['off', 'verify', 'encrypt'],
