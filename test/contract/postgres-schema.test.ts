@@ -8,7 +8,7 @@ import { PostgresStore, type PostgresStoreOptions } from '../../src/storage/post
 import { LOCK_SPACE } from '../../src/storage/postgres/schema.ts';
 import { isSliceOver, sliceOf } from '../../src/storage/postgres/slices.ts';
 import { choosePostgres } from '../servers/chosen-server.ts';
-import { dataBatch, plain, subjectRef } from '../unit/batch-support.ts';
+import { dataBatch, type Message, plain, subjectRef, voidBatch } from '../unit/batch-support.ts';
 
 const server = await choosePostgres();
 after(() => server.remove());
@@ -158,4 +158,95 @@ test('postgres: a schema that several open for the first time at once is made on
   const subject = subjectRef('first');
   await Promise.all(stores.map((store, i) => store.append([dataBatch(subject, [plain('m')], { base: i + 1 })])));
   assert.deepEqual(await Promise.all(stores.map((store) => store.lastId(subject))), Array(6).fill(6));
+});
+
+test('postgres: a header key with U+0000 is shown in escapes and breaks nobody else', async (t) => {
+  const chosen = options();
+  const { schema } = chosen;
+  const store = await PostgresStore.open(chosen);
+  const connection = new PostgresConnection(chosen);
+  t.after(async () => {
+    connection.end();
+    await store.close();
+  });
+  const message: Message = {
+    body: Buffer.from('x'),
+    headers: [
+      { key: 'a\0ü', value: Buffer.from('v') },
+      { key: 'ü', value: Buffer.alloc(100, 1) },
+    ],
+    expirationSeconds: 0,
+  };
+  const publishedAt = Date.now();
+  await store.append([
+    dataBatch(subjectRef('nul'), [message], { base: 1, publishedAt }),
+    dataBatch(subjectRef('other'), [plain('fine')], { base: 1, publishedAt }),
+  ]);
+  const shown = await connection.database.any(`SELECT subject, headers FROM ${schema}.message ORDER BY subject`);
+  assert.deepEqual(shown, [
+    {
+      subject: 'nul',
+      headers: [
+        { key: 'a\\000\\303\\274', value: 'dg==' },
+        { key: 'ü', value: Buffer.alloc(100, 1).toString('base64') },
+      ],
+    },
+    { subject: 'other', headers: [] },
+  ]);
+});
+
+test('postgres: messages_of reads the batches of the ids that are asked for, and no others', async (t) => {
+  const chosen = options();
+  const { schema } = chosen;
+  const store = await PostgresStore.open(chosen);
+  const connection = new PostgresConnection(chosen);
+  t.after(async () => {
+    connection.end();
+    await store.close();
+  });
+  const publishedAt = Date.now() - 10_000;
+  const subject = subjectRef('orders.ü');
+  const batches = Array.from({ length: 400 }, (_, i) => {
+    // Every other one expires as a whole, and so lies in another partition.
+    const messages = [plain(`${i}`, i % 2 === 0 ? 0 : 1_000), plain('gone', 1), plain('later', 1_000)];
+    return dataBatch(subject, messages, { base: i * 3 + 1, publishedAt: publishedAt + i });
+  });
+  const others = Array.from({ length: 2_000 }, (_, i) => dataBatch(subjectRef(`other.${i}`), [plain('m')]));
+  await store.append([...batches, voidBatch(subject, 1_201, 2, publishedAt), ...others]);
+  await connection.database.none(`ANALYZE ${schema}.batch`);
+  const columns = 'subject, id::int4, published_at, expires_at, body, headers';
+  for (const [first, last] of [
+    [1, 10],
+    [2, 2],
+    [3, 3],
+    [0, 2 ** 53 - 1],
+    [599, 640],
+    [1_200, 1_300],
+    [5, 4],
+  ] as const) {
+    const wanted = await connection.database.any(
+      `SELECT ${columns} FROM ${schema}.message WHERE subject = 'orders.ü' AND id BETWEEN $1 AND $2 ORDER BY id`,
+      [first, last],
+    );
+    const found = await connection.database.any(
+      `SELECT ${columns} FROM ${schema}.messages_of('orders.ü', ${first}, ${last})`,
+    );
+    assert.deepEqual(found, wanted, `${first} to ${last}`);
+    assert.equal(found.length > 0, first <= last && first !== 2, `${first} to ${last}`);
+  }
+  assert.deepEqual(await connection.database.any(`SELECT FROM ${schema}.messages_of('unknown', 1)`), []);
+  const since = `${schema}.messages_of('orders.ü', ${schema}.find_time('orders.ü', ${publishedAt + 390}))`;
+  assert.deepEqual(await connection.database.one(`SELECT min(id)::int4 AS first FROM ${since}`), { first: 1_171 });
+  // How many batches were decoded: those of the range, and with a LIMIT those up to it.
+  for (const [query, most] of [
+    [`${schema}.messages_of('orders.ü', 601, 609)`, 4],
+    [`${schema}.messages_of('orders.ü', 601) LIMIT 5`, 6],
+  ] as const) {
+    const plan = await connection.database.any<Record<string, string>>(
+      `EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF) SELECT id, body FROM ${query}`,
+    );
+    const text = plan.map((row) => row['QUERY PLAN']).join('\n');
+    const calls = Number(/Function Scan on records .*loops=(\d+)/.exec(text)?.[1]);
+    assert.ok(calls > 0 && calls <= most, `${calls} calls\n${text}`);
+  }
 });

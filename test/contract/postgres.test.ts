@@ -89,15 +89,10 @@ test('postgres: one row a message in SQL, with headers, without marks and expire
     `SELECT subject, id::int4, body, headers, extract(epoch FROM published_at) * 1000 AS ms, expires_at IS NULL AS stays
      FROM ${chosen.schema}.message ORDER BY id`,
   );
-  const encoded = every.toString('base64');
-  const shownHeaders = (rows[0] as { headers: { key: string; value: string }[] }).headers;
-  assert.deepEqual(
-    shownHeaders.map(({ key, value }) => ({ key, value: value.replace(/\n/g, '') })),
-    [
-      { key: 'k', value: encoded },
-      { key: '', value: '' },
-    ],
-  );
+  assert.deepEqual((rows[0] as { headers: unknown }).headers, [
+    { key: 'k', value: every.toString('base64') },
+    { key: '', value: '' },
+  ]);
   assert.deepEqual(
     rows.map(({ subject: name, id, body, ms, stays }) => [
       name,

@@ -4,6 +4,7 @@
  */
 import type { IDatabase, ITask } from 'pg-promise';
 import { StartError } from '../start-error.ts';
+import { messagesOf, readableRecords } from './message-view.ts';
 
 type Database = IDatabase<unknown>;
 type Task = ITask<unknown>;
@@ -124,6 +125,8 @@ const MIGRATIONS: readonly ((schema: string) => string)[] = [
       incarnation text NOT NULL,
       claimed_at timestamptz NOT NULL DEFAULT now()
     )`,
+  readableRecords,
+  messagesOf,
 ];
 
 function lockSchema(task: Task, schema: string): Promise<unknown> {
