@@ -16,9 +16,6 @@ import { birthSuite } from './birth.ts';
 import { incarnationSuite } from './incarnations.ts';
 import { messageStoreSuite } from './message-store.ts';
 
-/** Each is two partitions, and a statement for each. */
-const SUBJECTS = 10_000;
-
 const missing = cassandraMissing();
 const given = process.env.CASSANDRA_CONTACT_POINTS?.split(',')[0];
 const server = missing === null && given === undefined ? await CassandraServer.start() : null;
@@ -43,25 +40,21 @@ function optionsFor(contactPoint: string): CassandraStoreOptions {
 if (missing !== null) {
   test('cassandra: the contract of a store', (t) => t.skip(missing));
 } else {
-  messageStoreSuite(
-    'cassandra',
-    async (t) => {
-      const [host, port] = contact.split(':') as [string, string | undefined];
-      const relay = await Relay.start(host, Number(port ?? 9042));
-      const options = optionsFor(`127.0.0.1:${relay.port}`);
-      const changeByte = async ({ subject, base, bytes }: SealedBatch, offset: number): Promise<void> => {
-        const client = createClient(options);
-        const changed = Buffer.from(bytes);
-        changed.writeUInt8(changed.readUInt8(offset) ^ 1, offset);
-        const key = [Buffer.from(subject.bytes), bucketOf(base), base];
-        const update = `UPDATE ${options.keyspace}.batches SET bytes = ? WHERE subject = ? AND bucket = ? AND base = ?`;
-        await client.execute(update, [changed, ...key], { prepare: true });
-        await client.shutdown();
-      };
-      return await behindRelay(t, relay, () => CassandraStore.open(options), changeByte);
-    },
-    SUBJECTS,
-  );
+  messageStoreSuite('cassandra', async (t) => {
+    const [host, port] = contact.split(':') as [string, string | undefined];
+    const relay = await Relay.start(host, Number(port ?? 9042));
+    const options = optionsFor(`127.0.0.1:${relay.port}`);
+    const changeByte = async ({ subject, base, bytes }: SealedBatch, offset: number): Promise<void> => {
+      const client = createClient(options);
+      const changed = Buffer.from(bytes);
+      changed.writeUInt8(changed.readUInt8(offset) ^ 1, offset);
+      const key = [Buffer.from(subject.bytes), bucketOf(base), base];
+      const update = `UPDATE ${options.keyspace}.batches SET bytes = ? WHERE subject = ? AND bucket = ? AND base = ?`;
+      await client.execute(update, [changed, ...key], { prepare: true });
+      await client.shutdown();
+    };
+    return await behindRelay(t, relay, () => CassandraStore.open(options), changeByte);
+  });
 
   test('cassandra: a trim deletes what was published by a clock that is ahead, and the directory of what lies below', async (t) => {
     const store = await CassandraStore.open(optionsFor(contact));
