@@ -174,6 +174,15 @@ test('[P8] postgres: expiry drops the partition, 10 minutes late, and nothing is
   assert.deepEqual(await Promise.all([1, 4].map((base) => store.lookup(subject, base))), ['absent', 'data']);
 });
 
+test('[P8] postgres: a clock that runs ahead leaves nothing out that has not expired by log time', async (t) => {
+  const publishedAt = Date.now();
+  const store = await PostgresStore.open({ ...options(), now: () => publishedAt + 86_400_000 });
+  t.after(() => store.close());
+  const subject = subjectRef('early');
+  await store.append([dataBatch(subject, [plain('m', 60)], { base: 1, publishedAt })]);
+  assert.equal(await store.lookup(subject, 1), 'data');
+});
+
 test('[P4] postgres: a partition that another node dropped is no obstacle', async (t) => {
   const chosen = options();
   const stores = [await PostgresStore.open(chosen), await PostgresStore.open(chosen)] as const;

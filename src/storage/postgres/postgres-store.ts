@@ -72,6 +72,8 @@ export class PostgresStore implements DatabaseStore {
   readonly #pending = new Set<Promise<void>>();
   /** Not in use; as many as there were groups on their way at a time. */
   readonly #memories: ArrayMemory[] = [];
+  /** Greatest log time of an allotment that was written here, epoch ms. */
+  #logTimeMs = 0;
   #damaged = 0;
   #isClosed = false;
 
@@ -267,9 +269,13 @@ export class PostgresStore implements DatabaseStore {
     }
   }
 
-  /** Makes the partitions that are missing. What is in a slice that is over already will never be delivered, and is not written. */
+  /**
+   * Makes the partitions that are missing. What is in a slice that is over already, by the clock and by log time, will never be delivered, and is
+   * not written. Not by the clock alone: one that is ahead would leave out what is acknowledged and has not expired.
+   */
   async #fileable(group: readonly SealedBatch[]): Promise<readonly SealedBatch[]> {
-    const nowMs = this.#now();
+    for (const { publishedAt } of group) this.#logTimeMs = Math.max(this.#logTimeMs, publishedAt);
+    const nowMs = Math.min(this.#now(), this.#logTimeMs);
     const missing = new Set<number>();
     let hasOver = false;
     for (const batch of group) {
