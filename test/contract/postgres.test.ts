@@ -240,3 +240,25 @@ test('postgres: the newest ids are found by an index, also in a table that was n
     assert.doesNotMatch(lines, /Seq Scan on batch_0 /);
   }
 });
+
+test('[S14] postgres: reads that queue for longer than the timeout are answered all, and a write does not wait for them', async (t) => {
+  const address = new URL(url);
+  const relay = await Relay.start(address.hostname, Number(address.port || 5432));
+  const store = await PostgresStore.open({ ...options(), url: relay.through(url), pool: 3, timeoutMs: 2_000 });
+  t.after(async () => {
+    await store.close();
+    relay.close();
+  });
+  const subject = subjectRef('far');
+  await store.append([dataBatch(subject, [plain('m')], { base: 1 })]);
+  relay.delayReplies(200);
+  let answered = 0;
+  const reads = Array.from({ length: 40 }, async () => {
+    const { items } = await store.read(subject, 1, 1, 1);
+    answered += items.length;
+  });
+  await store.append([dataBatch(subject, [plain('n')], { base: 2 })]);
+  assert.ok(answered < 40, 'the write waited for the reads');
+  await Promise.all(reads);
+  assert.equal(answered, 40);
+});

@@ -1,6 +1,7 @@
 import { BrokerError } from '../../base/errors.ts';
 import { BatchView } from '../../batch/batch-view.ts';
 import { checkedItem } from '../checked-item.ts';
+import { InFlight } from '../in-flight.ts';
 import { onePerKey } from '../one-per-key.ts';
 import { StartError } from '../start-error.ts';
 import {
@@ -30,6 +31,8 @@ import { KIND_DATA, KIND_VOID, Statements } from './statements.ts';
 const MEMORIES_MAX = 4;
 /** Rows of the newest time that are held at a time. */
 const NEWEST_PAGE_ROWS = 1_000;
+/** Of the connections one in so many is kept for writes, at least one: a shard has one write on its way at a time. */
+const CONNECTIONS_A_WRITE = 4;
 /** SQLSTATE check_violation: there is no partition for the row. */
 const NO_PARTITION = '23514';
 
@@ -62,7 +65,14 @@ export class PostgresStore implements DatabaseStore {
   readonly incarnations: PostgresIncarnations;
   /** Settings of the server that lose acknowledged messages; empty: acks mean `durable`, else only `replicated`. */
   readonly weaknesses: readonly string[];
+  readonly readsMax: number;
   readonly #connection: PostgresConnection;
+  /**
+   * Each has connections of its own, and nothing waits for the driver to find one: it gives the longest waiting up after a while, as if the
+   * server did not answer, and many reads would be taken for a server that takes no writes.
+   */
+  readonly #reads: InFlight;
+  readonly #writes: InFlight;
   readonly #schema: string;
   readonly #statements: Statements;
   readonly #now: () => number;
@@ -83,6 +93,10 @@ export class PostgresStore implements DatabaseStore {
     found: { readonly slices: readonly number[]; readonly weaknesses: readonly string[] },
   ) {
     this.#connection = connection;
+    const writes = Math.max(1, Math.floor(options.pool / CONNECTIONS_A_WRITE));
+    this.#writes = new InFlight(writes);
+    this.readsMax = Math.max(1, options.pool - writes);
+    this.#reads = new InFlight(this.readsMax);
     this.#schema = options.schema;
     this.#statements = new Statements(options.schema);
     this.#now = options.now ?? Date.now;
@@ -117,7 +131,7 @@ export class PostgresStore implements DatabaseStore {
 
   append(group: readonly SealedBatch[]): Promise<void> {
     if (this.#isClosed) return Promise.reject(new BrokerError('SHUTTING_DOWN'));
-    const done = this.#append(group).finally(() => this.#pending.delete(done));
+    const done = this.#writes.run(() => this.#append(group)).finally(() => this.#pending.delete(done));
     this.#pending.add(done);
     return done;
   }
@@ -243,13 +257,13 @@ export class PostgresStore implements DatabaseStore {
     this.#connection.end();
   }
 
-  /** Reads have no outcome to be uncertain about. */
+  /** Reads, and trims, which nobody waits for. They have no outcome to be uncertain about. */
   async #query<Row>(
     name: Exclude<keyof Statements, 'insert' | 'mark' | 'barrier'>,
     values: readonly unknown[],
   ): Promise<Answer<Row>> {
     try {
-      return await this.#connection.run<Row>(this.#statements[name], values);
+      return await this.#reads.run(() => this.#connection.run<Row>(this.#statements[name], values));
     } catch (error) {
       if (!(error instanceof StoreUncertain)) throw error;
       throw new BrokerError('STORE_UNAVAILABLE', 'PostgreSQL did not answer', { cause: error });
