@@ -241,7 +241,7 @@ test('postgres: the newest ids are found by an index, also in a table that was n
   }
 });
 
-test('[S14] postgres: reads that queue for longer than the timeout are answered all, and a write does not wait for them', async (t) => {
+test('postgres: reads that queue for longer than the timeout are answered all, and a write does not wait for them', async (t) => {
   const address = new URL(url);
   const relay = await Relay.start(address.hostname, Number(address.port || 5432));
   const store = await PostgresStore.open({ ...options(), url: relay.through(url), pool: 3, timeoutMs: 2_000 });
