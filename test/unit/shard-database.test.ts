@@ -131,7 +131,7 @@ describe('a subscription by time that waits for its database', () => {
       delivery: new Delivery(store, main, ignore, fail),
       onProgress: ignore,
       onDamage: fail,
-      database: { recent: new RecentBatches(1 << 16), readsMax: 1 },
+      database: { recent: new RecentBatches(1 << 16), readsMax: 1, waitMs: 1_000 },
     });
     const subject = new ActiveSubject(subjectRef('subscribed'));
     const request = { subscription: 1, group: 1, encoding: Encoding.MESSAGES, credit: 1, start: Start.TIME, value: 5 };

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import { BrokerError } from '../../src/base/errors.ts';
+import { InFlight } from '../../src/storage/in-flight.ts';
 import type { ReadResult, StoredItem, SubjectRef } from '../../src/storage/store.ts';
 import { RecentBatches } from '../../src/workers/shard/recent-batches.ts';
 import { type FetchCall, StoredLookups } from '../../src/workers/shard/stored-lookups.ts';
@@ -28,12 +29,13 @@ class Rig {
   readonly answers: string[] = [];
   readonly lookups: StoredLookups;
 
-  constructor(cacheBytes = 1 << 16) {
+  constructor(cacheBytes = 1 << 16, waitMs = Number.POSITIVE_INFINITY) {
     this.recent = new RecentBatches(cacheBytes);
     this.lookups = new StoredLookups({
       store: { read: (_subject, from) => this.#read(from) },
       recent: this.recent,
       readsMax: READS_MAX,
+      waitMs,
       answer: ({ call }, item, absent) => {
         this.answers[call] = item === undefined ? 'none' : `${item.kind} ${item.from}-${item.to - 1}`;
         if (item === undefined) absent({} as FetchCall);
@@ -164,6 +166,17 @@ describe('lookups in a database', () => {
     assert.deepEqual([...rig.reads.keys()], [1 + 2 * BATCH, 1_001]);
   });
 
+  it('that waited for as long as a read may take are refused, whatever the reads before them do', async () => {
+    const rig = new Rig(0, 1);
+    for (let call = 0; call < READS_MAX + 2; call++) rig.ask(call, 1 + call * BATCH);
+    const began = performance.now();
+    while (performance.now() - began < 1) await turn();
+    rig.lookups.expire(0);
+    assert.deepEqual(rig.answers.slice(READS_MAX), ['OVERLOADED', 'OVERLOADED']);
+    assert.equal(rig.lookups.waiting, 0);
+    assert.equal(rig.begun, READS_MAX);
+  });
+
   it('are answered no faster than the ring to main takes it', async () => {
     const rig = new Rig();
     rig.ask(0, 1);
@@ -177,6 +190,25 @@ describe('lookups in a database', () => {
     rig.lookups.work();
     assert.deepEqual(rig.answers, ['data 1-10', 'data 1-10']);
     assert.deepEqual([...rig.reads.keys()], [1 + BATCH]);
+  });
+});
+
+describe('tasks in flight', () => {
+  it('are refused beyond what may wait, and when their turn comes too late', async () => {
+    const inFlight = new InFlight(1, { tasks: 2, ms: 0 });
+    const gate = Promise.withResolvers<void>();
+    const first = inFlight.run(() => gate.promise);
+    const late = [1, 2].map(() => inFlight.run(() => assert.fail('it ran')));
+    await assert.rejects(
+      inFlight.run(() => assert.fail('it ran')),
+      { reason: 'QUEUE_FULL' },
+    );
+    const began = performance.now();
+    while (performance.now() - began === 0) await turn();
+    gate.resolve();
+    await first;
+    for (const each of late) await assert.rejects(each, { reason: 'OVERLOADED' });
+    assert.equal(await inFlight.run(() => 'free again'), 'free again');
   });
 });
 

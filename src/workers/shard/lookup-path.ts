@@ -7,8 +7,7 @@ import { Start, ToMain } from '../link.ts';
 import { type Delivery, isExpired, type Joining } from './delivery.ts';
 import type { MainPort } from './main-port.ts';
 import { Pending, type RaftClient } from './raft-client.ts';
-import type { RecentBatches } from './recent-batches.ts';
-import { type FetchCall, reasonOf, StoredLookups } from './stored-lookups.ts';
+import { type FetchCall, type LookupDatabase, reasonOf, StoredLookups } from './stored-lookups.ts';
 import type { ActiveSubject } from './subjects.ts';
 
 /** The state machine's view of a subject and of one id in it, as the Raft thread answered it. */
@@ -77,8 +76,8 @@ export class LookupPath {
     readonly delivery: Delivery;
     readonly onProgress: () => void;
     readonly onDamage: (subject: ActiveSubject, id: number) => void;
-    /** Null: the store is embedded. `readsMax`: reads that the database works on at a time. */
-    readonly database: { readonly recent: RecentBatches; readonly readsMax: number } | null;
+    /** Null: the store is embedded. */
+    readonly database: LookupDatabase | null;
   }) {
     const { store, main, onProgress, database } = ports;
     this.#lookups =
@@ -100,13 +99,14 @@ export class LookupPath {
     this.#onDamage = ports.onDamage;
   }
 
+  /** Fetches that wait for a verdict. */
   get parked(): number {
     return this.#parked.length;
   }
 
-  /** Calls wait whose deadlines may pass (`expire`). */
-  get hasDeadlines(): boolean {
-    return this.#parked.length > 0 || (this.#lookups?.waiting ?? 0) > 0;
+  /** Fetches that may wait too long: those, and with a database those that wait for a read. */
+  get waitingFetches(): number {
+    return this.#parked.length + (this.#lookups?.waiting ?? 0);
   }
 
   /** Something waits for room on the payload ring. */
@@ -214,7 +214,7 @@ export class LookupPath {
     }
   }
 
-  /** Answers calls that wait and whose deadline passed. `now` in epoch ms. */
+  /** Answers fetches that waited too long. `now` in epoch ms. */
   expire(now: number): void {
     this.#lookups?.expire(now);
     for (let i = this.#parked.length - 1; i >= 0; i--) {

@@ -12,6 +12,7 @@ import type { ShardTask } from '../messages.ts';
 import { DatabaseTrims } from './database-trims.ts';
 import { RecentBatches } from './recent-batches.ts';
 import type { OwnedSlots } from './slot-drain.ts';
+import type { LookupDatabase } from './stored-lookups.ts';
 
 /** A store as a shard uses it. What concerns segments and the index of slots is empty where a database has the messages. */
 export interface ShardStore extends MessageStore {
@@ -34,13 +35,13 @@ export interface OpenedStore {
   /** The same, if it is the embedded log. */
   readonly embedded: EmbeddedShardStore | null;
   /** What is there with a database only. */
-  readonly database: { readonly recent: RecentBatches; readonly readsMax: number } | null;
+  readonly database: LookupDatabase | null;
 }
 
 /** Reads of a subject's times and of totals that are on their way at a time: people ask for them, and some read much. */
 const RARE_READS_MAX = 2;
 /** More of those are refused. */
-const RARE_WAITING_MAX = 1_024;
+const RARE_WAITING_MAX = 256;
 
 /** Opens the lane of the shard, or its connections to the database. StartError if the database cannot be used. */
 export async function openShardStore(
@@ -55,7 +56,12 @@ export async function openShardStore(
     const database = await openDatabase(store.database);
     const recent = new RecentBatches(store.cacheBytes);
     const { readsMax } = database;
-    return { store: databaseStore(database, recent, onNotice), embedded: null, database: { recent, readsMax } };
+    const waitMs = store.database.timeoutMs;
+    return {
+      store: databaseStore(database, recent, waitMs, onNotice),
+      embedded: null,
+      database: { recent, readsMax, waitMs },
+    };
   }
   const segments = join(task.dataDirectory, 'segments');
   // The thread before this one may have died in the middle of a write.
@@ -81,6 +87,7 @@ export const NO_LEVELS: StoreStats = { bytes: 0, segments: 0, batches: 0, subjec
 function databaseStore(
   store: OpenedDatabase,
   recent: RecentBatches,
+  waitMs: number,
   onNotice: (message: string, error: unknown) => void,
 ): ShardStore {
   const errors = new DriverErrors(onNotice);
@@ -97,7 +104,7 @@ function databaseStore(
       throw errors.ofRead(error);
     }
   };
-  const rare = new InFlight(RARE_READS_MAX, RARE_WAITING_MAX);
+  const rare = new InFlight(RARE_READS_MAX, { tasks: RARE_WAITING_MAX, ms: waitMs });
   return {
     append: (group) => store.append(group).catch(throwWrite),
     read: (subject, from, until, maxBytes) =>

@@ -232,7 +232,7 @@ async function serveShard(task: ShardTask): Promise<readonly SegmentSummary[]> {
       {
         activeSubjects: subjects.size,
         subscriptions: delivery.members,
-        parkedFetches: lookup.parked,
+        parkedFetches: lookup.waitingFetches,
       },
       embedded?.stats() ?? NO_LEVELS,
     );
@@ -252,7 +252,7 @@ async function serveShard(task: ShardTask): Promise<readonly SegmentSummary[]> {
       signal.stopped = !raft.blocked && !main.blocked;
     }
     wake.in(publish.nextDeadline(), main.blocked || raft.blocked || delivery.waiting || lookup.waiting);
-    if (tickTimer === null && (requests.closesWait || lookup.hasDeadlines)) {
+    if (tickTimer === null && (requests.closesWait || lookup.waitingFetches > 0)) {
       tickTimer = setTimeout(() => {
         tickTimer = null;
         agent.tick();

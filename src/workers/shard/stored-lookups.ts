@@ -20,6 +20,8 @@ export interface FetchCall {
 interface Lookup {
   readonly fetch: FetchCall;
   readonly absent: (fetch: FetchCall) => void;
+  /** Ms of performance.now(). */
+  readonly since: number;
   /** It waited for the read of another lookup, which brought another batch. */
   hasFollowed: boolean;
 }
@@ -34,11 +36,17 @@ interface Reading {
   failure: Reason | null;
 }
 
-export interface StoredLookupsPorts {
-  readonly store: Pick<MessageStore, 'read'>;
+/** What a lookup needs to know of the database. */
+export interface LookupDatabase {
   readonly recent: RecentBatches;
-  /** Reads that the store works on at a time. */
+  /** Reads that it works on at a time. */
   readonly readsMax: number;
+  /** How long a lookup may wait for its turn, in ms: a read that began before it has then been given up, if the database is silent. */
+  readonly waitMs: number;
+}
+
+export interface StoredLookupsPorts extends LookupDatabase {
+  readonly store: Pick<MessageStore, 'read'>;
   readonly answer: (fetch: FetchCall, item: StoredItem | undefined, absent: (fetch: FetchCall) => void) => void;
   readonly refuse: (fetch: FetchCall, reason: Reason) => void;
   /** The ring to main is full: answers would fill memory. */
@@ -85,7 +93,7 @@ export class StoredLookups {
     const item = this.#recent(fetch);
     if (item !== undefined) answer(fetch, item, absent);
     else if (this.#waiting.length + this.#following >= WAITING_MAX) refuse(fetch, 'QUEUE_FULL');
-    else this.#waiting.push({ fetch, absent, hasFollowed: false });
+    else this.#waiting.push({ fetch, absent, since: performance.now(), hasFollowed: false });
   }
 
   /** One round. Returns the number of things done. */
@@ -93,12 +101,19 @@ export class StoredLookups {
     return this.#answerArrived() + (this.#waiting.length > 0 ? this.#begin(Date.now()) : 0);
   }
 
-  /** Answers those whose deadline passed before a read began for them. `now` in epoch ms. */
+  /** Answers those that waited too long. `now` in epoch ms. */
   expire(now: number): void {
-    if (!this.#waiting.some(({ fetch }) => fetch.deadline <= now)) return;
-    const waiting = this.#waiting;
-    this.#waiting = waiting.filter(({ fetch }) => fetch.deadline > now);
-    for (const { fetch } of waiting) if (fetch.deadline <= now) this.#ports.refuse(fetch, 'DEADLINE_PASSED');
+    const kept: Lookup[] = [];
+    for (const lookup of this.#waiting) if (!this.#isRefused(lookup, now)) kept.push(lookup);
+    this.#waiting = kept;
+  }
+
+  #isRefused({ fetch, since }: Lookup, now: number): boolean {
+    const { refuse, waitMs } = this.#ports;
+    if (fetch.deadline <= now) refuse(fetch, 'DEADLINE_PASSED');
+    else if (performance.now() - since >= waitMs) refuse(fetch, 'OVERLOADED');
+    else return false;
+    return true;
   }
 
   #recent({ subject, id }: FetchCall): StoredItem | undefined {
@@ -127,15 +142,15 @@ export class StoredLookups {
 
   /** Takes what waits, in order, until as many reads are on their way as may be. */
   #begin(now: number): number {
-    const { answer, refuse, isBlocked } = this.#ports;
+    const { answer, isBlocked } = this.#ports;
     let taken = 0;
     while (taken < this.#waiting.length && this.#readings.length < this.#atOnce && !isBlocked()) {
       const lookup = this.#waiting[taken] as Lookup;
       const { fetch, absent } = lookup;
       taken += 1;
+      if (this.#isRefused(lookup, now)) continue;
       const item = this.#recent(fetch);
-      if (fetch.deadline <= now) refuse(fetch, 'DEADLINE_PASSED');
-      else if (item !== undefined) answer(fetch, item, absent);
+      if (item !== undefined) answer(fetch, item, absent);
       else this.#read(lookup);
     }
     if (taken > 0) this.#waiting.splice(0, taken);
