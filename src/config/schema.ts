@@ -131,7 +131,7 @@ export const SCHEMA = {
       min: '1MiB',
       max: '64GiB',
       default: '32MiB',
-      doc: 'Recently written batches kept in memory, all shards together. Turn it up if `Fetch` and subscribers a little behind often read from disk.',
+      doc: 'Recently written batches kept in memory, all shards together; with a database also those that `Fetch` has read. Turn it up if `Fetch` and subscribers a little behind often read from disk.',
     }),
   },
   postgres: {
@@ -152,7 +152,7 @@ export const SCHEMA = {
       min: 2,
       max: 200,
       default: 8,
-      doc: 'Connections of each shard at most, and of the main thread: the server has to allow this many times the shards and one. Writes need `groups.in_flight`; the rest serve reads.',
+      doc: 'Connections of each shard at most, and of the main thread: the server has to allow this many times the shards and one. A quarter, at least one, is kept for writes, of which a shard has one on its way at a time; the rest serve reads and trims.',
     }),
     tls: choice({
       values: ['off', 'verify', 'encrypt'],
@@ -212,7 +212,7 @@ export const SCHEMA = {
       min: 1,
       max: 2_048,
       default: 128,
-      doc: 'Writes of one shard on their way at a time. Turn it up if the round trip is long and the servers are idle; down if they time out.',
+      doc: 'Writes of one shard on their way at a time; of reads, half as many. Turn it up if the round trip is long and the servers are idle; down if they time out.',
     }),
     username: optionalText({
       pattern: /^.+$/,

@@ -18,6 +18,8 @@ export interface OpenedDatabase extends DatabaseStore {
   readonly weaknesses: readonly string[];
   /** As they are now. Rejects if the database does not answer. */
   currentWeaknesses(): Promise<readonly string[]>;
+  /** Reads that it works on at a time; more wait in the order in which they came, and writes never wait for any. */
+  readonly readsMax: number;
 }
 
 /** Connects, checks the server, brings the layout up to date. StartError if it cannot be used. */

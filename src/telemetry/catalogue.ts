@@ -46,7 +46,7 @@ export const SHARD_METRICS = [
     slot: 'parked_fetches',
     kind: 'gauge',
     name: 'broker_shard_parked_fetches',
-    help: 'Fetches that wait for a verdict.',
+    help: 'Fetches that wait for a verdict, or for their turn to read a database.',
   },
   {
     slot: 'event_loop_utilization',

@@ -169,6 +169,15 @@ test('[P8] postgres: expiry drops the partition, 10 minutes late, and nothing is
   assert.deepEqual(await Promise.all([1, 4].map((base) => store.lookup(subject, base))), ['absent', 'data']);
 });
 
+test('[P8] postgres: a clock that runs ahead leaves nothing out that has not expired by log time', async (t) => {
+  const publishedAt = Date.now();
+  const store = await PostgresStore.open({ ...options(), now: () => publishedAt + 86_400_000 });
+  t.after(() => store.close());
+  const subject = subjectRef('early');
+  await store.append([dataBatch(subject, [plain('m', 60)], { base: 1, publishedAt })]);
+  assert.equal(await store.lookup(subject, 1), 'data');
+});
+
 test('[P4] postgres: a partition that another node dropped is no obstacle', async (t) => {
   const chosen = options();
   const stores = [await PostgresStore.open(chosen), await PostgresStore.open(chosen)] as const;
@@ -225,4 +234,26 @@ test('postgres: the newest ids are found by an index, also in a table that was n
     // The second partition has one row, which no index finds faster.
     assert.doesNotMatch(lines, /Seq Scan on batch_0 /);
   }
+});
+
+test('postgres: reads that queue for longer than the timeout are answered all, and a write does not wait for them', async (t) => {
+  const address = new URL(url);
+  const relay = await Relay.start(address.hostname, Number(address.port || 5432));
+  const store = await PostgresStore.open({ ...options(), url: relay.through(url), pool: 3, timeoutMs: 2_000 });
+  t.after(async () => {
+    await store.close();
+    relay.close();
+  });
+  const subject = subjectRef('far');
+  await store.append([dataBatch(subject, [plain('m')], { base: 1 })]);
+  relay.delayReplies(200);
+  let answered = 0;
+  const reads = Array.from({ length: 40 }, async () => {
+    const { items } = await store.read(subject, 1, 1, 1);
+    answered += items.length;
+  });
+  await store.append([dataBatch(subject, [plain('n')], { base: 2 })]);
+  assert.ok(answered < 40, 'the write waited for the reads');
+  await Promise.all(reads);
+  assert.equal(answered, 40);
 });

@@ -5,8 +5,10 @@ import { after, describe, it, type TestContext } from 'node:test';
 import { connectWithClient } from '../../src/cli/client-connection.ts';
 import { sliceOf } from '../../src/storage/postgres/slices.ts';
 import { PostgresServer } from '../servers/postgres.ts';
+import { Relay } from '../servers/relay.ts';
 import { type BrokerProcess, startBroker } from '../support/broker.ts';
 import { BrokerClient } from '../support/client.ts';
+import { lookupStorm } from '../support/lookup-storm.ts';
 import { PublishStream } from '../support/publish-stream.ts';
 import { refusal, until } from './flow-rig.ts';
 
@@ -146,6 +148,16 @@ describe('a trim that the database did not carry out', () => {
       () => broker.logs,
     );
     client.close();
+  });
+});
+
+describe('a database far away', () => {
+  it('with more lookups than connections takes every publish, and the broker stays ready', async (t) => {
+    const relay = await Relay.start('127.0.0.1', server.port);
+    t.after(() => relay.close());
+    const flags = [...server.brokerFlags(relay.through(server.url)), '--store-timeout', '1s', '--shards', '1'];
+    await using broker = await startBroker({ flags });
+    await lookupStorm(broker, () => relay.delayReplies(40));
   });
 });
 

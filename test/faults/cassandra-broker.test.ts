@@ -7,9 +7,10 @@ import { spawnSync } from 'node:child_process';
 import { randomBytes, randomInt } from 'node:crypto';
 import { after, type TestContext, test } from 'node:test';
 import { CASSANDRA_TLS_NAME, CassandraServer, cassandraMissing } from '../servers/cassandra.ts';
-import { type BrokerOptions, BrokerProcess, httpStatus, LAUNCHER } from '../support/broker.ts';
+import { type BrokerOptions, BrokerProcess, httpStatus, LAUNCHER, startBroker } from '../support/broker.ts';
 import { BrokerClient, CallError } from '../support/client.ts';
 import { ConsumeStream } from '../support/consume-stream.ts';
+import { lookupStorm } from '../support/lookup-storm.ts';
 import { PublishStream } from '../support/publish-stream.ts';
 import { copyTakesOver, overtakenUnderLoad } from './copied-directory.ts';
 import { FaultRig, pause } from './rig.ts';
@@ -325,5 +326,13 @@ cassandraTest(
     await rig.assertKept(100);
     // What it may lose from now on is noticed at the next start.
     await assert.rejects(rig.broker.restart(), /STORE_WEAK.*commitlog_sync of 127\.0\.0\.1:\d+ is periodic/);
+  },
+);
+
+cassandraTest(
+  'more lookups than a connection takes: every publish is acknowledged, and the broker stays ready',
+  async () => {
+    await using broker = await startBroker(brokerOptions());
+    await lookupStorm(broker);
   },
 );

@@ -13,6 +13,8 @@ export class Relay {
   #target: Address;
   #isCut = false;
   #dropsReplies = false;
+  /** Ms on the way of every reply. */
+  #delayMs = 0;
   /** Bytes of requests that still pass, and who waits for the last of them. */
   #passes = Number.POSITIVE_INFINITY;
   #onHeld: (() => void) | null = null;
@@ -50,8 +52,14 @@ export class Relay {
   restore(): void {
     this.#isCut = false;
     this.#dropsReplies = false;
+    this.#delayMs = 0;
     this.#swallowing = null;
     this.#passes = Number.POSITIVE_INFINITY;
+  }
+
+  /** From now on every reply takes so many ms more, until `restore`: a server far away. */
+  delayReplies(ms: number): void {
+    this.#delayMs = ms;
   }
 
   /** From now on requests pass and replies do not. Resolves with the size of the first reply that was swallowed: the server has answered. */
@@ -100,7 +108,8 @@ export class Relay {
     for (const socket of pair) socket.setNoDelay(true).on('error', end).on('close', end);
     client.on('data', (bytes) => this.#request(server, bytes));
     server.on('data', (bytes) => {
-      if (!this.#dropsReplies) client.write(bytes);
+      if (!this.#dropsReplies && this.#delayMs > 0) setTimeout(() => client.write(bytes), this.#delayMs);
+      else if (!this.#dropsReplies) client.write(bytes);
       else this.#swallowing?.(bytes.length);
     });
   }

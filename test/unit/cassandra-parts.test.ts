@@ -5,9 +5,10 @@ import { errors, types } from 'cassandra-driver';
 import { BrokerError } from '../../src/base/errors.ts';
 import { requestTimeoutMs, WriteRetryPolicy, whyUnusable } from '../../src/storage/cassandra/connect.ts';
 import { type Consistency, levelOf } from '../../src/storage/cassandra/consistency.ts';
-import { GroupTries, InFlight } from '../../src/storage/cassandra/in-flight.ts';
+import { GroupTries } from '../../src/storage/cassandra/in-flight.ts';
 import { isWithoutEffect } from '../../src/storage/cassandra/outcome.ts';
 import { trimTimestamp, writeTimestamp } from '../../src/storage/cassandra/write-rules.ts';
+import { InFlight } from '../../src/storage/in-flight.ts';
 import { StoreUncertain } from '../../src/storage/store.ts';
 
 const LOCAL = 0b000111;

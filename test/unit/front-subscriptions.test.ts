@@ -83,7 +83,7 @@ it('[P6] a message that is stored right behind the start of a subscription is de
     delivery,
     onProgress: () => undefined,
     onDamage: unexpected,
-    asksFirst: false,
+    database: null,
   });
 
   const sink = new Sink();

@@ -12,6 +12,7 @@ import { Delivery } from '../../src/workers/shard/delivery.ts';
 import { LookupPath } from '../../src/workers/shard/lookup-path.ts';
 import { MainPort } from '../../src/workers/shard/main-port.ts';
 import { RaftClient } from '../../src/workers/shard/raft-client.ts';
+import { RecentBatches } from '../../src/workers/shard/recent-batches.ts';
 import { ActiveSubject } from '../../src/workers/shard/subjects.ts';
 import { subjectRef } from './batch-support.ts';
 
@@ -130,7 +131,7 @@ describe('a subscription by time that waits for its database', () => {
       delivery: new Delivery(store, main, ignore, fail),
       onProgress: ignore,
       onDamage: fail,
-      asksFirst: true,
+      database: { recent: new RecentBatches(1 << 16), readsMax: 1, waitMs: 1_000 },
     });
     const subject = new ActiveSubject(subjectRef('subscribed'));
     const request = { subscription: 1, group: 1, encoding: Encoding.MESSAGES, credit: 1, start: Start.TIME, value: 5 };
@@ -171,5 +172,10 @@ describe('a read that the store rejects', () => {
         assert.equal(await threadWith(what, source), 'tried again');
       });
     }
+  }
+  for (const reason of ['QUEUE_FULL', 'OVERLOADED']) {
+    it(`since too many wait (${reason}) is tried again`, async () => {
+      assert.equal(await threadWith('findTime', `new BrokerError('${reason}')`), 'tried again');
+    });
   }
 });

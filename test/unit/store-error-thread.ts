@@ -10,6 +10,7 @@ import { Delivery } from '../../src/workers/shard/delivery.ts';
 import { LookupPath } from '../../src/workers/shard/lookup-path.ts';
 import { MainPort } from '../../src/workers/shard/main-port.ts';
 import { RaftClient } from '../../src/workers/shard/raft-client.ts';
+import { RecentBatches } from '../../src/workers/shard/recent-batches.ts';
 import { ActiveSubject } from '../../src/workers/shard/subjects.ts';
 import { subjectRef } from './batch-support.ts';
 
@@ -29,7 +30,8 @@ const onDamage = (): void => assert(false, 'nothing is damaged');
 const onProgress = (): void => void delivery.work();
 const delivery: Delivery = new Delivery(store, main, onProgress, onDamage);
 const raft = new RaftClient(createRing(1 << 16), createDoorbell(), 0);
-const lookup = new LookupPath({ store, raft, main, delivery, onProgress, onDamage, asksFirst: true });
+const database = { recent: new RecentBatches(0), readsMax: 1, waitMs: 1_000 };
+const lookup = new LookupPath({ store, raft, main, delivery, onProgress, onDamage, database });
 const subject = new ActiveSubject(subjectRef('subscribed'));
 const request = {
   subscription: 1,

@@ -3,6 +3,7 @@ import { assert } from '../../base/assert.ts';
 import { BrokerError } from '../../base/errors.ts';
 import { BatchView } from '../../batch/batch-view.ts';
 import { checkedItem } from '../checked-item.ts';
+import { InFlight } from '../in-flight.ts';
 import { onePerKey } from '../one-per-key.ts';
 import type { OpenedDatabase } from '../open-database.ts';
 import { StartError } from '../start-error.ts';
@@ -31,7 +32,7 @@ import {
   whyUnusable,
 } from './connect.ts';
 import { type Consistency, levelOf } from './consistency.ts';
-import { GroupTries, InFlight } from './in-flight.ts';
+import { GroupTries } from './in-flight.ts';
 import { meaningOf } from './outcome.ts';
 import {
   BUCKET_IDS,
@@ -84,6 +85,7 @@ export class CassandraStore implements OpenedDatabase {
   readonly incarnations: CassandraIncarnations;
   /** Settings of the servers that lose acknowledged messages; empty: acks mean `durable`, else only `replicated`. */
   readonly weaknesses: readonly string[];
+  readonly readsMax: number;
   readonly #client: Client;
   /** Every host that the driver ever named. */
   readonly #hosts: Set<Host>;
@@ -94,6 +96,8 @@ export class CassandraStore implements OpenedDatabase {
   readonly #writeOptions: QueryOptions;
   readonly #readOptions: QueryOptions;
   readonly #writes: InFlight;
+  /** Half as many as writes: a connection takes both (connect.ts), or the driver would refuse whatever comes next, be it a write. */
+  readonly #reads: InFlight;
   readonly #search: BucketSearch;
   readonly #view = new BatchView();
   readonly #spans: SpanDirectory;
@@ -114,6 +118,8 @@ export class CassandraStore implements OpenedDatabase {
     this.#writeOptions = { ...common, consistency: write, retry: new WriteRetryPolicy() };
     this.#readOptions = { ...common, consistency: read };
     this.#writes = new InFlight(options.inFlight);
+    this.readsMax = Math.max(1, Math.floor(options.inFlight / 2));
+    this.#reads = new InFlight(this.readsMax);
     this.#text = statements(options.keyspace);
     this.#spans = new SpanDirectory(options.keyspace);
     this.#search = new BucketSearch(options.keyspace, (text, values) => this.#select(text, values));
@@ -376,7 +382,7 @@ export class CassandraStore implements OpenedDatabase {
   async #select(text: string, values: readonly unknown[]): Promise<types.ResultSet> {
     if (this.#isClosed) throw new BrokerError('SHUTTING_DOWN');
     try {
-      return await this.#client.execute(text, [...values], this.#readOptions);
+      return await this.#reads.run(() => this.#client.execute(text, [...values], this.#readOptions));
     } catch (error) {
       throw new BrokerError('STORE_UNAVAILABLE', 'Cassandra did not answer the read', { cause: error });
     }

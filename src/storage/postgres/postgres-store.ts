@@ -1,6 +1,7 @@
 import { BrokerError } from '../../base/errors.ts';
 import { BatchView } from '../../batch/batch-view.ts';
 import { checkedItem } from '../checked-item.ts';
+import { InFlight } from '../in-flight.ts';
 import { onePerKey } from '../one-per-key.ts';
 import { StartError } from '../start-error.ts';
 import {
@@ -31,6 +32,8 @@ import { KIND_DATA, KIND_VOID, Statements } from './statements.ts';
 const MEMORIES_MAX = 4;
 /** Rows of the newest time that are held at a time. */
 const NEWEST_PAGE_ROWS = 1_000;
+/** Of the connections one in so many is kept for writes, at least one: a shard has one write on its way at a time. */
+const CONNECTIONS_A_WRITE = 4;
 /** SQLSTATE check_violation: there is no partition for the row. */
 const NO_PARTITION = '23514';
 
@@ -63,7 +66,14 @@ export class PostgresStore implements DatabaseStore {
   readonly incarnations: PostgresIncarnations;
   /** Settings of the server that lose acknowledged messages; empty: acks mean `durable`, else only `replicated`. */
   readonly weaknesses: readonly string[];
+  readonly readsMax: number;
   readonly #connection: PostgresConnection;
+  /**
+   * Each has connections of its own, and nothing waits for the driver to find one: it gives the longest waiting up after a while, as if the
+   * server did not answer, and many reads would be taken for a server that takes no writes.
+   */
+  readonly #reads: InFlight;
+  readonly #writes: InFlight;
   readonly #schema: string;
   readonly #statements: Statements;
   readonly #now: () => number;
@@ -73,6 +83,8 @@ export class PostgresStore implements DatabaseStore {
   readonly #pending = new Set<Promise<void>>();
   /** Not in use; as many as there were groups on their way at a time. */
   readonly #memories: ArrayMemory[] = [];
+  /** Greatest log time of an allotment that was written here, epoch ms. */
+  #logTimeMs = 0;
   #damaged = 0;
   #isClosed = false;
 
@@ -82,6 +94,10 @@ export class PostgresStore implements DatabaseStore {
     found: { readonly slices: readonly number[]; readonly weaknesses: readonly string[] },
   ) {
     this.#connection = connection;
+    const writes = Math.max(1, Math.floor(options.pool / CONNECTIONS_A_WRITE));
+    this.#writes = new InFlight(writes);
+    this.readsMax = Math.max(1, options.pool - writes);
+    this.#reads = new InFlight(this.readsMax);
     this.#schema = options.schema;
     this.#statements = new Statements(options.schema);
     this.#now = options.now ?? Date.now;
@@ -122,7 +138,7 @@ export class PostgresStore implements DatabaseStore {
 
   append(group: readonly SealedBatch[]): Promise<void> {
     if (this.#isClosed) return Promise.reject(new BrokerError('SHUTTING_DOWN'));
-    const done = this.#append(group).finally(() => this.#pending.delete(done));
+    const done = this.#writes.run(() => this.#append(group)).finally(() => this.#pending.delete(done));
     this.#pending.add(done);
     return done;
   }
@@ -247,13 +263,13 @@ export class PostgresStore implements DatabaseStore {
     this.#connection.end();
   }
 
-  /** Reads have no outcome to be uncertain about. */
+  /** Reads, and trims, which nobody waits for. They have no outcome to be uncertain about. */
   async #query<Row>(
     name: Exclude<keyof Statements, 'insert' | 'mark' | 'barrier'>,
     values: readonly unknown[],
   ): Promise<Answer<Row>> {
     try {
-      return await this.#connection.run<Row>(this.#statements[name], values);
+      return await this.#reads.run(() => this.#connection.run<Row>(this.#statements[name], values));
     } catch (error) {
       if (!(error instanceof StoreUncertain)) throw error;
       throw new BrokerError('STORE_UNAVAILABLE', 'PostgreSQL did not answer', { cause: error });
@@ -273,9 +289,13 @@ export class PostgresStore implements DatabaseStore {
     }
   }
 
-  /** Makes the partitions that are missing. What is in a slice that is over already will never be delivered, and is not written. */
+  /**
+   * Makes the partitions that are missing. What is in a slice that is over already, by the clock and by log time, will never be delivered, and is
+   * not written. Not by the clock alone: one that is ahead would leave out what is acknowledged and has not expired.
+   */
   async #fileable(group: readonly SealedBatch[]): Promise<readonly SealedBatch[]> {
-    const nowMs = this.#now();
+    for (const { publishedAt } of group) this.#logTimeMs = Math.max(this.#logTimeMs, publishedAt);
+    const nowMs = Math.min(this.#now(), this.#logTimeMs);
     const missing = new Set<number>();
     let hasOver = false;
     for (const batch of group) {

@@ -2,11 +2,12 @@ import { BrokerError, type Reason } from '../../base/errors.ts';
 import { BatchView } from '../../batch/batch-view.ts';
 import { encodeDelivery, encodedDeliveryBytes } from '../../batch/delivery.ts';
 import { isOutage } from '../../storage/driver-errors.ts';
-import type { MessageStore, ReadResult, SubjectRef, SubjectStats } from '../../storage/store.ts';
+import type { MessageStore, StoredItem, SubjectRef, SubjectStats } from '../../storage/store.ts';
 import { Start, ToMain } from '../link.ts';
 import { type Delivery, isExpired, type Joining } from './delivery.ts';
 import type { MainPort } from './main-port.ts';
 import { Pending, type RaftClient } from './raft-client.ts';
+import { type FetchCall, type LookupDatabase, reasonOf, StoredLookups } from './stored-lookups.ts';
 import type { ActiveSubject } from './subjects.ts';
 
 /** The state machine's view of a subject and of one id in it, as the Raft thread answered it. */
@@ -18,14 +19,6 @@ export interface SubjectState {
   readonly everExpires: boolean;
   /** The id asked for is above `settled` and its allotment is neither stored nor void. */
   readonly undecided: boolean;
-}
-
-interface FetchCall {
-  readonly subject: ActiveSubject;
-  readonly id: number;
-  readonly call: number;
-  /** Epoch ms. */
-  readonly deadline: number;
 }
 
 type Question =
@@ -53,12 +46,6 @@ interface FixedStart {
 const START_AGAIN_MS = 250;
 const START_AGAIN_MS_MAX = 4_000;
 
-/** Why a read was refused; anything but a BrokerError is a defect. */
-function reasonOf(error: unknown): Reason {
-  if (error instanceof BrokerError) return error.reason;
-  throw error;
-}
-
 const NO_SUBJECT: SubjectRef = { bytes: new Uint8Array(0), hash: 0 };
 
 /**
@@ -72,8 +59,8 @@ export class LookupPath {
   readonly #delivery: Delivery;
   readonly #onProgress: () => void;
   readonly #onDamage: (subject: ActiveSubject, id: number) => void;
-  /** The store is a database, where a batch can be seen before its verdict. */
-  readonly #asksFirst: boolean;
+  /** Null: the store is embedded. In a database a batch can be seen before its verdict. */
+  readonly #lookups: StoredLookups | null;
   readonly #questions = new Pending<Question>();
   readonly #parked: FetchCall[] = [];
   readonly #cancelled = new Set<number>();
@@ -89,19 +76,37 @@ export class LookupPath {
     readonly delivery: Delivery;
     readonly onProgress: () => void;
     readonly onDamage: (subject: ActiveSubject, id: number) => void;
-    readonly asksFirst: boolean;
+    /** Null: the store is embedded. */
+    readonly database: LookupDatabase | null;
   }) {
-    this.#asksFirst = ports.asksFirst;
-    this.#store = ports.store;
+    const { store, main, onProgress, database } = ports;
+    this.#lookups =
+      database === null
+        ? null
+        : new StoredLookups({
+            ...database,
+            store,
+            answer: (fetch, item, absent) => this.#answer(fetch, item, absent),
+            refuse: (fetch, reason) => this.#refuse(fetch, fetch.call, reason),
+            isBlocked: () => main.blocked,
+            onProgress,
+          });
+    this.#store = store;
     this.#raft = ports.raft;
-    this.#main = ports.main;
+    this.#main = main;
     this.#delivery = ports.delivery;
-    this.#onProgress = ports.onProgress;
+    this.#onProgress = onProgress;
     this.#onDamage = ports.onDamage;
   }
 
+  /** Fetches that wait for a verdict. */
   get parked(): number {
     return this.#parked.length;
+  }
+
+  /** Fetches that may wait too long: those, and with a database those that wait for a read. */
+  get waitingFetches(): number {
+    return this.#parked.length + (this.#lookups?.waiting ?? 0);
   }
 
   /** Something waits for room on the payload ring. */
@@ -114,7 +119,7 @@ export class LookupPath {
     let done = 0;
     while (done < this.#beginning.length && this.#tryBegin(this.#beginning[done] as FixedStart)) done += 1;
     if (done > 0) this.#beginning.splice(0, done);
-    return done;
+    return done + (this.#lookups?.work() ?? 0);
   }
 
   fetch(subject: ActiveSubject, id: number, call: number, deadline: number): void {
@@ -123,7 +128,7 @@ export class LookupPath {
     const ask = (): void => this.#questions.set(this.#raft.query(subject.ref, id), { kind: 'fetch', fetch });
     // What a database has may still be revoked: the verdict comes first (design section 7, rule 7). And it keeps the rows of what was
     // trimmed for a while, or for as long as the rest of their batch stays, so the log has to say where the subject begins.
-    if (!this.#asksFirst) this.#fetchStored(fetch, ask);
+    if (this.#lookups === null) this.#fetchStored(fetch, ask);
     else if (!subject.knowsFirst || !subject.isResolved(id)) ask();
     else if (id < subject.first) this.#refuse(fetch, call, 'ID_TRIMMED');
     else this.#fetchStored(fetch, ask);
@@ -159,14 +164,7 @@ export class LookupPath {
         return;
       case 'fetch':
         question.fetch.subject.learn(state);
-        if (this.#asksFirst && question.fetch.id < state.first) {
-          this.#refuse(question.fetch, question.fetch.call, 'ID_TRIMMED');
-          return;
-        }
-        if (this.#asksFirst && state.undecided && !question.fetch.subject.isResolved(question.fetch.id)) {
-          this.#parked.push(question.fetch);
-          return;
-        }
+        if (this.#lookups !== null && this.#isWithout(question.fetch, state)) return;
         this.#fetchStored(question.fetch, (fetch) => this.#judge(fetch, state));
         return;
       case 'subscribe':
@@ -180,6 +178,17 @@ export class LookupPath {
         return;
       }
     }
+  }
+
+  /** With a database: the log says that there is nothing to read, or nothing yet. Then the call is answered, or waits for the verdict. */
+  #isWithout(fetch: FetchCall, state: SubjectState): boolean {
+    const { id, call, subject } = fetch;
+    if (id < state.first) this.#refuse(fetch, call, 'ID_TRIMMED');
+    else if (subject.isResolved(id)) return false;
+    else if (id > state.head) this.#refuse(fetch, call, 'ID_NOT_FOUND');
+    else if (state.undecided) this.#parked.push(fetch);
+    else return false;
+    return true;
   }
 
   #inform(subject: ActiveSubject, call: number, state: SubjectState): void {
@@ -205,8 +214,9 @@ export class LookupPath {
     }
   }
 
-  /** Answers parked calls whose deadline passed. `now` in epoch ms. */
+  /** Answers fetches that waited too long. `now` in epoch ms. */
   expire(now: number): void {
+    this.#lookups?.expire(now);
     for (let i = this.#parked.length - 1; i >= 0; i--) {
       const fetch = this.#parked[i] as FetchCall;
       if (fetch.deadline > now) continue;
@@ -217,21 +227,24 @@ export class LookupPath {
 
   /** Answers from the store, or calls `absent`. */
   #fetchStored(fetch: FetchCall, absent: (fetch: FetchCall) => void): void {
+    if (this.#lookups !== null) {
+      this.#lookups.ask(fetch, absent);
+      return;
+    }
     const read = this.#store.read(fetch.subject.ref, fetch.id, fetch.id, 1);
     if (!(read instanceof Promise)) {
-      this.#answer(fetch, read, absent);
+      this.#answer(fetch, read.items[0], absent);
       return;
     }
     void read
       .then(
-        (result) => this.#answer(fetch, result, absent),
+        ({ items }) => this.#answer(fetch, items[0], absent),
         (error: unknown) => this.#refuse(fetch, fetch.call, reasonOf(error)),
       )
       .then(() => this.#onProgress());
   }
 
-  #answer(fetch: FetchCall, read: ReadResult, absent: (fetch: FetchCall) => void): void {
-    const item = read.items[0];
+  #answer(fetch: FetchCall, item: StoredItem | undefined, absent: (fetch: FetchCall) => void): void {
     if (item === undefined) {
       absent(fetch);
       return;
@@ -325,7 +338,8 @@ export class LookupPath {
     { error, waitMs }: { readonly error: unknown; readonly waitMs: number },
   ): void {
     if (error instanceof BrokerError && error.reason === 'SHUTTING_DOWN') return;
-    if (!isOutage(error)) throw error;
+    const isBusy = error instanceof BrokerError && error.row.status === 'RESOURCE_EXHAUSTED';
+    if (!isBusy && !isOutage(error)) throw error;
     if (this.#cancelled.has(request.subscription)) this.#started(subject, request, state.head + 1);
     else setTimeout(() => this.#start(subject, request, state, Math.min(waitMs * 2, START_AGAIN_MS_MAX)), waitMs);
   }

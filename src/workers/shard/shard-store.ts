@@ -5,11 +5,14 @@ import { type EmbeddedStore, openEmbeddedStore } from '../../storage/embedded/em
 import { type SealReport, sealLane } from '../../storage/embedded/seal-lanes.ts';
 import type { SegmentSummary } from '../../storage/embedded/sidecar.ts';
 import type { SlotColumns } from '../../storage/embedded/slot-index.ts';
-import { openDatabase } from '../../storage/open-database.ts';
+import { InFlight } from '../../storage/in-flight.ts';
+import { type OpenedDatabase, openDatabase } from '../../storage/open-database.ts';
 import type { MessageStore, StoreStats } from '../../storage/store.ts';
 import type { ShardTask } from '../messages.ts';
 import { DatabaseTrims } from './database-trims.ts';
+import { RecentBatches } from './recent-batches.ts';
 import type { OwnedSlots } from './slot-drain.ts';
+import type { LookupDatabase } from './stored-lookups.ts';
 
 /** A store as a shard uses it. What concerns segments and the index of slots is empty where a database has the messages. */
 export interface ShardStore extends MessageStore {
@@ -31,7 +34,14 @@ export interface OpenedStore {
   readonly store: ShardStore;
   /** The same, if it is the embedded log. */
   readonly embedded: EmbeddedShardStore | null;
+  /** What is there with a database only. */
+  readonly database: LookupDatabase | null;
 }
+
+/** Reads of a subject's times and of totals that are on their way at a time: people ask for them, and some read much. */
+const RARE_READS_MAX = 2;
+/** More of those are refused. */
+const RARE_WAITING_MAX = 256;
 
 /** Opens the lane of the shard, or its connections to the database. StartError if the database cannot be used. */
 export async function openShardStore(
@@ -43,7 +53,15 @@ export async function openShardStore(
 ): Promise<OpenedStore> {
   const { shard, store } = task;
   if (store.database !== null) {
-    return { store: databaseStore(await openDatabase(store.database), onNotice), embedded: null };
+    const database = await openDatabase(store.database);
+    const recent = new RecentBatches(store.cacheBytes);
+    const { readsMax } = database;
+    const waitMs = store.database.timeoutMs;
+    return {
+      store: databaseStore(database, recent, waitMs, onNotice),
+      embedded: null,
+      database: { recent, readsMax, waitMs },
+    };
   }
   const segments = join(task.dataDirectory, 'segments');
   // The thread before this one may have died in the middle of a write.
@@ -59,14 +77,19 @@ export async function openShardStore(
     onFatal,
     onNotice,
   });
-  return { store: embedded, embedded };
+  return { store: embedded, embedded, database: null };
 }
 
 /** To count the rows of a database reads all of its index: people may ask for that, a scrape may not. */
 export const NO_LEVELS: StoreStats = { bytes: 0, segments: 0, batches: 0, subjects: 0, damaged: 0 };
 
 /** A database keeps no segments here, and all shards see all of it: slots move without data. */
-function databaseStore(store: MessageStore, onNotice: (message: string, error: unknown) => void): ShardStore {
+function databaseStore(
+  store: OpenedDatabase,
+  recent: RecentBatches,
+  waitMs: number,
+  onNotice: (message: string, error: unknown) => void,
+): ShardStore {
   const errors = new DriverErrors(onNotice);
   const trims = new DatabaseTrims(store, (error) =>
     onNotice('trimmed messages are still in the database, and deleted later', error),
@@ -81,15 +104,17 @@ function databaseStore(store: MessageStore, onNotice: (message: string, error: u
       throw errors.ofRead(error);
     }
   };
+  const rare = new InFlight(RARE_READS_MAX, { tasks: RARE_WAITING_MAX, ms: waitMs });
   return {
     append: (group) => store.append(group).catch(throwWrite),
-    read: (subject, from, until, maxBytes) => read(() => store.read(subject, from, until, maxBytes)),
+    read: (subject, from, until, maxBytes) =>
+      recent.read(subject, from, until, maxBytes) ?? read(() => store.read(subject, from, until, maxBytes)),
     readBack: (subject, from, until, maxBytes) => read(() => store.readBack(subject, from, until, maxBytes)),
-    findTime: (subject, ms) => read(() => store.findTime(subject, ms)),
+    findTime: (subject, ms) => read(() => rare.run(() => store.findTime(subject, ms))),
     lastId: (subject) => read(() => store.lastId(subject)),
     lookup: (subject, base) => read(() => store.lookup(subject, base)),
-    subjectStats: (subject) => read(() => store.subjectStats(subject)),
-    stats: () => read(() => store.stats()),
+    subjectStats: (subject) => read(() => rare.run(() => store.subjectStats(subject))),
+    stats: () => read(() => rare.run(() => store.stats())),
     close() {
       trims.close();
       return store.close();
@@ -99,7 +124,7 @@ function databaseStore(store: MessageStore, onNotice: (message: string, error: u
     sealedSegments: () => [],
     adoptSegments: () => undefined,
     disownLane: () => undefined,
-    resizeCache: () => undefined,
+    resizeCache: (bytes) => recent.resize(bytes),
     exportSlot: () => null,
     importSlot: () => undefined,
     releaseSegments: () => undefined,

@@ -84,7 +84,7 @@ async function serveShard(task: ShardTask): Promise<readonly SegmentSummary[]> {
   };
   const opened = await whenThere(() => openShardStore(task, owned, onFatal, onNotice, onSealed));
   if (opened === null) return endEarly();
-  const { store, embedded } = opened;
+  const { store, embedded, database } = opened;
   const subjects = new ActiveSubjects();
   const main = new MainPort(task.rings.toMainControl, task.rings.toMainPayload, task.mainDoorbell);
   const raft = new RaftClient(task.rings.toRaft, task.raftDoorbell, task.generation);
@@ -96,7 +96,7 @@ async function serveShard(task: ShardTask): Promise<readonly SegmentSummary[]> {
     log('error', 'a stored message is missing or damaged', { subject: name, id, reason: 'DATA_LOSS' });
   };
   const delivery = new Delivery(store, main, onProgress, onDamage);
-  const lookup = new LookupPath({ store, raft, main, delivery, onProgress, onDamage, asksFirst: embedded === null });
+  const lookup = new LookupPath({ store, raft, main, delivery, onProgress, onDamage, database });
   const failures = new StreamFailures();
   const hot = new HotSubjectsSketch();
   const publish: PublishPath = new PublishPath(
@@ -108,6 +108,7 @@ async function serveShard(task: ShardTask): Promise<readonly SegmentSummary[]> {
       onFatal,
       onSealed: (subject, messages) => hot.add(subject.ref, messages),
       onResolved(subject, allotment, bytes) {
+        if (bytes !== null) database?.recent.add(subject.ref, allotment.base, allotment.count, bytes);
         delivery.resolved(subject, allotment, bytes);
         agent.resolved(subject, allotment.base);
         if (lookup.parked > 0) lookup.resolved(subject, allotment.base, allotment.count);
@@ -231,7 +232,7 @@ async function serveShard(task: ShardTask): Promise<readonly SegmentSummary[]> {
       {
         activeSubjects: subjects.size,
         subscriptions: delivery.members,
-        parkedFetches: lookup.parked,
+        parkedFetches: lookup.waitingFetches,
       },
       embedded?.stats() ?? NO_LEVELS,
     );
@@ -251,7 +252,7 @@ async function serveShard(task: ShardTask): Promise<readonly SegmentSummary[]> {
       signal.stopped = !raft.blocked && !main.blocked;
     }
     wake.in(publish.nextDeadline(), main.blocked || raft.blocked || delivery.waiting || lookup.waiting);
-    if (tickTimer === null && (requests.closesWait || lookup.parked > 0)) {
+    if (tickTimer === null && (requests.closesWait || lookup.waitingFetches > 0)) {
       tickTimer = setTimeout(() => {
         tickTimer = null;
         agent.tick();

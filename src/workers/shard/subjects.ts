@@ -34,6 +34,8 @@ export class ActiveSubject {
   opening = 0;
   /** Calls that wait for a verdict of this subject. */
   parked = 0;
+  /** Ids of the batch that was last looked up in a database: others near its ids are likely in one batch too. */
+  lookedUpIds = 1;
   /** Repeated sequences whose first copy has no verdict yet: the id they will be answered with, their calls, and the sequence on its stream (0: unary). */
   readonly repeats: { readonly id: number; readonly call: number; readonly sequence: number }[] = [];
   /** By publish stream: lowest sequence that was refused and may come again; null while there is none (stream-failures.ts). */
