@@ -5,8 +5,9 @@ import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { isDeepStrictEqual } from 'node:util';
 import { Metrics } from '../e2e/flow-rig.ts';
-import { BrokerProcess, BrokerStartError, httpStatus, type RestartOptions } from '../support/broker.ts';
+import { BrokerProcess, BrokerStartError, httpStatus, type RestartOptions, startBroker } from '../support/broker.ts';
 import { BrokerClient, type CallError } from '../support/client.ts';
+import { fullPipe } from '../support/full-pipe.ts';
 import { Gate } from '../support/gate.ts';
 import { temporaryFolder } from '../support/temporary.ts';
 import { FaultRig, type LogLine, logLines, pause, until, within } from './rig.ts';
@@ -170,6 +171,14 @@ describe('SIGTERM under load', () => {
     client.close();
     await rig.broker.restart({ env: { BROKER_FAILPOINTS: '' } });
     await rig.assertKept(1);
+  });
+
+  it('ends a broker whose log goes into a full pipe that nobody reads, with 0', async (t) => {
+    const pipe = fullPipe(t);
+    const under = ['sh', '-c', 'log=$0; exec "$@" > "$log"', pipe.path];
+    await using broker = await startBroker({ flags: ['--shards', '1'], under });
+    process.kill(broker.pid, 'SIGTERM');
+    assert.deepEqual(await within(broker.exited, EXIT_MS_MAX), { code: 0, signal: null });
   });
 
   it('[W1] a Raft thread that dies on the way down is no good end: exit code 70, and no process that stays', async () => {
