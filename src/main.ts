@@ -54,6 +54,11 @@ const EXIT = { ok: 0, startFailed: 1, died: 70, copied: 78 } as const;
 const STOP_MS = 5_000;
 /** Ctrl-C reaches a process that npm started twice, from the terminal and from npm: within this time it is one signal. */
 const ECHO_MS = 300;
+/**
+ * What clients may take to read the ends of their calls once nothing of the broker is in flight. Watchers of its health, reflection and requests
+ * that never end are no work: what they hold open must not use up shutdown.drain.
+ */
+const LAST_READS_MS = 1_000;
 const OBSERVE_MS = 100;
 /** One group being given ids, one being written, one being closed in the log, and one to spare. */
 const DATABASE_GROUPS_MIN = 4;
@@ -353,7 +358,7 @@ class Broker {
     producers.endAll('SHUTTING_DOWN');
     this.#dispatcher.subscriptions.endAll('SHUTTING_DOWN');
     this.#dispatcher.consumers.endAll('SHUTTING_DOWN');
-    await this.#grpc?.drain(Math.max(0, deadline - performance.now()));
+    await this.#grpc?.drain(Math.max(0, Math.min(LAST_READS_MS, deadline - performance.now())));
   }
 
   /** Waits no longer than `ms`: what does not end by itself is cut off by the end of the process, which is as safe as a crash. */
