@@ -1,5 +1,6 @@
 /** Reads the three places that settings come from into one form, without judging their values. */
 import { isMap, isScalar, LineCounter, parseDocument, type YAMLMap } from 'yaml';
+import { isFailpointSpec } from '../base/failpoint.ts';
 import { type Environment, isForeignVariable } from './environment.ts';
 import type { Scalar } from './field.ts';
 import { flagOf, nearest, variableOf } from './names.ts';
@@ -94,6 +95,9 @@ export function readVariables(environment: Environment, keys: readonly Key[]): F
   const problems: string[] = [];
   for (const [variable, value] of Object.entries(environment).sort()) {
     if (!variable.startsWith('BROKER_') || value === undefined || value === '') continue;
+    if (variable === 'BROKER_FAILPOINTS' && !isFailpointSpec(value)) {
+      problems.push(`${variable} ${show(value)}: must be site=action[@N], and more such behind commas`);
+    }
     if (isForeignVariable(variable)) continue;
     const key = byVariable.get(variable);
     if (key === undefined) {

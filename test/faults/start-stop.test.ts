@@ -1,6 +1,6 @@
 /** Starts that must be refused, and stops under load, of real broker processes. */
 import assert from 'node:assert/strict';
-import { cpSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { cpSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { isDeepStrictEqual } from 'node:util';
@@ -66,6 +66,18 @@ describe('a second broker on a data directory', () => {
 });
 
 describe('a start that is refused', () => {
+  it('by a data directory that is or lies below a file: DATA_DIRECTORY_UNUSABLE, one line and exit code 1', async (t) => {
+    const file = join(temporaryFolder(t), 'file');
+    writeFileSync(file, '');
+    for (const dataDir of [file, join(file, 'below')]) {
+      await using broker = await BrokerProcess.create({ dataDir, flags: ['--log-format', 'json'] });
+      const { reason, message } = await refusedStart(broker);
+      assert.equal(reason, 'DATA_DIRECTORY_UNUSABLE');
+      assert.ok(message.startsWith(`cannot use the data directory ${dataDir} (ENOTDIR): `), message);
+      assert.equal(broker.logs.split('\n').length, 1, broker.logs);
+    }
+  });
+
   it('by a Raft log from an older copy than the segments: STORE_AHEAD_OF_LOG and exit code 1; with the right log it starts, and nothing is lost', async (t) => {
     const copies = temporaryFolder(t);
     await using rig = await FaultRig.start();

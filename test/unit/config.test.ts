@@ -142,6 +142,11 @@ const REFUSED: readonly [string, Parameters<typeof load>[0], RegExp][] = [
     { environment: { BROKER_DATADIR: 'x' } },
     /^unknown variable BROKER_DATADIR "x": did you mean BROKER_DATA_DIR\?$/,
   ],
+  [
+    'failpoints that cannot be read',
+    { environment: { BROKER_FAILPOINTS: 'a=eio,garbage' } },
+    /^BROKER_FAILPOINTS "a=eio,garbage": must be site=action\[@N\], and more such behind commas$/,
+  ],
   ['unknown key in the file', { yaml: 'limits:\n  body: 3' }, /^broker\.yaml:2: unknown key limits\.body 3: /],
   [
     'unknown section in the file',
@@ -244,7 +249,6 @@ for (const variable of [
   'BROKER_PORT_8081_TCP_ADDR',
   'BROKER_HEADLESS_PORT_8081_TCP',
   'BROKER_ADDRESS',
-  'BROKER_FAILPOINTS',
   'BROKER_TEST_DIR',
   'PATH',
 ]) {
@@ -381,6 +385,7 @@ test('edit distance counts insertions, deletions, replacements and swaps', () =>
 });
 
 test('the failpoints of a process come from BROKER_FAILPOINTS', () => {
+  assert.deepEqual(load({ environment: { BROKER_FAILPOINTS: 'a=kill@2' } }).config, load().config);
   assert.equal(failpointSpec({ BROKER_FAILPOINTS: 'a=kill@2' }), 'a=kill@2');
   assert.equal(failpointSpec({}), '');
 });
