@@ -54,6 +54,17 @@ describe('npm run demo', () => {
   }
 });
 
+describe('a command whose output goes to a full disk', () => {
+  for (const command of ['config print', 'publish --help']) {
+    it(`${command}: says that the output could not be written, and ends with code 1`, () => {
+      const script = `"$0" bin/broker.mjs ${command} > /dev/full`;
+      const { status, stderr } = spawnSync('sh', ['-c', script, process.execPath], options);
+      assert.match(stderr, /^broker: the output could not be written: ENOSPC[^\n]*\n$/);
+      assert.equal(status, 1);
+    });
+  }
+});
+
 describe('a program with an option that it does not know', () => {
   for (const program of ['demo/run.ts', 'perf/run.ts', 'test/faults/run.ts', 'test/sim/run.ts', 'test/run.ts']) {
     it(`${program} --nosuch: ends with code 2, names it, and shows no stack`, () => {
