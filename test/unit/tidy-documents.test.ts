@@ -29,3 +29,14 @@ test('docs/operations.md has every reason for which a start is refused, and no o
   assert.ok(codes.length > 0, 'nothing was compared');
   assert.deepEqual(namesIn(firstCells, /`([A-Z_]+)`/g).sort(), codes.sort());
 });
+
+test('nothing that users read promises ids without gaps: some are void', () => {
+  const documents = [...globSync('{docs,proto,examples}/**/*.{md,proto}', { cwd: ROOT }), 'README.md', 'CHANGELOG.md'];
+  const commands = sourceFiles('src').filter(({ path }) => path.startsWith('src/cli/'));
+  const texts = [...documents.map((path) => ({ path, text: read(path) })), ...commands];
+  const found = texts.filter(({ text }) => /\b(without (any )?gaps?|gapless|gap-free)\b/i.test(text));
+  assert.deepEqual(
+    found.map(({ path }) => path),
+    [],
+  );
+});
