@@ -1,6 +1,5 @@
 /** `npm run demo`: real flight records through a real broker that is killed in the middle, and a check of every one of them. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { parseArgs } from 'node:util';
 import { bar, terminalProgress } from '../perf/lib/progress.ts';
 import { type Client, connect } from '../src/client/index.ts';
 import { STORE_KINDS, type StoreKind } from '../src/config/schema.ts';
@@ -8,6 +7,7 @@ import { ServerMissing } from '../test/servers/chosen-server.ts';
 import { type BrokerProcess, startBroker } from '../test/support/broker.ts';
 import { History, type ReadResult, type Verdict } from '../test/support/checker.ts';
 import { BrokerClient, CallError } from '../test/support/client.ts';
+import { readOptions } from '../test/support/read-options.ts';
 import { endWithReader } from '../test/support/reader-gone.ts';
 import { Follower, produce, seen, Tally } from './feed.ts';
 import { flightLines, type Line } from './flights.ts';
@@ -270,7 +270,7 @@ function print(outcome: Outcome): void {
 }
 
 async function main(): Promise<number> {
-  const { values } = parseArgs({
+  const { values } = readOptions('demo', {
     options: {
       store: { type: 'string', default: 'embedded' },
       records: { type: 'string', default: '100000' },

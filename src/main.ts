@@ -54,6 +54,11 @@ const EXIT = { ok: 0, startFailed: 1, died: 70, copied: 78 } as const;
 const STOP_MS = 5_000;
 /** Ctrl-C reaches a process that npm started twice, from the terminal and from npm: within this time it is one signal. */
 const ECHO_MS = 300;
+/**
+ * What clients may take to read the ends of their calls once nothing of the broker is in flight. Watchers of its health, reflection and requests
+ * that never end are no work: what they hold open must not use up shutdown.drain.
+ */
+const LAST_READS_MS = 1_000;
 const OBSERVE_MS = 100;
 /** One group being given ids, one being written, one being closed in the log, and one to spare. */
 const DATABASE_GROUPS_MIN = 4;
@@ -207,7 +212,7 @@ class Broker {
     const nodeId = config.nodeId ?? readNodeIdentity(disk, config.dataDir)?.nodeId ?? randomUUID().slice(0, 8);
     this.#directory = openDataDirectory(disk, config.dataDir, { clusterName: config.cluster, nodeId, now: Date.now() });
     const { path, node } = this.#directory;
-    await this.#openAdmin();
+    const admin = await this.#openAdmin();
     checkStoreKind(disk, path, config.store.kind);
     if (this.#database === null) this.#sealSegments(disk, path);
     else {
@@ -235,14 +240,12 @@ class Broker {
     if (this.#database === null) this.#retention = this.#keepRetention(disk, path, this.#raft, this.#shards);
     if (this.#claimed !== null) this.#keepDatabase(this.#claimed, this.#raft);
 
-    await this.#openGrpc(this.#raft, node.nodeId, this.#manageShards(this.#shards));
+    const grpc = await this.#openGrpc(this.#raft, node.nodeId, this.#manageShards(this.#shards));
     this.#notReady = [];
     this.#hasServed = true;
     this.#dispatcher.admit();
     this.#grpc?.setServing(true);
     const ms = Math.round(performance.now() - startedAt);
-    const grpc = formatEndpoint(config.grpc.listen);
-    const admin = formatEndpoint(config.admin.listen);
     this.#logger.info('ready', { node: node.nodeId, grpc, admin, shards: config.shards.count, ms });
   }
 
@@ -353,7 +356,7 @@ class Broker {
     producers.endAll('SHUTTING_DOWN');
     this.#dispatcher.subscriptions.endAll('SHUTTING_DOWN');
     this.#dispatcher.consumers.endAll('SHUTTING_DOWN');
-    await this.#grpc?.drain(Math.max(0, deadline - performance.now()));
+    await this.#grpc?.drain(Math.max(0, Math.min(LAST_READS_MS, deadline - performance.now())));
   }
 
   /** Waits no longer than `ms`: what does not end by itself is cut off by the end of the process, which is as safe as a crash. */
@@ -489,7 +492,8 @@ class Broker {
     return keeper;
   }
 
-  async #openAdmin(): Promise<void> {
+  /** Resolves with HOST:PORT, with the port that the system chose for 0. */
+  async #openAdmin(): Promise<string> {
     const shards = {
       counters: this.#counters,
       table: this.#table,
@@ -505,7 +509,7 @@ class Broker {
       onError: (error) => this.#logger.error('an admin page failed', { error: String(error) }),
     });
     const { host, port } = this.#config.admin.listen;
-    await listening('admin.listen', this.#admin.listen(host, port));
+    return formatEndpoint({ host, port: await listening('admin.listen', this.#admin.listen(host, port)) });
   }
 
   /** Traffic that only writes has no business here while the store takes nothing; the process is well and reads go on. */
@@ -554,7 +558,8 @@ class Broker {
     if (advice !== null) this.#logger.info('following the advice on the number of shards', { ...advice });
   }
 
-  async #openGrpc(raft: RaftHandle, nodeId: string, shards: ShardsAdmin): Promise<void> {
+  /** Resolves with HOST:PORT, with the port that the system chose for 0. */
+  async #openGrpc(raft: RaftHandle, nodeId: string, shards: ShardsAdmin): Promise<string> {
     const { limits, grpc, subscribe } = this.#config;
     const answers = new AnswerBudget(limits.inFlightBytes, subscribe.stallTimeoutMs);
     this.#timers.push(setInterval(() => answers.sweep(performance.now()), SWEEP_MS));
@@ -577,6 +582,7 @@ class Broker {
       answers,
     });
     await listening('grpc.listen', this.#grpc.listen(grpc.listen));
+    return this.#grpc.address;
   }
 
   /** Overload and stalled subscribers are judged by time, not by traffic. */
@@ -629,9 +635,9 @@ class Broker {
 }
 
 /** A port that cannot be opened is a clear end of the start, naming the key. */
-async function listening(key: string, opened: Promise<unknown>): Promise<void> {
+async function listening<T>(key: string, opened: Promise<T>): Promise<T> {
   try {
-    await opened;
+    return await opened;
   } catch (cause) {
     const message = cause instanceof Error ? cause.message : String(cause);
     throw new StartError('PORT_UNAVAILABLE', `${key}: ${message}; choose another address, or stop what uses it`, {

@@ -4,7 +4,8 @@ import { globSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { parseArgs, styleText } from 'node:util';
+import { styleText } from 'node:util';
+import { readOptions } from './support/read-options.ts';
 import { endWithReader } from './support/reader-gone.ts';
 import type { ReportedTest } from './support/reporter.ts';
 import { coverage, formatCoverage } from './support/rows.ts';
@@ -61,7 +62,7 @@ Exit code: 0 all passed, 1 something failed, 2 wrong usage.
 Example: npm test -- --suite unit --grep 'duration'
 `;
 
-const { values: options } = parseArgs({
+const { values: options } = readOptions('test', {
   options: {
     suite: { type: 'string', multiple: true },
     grep: { type: 'string' },

@@ -9,6 +9,8 @@ import { existsSync } from 'node:fs';
 
 type Action = { readonly kind: string; readonly argument: string; readonly onHit: number; hits: number };
 
+const FAILPOINT = /^([\w.-]+)=(?:(kill|exit|throw|oom|eio|enospc)|(sleep):(\d+)|(wait):([^@]+))(?:@(\d+))?$/;
+
 /** How often `wait` looks for its file, in ms. */
 const WAIT_STEP_MS = 20;
 
@@ -20,9 +22,7 @@ export function armFailpoints(spec: string): void {
   if (spec === '') return;
   const armed = new Map<string, Action>();
   for (const part of spec.split(',')) {
-    const match = /^([\w.-]+)=(?:(kill|exit|throw|oom|eio|enospc)|(sleep):(\d+)|(wait):([^@]+))(?:@(\d+))?$/.exec(
-      part.trim(),
-    );
+    const match = FAILPOINT.exec(part.trim());
     if (match === null) throw new Error(`failpoint: cannot read "${part}"; write site=action[@N]`);
     armed.set(match[1] as string, {
       kind: (match[2] ?? match[3] ?? match[5]) as string,
@@ -32,6 +32,11 @@ export function armFailpoints(spec: string): void {
     });
   }
   state.armed = armed;
+}
+
+/** True if `armFailpoints` can read it. */
+export function isFailpointSpec(spec: string): boolean {
+  return spec === '' || spec.split(',').every((part) => FAILPOINT.test(part.trim()));
 }
 
 export function failpoint(site: string): void {

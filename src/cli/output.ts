@@ -1,5 +1,6 @@
 /** Writing results: tables for people, one JSON object a line for programs. Knows that the reader of a pipe may leave early. */
 import type { Writable } from 'node:stream';
+import { CliError, EXIT } from './failure.ts';
 
 export type Format = 'table' | 'json';
 
@@ -20,11 +21,14 @@ export class Output {
     this.#stream = stream;
     this.isTerminal = stream.isTTY === true;
     stream.on('error', (error: NodeJS.ErrnoException) => {
-      this.#error = error.code === 'EPIPE' ? new OutputClosed('the output was closed', { cause: error }) : error;
+      this.#error =
+        error.code === 'EPIPE'
+          ? new OutputClosed('the output was closed', { cause: error })
+          : new CliError(EXIT.failed, `the output could not be written: ${error.message}`, '', { cause: error });
     });
   }
 
-  /** Resolves when the stream can take more. Rejects with OutputClosed, or with what else went wrong with the output. */
+  /** Resolves when the stream can take more. Rejects with OutputClosed, or with a CliError that says what else went wrong with the output. */
   async write(chunk: string | Uint8Array): Promise<void> {
     if (this.#error !== null) throw this.#error;
     // Waiting for the callback keeps at most one chunk in memory, and finds a closed pipe at the first write after it.

@@ -77,7 +77,7 @@ const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 
 function build(context: Context, outcome: { code: number }, print: (text: string) => void): Command {
   const program = new Command('broker')
-    .description('A message broker: durable before it acknowledges, ids without gaps in their order.')
+    .description('A message broker: durable before it acknowledges, ids 1, 2, 3, … in each subject, none given twice.')
     .version(VERSION, '-V, --version', 'print the version')
     .addHelpText('after', AFTER_HELP)
     .helpCommand(false);

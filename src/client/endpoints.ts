@@ -2,6 +2,7 @@
 import { type ChannelCredentials, connectivityState, credentials, Client as GrpcClient } from '@grpc/grpc-js';
 import { assert } from '../base/assert.ts';
 import { connectionError } from './errors.ts';
+import { isLoopback } from './loopback.ts';
 import { retryDelayMs } from './retry.ts';
 import { abortable, sleep } from './wait.ts';
 
@@ -109,6 +110,7 @@ export class Endpoints {
       'grpc.keepalive_timeout_ms': 10_000,
       // Retries by the transport would hide what the broker answered, and keep copies of all that was sent.
       'grpc.enable_retries': 0,
+      ...(isLoopback(endpoint.address) ? { 'grpc.enable_http_proxy': 0 } : {}),
     });
     return endpoint.client;
   }

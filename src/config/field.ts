@@ -34,8 +34,8 @@ export interface Field<T, Suffix extends string = ''> {
   readonly schema: z.ZodType<T, Scalar>;
   /** The rule that a refused value broke, worded to follow the value. */
   readonly rule: string;
-  /** What was probably meant by a refused text, such as 10MiB for 10MB; null if there is no good guess. */
-  readonly guess: (text: string) => string | null;
+  /** What may have been meant by a refused text, such as 10MiB for 10MB, likeliest first; only what the rule allows is shown. */
+  readonly guess: (text: string) => readonly string[];
   readonly default: T | ((machine: Machine) => T);
   /** How the default reads in the documentation. */
   readonly defaultText: string;
@@ -73,7 +73,7 @@ function textField(options: TextOptions) {
       .transform(String)
       .pipe(z.string().regex(options.pattern)) as ScalarTo<string>,
     rule: `must be ${options.rule}`,
-    guess: () => null,
+    guess: () => [],
     range: options.rule,
     doc: options.doc,
     suffix: '' as const,
@@ -123,7 +123,7 @@ export function integer(
     type: 'integer',
     schema: input.transform(Number).pipe(z.int().min(min).max(max)) as unknown as ScalarTo<number>,
     rule: `must be a whole number from ${range}`,
-    guess: (given) => (/^\d[\d_,]*$/.test(given) ? given.replace(/[_,]/g, '') : null),
+    guess: (given) => (/^\d[\d_,]*$/.test(given) ? [given.replace(/[_,]/g, '')] : []),
     default: options.default,
     defaultText: options.defaultText ?? formatInteger(Number(options.default)),
     range,
@@ -194,7 +194,7 @@ export function boolean(options: Common & { readonly default: boolean }): Field<
     type: 'boolean',
     schema: input.transform((given) => given === true || given === 'true') as unknown as ScalarTo<boolean>,
     rule: 'must be true or false',
-    guess: (given) => BOOLEAN_WORDS[given.toLowerCase()] ?? null,
+    guess: (given) => listOf(BOOLEAN_WORDS[given.toLowerCase()]),
     default: options.default,
     defaultText: String(options.default),
     range: 'true or false',
@@ -214,7 +214,7 @@ export function choice<const T extends string>(
     type: 'choice',
     schema: z.enum(options.values) as unknown as ScalarTo<T>,
     rule: options.rule ?? `must be one of ${range}`,
-    guess: (given) => nearest(given.toLowerCase(), options.values),
+    guess: (given) => listOf(nearest(given.toLowerCase(), options.values)),
     default: options.default,
     defaultText: options.default,
     range,
@@ -237,7 +237,7 @@ export function endpoint(options: Common & { readonly default: string }): Field<
     type: 'endpoint',
     schema: schema as unknown as ScalarTo<Endpoint>,
     rule: 'must be HOST:PORT, with IPv6 addresses in brackets, such as 127.0.0.1:8081 or [::1]:8081',
-    guess: (given) => (/^:?\d{1,5}$/.test(given) ? `127.0.0.1:${given.replace(':', '')}` : null),
+    guess: (given) => (/^:?\d{1,5}$/.test(given) ? [`127.0.0.1:${given.replace(':', '')}`] : []),
     default: Object.freeze(read(parseEndpoint, options.default)),
     defaultText: options.default,
     range: 'HOST:PORT; port 0 lets the system choose one',
@@ -266,6 +266,10 @@ function quantity(
     return z.NEVER;
   });
   return schema as unknown as ScalarTo<number>;
+}
+
+function listOf(value: string | null | undefined): readonly string[] {
+  return value === null || value === undefined ? [] : [value];
 }
 
 function rangeInWords(range: Range, prefix: string): string {

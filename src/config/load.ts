@@ -87,14 +87,15 @@ export function loadConfig(input: ConfigInput): LoadedConfig {
   return { config, rows, file };
 }
 
+/** More would be a list to read, not a hint. */
+const GUESSES_MAX = 2;
+
 const DEFAULT: Origin = { source: 'default', place: '' };
 
 function refusal(setting: Setting): string {
   const { field, key } = setting.key;
-  const guess = field.guess(String(setting.value));
-  // "5ms or 5s" is a question; any other guess must be a valid value itself.
-  const isHelpful = guess !== null && (guess.includes(' or ') || field.schema.safeParse(guess).success);
-  const hint = isHelpful ? `; did you mean ${guess}?` : '';
+  const guesses = field.guess(String(setting.value)).filter((guess) => field.schema.safeParse(guess).success);
+  const hint = guesses.length === 0 ? '' : `; did you mean ${guesses.slice(0, GUESSES_MAX).join(' or ')}?`;
   return `${key} ${show(setting.value)} (${setting.place}): ${field.rule}${hint}`;
 }
 

@@ -408,7 +408,7 @@ export const SCHEMA = {
       max: '256MiB',
       powerOfTwo: true,
       default: '4MiB',
-      doc: 'Size of the payload ring between two threads. At least 4 times `limits.body_bytes`. Turn it up if `broker_ring_full_total` rises in bursts that the shards then work off.',
+      doc: 'Size of the payload ring between two threads. At least 4 times `limits.body_bytes`. Turn it up if `broker_shard_queue_bytes` comes near it, and calls get QUEUE_FULL, in bursts that the shards then work off.',
     }),
   },
   overload: {

@@ -1,5 +1,6 @@
 /** Reads the three places that settings come from into one form, without judging their values. */
 import { isMap, isScalar, LineCounter, parseDocument, type YAMLMap } from 'yaml';
+import { isFailpointSpec } from '../base/failpoint.ts';
 import { type Environment, isForeignVariable } from './environment.ts';
 import type { Scalar } from './field.ts';
 import { flagOf, nearest, variableOf } from './names.ts';
@@ -32,6 +33,22 @@ export function show(value: unknown): string {
   return text.length > SHOWN_MAX ? `${text.slice(0, SHOWN_MAX)}…` : text;
 }
 
+/**
+ * What the nearest spelling stands for. A key with a short name is looked for under its long one too, which is not valid here but is what
+ * the documentation calls it.
+ */
+function nearestOf(
+  name: string,
+  keys: readonly Key[],
+  spell: (name: string) => string,
+  others: readonly string[],
+): string | null {
+  const spellings = new Map(others.map((other) => [other, other]));
+  for (const key of keys) spellings.set(spell(key.key), spell(key.name)).set(spell(key.name), spell(key.name));
+  const near = nearest(name, spellings.keys());
+  return near === null ? null : (spellings.get(near) ?? null);
+}
+
 function didYouMean(guess: string | null): string {
   return guess === null ? '`broker config print` lists all keys' : `did you mean ${guess}?`;
 }
@@ -58,7 +75,7 @@ export function readFlags(argv: readonly string[], keys: readonly Key[]): Found 
       const hasValue = given === undefined && following !== undefined && !following.startsWith('--');
       if (hasValue) position += 1;
       const value = given ?? (hasValue ? following : undefined);
-      const guess = nearest(flag, [...byFlag.keys(), '--config']);
+      const guess = nearestOf(flag, keys, flagOf, ['--config']);
       problems.push(`unknown flag ${flag}${value === undefined ? '' : ` ${show(value)}`}: ${didYouMean(guess)}`);
       continue;
     }
@@ -94,10 +111,13 @@ export function readVariables(environment: Environment, keys: readonly Key[]): F
   const problems: string[] = [];
   for (const [variable, value] of Object.entries(environment).sort()) {
     if (!variable.startsWith('BROKER_') || value === undefined || value === '') continue;
+    if (variable === 'BROKER_FAILPOINTS' && !isFailpointSpec(value)) {
+      problems.push(`${variable} ${show(value)}: must be site=action[@N], and more such behind commas`);
+    }
     if (isForeignVariable(variable)) continue;
     const key = byVariable.get(variable);
     if (key === undefined) {
-      const guess = nearest(variable, byVariable.keys());
+      const guess = nearestOf(variable, keys, variableOf, []);
       problems.push(`unknown variable ${variable} ${show(value)}: ${didYouMean(guess)}`);
     } else {
       settings.push({ key, value, source: 'env', place: variable });

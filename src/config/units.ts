@@ -46,16 +46,18 @@ const DURATION_WORDS =
   /^(\d+(?:\.\d+)?) *(ms|msec|millis|milliseconds?|s|secs?|seconds?|m|mins?|minutes?|h|hrs?|hours?|d|days?)$/i;
 const BYTE_WORDS = /^(\d+(?:\.\d+)?) *([kmgt])i?b?$/i;
 
-/** `5 sec` -> `5s`; a bare number could be either of two. */
-export function guessDuration(text: string): string | null {
+/** `5 sec` -> `5s`; a bare number could be of any unit. */
+export function guessDuration(text: string): readonly string[] {
   const [, value, word] = DURATION_WORDS.exec(text) ?? [];
-  if (value === undefined || word === undefined) return /^\d+$/.test(text) ? `${text}ms or ${text}s` : null;
+  if (value === undefined || word === undefined) {
+    return /^\d+$/.test(text) ? Object.keys(DURATION_UNITS_MS).map((unit) => text + unit) : [];
+  }
   const unit = word.toLowerCase();
-  return value + (/^(ms|milli)/.test(unit) ? 'ms' : unit.slice(0, 1));
+  return [value + (/^(ms|milli)/.test(unit) ? 'ms' : unit.slice(0, 1))];
 }
 
 /** `10MB` -> `10MiB`. */
-export function guessBytes(text: string): string | null {
+export function guessBytes(text: string): readonly string[] {
   const [, value, letter] = BYTE_WORDS.exec(text) ?? [];
-  return value === undefined || letter === undefined ? null : `${value}${letter.toUpperCase()}iB`;
+  return value === undefined || letter === undefined ? [] : [`${value}${letter.toUpperCase()}iB`];
 }

@@ -90,9 +90,14 @@ export function openDataDirectory(disk: Disk, path: string, options: DataDirecto
   }
 }
 
-/** The identity in a data directory, without its lock: for commands that only look. Null if there is none. */
+/** The identity in a data directory, without its lock: for commands that only look. Null if there is none. Throws StartError. */
 export function readNodeIdentity(disk: Disk, path: string): NodeIdentity | null {
-  return readNode(disk, resolve(path));
+  const root = resolve(path);
+  try {
+    return readNode(disk, root);
+  } catch (error) {
+    throw asStartError(error, root);
+  }
 }
 
 /**

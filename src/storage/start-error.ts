@@ -1,5 +1,5 @@
 /**
- * Why a node refuses to start, or halts while it reads what it stored. A new code is appended here and in docs/errors.md.
+ * Why a node refuses to start, or halts while it reads what it stored. A new code is appended here and in docs/operations.md.
  * `main` prints the message and ends with a non-zero code; nothing was changed on the disk unless the message says so.
  */
 export type StartErrorCode =

@@ -1,8 +1,11 @@
 /** The TypeScript client against a real broker process that is killed and restarted under it. */
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { text } from 'node:stream/consumers';
 import { after, before, describe, it } from 'node:test';
 import { type Client, type ClientError, connect, type Message } from '../../src/client/index.ts';
-import { type BrokerProcess, startBroker } from '../support/broker.ts';
+import { type BrokerProcess, LAUNCHER, startBroker } from '../support/broker.ts';
 
 let broker: BrokerProcess;
 let client: Client;
@@ -57,6 +60,17 @@ describe('single calls', () => {
     assert.equal(await client.publish(subject, 'x', { producer }), 1);
     assert.equal(await client.publish(subject, 'x', { producer }), 1);
     assert.equal((await client.subject(subject)).head, 1);
+  });
+});
+
+describe('a proxy in http_proxy', () => {
+  it('is not asked for a broker on this machine', async () => {
+    // Nobody listens on port 1: whoever asks the proxy gets nowhere.
+    const env = { ...process.env, http_proxy: 'http://127.0.0.1:1', https_proxy: '', grpc_proxy: '', no_proxy: '' };
+    const args = [LAUNCHER, 'status', '--address', broker.address, '-o', 'json'];
+    const command = spawn(process.execPath, args, { env, stdio: ['ignore', 'pipe', 'inherit'] });
+    const [said, [code]] = await Promise.all([text(command.stdout), once(command, 'exit')]);
+    assert.equal(code, 0, said);
   });
 });
 

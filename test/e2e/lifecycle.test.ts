@@ -4,6 +4,7 @@ import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
+import { createInterface } from 'node:readline';
 import { describe, it, type TestContext } from 'node:test';
 import { httpStatus, LAUNCHER, startBroker } from '../support/broker.ts';
 import { BrokerClient, CallError } from '../support/client.ts';
@@ -97,6 +98,27 @@ describe('retention', () => {
     assert.equal(await reasonOf(client.fetch('t.retained', 1)), 'ID_TRIMMED');
     assert((await client.fetch('t.retained', total)).body.equals(large));
     assert.equal(await client.publish({ subject: 't.retained', body: body('next') }), total + 1);
+    client.close();
+  });
+});
+
+describe('ports of 0', () => {
+  it('are told in the log as those that the system chose: both answer', async (t) => {
+    const args = ['--data-dir', join(temporaryFolder(t), 'data'), '--log-format', 'json'];
+    const ports = ['--grpc-listen', '127.0.0.1:0', '--admin-listen', '127.0.0.1:0'];
+    const broker = spawn(process.execPath, [LAUNCHER, 'serve', ...args, ...ports], {
+      stdio: ['ignore', 'pipe', 'inherit', 'ipc'],
+    });
+    t.after(() => broker.kill('SIGKILL'));
+    let told: Record<string, unknown> = {};
+    for await (const line of createInterface(broker.stdout as NodeJS.ReadableStream)) {
+      told = JSON.parse(line) as Record<string, unknown>;
+      if (told.msg === 'ready') break;
+    }
+    const { grpc, admin } = told as { readonly grpc: string; readonly admin: string };
+    assert.equal(await httpStatus(admin, '/readyz'), 200);
+    const client = new BrokerClient(grpc);
+    assert.equal(await client.publish({ subject: 't.ports', body: body('x') }), 1);
     client.close();
   });
 });

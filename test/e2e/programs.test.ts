@@ -1,11 +1,13 @@
 /** The programs of `npm run`, where they meet the shell. */
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { text } from 'node:stream/consumers';
 import { describe, it } from 'node:test';
 import { EXIT_READER_GONE } from '../support/reader-gone.ts';
 import { ROOT } from '../support/source-tree.ts';
+
+const options = { cwd: ROOT, encoding: 'utf8', timeout: 60_000 } as const;
 
 describe('a program whose reader goes away (| head -1)', () => {
   const rows = [
@@ -48,6 +50,37 @@ describe('npm run demo', () => {
         [4, 2],
       );
       assert.match(said, /a broker at 127\.0\.0\.1:\d+/);
+    });
+  }
+});
+
+describe('a command whose output goes to a full disk', () => {
+  for (const command of ['config print', 'publish --help']) {
+    it(`${command}: says that the output could not be written, and ends with code 1`, () => {
+      const script = `"$0" bin/broker.mjs ${command} > /dev/full`;
+      const { status, stderr } = spawnSync('sh', ['-c', script, process.execPath], options);
+      assert.match(stderr, /^broker: the output could not be written: ENOSPC[^\n]*\n$/);
+      assert.equal(status, 1);
+    });
+  }
+});
+
+describe('a program with an option that it does not know', () => {
+  for (const program of ['demo/run.ts', 'perf/run.ts', 'test/faults/run.ts', 'test/sim/run.ts', 'test/run.ts']) {
+    it(`${program} --nosuch: ends with code 2, names it, and shows no stack`, () => {
+      const { status, stdout, stderr } = spawnSync(process.execPath, [program, '--nosuch'], options);
+      assert.deepEqual({ status, stdout }, { status: 2, stdout: '' }, stderr);
+      assert.match(stderr, /^[^\n]*--nosuch[^\n]*\n([^\n]+\n)?$/);
+    });
+  }
+});
+
+describe('the help of a program', () => {
+  for (const program of ['demo/run.ts', 'perf/run.ts', 'test/faults/run.ts', 'test/sim/run.ts', 'test/run.ts']) {
+    it(`${program} --help: ends with code 0 and says how it is used`, () => {
+      const { status, stdout, stderr } = spawnSync(process.execPath, [program, '--help'], options);
+      assert.deepEqual({ status, stderr }, { status: 0, stderr: '' });
+      assert.match(stdout, /^usage: npm (run|test)/);
     });
   }
 });

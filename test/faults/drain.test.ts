@@ -1,13 +1,15 @@
 /** What a broker does between SIGTERM and its end, while something is still on its way to the disk. */
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { writeFileSync } from 'node:fs';
+import { type ClientHttp2Stream, connect } from 'node:http2';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import * as grpc from '@grpc/grpc-js';
 import { slotOfHash, subjectHash } from '../../src/base/subject.ts';
 import { connectWithClient } from '../../src/cli/client-connection.ts';
 import { SlotTable } from '../../src/workers/slots/slot-table.ts';
-import { BrokerProcess } from '../support/broker.ts';
+import { BrokerProcess, startBroker } from '../support/broker.ts';
 import { BrokerClient, CallError } from '../support/client.ts';
 import { Gate } from '../support/gate.ts';
 import { PublishStream } from '../support/publish-stream.ts';
@@ -184,6 +186,34 @@ describe('SIGTERM', () => {
     assert.equal(await client.publish({ subject: SUBJECT, body }), 2, 'a call that was refused has taken an id');
     client.close();
     await admin.close();
+  });
+
+  it('while clients only watch its health, keep reflection open or never end a request: does not wait for them as for work', async (t) => {
+    await using broker = await startBroker({ flags: ['--shards', '1', '--shutdown-drain', '1h'] });
+    const session = connect(`http://${broker.address}`);
+    t.after(() => session.destroy());
+    // The broker cuts what is still open.
+    session.on('error', () => undefined);
+    const open = (path: string, frame: Buffer): ClientHttp2Stream => {
+      const headers = { ':method': 'POST', ':path': path, 'content-type': 'application/grpc', te: 'trailers' };
+      const stream = session.request(headers);
+      stream.on('error', () => undefined);
+      stream.write(frame);
+      return stream;
+    };
+    const empty = Buffer.alloc(5);
+    const watch = open('/grpc.health.v1.Health/Watch', empty);
+    watch.end();
+    // A list of services, and a message that promises ten bytes and has one.
+    const reflection = open(
+      '/grpc.reflection.v1.ServerReflection/ServerReflectionInfo',
+      Buffer.from([0, 0, 0, 0, 2, 0x3a, 0]),
+    );
+    open('/broker.Broker/Publish', Buffer.from([0, 0, 0, 0, 10, 1]));
+    await Promise.all([watch, reflection].map((stream) => once(stream, 'data')));
+    process.kill(broker.pid, 'SIGTERM');
+    // Of an hour: that it ends at all says that it did not wait for them.
+    assert.deepEqual(await within(broker.exited, 40_000), { code: 0, signal: null }, broker.logs);
   });
 
   it('while a message never gets to the disk: ends after shutdown.drain all the same, says what did not stop, and the call has an unknown outcome', async (t) => {

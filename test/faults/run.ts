@@ -1,8 +1,8 @@
 /** `npm run faults -- NAME`: fault campaigns in their long form, with progress and a table at the end. */
 import { randomInt } from 'node:crypto';
-import { parseArgs } from 'node:util';
 import { bar, terminalProgress } from '../../perf/lib/progress.ts';
 import { table } from '../../perf/lib/report.ts';
+import { readOptions } from '../support/read-options.ts';
 import { endWithReader } from '../support/reader-gone.ts';
 import type { Campaign, CampaignResult } from './campaign.ts';
 import { commit } from './commit-campaign.ts';
@@ -35,7 +35,7 @@ interface Outcome extends CampaignResult {
 }
 
 async function main(): Promise<number> {
-  const { values, positionals } = parseArgs({
+  const { values, positionals } = readOptions('faults', {
     options: {
       runs: { type: 'string' },
       seed: { type: 'string' },

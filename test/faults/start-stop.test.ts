@@ -1,12 +1,13 @@
 /** Starts that must be refused, and stops under load, of real broker processes. */
 import assert from 'node:assert/strict';
-import { cpSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { cpSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { isDeepStrictEqual } from 'node:util';
 import { Metrics } from '../e2e/flow-rig.ts';
-import { BrokerProcess, BrokerStartError, httpStatus, type RestartOptions } from '../support/broker.ts';
+import { BrokerProcess, BrokerStartError, httpStatus, type RestartOptions, startBroker } from '../support/broker.ts';
 import { BrokerClient, type CallError } from '../support/client.ts';
+import { fullPipe } from '../support/full-pipe.ts';
 import { Gate } from '../support/gate.ts';
 import { temporaryFolder } from '../support/temporary.ts';
 import { FaultRig, type LogLine, logLines, pause, until, within } from './rig.ts';
@@ -65,6 +66,18 @@ describe('a second broker on a data directory', () => {
 });
 
 describe('a start that is refused', () => {
+  it('by a data directory that is or lies below a file: DATA_DIRECTORY_UNUSABLE, one line and exit code 1', async (t) => {
+    const file = join(temporaryFolder(t), 'file');
+    writeFileSync(file, '');
+    for (const dataDir of [file, join(file, 'below')]) {
+      await using broker = await BrokerProcess.create({ dataDir, flags: ['--log-format', 'json'] });
+      const { reason, message } = await refusedStart(broker);
+      assert.equal(reason, 'DATA_DIRECTORY_UNUSABLE');
+      assert.ok(message.startsWith(`cannot use the data directory ${dataDir} (ENOTDIR): `), message);
+      assert.equal(broker.logs.split('\n').length, 1, broker.logs);
+    }
+  });
+
   it('by a Raft log from an older copy than the segments: STORE_AHEAD_OF_LOG and exit code 1; with the right log it starts, and nothing is lost', async (t) => {
     const copies = temporaryFolder(t);
     await using rig = await FaultRig.start();
@@ -170,6 +183,14 @@ describe('SIGTERM under load', () => {
     client.close();
     await rig.broker.restart({ env: { BROKER_FAILPOINTS: '' } });
     await rig.assertKept(1);
+  });
+
+  it('ends a broker whose log goes into a full pipe that nobody reads, with 0', async (t) => {
+    const pipe = fullPipe(t);
+    const under = ['sh', '-c', 'log=$0; exec "$@" > "$log"', pipe.path];
+    await using broker = await startBroker({ flags: ['--shards', '1'], under });
+    process.kill(broker.pid, 'SIGTERM');
+    assert.deepEqual(await within(broker.exited, EXIT_MS_MAX), { code: 0, signal: null });
   });
 
   it('[W1] a Raft thread that dies on the way down is no good end: exit code 70, and no process that stays', async () => {

@@ -89,6 +89,8 @@ export class BrokerClient {
     this.#timeoutMs = options.timeoutMs ?? 10_000;
     this.#client = new grpc.Client(address, grpc.credentials.createInsecure(), {
       'grpc.use_local_subchannel_pool': 1,
+      // The brokers of tests are on this machine, whatever its `http_proxy` says.
+      'grpc.enable_http_proxy': 0,
       // Tests kill and restart the broker: a client that backs off for seconds would measure its own patience.
       'grpc.initial_reconnect_backoff_ms': 20,
       'grpc.min_reconnect_backoff_ms': 20,

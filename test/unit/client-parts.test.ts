@@ -5,6 +5,7 @@ import { ChunkPool } from '../../src/client/chunk-pool.ts';
 import { decodeMessage, encodePublish } from '../../src/client/codec.ts';
 import { DeliveryQueue } from '../../src/client/delivery-queue.ts';
 import { Fifo } from '../../src/client/fifo.ts';
+import { isLoopback } from '../../src/client/loopback.ts';
 import { listHeaders, MessageBatch } from '../../src/client/message.ts';
 import { bodyLengthOf, OutBatch, recordLengthOf, sectionBytesOf } from '../../src/client/out-batch.ts';
 import { isPattern, Positions } from '../../src/client/positions.ts';
@@ -215,6 +216,37 @@ test('a stream that follows goes on by ids; patterns by the token, or by what th
   assert.equal(pattern.dropToken(), true);
   assert.equal(pattern.dropToken(), false);
   assert.equal(new Positions(['x.>'], 'earliest').open().starts.length, 1);
+});
+
+test('an address of this machine is told from others in all its spellings', () => {
+  const loopback = [
+    '127.0.0.1:8081',
+    '127.8.9.10:1',
+    'localhost:8081',
+    'LocalHost',
+    'broker.localhost:1',
+    '[::1]:8081',
+    '::1',
+  ];
+  const spelled = [
+    'dns:localhost:1',
+    'dns:///localhost:1',
+    'dns://8.8.8.8/localhost:1',
+    'ipv4:127.0.0.1:1',
+    'ipv6:[::1]:1',
+  ];
+  const mapped = ['[0:0:0:0:0:0:0:1]:1', '[::ffff:127.0.0.1]:1'];
+  const others = [
+    '10.0.0.1:8081',
+    '128.0.0.1:1',
+    'localhost.example.com:1',
+    '127.example.com:1',
+    'broker:8081',
+    '[::2]:1',
+  ];
+  const more = ['[::]:1', '[2001:db8::1]:1', '[1::1]:1', 'dns:///broker:1', '0.0.0.0:1', ''];
+  for (const address of [...loopback, ...spelled, ...mapped]) assert.equal(isLoopback(address), true, address);
+  for (const address of [...others, ...more]) assert.equal(isLoopback(address), false, address);
 });
 
 test('a token that is * or > makes a pattern', () => {

@@ -142,6 +142,26 @@ const REFUSED: readonly [string, Parameters<typeof load>[0], RegExp][] = [
     { environment: { BROKER_DATADIR: 'x' } },
     /^unknown variable BROKER_DATADIR "x": did you mean BROKER_DATA_DIR\?$/,
   ],
+  [
+    'variable with the long name of a key that has a short one',
+    { environment: { BROKER_SHARDS_COUNT: '3' } },
+    /^unknown variable BROKER_SHARDS_COUNT "3": did you mean BROKER_SHARDS\?$/,
+  ],
+  [
+    'flag with nearly the long name of a key that has a short one',
+    { argv: ['--shard-count', '3'] },
+    /^unknown flag --shard-count "3": did you mean --shards\?$/,
+  ],
+  [
+    'duration without unit that would be too short in ms',
+    { argv: ['--retention-max-age', '5'] },
+    /^retention\.max_age "5" .*; did you mean 5s or 5m\?$/,
+  ],
+  [
+    'failpoints that cannot be read',
+    { environment: { BROKER_FAILPOINTS: 'a=eio,garbage' } },
+    /^BROKER_FAILPOINTS "a=eio,garbage": must be site=action\[@N\], and more such behind commas$/,
+  ],
   ['unknown key in the file', { yaml: 'limits:\n  body: 3' }, /^broker\.yaml:2: unknown key limits\.body 3: /],
   [
     'unknown section in the file',
@@ -162,7 +182,7 @@ const REFUSED: readonly [string, Parameters<typeof load>[0], RegExp][] = [
   [
     'duration without unit',
     { argv: ['--batch-linger', '5'] },
-    /^batch\.linger "5" \(--batch-linger\): must be a duration from .*; did you mean 5ms or 5s\?$/,
+    /^batch\.linger "5" \(--batch-linger\): must be a duration from .*; did you mean 5ms\?$/,
   ],
   ['duration with a word', { argv: ['--raft-heartbeat', '5 sec'] }, /did you mean 5s\?$/],
   ['decimal unit', { argv: ['--limits-body-bytes', '1MB'] }, /^limits\.body_bytes "1MB" .*did you mean 1MiB\?$/],
@@ -244,7 +264,6 @@ for (const variable of [
   'BROKER_PORT_8081_TCP_ADDR',
   'BROKER_HEADLESS_PORT_8081_TCP',
   'BROKER_ADDRESS',
-  'BROKER_FAILPOINTS',
   'BROKER_TEST_DIR',
   'PATH',
 ]) {
@@ -381,6 +400,7 @@ test('edit distance counts insertions, deletions, replacements and swaps', () =>
 });
 
 test('the failpoints of a process come from BROKER_FAILPOINTS', () => {
+  assert.deepEqual(load({ environment: { BROKER_FAILPOINTS: 'a=kill@2' } }).config, load().config);
   assert.equal(failpointSpec({ BROKER_FAILPOINTS: 'a=kill@2' }), 'a=kill@2');
   assert.equal(failpointSpec({}), '');
 });

@@ -3,7 +3,7 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, describe, it } from 'node:test';
 import { Worker } from 'node:worker_threads';
-import { armFailpoints, failpoint } from '../../src/base/failpoint.ts';
+import { armFailpoints, failpoint, isFailpointSpec } from '../../src/base/failpoint.ts';
 import { temporaryFolder } from '../support/temporary.ts';
 
 describe('failpoints', () => {
@@ -34,6 +34,7 @@ describe('failpoints', () => {
   ]) {
     it(`cannot be armed with "${spec}"`, () => {
       assert.throws(() => armFailpoints(spec), /cannot read/);
+      assert.equal(isFailpointSpec(spec), false);
     });
   }
 

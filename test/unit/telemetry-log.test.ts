@@ -1,7 +1,10 @@
 import assert from 'node:assert/strict';
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import { test } from 'node:test';
 import { createLogger, createThreadLog, type LogLevel, type ThreadLine } from '../../src/telemetry/log.ts';
+import { fullPipe } from '../support/full-pipe.ts';
+import { until } from '../support/until.ts';
 
 function capture(format: 'auto' | 'json' | 'pretty', level: LogLevel = 'debug') {
   const lines: string[] = [];
@@ -108,3 +111,66 @@ for (const [name, redirection] of [
     assert.equal(ended.stderr, 'lived');
   });
 }
+
+for (const [name, end] of [
+  ['when it has nothing else to do', 'logger.flush()'],
+  ['by process.exit', 'process.exit(0)'],
+] as const) {
+  test(`a log into a full pipe that nobody reads does not keep the process: it ends ${name}`, async (t) => {
+    const pipe = fullPipe(t);
+    const module = new URL('../../src/telemetry/log.ts', import.meta.url).href;
+    // Asking for process.stdout makes a pipe non-blocking, as the `broker` command does.
+    // After the pause the first line is in hand, to be tried again; in hand or waiting, nothing may keep the process.
+    const code = `import { createLogger } from '${module}';
+      process.stdout;
+      const logger = createLogger({ level: 'info', format: 'json', destination: 'stdout' });
+      logger.info('in hand');
+      setTimeout(() => { logger.info('waiting'); ${end}; }, 50);`;
+    const child = spawn(process.execPath, ['--input-type=module', '-e', code], {
+      stdio: ['ignore', pipe.forChild, 'inherit'],
+    });
+    // Only ends a wait that would never end.
+    const timer = setTimeout(() => child.kill('SIGKILL'), 30_000);
+    const exit = await once(child, 'exit');
+    clearTimeout(timer);
+    assert.deepEqual(exit, [0, null]);
+  });
+}
+
+test('what a full pipe has not taken when a flush gives up is dropped and counted, and the log goes on once it is read', async (t) => {
+  const pipe = fullPipe(t);
+  const module = new URL('../../src/telemetry/log.ts', import.meta.url).href;
+  const code = `import { createLogger } from '${module}';
+    process.stdout;
+    const logger = createLogger({ level: 'info', format: 'json', destination: 'stdout' });
+    logger.info('one');
+    setTimeout(() => {
+      logger.info('two');
+      logger.flush();
+      process.send('flushed');
+      process.once('message', () => logger.info('three'));
+    }, 50);`;
+  const child = spawn(process.execPath, ['--input-type=module', '-e', code], {
+    stdio: ['ignore', pipe.forChild, 'inherit', 'ipc'],
+  });
+  t.after(() => child.kill('SIGKILL'));
+  await once(child, 'message');
+  let text = pipe.read();
+  child.send('read');
+  await until(
+    () => {
+      text += pipe.read();
+      return text.includes('"three"') && text.endsWith('\n');
+    },
+    () => `no third line in ${text.trim()}`,
+  );
+  const lines = text.split('\n').filter((line) => line !== '');
+  const said = lines.map((line) => JSON.parse(line) as Record<string, unknown>);
+  assert.deepEqual(
+    said.map(({ msg, dropped }) => ({ msg, dropped })),
+    [
+      { msg: 'three', dropped: undefined },
+      { msg: 'log lines were dropped', dropped: 2 },
+    ],
+  );
+});

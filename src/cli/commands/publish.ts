@@ -107,15 +107,18 @@ interface LineSender {
   readonly report: (id: number) => Promise<void>;
 }
 
-/** Ids are printed in the order of the lines. Stops at the first line that fails; those before it are published. */
+/**
+ * Ids are printed in the order of the lines, each as soon as it and those before it are there, whether or not there is more input yet.
+ * Stops at the first line that fails; those before it are published.
+ */
 async function publishLines(context: Context, sender: LineSender): Promise<void> {
-  const waiting: Promise<number>[] = [];
+  const waiting: { readonly call: Promise<number>; readonly printed: Promise<void> }[] = [];
   const progress = new Progress(context);
   let sent = 0;
-  const settleOldest = async (): Promise<void> => {
-    const id = await waiting[0];
-    waiting.shift();
-    await sender.report(id as number);
+  let last = Promise.resolve();
+  const print = async (before: Promise<void>, call: Promise<number>): Promise<void> => {
+    await before;
+    await sender.report(await call);
     await progress.count();
   };
   try {
@@ -123,15 +126,20 @@ async function publishLines(context: Context, sender: LineSender): Promise<void>
       if (context.interrupt.aborted) break;
       const call = sender.send(line, sent);
       call.catch(() => undefined); // Its failure is met when its turn comes; until then it is not unhandled.
-      waiting.push(call);
+      last = print(last, call);
+      last.catch(() => context.stdin.destroy()); // What failed waits for no more input.
+      waiting.push({ call, printed: last });
       sent += 1;
-      if (waiting.length >= sender.inFlight) await settleOldest();
+      if (waiting.length >= sender.inFlight) await waiting.shift()?.printed;
     }
-    while (waiting.length > 0) await settleOldest();
+    await last;
   } catch (error) {
-    await Promise.allSettled(waiting);
-    if (error instanceof Error) error.message = `line ${progress.done + 1}: ${error.message}`;
-    throw error;
+    // An input that was ended because of a failure fails as well; the failure itself is what has to be told.
+    const [outcome] = await Promise.allSettled([last]);
+    await Promise.allSettled(waiting.map(({ call }) => call));
+    const cause: unknown = outcome.status === 'rejected' ? outcome.reason : error;
+    if (cause instanceof Error) cause.message = `line ${progress.done + 1}: ${cause.message}`;
+    throw cause;
   } finally {
     await progress.end();
   }

@@ -1,0 +1,42 @@
+/** What documents say by name exists under that name, and the other way round where a list claims to be whole. */
+import assert from 'node:assert/strict';
+import { globSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { ROOT, sourceFiles } from '../support/source-tree.ts';
+
+const read = (path: string): string => readFileSync(join(ROOT, path), 'utf8');
+const namesIn = (text: string, pattern: RegExp): string[] => [...text.matchAll(pattern)].map(([, name]) => name ?? '');
+
+test('every metric that a document or a setting names is one that /metrics shows', () => {
+  const makers = sourceFiles('src').filter(({ path }) => !path.startsWith('src/config/'));
+  const shown = new Set(makers.flatMap(({ text }) => namesIn(text, /'(broker_[a-z0-9_]+)'/g)));
+  const documents = [...globSync('docs/**/*.md', { cwd: ROOT }), 'README.md', 'CHANGELOG.md', 'src/config/schema.ts'];
+  const named = documents.flatMap((path) =>
+    namesIn(read(path), /`(broker_[a-z0-9_]+)/g).map((metric) => ({ path, metric })),
+  );
+  assert.ok(named.length > 0 && shown.size > 0, 'nothing was compared');
+  assert.deepEqual(
+    named.filter(({ metric }) => !shown.has(metric)),
+    [],
+  );
+});
+
+test('docs/operations.md has every reason for which a start is refused, and no other', () => {
+  const codes = namesIn(read('src/storage/start-error.ts'), /^ {2}\| '([A-Z_]+)'/gm);
+  const table = /\n## Refusals to start\n([\s\S]*?)\n## /.exec(read('docs/operations.md'))?.[1] ?? '';
+  const firstCells = namesIn(table, /^\| ([^|]+) \|/gm).join();
+  assert.ok(codes.length > 0, 'nothing was compared');
+  assert.deepEqual(namesIn(firstCells, /`([A-Z_]+)`/g).sort(), codes.sort());
+});
+
+test('nothing that users read promises ids without gaps: some are void', () => {
+  const documents = [...globSync('{docs,proto,examples}/**/*.{md,proto}', { cwd: ROOT }), 'README.md', 'CHANGELOG.md'];
+  const commands = sourceFiles('src').filter(({ path }) => path.startsWith('src/cli/'));
+  const texts = [...documents.map((path) => ({ path, text: read(path) })), ...commands];
+  const found = texts.filter(({ text }) => /\b(without (any )?gaps?|gapless|gap-free)\b/i.test(text));
+  assert.deepEqual(
+    found.map(({ path }) => path),
+    [],
+  );
+});
