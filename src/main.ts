@@ -180,6 +180,7 @@ class Broker {
         ringBytes: config.ring.bytes,
         callsMax: limits.inFlightCalls,
         bytesMax: limits.inFlightBytes,
+        receiveTimeoutMs: limits.receiveTimeoutMs,
         subscriptionsMax: limits.subscriptions,
         consumerSubjectsMax: limits.consumerSubjects,
         bufferBytes: subscribe.bufferBytes,
@@ -580,6 +581,7 @@ class Broker {
       maxConnectionAgeMs: grpc.maxConnectionAgeMs,
       log: this.#logger,
       answers,
+      receiving: this.#dispatcher.receiving,
     });
     await listening('grpc.listen', this.#grpc.listen(grpc.listen));
     return this.#grpc.address;
@@ -609,8 +611,9 @@ class Broker {
     };
     this.#timers.push(setInterval(measureLoad, LOAD_MS));
     this.#timers.push(setInterval(observe, OBSERVE_MS));
-    const { subscriptions, consumers } = this.#dispatcher;
+    const { subscriptions, consumers, receiving } = this.#dispatcher;
     const sweep = (): void => {
+      receiving.sweep(performance.now(), Date.now());
       subscriptions.sweep(performance.now());
       consumers.sweep(performance.now());
     };

@@ -126,7 +126,7 @@ export const REASONS = {
   INTERNAL_ERROR: row('INTERNAL', 'a defect in the broker', 'report it with the log lines of this moment'),
   IN_FLIGHT_FULL: row(
     'RESOURCE_EXHAUSTED',
-    'the requests being worked on fill limits.in_flight_bytes',
+    'the requests being worked on, or being received, fill limits.in_flight_bytes',
     'wait and retry, or send fewer at a time',
     50,
   ),
@@ -264,6 +264,11 @@ export const REASONS = {
     'FAILED_PRECONDITION',
     'a change of the shards is under way',
     'wait until `broker shards list` shows that it has ended',
+  ),
+  REQUEST_STALLED: row(
+    'DEADLINE_EXCEEDED',
+    'nothing more of the request came for limits.receive_timeout',
+    'send each request whole and at once',
   ),
 } as const satisfies Record<string, ReasonRow>;
 

@@ -304,7 +304,13 @@ export const SCHEMA = {
       min: '1MiB',
       max: '16GiB',
       default: '64MiB',
-      doc: 'Requests that were taken in and not answered yet, all together. Beyond it new ones get RESOURCE_EXHAUSTED. Answers of `Fetch` that clients do not read have the same bound. Requests that are still being received are bounded by `limits.message_bytes` times the open streams only.',
+      doc: 'Requests that were taken in and not answered yet, all together. Beyond it new ones get RESOURCE_EXHAUSTED. Answers of `Fetch` that clients do not read have the same bound, and so has what is kept of requests that have not come to their end.',
+    }),
+    receive_timeout: duration({
+      min: '1s',
+      max: '1h',
+      default: '30s',
+      doc: 'A request of which nothing more comes for this long, although its end is missing, is ended with REQUEST_STALLED. Turn it up if clients on bad lines send large messages.',
     }),
     in_flight_calls: integer({
       min: 1,

@@ -1,8 +1,10 @@
 import type { ServerDuplexStream } from '@grpc/grpc-js';
 import { assert } from '../base/assert.ts';
+import type { Reason } from '../base/errors.ts';
 import { type BaseCall, baseCallOf, type Decoder } from './base-call.ts';
 import { FRAME_HEADER_BYTES } from './frame.ts';
-import type { FrameMemory } from './frame-memory.ts';
+import { type FrameMemory, PIECE_BYTES_MIN } from './frame-memory.ts';
+import type { ReceiveBudget, Receiving } from './receive-budget.ts';
 import type { ReceivedGarbage } from './received-garbage.ts';
 
 /**
@@ -11,14 +13,23 @@ import type { ReceivedGarbage } from './received-garbage.ts';
  * that is used again if it came in pieces. The first compressed or too large message, and all behind it, go the way of grpc-js, which has the
  * decompression and the refusals. Headers, half-close, deadlines and cancellation stay with it always.
  */
-export class FrameIntake {
+export class FrameIntake implements Receiving {
+  heldBytes = 0;
+  seenBytes = -1;
+  movedAt = 0;
+  /** grpc-js has a timer for it. */
+  readonly deadlineMs = Number.POSITIVE_INFINITY;
   readonly #call: ServerDuplexStream<Buffer, Buffer>;
   readonly #base: BaseCall;
   readonly #theirs: Decoder;
   readonly #lengthMax: number;
   readonly #memory: FrameMemory;
   readonly #garbage: ReceivedGarbage;
+  readonly #budget: ReceiveBudget;
   readonly #onFrame: (frame: Buffer) => void;
+  readonly #onRefused: (reason: Reason) => void;
+  /** The stream is to end: nothing more of it is kept. */
+  #isRefused = false;
   #isDirect = true;
   #isPaused = false;
   /** The head of a frame that came in part. */
@@ -29,11 +40,15 @@ export class FrameIntake {
   #piece: Buffer | null = null;
   #pieceBytes = 0;
 
-  /** `onFrame` gets each message, valid until it returns. Before anything of the call was read. */
+  /**
+   * `onFrame` gets each message, valid until it returns; `onRefused` has to end the stream: what has come of a message may not be kept, or
+   * nothing more came of it. Before anything of the call was read.
+   */
   constructor(
     call: ServerDuplexStream<Buffer, Buffer>,
-    shared: { readonly memory: FrameMemory; readonly garbage: ReceivedGarbage },
+    shared: { readonly memory: FrameMemory; readonly garbage: ReceivedGarbage; readonly budget: ReceiveBudget },
     onFrame: (frame: Buffer) => void,
+    onRefused: (reason: Reason) => void,
   ) {
     const base = baseCallOf(call);
     assert(base.decoder?.readState === 0, 'grpc-js has changed: the decoder of a call is not there');
@@ -43,10 +58,29 @@ export class FrameIntake {
     this.#lengthMax = this.#theirs.maxReadMessageLength;
     this.#memory = shared.memory;
     this.#garbage = shared.garbage;
+    this.#budget = shared.budget;
     this.#onFrame = onFrame;
+    this.#onRefused = onRefused;
     const { readState, maxReadMessageLength } = this.#theirs;
     this.#base.decoder = { write: (data) => this.#take(data), readState, maxReadMessageLength };
     call.on('data', onFrame);
+  }
+
+  get receivedBytes(): number {
+    return this.#pieceBytes;
+  }
+
+  get isPaused(): boolean {
+    return this.#isPaused;
+  }
+
+  get isGone(): boolean {
+    const { aborted, destroyed, closed } = this.#base.stream;
+    return aborted || destroyed || closed;
+  }
+
+  stalled(): void {
+    this.#refuse('REQUEST_STALLED');
   }
 
   /** What has come is still handed on, but nothing more is read. */
@@ -65,7 +99,7 @@ export class FrameIntake {
 
   /** In place of the decoder's `write`: what it returns is all that grpc-js is to hand on. */
   #take(data: Buffer): Buffer[] {
-    let at = 0;
+    let at = this.#isRefused ? data.length : 0;
     while (at < data.length || this.#length === 0) {
       if (this.#length < 0) {
         at = this.#takeHead(data, at);
@@ -101,29 +135,50 @@ export class FrameIntake {
       return end;
     }
     const piece = this.#pieceFor(this.#pieceBytes + (end - start));
+    if (piece === null) {
+      this.#refuse('IN_FLIGHT_FULL');
+      return data.length;
+    }
     data.copy(piece, this.#pieceBytes, start, end);
     this.#pieceBytes += end - start;
     if (isWhole) {
       this.#length = -1;
       this.#piece = null;
       this.#pieceBytes = 0;
+      this.#budget.release(this);
       this.#handOn(piece.subarray(0, length));
       this.#memory.give(piece);
     }
     return end;
   }
 
-  /** Grows with what has come, not with what was announced: a client may announce much and send nothing. */
-  #pieceFor(bytes: number): Buffer {
+  /**
+   * Grows with what has come, not with what was announced: a client may announce much and send nothing. Null when the budget has no room for
+   * it; the least piece is what every stream may have.
+   */
+  #pieceFor(bytes: number): Buffer | null {
     const old = this.#piece;
     if (old !== null && old.length >= bytes) return old;
-    const piece = this.#memory.take(Math.max(bytes, this.#pieceBytes * 2));
+    const piece = this.#memory.take(Math.max(bytes, Math.min(this.#pieceBytes * 2, this.#length)));
+    if (piece.length > PIECE_BYTES_MIN && !this.#budget.tryHold(this, piece.length - this.heldBytes)) {
+      this.#memory.give(piece);
+      return null;
+    }
     if (old !== null) {
       old.copy(piece, 0, 0, this.#pieceBytes);
       this.#memory.give(old);
     }
     this.#piece = piece;
     return piece;
+  }
+
+  #refuse(reason: Reason): void {
+    this.#isRefused = true;
+    this.#length = -1;
+    this.#piece = null;
+    this.#pieceBytes = 0;
+    this.#budget.release(this);
+    this.#onRefused(reason);
   }
 
   #handOn(frame: Buffer): void {

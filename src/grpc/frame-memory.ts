@@ -1,5 +1,5 @@
 /** The least and the greatest piece that is kept for the next frame, in bytes. */
-const PIECE_BYTES_MIN = 128 << 10;
+export const PIECE_BYTES_MIN = 128 << 10;
 const PIECE_BYTES_MAX = 4 << 20;
 /** Memory kept while no frame needs it, in bytes. */
 const KEPT_BYTES_MAX = 8 << 20;

@@ -20,6 +20,8 @@ import {
   STREAM_WINDOW_BYTES,
   setHttp2Options,
 } from './http2-tuning.ts';
+import { meterRequests } from './metered-decoder.ts';
+import type { ReceiveBudget } from './receive-budget.ts';
 import { addHealth, addReflection, SERVICES } from './reflection.ts';
 import { makeStatus } from './status.ts';
 import { addStreamServices } from './stream-services.ts';
@@ -41,6 +43,8 @@ export interface GrpcServerOptions {
   readonly maxConnectionAgeMs: number;
   /** Bounds the answers of Fetch that clients do not read; none in tests that need none. */
   readonly answers?: AnswerBudget;
+  /** Bounds what is kept of requests that have not come to their end. */
+  readonly receiving: ReceiveBudget;
   /** Where defects of the admin service are told. */
   readonly log?: Pick<Log, 'error'>;
 }
@@ -79,12 +83,14 @@ export class GrpcServer {
   /** Methods that are answered without grpc-js, by path. */
   readonly #hot: ReadonlyMap<string, UnaryHandler>;
   readonly #messageBytes: number;
+  readonly #receiving: ReceiveBudget;
   #address = '';
 
   constructor(options: GrpcServerOptions) {
     const { limits, log } = options;
     this.#guard = new ConnectionGuard(limits.connections);
     this.#messageBytes = limits.messageBytes;
+    this.#receiving = options.receiving;
     const { engine } = options;
     this.#hot = new Map([
       [BROKER_SERVICE.publish.path, (request, deadlineMs, done) => engine.publish(request, deadlineMs, done)],
@@ -107,7 +113,7 @@ export class GrpcServer {
           }),
       // Nothing serves channelz here, and it costs a little on every call.
       'grpc.enable_channelz': 0,
-      interceptors: [explainTooLarge],
+      interceptors: [explainTooLarge, meterRequests(options.receiving)],
     });
     setHttp2Options(this.#server);
     this.#server.addService(BROKER_SERVICE, handlersOf(options.engine, options.answers ?? null));
@@ -136,7 +142,11 @@ export class GrpcServer {
     this.#address = `${name}:${port}`;
     for (const http2Server of http2ServersOf(this.#server)) {
       this.#guard.watch(http2Server);
-      openUnaryDoor(http2Server, this.#hot, { messageBytes: this.#messageBytes, escalate });
+      openUnaryDoor(http2Server, this.#hot, {
+        messageBytes: this.#messageBytes,
+        receiving: this.#receiving,
+        escalate,
+      });
     }
     const windows = await effectiveWindows(host, port);
     assert(

@@ -3,6 +3,8 @@ import { Metadata, status } from '@grpc/grpc-js';
 import { assert } from '../base/assert.ts';
 import type { Done } from './engine.ts';
 import { FRAME_HEADER_BYTES } from './frame.ts';
+import { LAST_WORDS_MS } from './metered-decoder.ts';
+import type { ReceiveBudget, Receiving } from './receive-budget.ts';
 import { type ErrorStatus, makeStatus } from './status.ts';
 
 /**
@@ -19,6 +21,8 @@ export type UnaryHandler = (request: Buffer, deadlineMs: number, done: Done) => 
 export interface DoorOptions {
   /** limits.message_bytes */
   readonly messageBytes: number;
+  /** Bounds what is kept of requests that have not come to their end. */
+  readonly receiving: ReceiveBudget;
   /** What a handler throws is a defect. */
   readonly escalate: (defect: unknown) => void;
 }
@@ -108,10 +112,14 @@ function onWantTrailers(this: ServerHttp2Stream): void {
   this.sendTrailers(OK_TRAILERS);
 }
 
-class DoorCall {
+class DoorCall implements Receiving {
+  heldBytes = 0;
+  seenBytes = -1;
+  movedAt = 0;
+  readonly isPaused = false;
+  readonly deadlineMs: number;
   readonly #stream: ServerHttp2Stream;
   readonly #handler: UnaryHandler;
-  readonly #deadlineMs: number;
   readonly #options: DoorOptions;
   /** What has come of the request; most come in one piece. Of several, the first `#length` bytes of a buffer that has room for more. */
   #bytes: Buffer | null = null;
@@ -121,36 +129,71 @@ class DoorCall {
   constructor(stream: ServerHttp2Stream, handler: UnaryHandler, deadlineMs: number, options: DoorOptions) {
     this.#stream = stream;
     this.#handler = handler;
-    this.#deadlineMs = deadlineMs;
+    this.deadlineMs = deadlineMs;
     this.#options = options;
   }
 
   take(chunk: Buffer): void {
     if (this.#isAnswered) return;
-    if (this.#bytes === null) {
-      this.#bytes = chunk;
-      this.#length = chunk.length;
-    } else this.#append(this.#bytes, chunk);
+    if (!(this.#bytes === null ? this.#tryBegin(chunk) : this.#tryAppend(this.#bytes, chunk))) {
+      this.#giveUp(makeStatus('IN_FLIGHT_FULL', 'requests that are being received'));
+      return;
+    }
     if (this.#length <= this.#options.messageBytes + FRAME_HEADER_BYTES && !this.#isAnnouncedTooLarge()) return;
-    this.#refuse(makeStatus('MESSAGE_TOO_LARGE', ''));
+    this.#giveUp(makeStatus('MESSAGE_TOO_LARGE', ''));
+  }
+
+  get receivedBytes(): number {
+    return this.#length;
+  }
+
+  stalled(isLate: boolean): void {
+    this.#giveUp(makeStatus(isLate ? 'DEADLINE_PASSED' : 'REQUEST_STALLED', ''));
+    setTimeout(() => this.#stream.close(), LAST_WORDS_MS).unref();
+  }
+
+  /** Refused before all of it came: nothing of it is kept. */
+  #giveUp(status: ErrorStatus): void {
     this.#bytes = null;
+    this.#options.receiving.release(this);
+    this.#refuse(status);
+  }
+
+  #tryBegin(chunk: Buffer): boolean {
+    if (!this.#options.receiving.tryHold(this, chunk.length)) return false;
+    this.#bytes = chunk;
+    this.#length = chunk.length;
+    return true;
   }
 
   /** Copied, not kept: DATA frames of a byte would cost a hundred times what they bring, and hold the socket's buffers. */
-  #append(bytes: Buffer, chunk: Buffer): void {
+  #tryAppend(bytes: Buffer, chunk: Buffer): boolean {
     const length = this.#length + chunk.length;
+    let room = bytes;
     // A first piece has exactly its length, and is not ours to write behind.
-    const room = length <= bytes.length ? bytes : Buffer.allocUnsafe(length * 2);
-    if (room !== bytes) room.set(bytes.subarray(0, this.#length));
+    if (length > bytes.length) {
+      const roomBytes = Math.max(length, Math.min(length * 2, this.#announcedBytes));
+      if (!this.#options.receiving.tryHold(this, roomBytes - bytes.length)) return false;
+      room = Buffer.allocUnsafe(roomBytes);
+      room.set(bytes.subarray(0, this.#length));
+    }
     room.set(chunk, this.#length);
     this.#bytes = room;
     this.#length = length;
+    return true;
+  }
+
+  /** What the frame's head says that comes in all, as soon as that is there. */
+  get #announcedBytes(): number {
+    if (this.#length < FRAME_HEADER_BYTES) return Number.POSITIVE_INFINITY;
+    return FRAME_HEADER_BYTES + (this.#bytes as Buffer).readUInt32BE(1);
   }
 
   /** The client has sent all of it. */
   finish(): void {
+    this.#options.receiving.release(this);
     // A stream that was reset ends as well.
-    if (this.#isAnswered || this.#isGone) return;
+    if (this.#isAnswered || this.isGone) return;
     const request = this.#request();
     this.#bytes = null;
     if (request === null) {
@@ -158,22 +201,21 @@ class DoorCall {
       return;
     }
     try {
-      this.#handler(request, this.#deadlineMs, this.#answer);
+      this.#handler(request, this.deadlineMs, this.#answer);
     } catch (defect) {
       this.#refuse(makeStatus('INTERNAL_ERROR', ''));
       this.#options.escalate(defect);
     }
   }
 
-  get #isGone(): boolean {
+  get isGone(): boolean {
     const { aborted, destroyed, closed } = this.#stream;
     return aborted || destroyed || closed;
   }
 
-  /** The length in the frame's head, as soon as that is there: what is too large need not be received. */
+  /** What is too large need not be received. */
   #isAnnouncedTooLarge(): boolean {
-    const bytes = this.#bytes as Buffer;
-    return this.#length >= FRAME_HEADER_BYTES && bytes.readUInt32BE(1) > this.#options.messageBytes;
+    return this.#length >= FRAME_HEADER_BYTES && this.#announcedBytes > this.#options.messageBytes + FRAME_HEADER_BYTES;
   }
 
   /** The one message without its frame; null if it is not exactly that. */
@@ -190,7 +232,7 @@ class DoorCall {
       return;
     }
     this.#isAnswered = true;
-    if (this.#isGone) return;
+    if (this.isGone) return;
     const stream = this.#stream;
     const message = response as Buffer;
     const frame = Buffer.allocUnsafe(FRAME_HEADER_BYTES + message.length);
@@ -205,7 +247,7 @@ class DoorCall {
   /** Headers and status in one ("trailers-only"), as grpc-js answers a call without a message. */
   #refuse({ code, details, metadata }: Pick<ErrorStatus, 'code' | 'details' | 'metadata'>): void {
     this.#isAnswered = true;
-    if (this.#isGone) return;
+    if (this.isGone) return;
     const fields = { 'grpc-status': code, 'grpc-message': encodeURI(details), ...metadata.toHttp2Headers() };
     this.#stream.respond({ ...RESPONSE_HEADERS, ...fields }, REFUSAL_OPTIONS);
   }

@@ -63,6 +63,44 @@ describe('ids on their way', () => {
 });
 
 describe('memory', () => {
+  it('[W6] 100 publishes of 4 MiB that lack their last byte are bounded, and other calls are served', {
+    timeout: 60_000,
+  }, async () => {
+    await using broker = await startBroker({ flags: ['--limits-in-flight-bytes', '16MiB'] });
+    const client = new BrokerClient(broker.address);
+    const rss = (): number =>
+      Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${broker.pid}/status`, 'utf8'))?.[1]) / 1024;
+    await client.publish({ subject: 't.whole', body: Buffer.alloc(1 << 20, 1) });
+    const before = rss();
+    const session = connect(`http://${broker.address}`);
+    const frame = Buffer.alloc(4 << 20, 7);
+    frame.writeUInt8(0, 0);
+    frame.writeUInt32BE(frame.length - 5, 1);
+    for (let i = 0; i < 100; i++) {
+      const stream = session.request({
+        ':method': 'POST',
+        ':path': '/broker.Broker/Publish',
+        te: 'trailers',
+        'content-type': 'application/grpc',
+      });
+      stream.on('error', () => undefined);
+      // Either it is refused, or all of it is out.
+      const isSettled = Promise.withResolvers<void>();
+      stream.on('response', isSettled.resolve);
+      stream.write(frame.subarray(0, -1), () => isSettled.resolve());
+      await isSettled.promise;
+    }
+    assert((await metric(broker.adminAddress, 'broker_receiving_bytes')) <= 16 << 20);
+    assert(rss() - before < 150, `memory rose by ${Math.round(rss() - before)} MiB`);
+    session.destroy();
+    await until(
+      async () => (await metric(broker.adminAddress, 'broker_receiving_bytes')) === 0,
+      () => 'what a lost connection has sent is still counted',
+    );
+    assert.equal(await client.publish({ subject: 't.whole', body: Buffer.alloc(1 << 20, 2) }), 2);
+    client.close();
+  });
+
   it('[W6] answers that nobody reads are bounded, and fetches beyond it are refused', { timeout: 60_000 }, async () => {
     await using broker = await startBroker({ flags: ['--limits-in-flight-bytes', '32MiB'] });
     const client = new BrokerClient(broker.address);

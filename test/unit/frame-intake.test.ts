@@ -6,8 +6,10 @@ import { after, before, describe, it } from 'node:test';
 import { gzipSync } from 'node:zlib';
 import { Server, ServerCredentials, type ServerDuplexStream } from '@grpc/grpc-js';
 import fc from 'fast-check';
+import type { Reason } from '../../src/base/errors.ts';
 import { FrameIntake } from '../../src/grpc/frame-intake.ts';
 import { FrameMemory } from '../../src/grpc/frame-memory.ts';
+import { ReceiveBudget } from '../../src/grpc/receive-budget.ts';
 import { ReceivedGarbage } from '../../src/grpc/received-garbage.ts';
 
 const LIMIT = 1 << 20;
@@ -34,9 +36,18 @@ function numbered(length: number, seed: number): Buffer {
   return Buffer.from(Uint8Array.from({ length }, (_, i) => (i * 31 + seed * 7 + 1) & 0xff));
 }
 
+async function untilTrue(isTrue: () => boolean): Promise<void> {
+  while (!isTrue()) await new Promise((resolve) => setImmediate(resolve));
+}
+
 describe('the intake of a stream', () => {
   const server = new Server({ 'grpc.max_receive_message_length': LIMIT });
-  const shared = { memory: new FrameMemory(), garbage: new ReceivedGarbage() };
+  const shared = {
+    memory: new FrameMemory(),
+    garbage: new ReceivedGarbage(),
+    budget: new ReceiveBudget(64 << 20, 30_000),
+  };
+  const unexpected = (reason: Reason): void => assert.fail(reason);
   let session: ClientHttp2Session;
   let onCall: (call: ServerDuplexStream<Buffer, Buffer>) => void = () => undefined;
 
@@ -76,9 +87,10 @@ describe('the intake of a stream', () => {
     const got: Buffer[] = [];
     const ended = new Promise<void>((resolve) => {
       onCall = (call) => {
-        new FrameIntake(call, shared, (frame) => {
+        const onFrame = (frame: Buffer): void => {
           got.push(Buffer.from(frame));
-        });
+        };
+        new FrameIntake(call, shared, onFrame, unexpected);
         call.on('end', () => {
           call.end();
           resolve();
@@ -133,7 +145,7 @@ describe('the intake of a stream', () => {
   it('leaves the refusal of a message over the limit to grpc-js', { timeout: 20_000 }, async () => {
     const got: Buffer[] = [];
     onCall = (call) => {
-      new FrameIntake(call, shared, (frame) => got.push(Buffer.from(frame)));
+      new FrameIntake(call, shared, (frame) => got.push(Buffer.from(frame)), unexpected);
     };
     const stream = begin();
     // Without metadata before it, a status comes as the only headers.
@@ -152,10 +164,11 @@ describe('the intake of a stream', () => {
     let intake: FrameIntake | undefined;
     const ended = new Promise<void>((resolve) => {
       onCall = (call) => {
-        intake = new FrameIntake(call, shared, (frame) => {
+        const onFrame = (frame: Buffer): void => {
           if (bytes === 0) intake?.pause();
           bytes += frame.length;
-        });
+        };
+        intake = new FrameIntake(call, shared, onFrame, unexpected);
         call.on('end', () => {
           call.end();
           resolve();
@@ -179,12 +192,54 @@ describe('the intake of a stream', () => {
     assert.equal(bytes, count * (64 << 10));
   });
 
+  it('[W6] what has come of large messages counts together: beyond the budget a stream is refused, and one that stands still is ended', {
+    timeout: 20_000,
+  }, async () => {
+    const budget = new ReceiveBudget(LIMIT, 30_000);
+    const got: Buffer[] = [];
+    const refused: Reason[] = [];
+    onCall = (call) => {
+      new FrameIntake(
+        call,
+        { ...shared, budget },
+        (frame) => got.push(Buffer.from(frame)),
+        (reason) => {
+          refused.push(reason);
+          call.end();
+        },
+      );
+    };
+    const message = framed(numbered(LIMIT, 1));
+    const first = begin();
+    first.write(message.subarray(0, -1));
+    await untilTrue(() => budget.bytes === LIMIT);
+    const second = begin();
+    second.write(message.subarray(0, -1));
+    await untilTrue(() => refused.length > 0);
+    assert.deepEqual(refused, ['IN_FLIGHT_FULL']);
+    assert.equal(budget.bytes, LIMIT);
+    // What was complete is counted no more.
+    first.write(message.subarray(-1));
+    await untilTrue(() => got.length > 0);
+    assert.equal(budget.bytes, 0);
+    first.write(message.subarray(0, -1));
+    await untilTrue(() => budget.bytes === LIMIT);
+    budget.sweep(0, 0);
+    budget.sweep(29_999, 0);
+    assert.equal(refused.length, 1);
+    budget.sweep(30_000, 0);
+    assert.deepEqual(refused, ['IN_FLIGHT_FULL', 'REQUEST_STALLED']);
+    assert.equal(budget.bytes, 0);
+    for (const stream of [first, second]) stream.destroy();
+  });
+
   it('a reader that throws ends no stream with a status about sizes: the defect is told to the process', async () => {
     const defect = new Error('defect of the reader');
     onCall = (call) => {
-      new FrameIntake(call, shared, () => {
+      const broken = (): void => {
         throw defect;
-      });
+      };
+      new FrameIntake(call, shared, broken, unexpected);
     };
     const listeners = process.listeners('uncaughtException');
     process.removeAllListeners('uncaughtException');

@@ -57,6 +57,7 @@ it('[P6] a message that is stored right behind the start of a subscription is de
       ringBytes: 1 << 16,
       callsMax: ANSWERS,
       bytesMax: 1 << 30,
+      receiveTimeoutMs: 30_000,
       consumerSubjectsMax: 100,
       subscriptionsMax: 1,
       bufferBytes: CREDIT,

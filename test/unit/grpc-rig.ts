@@ -5,6 +5,7 @@ import type { ServerDuplexStream, ServerWritableStream } from '@grpc/grpc-js';
 import { BrokerError } from '../../src/base/errors.ts';
 import type { AdminPort } from '../../src/grpc/admin.ts';
 import type { Done, Engine } from '../../src/grpc/engine.ts';
+import { ReceiveBudget } from '../../src/grpc/receive-budget.ts';
 import { createGrpcServer, type GrpcServer, type GrpcServerOptions } from '../../src/grpc/server.ts';
 
 export const DOOR = { messageBytes: 4 << 20, streamsPerConnection: 1_000, connections: 100 };
@@ -71,6 +72,11 @@ export const REFUSING_ADMIN: AdminPort = {
   adviseShards: () => Promise.reject(new BrokerError('NOT_READY')),
 };
 
+/** One that is in nobody's way. */
+export function receiveBudget(): ReceiveBudget {
+  return new ReceiveBudget(64 << 20, 30_000);
+}
+
 /** Listens on a port that the system chooses, until the test ends. */
 export async function startServer(
   t: Pick<TestContext, 'after'>,
@@ -81,6 +87,7 @@ export async function startServer(
     admin: REFUSING_ADMIN,
     limits: DOOR,
     maxConnectionAgeMs: 0,
+    receiving: receiveBudget(),
     ...options,
   });
   t.after(() => server.drain(0));

@@ -13,7 +13,7 @@ import { effectiveWindows } from '../../src/grpc/http2-tuning.ts';
 import { createGrpcServer } from '../../src/grpc/server.ts';
 import { BrokerClient, CallError } from '../support/client.ts';
 import { readFields, Writer } from '../support/wire.ts';
-import { DOOR, eventually, REFUSING_ADMIN, startServer, TestEngine } from './grpc-rig.ts';
+import { DOOR, eventually, REFUSING_ADMIN, receiveBudget, startServer, TestEngine } from './grpc-rig.ts';
 
 const identity = (bytes: Buffer): Buffer => bytes;
 
@@ -181,6 +181,7 @@ test('a port that is taken is a clear error', async (t) => {
     admin: REFUSING_ADMIN,
     limits: DOOR,
     maxConnectionAgeMs: 0,
+    receiving: receiveBudget(),
   });
   t.after(() => server.drain(0));
   await assert.rejects(server.listen({ host: '127.0.0.1', port }), (error: Error) => {
@@ -197,6 +198,7 @@ test('listens on wildcard and IPv6 addresses, and says the port that it got', as
       admin: REFUSING_ADMIN,
       limits: DOOR,
       maxConnectionAgeMs: 0,
+      receiving: receiveBudget(),
     });
     t.after(() => server.drain(0));
     await server.listen({ host, port: 0 });

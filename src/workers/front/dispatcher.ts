@@ -19,6 +19,7 @@ import {
 } from '../../grpc/codec.ts';
 import { DeliveryStream } from '../../grpc/delivery-stream.ts';
 import type { Done, Engine } from '../../grpc/engine.ts';
+import { ReceiveBudget } from '../../grpc/receive-budget.ts';
 import { StatusBook, statusCodeOf } from '../../grpc/status.ts';
 import { recordBytesMaxOf } from '../../shm/layout.ts';
 import {
@@ -62,6 +63,8 @@ export interface DispatcherLimits extends SubscriptionLimits, ProducerStreamLimi
   readonly callsMax: number;
   /** limits.in_flight_bytes */
   readonly bytesMax: number;
+  /** limits.receive_timeout in ms. */
+  readonly receiveTimeoutMs: number;
   readonly scan: ScanLimits;
 }
 
@@ -101,6 +104,8 @@ export class Dispatcher implements Engine, ProducerRoutes, ConsumerRoutes {
   readonly consumers: Consumers;
   /** Of Subscribe and of Consume. */
   readonly seats: Seats;
+  /** Requests that have not come to their end. */
+  readonly receiving: ReceiveBudget;
   /** This thread has no idle time left; told to the shards, which then make larger groups. */
   isBusy = false;
   readonly #limits: DispatcherLimits;
@@ -145,7 +150,8 @@ export class Dispatcher implements Engine, ProducerRoutes, ConsumerRoutes {
       followers: [this.subscriptions, this.consumers],
       onResumed: () => this.producers.retry(),
     });
-    this.producers = new ProducerStreams(limits, this);
+    this.receiving = new ReceiveBudget(limits.bytesMax, limits.receiveTimeoutMs);
+    this.producers = new ProducerStreams(limits, this, this.receiving);
   }
 
   get callsInFlight(): number {

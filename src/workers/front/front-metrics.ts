@@ -81,6 +81,12 @@ export function frontMetrics(dispatcher: Dispatcher, shards: ShardFigures, raft:
   );
   registry.addGauge('broker_calls_in_flight', 'Calls taken in and not answered.', {}, () => dispatcher.callsInFlight);
   registry.addGauge('broker_in_flight_bytes', 'Bytes of these calls.', {}, () => dispatcher.bytesInFlight);
+  registry.addGauge(
+    'broker_receiving_bytes',
+    'Bytes kept of requests that have not come to their end.',
+    {},
+    () => dispatcher.receiving.bytes,
+  );
   addShards(registry, shards);
   registry.addBlock(RAFT_METRICS, (slot) => raft.get(slot), {});
   registry.addHistogram(RAFT_SYNC.name, RAFT_SYNC.help, {}, raft.sync, RAFT_SYNC.scale);

@@ -4,6 +4,7 @@ import { DeliveryStream } from '../../grpc/delivery-stream.ts';
 import { FrameIntake } from '../../grpc/frame-intake.ts';
 import type { FrameMemory } from '../../grpc/frame-memory.ts';
 import { type BatchErrors, FramePart, type FrameScan, ResponseBuilder } from '../../grpc/producer-codec.ts';
+import type { ReceiveBudget } from '../../grpc/receive-budget.ts';
 import type { ReceivedGarbage } from '../../grpc/received-garbage.ts';
 import { type ErrorStatus, makeStatus } from '../../grpc/status.ts';
 import type { BaseDelay } from '../../publish/base-delay.ts';
@@ -24,7 +25,11 @@ export type Passing = 'passed' | 'full' | Reason;
 export interface ProducerStreamPort {
   readonly scan: FrameScan;
   readonly errors: BatchErrors;
-  readonly received: { readonly memory: FrameMemory; readonly garbage: ReceivedGarbage };
+  readonly received: {
+    readonly memory: FrameMemory;
+    readonly garbage: ReceivedGarbage;
+    readonly budget: ReceiveBudget;
+  };
   readonly window: WindowLimits;
   readonly baseDelay: BaseDelay;
   /** The shard of the batch under the scan, or why it has none; writes it there. Takes it into the ledger of the stream if it passed. */
@@ -77,7 +82,12 @@ export class ProducerStream {
     this.out = new DeliveryStream(call);
     this.window = new SendWindow(port.window, port.baseDelay);
     this.out.open();
-    this.#intake = new FrameIntake(call, port.received, (frame) => this.#onFrame(frame));
+    this.#intake = new FrameIntake(
+      call,
+      port.received,
+      (frame) => this.#onFrame(frame),
+      (reason) => this.end(reason),
+    );
     call.on('end', () => this.#onHalfClose());
     call.on('cancelled', () => this.#onCancelled());
     this.out.onDrained(() => this.#takeWaiting());

@@ -5,6 +5,7 @@ import { subjectFault } from '../../base/subject.ts';
 import { FrameMemory } from '../../grpc/frame-memory.ts';
 import { Durability, type ProducerOpened, PublishStreamResponse } from '../../grpc/gen/broker/v1/producer.ts';
 import { BatchErrors, FrameScan } from '../../grpc/producer-codec.ts';
+import type { ReceiveBudget } from '../../grpc/receive-budget.ts';
 import { ReceivedGarbage } from '../../grpc/received-garbage.ts';
 import { makeStatus } from '../../grpc/status.ts';
 import { BaseDelay } from '../../publish/base-delay.ts';
@@ -60,7 +61,7 @@ export class ProducerStreams implements ProducerStreamPort {
   isWeak = false;
   readonly scan = new FrameScan();
   readonly errors = new BatchErrors();
-  readonly received = { memory: new FrameMemory(), garbage: new ReceivedGarbage() };
+  readonly received: ProducerStreamPort['received'];
   readonly window: WindowLimits;
   readonly baseDelay = new BaseDelay();
   readonly #limits: ProducerStreamLimits;
@@ -80,7 +81,8 @@ export class ProducerStreams implements ProducerStreamPort {
   batches = 0;
   refused = 0;
 
-  constructor(limits: ProducerStreamLimits, routes: ProducerRoutes) {
+  constructor(limits: ProducerStreamLimits, routes: ProducerRoutes, budget: ReceiveBudget) {
+    this.received = { memory: new FrameMemory(), garbage: new ReceivedGarbage(), budget };
     this.#limits = limits;
     this.#routes = routes;
     this.window = limits.window;

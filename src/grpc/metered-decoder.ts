@@ -1,0 +1,81 @@
+import type { ServerInterceptor } from '@grpc/grpc-js';
+import { assert } from '../base/assert.ts';
+import type { BaseCall, Decoder } from './base-call.ts';
+import type { ReceiveBudget, Receiving } from './receive-budget.ts';
+import { type ErrorStatus, makeStatus } from './status.ts';
+
+/** A call whose request has stood still is answered, and cut off after this time, in ms: its client may wait for ever. */
+export const LAST_WORDS_MS = 1_000;
+
+type Call = BaseCall & { sendStatus(status: ErrorStatus): void };
+
+/** Counts what grpc-js keeps of requests that are on their way in. `call` is grpc-js's own: this is the innermost interceptor. */
+export function meterRequests(budget: ReceiveBudget): ServerInterceptor {
+  return ((method: { readonly requestStream: boolean }, call: Call): Call => {
+    assert(call.decoder?.readState === 0, 'grpc-js has changed: the decoder of a call is not there');
+    call.decoder = new MeteredDecoder(call, method.requestStream, budget);
+    return call;
+  }) as unknown as ServerInterceptor;
+}
+
+/**
+ * In place of the decoder of one call. Of a method with one request everything counts until the client has ended it, for only then is it handed on; of
+ * one with many, what has come of the message that is not complete.
+ */
+class MeteredDecoder implements Decoder, Receiving {
+  heldBytes = 0;
+  seenBytes = -1;
+  movedAt = 0;
+  receivedBytes = 0;
+  /** grpc-js has a timer for it. */
+  readonly deadlineMs = Number.POSITIVE_INFINITY;
+  readonly isPaused = false;
+  readonly maxReadMessageLength: number;
+  readonly #call: Call;
+  readonly #isStream: boolean;
+  readonly #budget: ReceiveBudget;
+  /** Null when the call was refused: what came of it is not kept, and what still comes is for nobody. */
+  #theirs: Decoder | null;
+
+  constructor(call: Call, isStream: boolean, budget: ReceiveBudget) {
+    this.#call = call;
+    this.#isStream = isStream;
+    this.#budget = budget;
+    this.#theirs = call.decoder;
+    this.maxReadMessageLength = call.decoder.maxReadMessageLength;
+    if (!isStream) call.stream.on('end', () => budget.release(this));
+  }
+
+  get readState(): number {
+    return this.#theirs?.readState ?? 0;
+  }
+
+  get isGone(): boolean {
+    const { aborted, destroyed, closed } = this.#call.stream;
+    return aborted || destroyed || closed;
+  }
+
+  write(data: Buffer): Buffer[] {
+    if (this.#theirs === null) return [];
+    this.receivedBytes += data.length;
+    const messages = this.#theirs.write(data);
+    if (this.#isStream && (messages.length > 0 || this.readState === 0)) {
+      this.#budget.release(this);
+      if (this.readState === 0) return messages;
+    }
+    if (this.#budget.tryHold(this, data.length)) return messages;
+    this.#refuse(makeStatus('IN_FLIGHT_FULL', 'requests that are being received'));
+    return [];
+  }
+
+  stalled(): void {
+    this.#refuse(makeStatus('REQUEST_STALLED', ''));
+    setTimeout(() => this.#call.stream.close(), LAST_WORDS_MS).unref();
+  }
+
+  #refuse(status: ErrorStatus): void {
+    this.#theirs = null;
+    this.#budget.release(this);
+    this.#call.sendStatus(status);
+  }
+}
