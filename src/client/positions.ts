@@ -39,6 +39,8 @@ export class Positions {
 
   /** Goes on where the broker says that the stream stands: only for subjects that were not known. */
   began(subject: string, nextId: number): void {
+    // The time may be still to come: it stays the start until a message has come.
+    if (typeof this.#start === 'object' && 'time' in this.#start) return;
     if (!this.#next.has(subject)) this.#next.set(subject, nextId);
   }
 

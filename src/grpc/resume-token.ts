@@ -4,7 +4,7 @@ import { subjectFault } from '../base/subject.ts';
 
 /**
  * Where a consume stream stood, for clients to keep and to give back, not to read: CRC-32 of the rest (4 bytes, little endian), version, then
- * msgpack of [patterns, subjects, next ids].
+ * msgpack of [patterns, subjects, next ids], and behind them, if a start was a time, the time of each subject in ms (0: none).
  */
 const VERSION = 1;
 const HEADER_BYTES = 5;
@@ -14,12 +14,16 @@ export interface StreamPositions {
   readonly patterns: ReadonlySet<string>;
   /** Subject -> next id that may be delivered. */
   readonly next: ReadonlyMap<string, number>;
+  /** Subject -> ms since 1970 before which nothing may be delivered; only of those that began at a time. */
+  readonly times: ReadonlyMap<string, number>;
 }
 
 const packr = new Packr({ useRecords: false });
 
-export function encodeResumeToken({ patterns, next }: StreamPositions): Buffer {
-  const body = packr.pack([[...patterns], [...next.keys()], [...next.values()]]);
+export function encodeResumeToken({ patterns, next, times }: StreamPositions): Buffer {
+  const columns: unknown[] = [[...patterns], [...next.keys()], [...next.values()]];
+  if (times.size > 0) columns.push(Array.from(next.keys(), (name) => times.get(name) ?? 0));
+  const body = packr.pack(columns);
   const token = Buffer.allocUnsafe(HEADER_BYTES + body.length);
   token[4] = VERSION;
   body.copy(token, HEADER_BYTES);
@@ -40,18 +44,23 @@ export function decodeResumeToken(token: Uint8Array, subjectsMax: number): Strea
     return null;
   }
   if (!Array.isArray(value)) return null;
-  const [patterns, subjects, ids] = value as unknown[];
+  const [patterns, subjects, ids, starts] = value as unknown[];
   if (!areStrings(patterns, subjectsMax) || !areStrings(subjects, subjectsMax)) return null;
   if (!Array.isArray(ids) || ids.length !== subjects.length) return null;
+  if (starts !== undefined && (!Array.isArray(starts) || starts.length !== subjects.length)) return null;
   const next = new Map<string, number>();
+  const times = new Map<string, number>();
   for (let i = 0; i < ids.length; i++) {
     const id: unknown = ids[i];
     const name = Buffer.from(subjects[i] as string);
     if (typeof id !== 'number' || !Number.isSafeInteger(id) || id < 1) return null;
     if (subjectFault(name, 0, name.length) !== null) return null;
     next.set(subjects[i] as string, id);
+    const time: unknown = starts?.[i] ?? 0;
+    if (typeof time !== 'number' || !Number.isSafeInteger(time) || time < 0) return null;
+    if (time > 0) times.set(subjects[i] as string, time);
   }
-  return { patterns: new Set(patterns), next };
+  return { patterns: new Set(patterns), next, times };
 }
 
 function areStrings(value: unknown, lengthMax: number): value is string[] {

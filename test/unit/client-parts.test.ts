@@ -215,6 +215,11 @@ test('a stream that follows goes on by ids; patterns by the token, or by what th
   assert.deepEqual(pattern.open(), { starts: [{ subject: 'x.*', start: 'new' }], token: Buffer.from('t') });
   assert.equal(pattern.dropToken(), true);
   assert.equal(pattern.dropToken(), false);
+  const timed = new Positions(['t'], { time: 5 });
+  timed.began('t', 9);
+  assert.deepEqual(timed.open().starts, [{ subject: 't', start: { time: 5 } }]);
+  timed.take('t', 12, 1);
+  assert.deepEqual(timed.open().starts, [{ subject: 't', start: { id: 13 } }]);
   assert.equal(new Positions(['x.>'], 'earliest').open().starts.length, 1);
 });
 

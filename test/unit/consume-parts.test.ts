@@ -126,10 +126,13 @@ describe('a resume token', () => {
       ['a.b', 7],
       ['ü', Number.MAX_SAFE_INTEGER],
     ]),
+    times: new Map([['ü', 1_900_000_000_000]]),
   };
 
   it('gives back what was put into it', () => {
     assert.deepEqual(decodeResumeToken(encodeResumeToken(positions), 10), positions);
+    const withoutTimes = { ...positions, times: new Map() };
+    assert.deepEqual(decodeResumeToken(encodeResumeToken(withoutTimes), 10), withoutTimes);
   });
 
   it('with one bit changed, cut or made longer is none', () => {
@@ -148,7 +151,11 @@ describe('a resume token', () => {
   it('of more subjects than a stream may have is none, whatever is in it', () => {
     assert.equal(decodeResumeToken(encodeResumeToken(positions), 1), null);
     for (const next of [new Map([['', 1]]), new Map([['a', 0]]), new Map([['a', 1.5]])]) {
-      assert.equal(decodeResumeToken(encodeResumeToken({ patterns: new Set(), next }), 10), null);
+      assert.equal(decodeResumeToken(encodeResumeToken({ patterns: new Set(), next, times: new Map() }), 10), null);
+    }
+    for (const time of [-1, 1.5]) {
+      const times = new Map([['a.b', time]]);
+      assert.equal(decodeResumeToken(encodeResumeToken({ ...positions, times }), 10), null);
     }
   });
 });

@@ -102,6 +102,7 @@ it('[P6] a message that is stored right behind the start of a subscription is de
     encoding: Encoding.MESSAGES,
     start: Start.NEW,
     value: 0,
+    from: 0,
     credit: CREDIT,
   });
   lookup.answered(0, { exists: false, first: 1, head: 0, settled: 0, everExpires: false, undecided: false });

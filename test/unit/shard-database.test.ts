@@ -134,7 +134,8 @@ describe('a subscription by time that waits for its database', () => {
       database: { recent: new RecentBatches(1 << 16), readsMax: 1, waitMs: 1_000 },
     });
     const subject = new ActiveSubject(subjectRef('subscribed'));
-    const request = { subscription: 1, group: 1, encoding: Encoding.MESSAGES, credit: 1, start: Start.TIME, value: 5 };
+    const at = { start: Start.TIME, value: 5, from: 0 };
+    const request = { subscription: 1, group: 1, encoding: Encoding.MESSAGES, credit: 1, ...at };
     lookup.subscribe(subject, request);
     const state = { exists: true, first: 1, head: 9, settled: 9, everExpires: false, undecided: false };
     lookup.answered(0, state);

@@ -40,6 +40,7 @@ const request = {
   credit: 1 << 10,
   start: Start.TIME,
   value: 5,
+  from: 0,
 };
 lookup.subscribe(subject, request);
 lookup.answered(0, { exists: true, first: 1, head: 9, settled: 9, everExpires: false, undecided: false });

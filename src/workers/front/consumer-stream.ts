@@ -12,7 +12,7 @@ import { StreamCredit } from '../../subscribe/stream-credit.ts';
 import { Credit, Start } from '../link.ts';
 import type { BatchRun } from './batch-run.ts';
 import type { ConsumerReader } from './consumer-reader.ts';
-import type { StartPosition, SubscriptionPort } from './subject-group.ts';
+import { goingOn, type StartPosition, type SubscriptionPort } from './subject-group.ts';
 
 /** A reader of the store may always have this many bytes on their way, however many subjects share its stream. */
 const SLICE_BYTES_MIN = 4_096;
@@ -116,7 +116,11 @@ export class ConsumerStream {
   started(reader: Reader, next: number, head: number, settled: number): void {
     reader.head = head;
     reader.settled = settled;
-    if (reader.window !== null) return;
+    if (reader.window !== null) {
+      // The time that it waited for has come: what was published before is not for it.
+      if (reader.start.kind === Start.TIME) reader.window.took(next);
+      return;
+    }
     reader.window = new DeliveryWindow(next);
     this.#unstarted -= 1;
     this.#fresh.push(reader);
@@ -289,7 +293,7 @@ export class ConsumerStream {
   #subscribe(reader: Reader, slice: number): void {
     const { window, start } = reader;
     reader.isDetached = false;
-    this.#port.subscribeAt(reader, window === null ? start : { kind: Start.ID, value: window.next }, slice);
+    this.#port.subscribeAt(reader, window === null ? start : goingOn(start, window.next), slice);
   }
 
   /** What one reader of the store may have on its way: an equal share of what the stream may hold. */
@@ -318,11 +322,14 @@ export class ConsumerStream {
 
   #token(): Buffer {
     const next = new Map<string, number>();
-    for (const { name, window } of this.readers.values()) {
-      if (window !== null) next.set(name, window.next);
+    const times = new Map<string, number>();
+    for (const { name, start, window } of this.readers.values()) {
+      if (window === null) continue;
+      next.set(name, window.next);
+      if (start.kind === Start.TIME) times.set(name, start.value);
     }
     const patterns = new Set(this.patterns.map(({ pattern }) => Buffer.from(pattern.bytes).toString()));
-    return encodeResumeToken({ patterns, next });
+    return encodeResumeToken({ patterns, next, times });
   }
 
   #write(response: ConsumeResponse): void {

@@ -14,12 +14,17 @@ import { ConsumerStream, type ConsumerStreamPort, type Reader, type StreamPatter
 import { FramePool } from './frame-pool.ts';
 import type { Seats } from './seats.ts';
 import type { ShardLink } from './shard-link.ts';
-import { GroupTable, type Seat, type StartPosition, type SubscriptionPort } from './subject-group.ts';
+import { GroupTable, goingOn, type Seat, type StartPosition, type SubscriptionPort } from './subject-group.ts';
 import { SubjectWatch } from './subject-watch.ts';
 
 /** Subjects asked for at a time. */
 const PAGE_SUBJECTS = 1_000;
 const FIRST_ID: StartPosition = { kind: Start.ID, value: 1 };
+
+/** Where a subject begins that has come since its pattern was there: with its first message, unless that is too early for a start at a time. */
+function laterStart(start: StartPosition): StartPosition {
+  return start.kind === Start.TIME ? start : FIRST_ID;
+}
 
 export interface ConsumerLimits {
   /** limits.consumer_subjects */
@@ -297,7 +302,10 @@ export class Consumers implements ConsumerStreamPort {
     }
     for (const [name, next] of token?.next ?? []) {
       const isWanted = wanted.has(name) || patterns.some(({ pattern }) => pattern.matches(Buffer.from(name)));
-      if (isWanted) wanted.set(name, { kind: Start.ID, value: next });
+      if (!isWanted) continue;
+      const time = token?.times.get(name);
+      const start = time === undefined ? FIRST_ID : { kind: Start.TIME, value: time };
+      wanted.set(name, goingOn(start, next));
     }
     stream.patterns = patterns;
     this.#join(
@@ -326,7 +334,7 @@ export class Consumers implements ConsumerStreamPort {
     const pattern = Pattern.parse(name);
     if (typeof pattern === 'string') return pattern;
     // What it matches and the token does not know has come since.
-    patterns.push({ pattern, start: token?.patterns.has(text) === true ? FIRST_ID : start });
+    patterns.push({ pattern, start: token?.patterns.has(text) === true ? laterStart(start) : start });
     return null;
   }
 
@@ -389,7 +397,7 @@ export class Consumers implements ConsumerStreamPort {
     const fresh = subjects.flatMap((found) => {
       const first = stream.patterns.find(({ pattern }) => pattern.matches(found.subject));
       if (first === undefined || stream.readers.has(found.subject.toString())) return [];
-      return [{ ...found, start: isLater ? FIRST_ID : first.start }];
+      return [{ ...found, start: isLater ? laterStart(first.start) : first.start }];
     });
     if (fresh.length > 0) this.#join(stream, fresh);
   }

@@ -378,6 +378,7 @@ export class Dispatcher implements Engine, ProducerRoutes, ConsumerRoutes {
     view.setUint32(at + 20, start.kind, true);
     view.setUint32(at + 24, creditBytes, true);
     view.setUint32(at + 28, group.encoding, true);
+    view.setFloat64(at + 32, start.from ?? 0, true);
     bytes.set(group.subject, at + SUBSCRIBE_HEADER);
     link.controlOutbox.end();
     this.touched(link);

@@ -1,11 +1,19 @@
 import { assert } from '../../base/assert.ts';
 import { slotOfHash } from '../../base/subject.ts';
+import { Start } from '../link.ts';
 import type { Seats } from './seats.ts';
 
 /** Where a subscription begins: a Start kind of workers/link.ts with its value (an id, or ms since 1970). */
 export interface StartPosition {
   readonly kind: number;
   readonly value: number;
+  /** With a time: ids below this one are not wanted, whenever they were published. */
+  readonly from?: number;
+}
+
+/** Where a subscription goes on that stands at `next`. A start at a time stays one, for the time may be still to come. */
+export function goingOn(start: StartPosition, next: number): StartPosition {
+  return start.kind === Start.TIME ? { ...start, from: next } : { kind: Start.ID, value: next };
 }
 
 /** What the links to the shards need to know of a subscription. */

@@ -8,7 +8,7 @@ import { Credit, Encoding, Start } from '../link.ts';
 import { HELD } from '../slots/slot-table.ts';
 import { firstFrom, type Run } from './run.ts';
 import type { Seats } from './seats.ts';
-import { GroupTable, type Seat, type StartPosition, type SubscriptionPort } from './subject-group.ts';
+import { GroupTable, goingOn, type Seat, type StartPosition, type SubscriptionPort } from './subject-group.ts';
 import { Subscription } from './subscription.ts';
 
 export interface SubscriptionLimits {
@@ -55,10 +55,12 @@ export class Subscriptions {
   started(id: number, next: number): void {
     const subscription = this.#byId.get(id);
     if (subscription === undefined) return;
-    if (subscription.window === null) {
+    const { window } = subscription;
+    if (window === null) {
       subscription.window = new DeliveryWindow(next);
       subscription.stream.open();
-    }
+      // The time that it waited for has come: what was published before is not for it.
+    } else if (subscription.start.kind === Start.TIME) window.took(next);
   }
 
   refused(id: number, reason: Reason): void {
@@ -130,7 +132,7 @@ export class Subscriptions {
   #resumeAt(subscription: Subscription): void {
     const { window } = subscription;
     // A start that was not fixed yet is asked for again as it was.
-    const start = window === null ? subscription.start : { kind: Start.ID, value: window.next };
+    const start = window === null ? subscription.start : goingOn(subscription.start, window.next);
     subscription.isDetached = false;
     subscription.spentCredit = 0;
     this.#port.subscribeAt(subscription, start, this.#limits.bufferBytes);

@@ -1,3 +1,4 @@
+import { assert } from '../../base/assert.ts';
 import { BrokerError, type Reason } from '../../base/errors.ts';
 import { BatchView } from '../../batch/batch-view.ts';
 import { encodeDelivery, encodedDeliveryBytes } from '../../batch/delivery.ts';
@@ -8,7 +9,7 @@ import { type Delivery, isExpired, type Joining } from './delivery.ts';
 import type { MainPort } from './main-port.ts';
 import { Pending, type RaftClient } from './raft-client.ts';
 import { type FetchCall, type LookupDatabase, reasonOf, StoredLookups } from './stored-lookups.ts';
-import type { ActiveSubject } from './subjects.ts';
+import type { ActiveSubject, Unresolved } from './subjects.ts';
 
 /** The state machine's view of a subject and of one id in it, as the Raft thread answered it. */
 export interface SubjectState {
@@ -30,6 +31,8 @@ type Question =
 export interface SubscribeRequest extends Joining {
   readonly start: number;
   readonly value: number;
+  /** With a time: the lowest id that is wanted. */
+  readonly from: number;
 }
 
 /** Where a subscription starts: the first id that it wants. */
@@ -37,6 +40,18 @@ interface FixedStart {
   readonly subject: ActiveSubject;
   readonly request: SubscribeRequest;
   readonly next: number;
+  /** It joins when its time has come; until then it only is known to stand here. */
+  readonly isAwaiting: boolean;
+}
+
+/** A subscription from a time, until an id is known that was published then or later. */
+interface Awaiting {
+  readonly subject: ActiveSubject;
+  readonly request: SubscribeRequest;
+  /** The lowest id that it may have, whenever that was published. */
+  readonly first: number;
+  /** The lowest id of those that have been seen to be late enough; Infinity: none yet. */
+  reached: number;
 }
 
 /**
@@ -67,6 +82,8 @@ export class LookupPath {
   readonly #starting = new Set<number>();
   /** Starts that are fixed, and that the ring to main had no room for. */
   readonly #beginning: FixedStart[] = [];
+  /** By subscription. */
+  readonly #awaiting = new Map<number, Awaiting>();
   readonly #view = new BatchView();
 
   constructor(ports: {
@@ -143,6 +160,49 @@ export class LookupPath {
   /** A subscription that ends before its start was fixed. */
   unsubscribe(subscription: number): void {
     if (this.#starting.has(subscription)) this.#cancelled.add(subscription);
+    else this.#stopAwaiting(subscription);
+  }
+
+  /** Ids got a verdict, and subscriptions to the subject wait for a time. */
+  reached(subject: ActiveSubject, { base, publishedAt }: Unresolved): void {
+    for (const [subscription, awaiting] of this.#awaiting) {
+      const { value } = awaiting.request;
+      if (awaiting.subject !== subject || publishedAt < value) continue;
+      // Log time never falls, but verdicts come in any order.
+      awaiting.reached = Math.min(awaiting.reached, base, subject.firstInFlightSince(value));
+      if (!this.#starting.has(subscription)) this.#maybeReach(subscription);
+    }
+  }
+
+  /** Where the subject of a subscription stands that waits for its time; null if none does. */
+  positionOf(subscription: number): { readonly head: number; readonly settled: number } | null {
+    const subject = this.#awaiting.get(subscription)?.subject;
+    return subject === undefined ? null : { head: subject.head, settled: subject.resolvedTo };
+  }
+
+  /** Subjects are another shard's from now on: subscriptions that wait for a time wait there. */
+  drop(subjects: ReadonlySet<ActiveSubject>): void {
+    for (const [subscription, { subject }] of this.#awaiting) {
+      if (subjects.has(subject)) this.#stopAwaiting(subscription);
+    }
+  }
+
+  /** Begins the subscription if its time has come. */
+  #maybeReach(subscription: number): void {
+    const awaiting = this.#awaiting.get(subscription);
+    if (awaiting === undefined || awaiting.reached === Number.POSITIVE_INFINITY) return;
+    const { subject, request, first, reached } = awaiting;
+    this.#stopAwaiting(subscription);
+    subject.parked += 1;
+    this.#starting.add(subscription);
+    this.#started(subject, request, Math.max(reached, first));
+  }
+
+  #stopAwaiting(subscription: number): void {
+    const awaiting = this.#awaiting.get(subscription);
+    if (awaiting === undefined) return;
+    this.#awaiting.delete(subscription);
+    awaiting.subject.awaiting -= 1;
   }
 
   /** Calls `passed` when everything that was sent to the Raft thread before has been worked on. */
@@ -309,25 +369,45 @@ export class LookupPath {
       case Start.ID:
         this.#started(subject, request, Math.max(request.value, first));
         return;
-      default: {
-        // Not stored yet, but allotted: it is on its way, and belongs to this start if its time does. What is found comes behind the
-        // question, so what was on its way is noted before.
-        const { head } = subject;
-        const inFlight = subject.firstInFlightSince(request.value);
-        const startAt = (id: number | null): number =>
-          Math.max(id === null ? inFlight : inFlight <= head ? Math.min(id, inFlight) : id, first);
-        const found = this.#store.findTime(subject.ref, request.value);
-        if (!(found instanceof Promise)) this.#started(subject, request, startAt(found));
-        else {
-          void found
-            .then(
-              (id) => this.#started(subject, request, startAt(id)),
-              (error: unknown) => this.#startAgain(subject, request, state, { error, waitMs }),
-            )
-            .then(() => this.#onProgress());
-        }
-      }
+      default:
+        this.#startAtTime(subject, request, state, waitMs);
     }
+  }
+
+  #startAtTime(subject: ActiveSubject, request: SubscribeRequest, state: SubjectState, waitMs: number): void {
+    const { subscription, value } = request;
+    const first = Math.max(1, state.first, request.from);
+    this.#stopAwaiting(subscription);
+    this.#awaiting.set(subscription, { subject, request, first, reached: Number.POSITIVE_INFINITY });
+    subject.awaiting += 1;
+    const found = this.#store.findTime(subject.ref, value);
+    if (!(found instanceof Promise)) this.#searched(subscription, found);
+    else {
+      void found
+        .then(
+          (id) => this.#searched(subscription, id),
+          (error: unknown) => this.#startAgain(subject, request, state, { error, waitMs }),
+        )
+        .then(() => this.#onProgress());
+    }
+  }
+
+  /** The store's first id of that time or later is known; null: it has none, and what is published before that time must not be delivered. */
+  #searched(subscription: number, id: number | null): void {
+    const awaiting = this.#awaiting.get(subscription);
+    assert(awaiting !== undefined, 'a start at a time is not waited for');
+    const { subject, request, first } = awaiting;
+    // Not stored yet, but allotted: it is on its way, and belongs to this start if its time does. What the store did not have yet has got its
+    // verdict since the question, and was noted then.
+    const inFlight = subject.firstInFlightSince(request.value);
+    const known = Math.min(awaiting.reached, id ?? Number.POSITIVE_INFINITY);
+    const reached = inFlight <= subject.head ? Math.min(known, inFlight) : known;
+    if (reached === Number.POSITIVE_INFINITY) {
+      this.#started(subject, request, Math.max(subject.head + 1, first), true);
+      return;
+    }
+    this.#stopAwaiting(subscription);
+    this.#started(subject, request, Math.max(reached, first));
   }
 
   /** The database is away. Whoever has gone meanwhile is forgotten: in a long outage clients come and go many times. */
@@ -344,20 +424,22 @@ export class LookupPath {
     else setTimeout(() => this.#start(subject, request, state, Math.min(waitMs * 2, START_AGAIN_MS_MAX)), waitMs);
   }
 
-  #started(subject: ActiveSubject, request: SubscribeRequest, next: number): void {
-    const start = { subject, request, next };
+  #started(subject: ActiveSubject, request: SubscribeRequest, next: number, isAwaiting = false): void {
+    const start = { subject, request, next, isAwaiting };
     if (this.waiting || !this.#tryBegin(start)) this.#beginning.push(start);
   }
 
   /** False while main cannot be told: the subscription joins behind that, or its runs would come first. */
-  #tryBegin({ subject, request, next }: FixedStart): boolean {
+  #tryBegin({ subject, request, next, isAwaiting }: FixedStart): boolean {
     const { subscription } = request;
     const isCancelled = this.#cancelled.has(subscription);
     if (!isCancelled && !this.#main.trySubscribed(subscription, next, subject)) return false;
     subject.parked -= 1;
     this.#starting.delete(subscription);
     this.#cancelled.delete(subscription);
-    if (!isCancelled) this.#delivery.join(subject, request, next);
+    if (isCancelled) this.#stopAwaiting(subscription);
+    else if (isAwaiting) this.#maybeReach(subscription);
+    else this.#delivery.join(subject, request, next);
     return true;
   }
 

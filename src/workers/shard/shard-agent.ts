@@ -248,6 +248,7 @@ export class ShardAgent {
           start: view.getUint32(offset + 20, true),
           credit: view.getUint32(offset + 24, true),
           encoding: view.getUint32(offset + 28, true),
+          from: view.getFloat64(offset + 32, true),
         });
         return;
       }
@@ -289,9 +290,10 @@ export class ShardAgent {
         return;
       case ToShard.POSITIONS: {
         const count = view.getUint32(offset + 4, true);
-        const positions = Array.from({ length: count }, (_, i) =>
-          delivery.positionOf(view.getUint32(offset + POSITIONS_HEADER + i * 4, true)),
-        );
+        const positions = Array.from({ length: count }, (_, i) => {
+          const subscription = view.getUint32(offset + POSITIONS_HEADER + i * 4, true);
+          return delivery.positionOf(subscription) ?? lookup.positionOf(subscription);
+        });
         main.positions(view.getUint32(offset, true), positions);
         return;
       }

@@ -111,6 +111,7 @@ async function serveShard(task: ShardTask): Promise<readonly SegmentSummary[]> {
         if (bytes !== null) database?.recent.add(subject.ref, allotment.base, allotment.count, bytes);
         delivery.resolved(subject, allotment, bytes);
         agent.resolved(subject, allotment.base);
+        if (subject.awaiting > 0) lookup.reached(subject, allotment);
         if (lookup.parked > 0) lookup.resolved(subject, allotment.base, allotment.count);
         if (subject.repeats.length > 0) answerRepeats(subject, allotment, main, publish, bytes !== null);
       },

@@ -164,13 +164,14 @@ export class SlotDrain {
   }
 
   #maybeLeave(drain: Drain): number {
-    const { main, delivery, subjects, store, owned } = this.#parts;
+    const { main, delivery, lookup, subjects, store, owned } = this.#parts;
     if (main.blocked) return 0;
     const { token, slots } = drain;
     this.#drain = null;
     for (const subject of drain.subjects) assert(subject.settled, 'work came in for a slot that leaves');
     const leaving = new Set(drain.subjects);
     delivery.drop(leaving);
+    lookup.drop(leaving);
     const failures = this.#parts.failures.take(leaving);
     subjects.forget(leaving);
     owned.remove(slots);

@@ -36,6 +36,8 @@ export class ActiveSubject {
   parked = 0;
   /** Ids of the batch that was last looked up in a database: others near its ids are likely in one batch too. */
   lookedUpIds = 1;
+  /** Subscriptions that begin at a time which the log has not reached. */
+  awaiting = 0;
   /** Repeated sequences whose first copy has no verdict yet: the id they will be answered with, their calls, and the sequence on its stream (0: unary). */
   readonly repeats: { readonly id: number; readonly call: number; readonly sequence: number }[] = [];
   /** By publish stream: lowest sequence that was refused and may come again; null while there is none (stream-failures.ts). */
@@ -73,7 +75,7 @@ export class ActiveSubject {
   }
 
   get idle(): boolean {
-    return this.settled && this.groups.length === 0 && this.failures === null && !this.pumping;
+    return this.settled && this.groups.length === 0 && this.awaiting === 0 && this.failures === null && !this.pumping;
   }
 
   /** True if `id` was allotted here and has its verdict. */
