@@ -8,7 +8,7 @@ import { startBroker } from '../support/broker.ts';
 import { BrokerClient, CallError } from '../support/client.ts';
 import { Gate } from '../support/gate.ts';
 import { until } from '../support/until.ts';
-import { encodeFetch } from '../support/wire.ts';
+import { encodeFetch, encodeSubscribe } from '../support/wire.ts';
 
 async function metric(address: string, name: string): Promise<number> {
   const text = await (await fetch(`http://${address}/metrics`)).text();
@@ -98,6 +98,40 @@ describe('memory', () => {
       () => 'what a lost connection has sent is still counted',
     );
     assert.equal(await client.publish({ subject: 't.whole', body: Buffer.alloc(1 << 20, 2) }), 2);
+    client.close();
+  });
+
+  it('[F2] broadcasts pass by a subscriber that reads nothing, and are counted; others get each', {
+    timeout: 60_000,
+  }, async () => {
+    await using broker = await startBroker({ flags: ['--shards', '1', '--subscribe-buffer-bytes', '64KiB'] });
+    const client = new BrokerClient(broker.address);
+    const session = connect(`http://${broker.address}`, { settings: { initialWindowSize: 0 } });
+    const request = encodeSubscribe('t.cast', { at: 'new' });
+    const stream = session.request({
+      ':method': 'POST',
+      ':path': '/broker.Broker/Subscribe',
+      te: 'trailers',
+      'content-type': 'application/grpc',
+    });
+    stream.on('error', () => undefined);
+    const isLive = new Promise((resolve) => stream.on('response', resolve));
+    stream.end(Buffer.concat([Buffer.from([0, 0, 0, 0, request.length]), request]));
+    await isLive;
+    let taken = 0;
+    const live = Promise.withResolvers<void>();
+    client.subscribe('t.cast', { at: 'new' }, { onLive: live.resolve, onMessage: () => (taken += 1) });
+    await live.promise;
+    for (let n = 1; n <= 10; n++) {
+      assert.equal(await client.broadcast({ subject: 't.cast', body: Buffer.alloc(100_000) }), true);
+      await until(
+        () => taken === n,
+        () => `${taken} of ${n} came`,
+      );
+    }
+    // The first found the stream empty.
+    assert.equal(await metric(broker.adminAddress, 'broker_broadcasts_dropped_total'), 9);
+    session.destroy();
     client.close();
   });
 

@@ -70,6 +70,9 @@ describe('limits.subscriptions', () => {
     assert.equal((await Metrics.of(broker)).sum('active_subscribers'), 6);
     using none = await ConsumeStream.open(broker.address, [{ subject: 'q.1' }]);
     assert.equal(none.status?.reason, 'SUBSCRIPTIONS_FULL');
+    const refused = Promise.withResolvers<CallError | null>();
+    client.subscribe('q.1', { at: 'new' }, { onMessage: () => assert.fail('a message'), onEnd: refused.resolve });
+    assert.equal((await refused.promise)?.reason, 'SUBSCRIPTIONS_FULL');
     await client.publish({ subject: 's.3', body: Buffer.from('x') });
     await growing.until(() => growing.status !== undefined);
     assert.equal(growing.status?.reason, 'SUBSCRIPTIONS_FULL');

@@ -4,7 +4,7 @@ import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { PublishStreamRequest } from '../../src/grpc/gen/broker/v1/producer.ts';
-import { BrokerProcess } from '../support/broker.ts';
+import { BrokerProcess, startBroker } from '../support/broker.ts';
 import { BrokerClient, type CallError } from '../support/client.ts';
 import { Gate } from '../support/gate.ts';
 import { PublishStream, type StreamBatch, sendRound } from '../support/publish-stream.ts';
@@ -411,5 +411,25 @@ describe('the end of a stream', () => {
     stream.resume();
     await stream.settled(...Array.from({ length: 1_000 }, (_, i) => i + 1));
     assert.equal(stream.acknowledged, 1_000);
+  });
+});
+
+describe('limits.producer_streams', () => {
+  it('refuses who finds none left with the time to wait, and the others go on', { timeout: 60_000 }, async () => {
+    await using broker = await startBroker({ flags: ['--limits-producer-streams', '2'] });
+    using first = await PublishStream.open(broker.address, 'full-1', 1);
+    const second = await PublishStream.open(broker.address, '');
+    using third = await PublishStream.open(broker.address, '');
+    assert.equal(third.status?.reason, 'STREAMS_FULL');
+    assert((third.status?.retryAfterMs ?? 0) > 0);
+    first.send({ subject: 's.full', sequence: 1, bodies: ['x'] });
+    await first.settled(1);
+    second[Symbol.dispose]();
+    // The broker hears of the end of a stream a little later than its client.
+    for (let opened = false; !opened; ) {
+      using next = await PublishStream.open(broker.address, '');
+      opened = next.opened !== null;
+      if (!opened) assert.equal(next.status?.reason, 'STREAMS_FULL');
+    }
   });
 });
