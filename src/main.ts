@@ -184,6 +184,7 @@ class Broker {
         subscriptionsMax: limits.subscriptions,
         consumerSubjectsMax: limits.consumerSubjects,
         bufferBytes: subscribe.bufferBytes,
+        unsentBytesMax: subscribe.unsentBytes,
         stallTimeoutMs: subscribe.stallTimeoutMs,
         producerStreamsMax: limits.producerStreams,
         // A batch is as large as a group may be, and one message always fits.

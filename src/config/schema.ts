@@ -346,7 +346,7 @@ export const SCHEMA = {
       min: 1,
       max: 10_000_000,
       default: 100_000,
-      doc: 'Open subscriptions. Each costs a few KiB, and up to `subscribe.buffer_bytes` while its client reads too slowly.',
+      doc: 'Open subscriptions. Each costs a few KiB, and up to `subscribe.buffer_bytes` while its client reads too slowly; all together are bounded by `subscribe.unsent_bytes`.',
     }),
   },
   publish: {
@@ -463,6 +463,12 @@ export const SCHEMA = {
       max: '256MiB',
       default: '1MiB',
       doc: 'What may wait to be sent on one subscription. A subscriber that has more waiting is taken off the live tail and fed from the store until it has caught up; it loses nothing. A consume stream that reads the store may have twice as much waiting.',
+    }),
+    unsent_bytes: bytes({
+      min: '1MiB',
+      max: '64GiB',
+      default: '256MiB',
+      doc: 'What may wait to be sent on all subscriptions and consume streams together; memory that several share counts once. Beyond it each is given more, 128KiB or one message, only when it has sent what it had, and reads from the store what it missed.',
     }),
     stall_timeout: duration({
       min: '1s',

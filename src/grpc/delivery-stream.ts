@@ -51,13 +51,14 @@ export class DeliveryStream {
     this.#call.sendMetadata(new Metadata());
   }
 
-  /** Frames, one behind the other; must not change afterwards. `onSent`: they have been passed on to the socket, or, with an error, never will be. */
-  write(frames: Buffer, onSent?: OnSent): void {
-    if (this.#stream.destroyed || this.#stream.writableEnded) return;
+  /** Frames, one behind the other; must not change afterwards. `onSent`: they have been passed on to the socket, or, with an error, never will be. False: the stream is over, and it will not be called. */
+  write(frames: Buffer, onSent?: OnSent): boolean {
+    if (this.#stream.destroyed || this.#stream.writableEnded) return false;
     this.#written += frames.length;
     this.#frames.push(frames);
     this.#callbacks.push(onSent);
     this.#stream.write(frames, this.#onWritten);
+    return true;
   }
 
   /** Bytes that HTTP/2 has not passed on to the client yet. */

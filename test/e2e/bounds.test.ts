@@ -135,6 +135,58 @@ describe('memory', () => {
     client.close();
   });
 
+  it('[W6, F2] 300 subscribers that read nothing are bounded together, and one that reads misses nothing', {
+    timeout: 60_000,
+  }, async () => {
+    const flags = ['--shards', '1', '--subscribe-unsent-bytes', '16MiB'];
+    await using broker = await startBroker({ flags });
+    const client = new BrokerClient(broker.address);
+    const rss = (): number =>
+      Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${broker.pid}/status`, 'utf8'))?.[1]) / 1024;
+    const COUNT = 200;
+    for (let n = 0; n < COUNT; n++) await client.publish({ subject: 't.unread', body: Buffer.alloc(20_000, n) });
+    const before = rss();
+    const session = connect(`http://${broker.address}`, { settings: { initialWindowSize: 0 } });
+    const request = encodeSubscribe('t.unread', { at: 'earliest' });
+    const frame = Buffer.concat([Buffer.from([0, 0, 0, 0, request.length]), request]);
+    let live = 0;
+    for (let i = 0; i < 300; i++) {
+      const stream = session.request({
+        ':method': 'POST',
+        ':path': '/broker.Broker/Subscribe',
+        te: 'trailers',
+        'content-type': 'application/grpc',
+      });
+      stream.on('error', () => undefined);
+      stream.on('response', () => (live += 1));
+      stream.end(frame);
+    }
+    const ids: number[] = [];
+    await until(
+      () => live === 300,
+      () => `${live} are live`,
+    );
+    client.subscribe('t.unread', { at: 'earliest' }, { onMessage: ({ id }) => ids.push(id) });
+    await until(
+      () => ids.length === COUNT,
+      () => `${ids.length} came`,
+    );
+    assert.deepEqual(
+      ids,
+      Array.from({ length: COUNT }, (_, i) => i + 1),
+    );
+    // 16 MiB, and for each of them one run of 128 KiB; without the bound it is 1 MiB each.
+    const unsent = await metric(broker.adminAddress, 'broker_unsent_bytes');
+    assert(unsent > 8 << 20 && unsent < 64 << 20, `${Math.round(unsent / (1 << 20))} MiB are unsent`);
+    assert(rss() - before < 200, `memory rose by ${Math.round(rss() - before)} MiB`);
+    session.destroy();
+    await until(
+      async () => (await metric(broker.adminAddress, 'broker_unsent_bytes')) === 0,
+      () => 'what subscribers have not taken is counted after they have gone',
+    );
+    client.close();
+  });
+
   it('[W6] answers that nobody reads are bounded, and fetches beyond it are refused', { timeout: 60_000 }, async () => {
     await using broker = await startBroker({ flags: ['--limits-in-flight-bytes', '32MiB'] });
     const client = new BrokerClient(broker.address);

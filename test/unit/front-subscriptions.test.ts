@@ -35,9 +35,10 @@ class Sink {
   open(): void {
     this.isOpen = true;
   }
-  write(frames: Buffer): void {
+  write(frames: Buffer): boolean {
     assert(this.isOpen, 'a message before the headers');
     this.frames.push(frames);
+    return true;
   }
 }
 
@@ -61,6 +62,7 @@ it('[P6] a message that is stored right behind the start of a subscription is de
       consumerSubjectsMax: 100,
       subscriptionsMax: 1,
       bufferBytes: CREDIT,
+      unsentBytesMax: 1 << 30,
       stallTimeoutMs: 60_000,
       producerStreamsMax: 0,
       sectionBytesMax: 1 << 10,

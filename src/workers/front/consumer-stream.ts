@@ -6,6 +6,7 @@ import { frameOf } from '../../grpc/frame.ts';
 import { ConsumeResponse, type Position } from '../../grpc/gen/broker/v1/consumer.ts';
 import { encodeResumeToken } from '../../grpc/resume-token.ts';
 import { makeStatus } from '../../grpc/status.ts';
+import type { HeldBytes } from '../../grpc/unsent-budget.ts';
 import { DeliveryWindow } from '../../subscribe/delivery-window.ts';
 import type { Pattern } from '../../subscribe/pattern.ts';
 import { StreamCredit } from '../../subscribe/stream-credit.ts';
@@ -35,7 +36,7 @@ export interface StreamPattern {
 
 /** What one stream needs of the broker. */
 export interface ConsumerStreamPort extends SubscriptionPort {
-  /** subscribe.buffer_bytes: what a stream may hold unsent. */
+  /** What a stream may hold unsent now: subscribe.buffer_bytes, or less while all together hold too much. */
   readonly bufferBytes: number;
   /** subscribe.stall_timeout in ms. */
   readonly stallTimeoutMs: number;
@@ -147,15 +148,16 @@ export class ConsumerStream {
   }
 
   /** A run for the group of a reader. */
-  offer(reader: Reader, run: BatchRun): void {
-    this.#take(reader, run, this.isPaused, (error) => {
+  offer(reader: Reader, run: BatchRun, held: HeldBytes): void {
+    this.#take(reader, run, held, this.isPaused, (error) => {
+      held.release();
       if (!isFailed(error)) run.pooled.release();
       this.#sent();
     });
   }
 
   /** A run for this reader alone, which has to be given back what it cost. */
-  offerOwn(reader: Reader, run: BatchRun): void {
+  offerOwn(reader: Reader, run: BatchRun, held: HeldBytes): void {
     const { epoch } = reader;
     const cost = run.frame.length;
     // What a reader had credit for is taken although the stream is congested by now: to give it up is to read and check it twice.
@@ -163,7 +165,8 @@ export class ConsumerStream {
     // Also if only heartbeats have filled it: what is missed is resumed when a congested stream has drained.
     if (isFull) this.#isCongested = true;
     const isRefused = this.credit.isSpent || isFull;
-    const isWritten = this.#take(reader, run, isRefused, (error) => {
+    const isWritten = this.#take(reader, run, held, isRefused, (error) => {
+      held.release();
       if (!isFailed(error)) run.pooled.release();
       this.#giveBack(reader, cost, epoch);
       this.#sent();
@@ -218,7 +221,7 @@ export class ConsumerStream {
   // --- sending ---
 
   /** Passes on what the stream may have of the run. True if something was written: then `onSent` will be called. */
-  #take(reader: Reader, run: BatchRun, isRefused: boolean, onSent: OnSent): boolean {
+  #take(reader: Reader, run: BatchRun, held: HeldBytes, isRefused: boolean, onSent: OnSent): boolean {
     const { window } = reader;
     if (window === null || this.state !== 'open' || window.judge(run.from, run.to) !== 'take') return false;
     if (run.messages === 0) {
@@ -231,21 +234,22 @@ export class ConsumerStream {
     }
     const { credit } = this;
     if (window.next <= run.firstId && credit.covers(run.sectionBytes, run.messages)) {
-      this.#pass(run, run.frame, run.sectionBytes, run.messages, onSent);
+      this.#pass(run, held, run.frame, run.sectionBytes, run.messages, onSent);
       window.took(run.to);
       return true;
     }
     const cut = cutFrame(run.frame, window.next, credit.bytes, credit.messages);
-    if (cut.frame !== null) this.#pass(run, cut.frame, cut.bytes, cut.messages, onSent);
+    if (cut.frame !== null) this.#pass(run, held, cut.frame, cut.bytes, cut.messages, onSent);
     window.took(cut.stoppedAt < 0 ? run.to : cut.stoppedAt);
     if (cut.stoppedAt >= 0) this.#miss(reader, window);
     return cut.frame !== null;
   }
 
-  #pass(run: BatchRun, frame: Buffer, bytes: number, messages: number, onSent: OnSent): void {
+  #pass(run: BatchRun, held: HeldBytes, frame: Buffer, bytes: number, messages: number, onSent: OnSent): void {
     this.credit.spend(bytes, messages);
     run.pooled.hold();
-    this.out.write(frame, onSent);
+    held.hold();
+    if (!this.out.write(frame, onSent)) held.release();
     this.#port.delivered(messages);
     if (this.out.unsentBytes > this.#port.bufferBytes) this.#isCongested = true;
   }

@@ -4,6 +4,7 @@ import { slotOfHash, subjectFault } from '../../base/subject.ts';
 import { type ConsumeOpening, ConsumeScan, type SubjectSpec, scanConsume } from '../../grpc/consumer-codec.ts';
 import { decodeResumeToken, type StreamPositions } from '../../grpc/resume-token.ts';
 import { makeStatus } from '../../grpc/status.ts';
+import { HeldBytes, type UnsentBudget } from '../../grpc/unsent-budget.ts';
 import { hasWildcard, Pattern } from '../../subscribe/pattern.ts';
 import { Encoding, POSITIONS_HEADER, POSITIONS_MAX, Start, ToShard } from '../link.ts';
 import type { SubjectRow } from '../messages.ts';
@@ -64,13 +65,13 @@ interface Asking {
 
 /** All consume streams of this node. */
 export class Consumers implements ConsumerStreamPort {
-  readonly bufferBytes: number;
   readonly stallTimeoutMs: number;
   /** Memory of the runs. */
   readonly frames = new FramePool();
   readonly #limits: ConsumerLimits;
   readonly #routes: ConsumerRoutes;
   readonly #seats: Seats;
+  readonly #unsent: UnsentBudget;
   readonly #groups: GroupTable<Reader>;
   readonly #byId = new Map<number, Reader>();
   readonly #streams = new Set<ConsumerStream>();
@@ -85,17 +86,21 @@ export class Consumers implements ConsumerStreamPort {
   stalled = 0;
   messages = 0;
 
-  constructor(routes: ConsumerRoutes, seats: Seats, limits: ConsumerLimits) {
+  constructor(routes: ConsumerRoutes, seats: Seats, unsent: UnsentBudget, limits: ConsumerLimits) {
+    this.#unsent = unsent;
     this.#routes = routes;
     this.#seats = seats;
     this.#limits = limits;
-    this.bufferBytes = limits.bufferBytes;
     this.stallTimeoutMs = limits.stallTimeoutMs;
     this.#groups = new GroupTable(Encoding.BATCHES, seats);
     this.#watch = new SubjectWatch(
       (link) => routes.touched(link),
       () => this.#searchAgain(),
     );
+  }
+
+  get bufferBytes(): number {
+    return this.#unsent.allowance(this.#limits.bufferBytes);
   }
 
   /** Streams that are open. */
@@ -153,13 +158,14 @@ export class Consumers implements ConsumerStreamPort {
 
   groupRun(run: BatchRun): void {
     const group = this.#groups.ofId(run.target);
-    for (const reader of group?.members ?? []) reader.stream.offer(reader, run);
+    const held = new HeldBytes(this.#unsent, run.frame.length);
+    for (const reader of group?.members ?? []) reader.stream.offer(reader, run, held);
     run.pooled.release();
   }
 
   readerRun(run: BatchRun): void {
     const reader = this.#byId.get(run.target);
-    reader?.stream.offerOwn(reader, run);
+    reader?.stream.offerOwn(reader, run, new HeldBytes(this.#unsent, run.frame.length));
     run.pooled.release();
   }
 

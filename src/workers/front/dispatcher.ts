@@ -21,6 +21,7 @@ import { DeliveryStream } from '../../grpc/delivery-stream.ts';
 import type { Done, Engine } from '../../grpc/engine.ts';
 import { ReceiveBudget } from '../../grpc/receive-budget.ts';
 import { StatusBook, statusCodeOf } from '../../grpc/status.ts';
+import { UnsentBudget } from '../../grpc/unsent-budget.ts';
 import { recordBytesMaxOf } from '../../shm/layout.ts';
 import {
   BORN_HEADER,
@@ -53,6 +54,8 @@ import type { Seat, StartPosition } from './subject-group.ts';
 import { type SubscriptionLimits, Subscriptions } from './subscriptions.ts';
 
 export interface DispatcherLimits extends SubscriptionLimits, ProducerStreamLimits, ConsumerLimits {
+  /** subscribe.unsent_bytes */
+  readonly unsentBytesMax: number;
   /** limits.subscriptions */
   readonly subscriptionsMax: number;
   /** shards.max */
@@ -104,6 +107,8 @@ export class Dispatcher implements Engine, ProducerRoutes, ConsumerRoutes {
   readonly consumers: Consumers;
   /** Of Subscribe and of Consume. */
   readonly seats: Seats;
+  /** What deliveries hold until it has gone out. */
+  readonly unsent: UnsentBudget;
   /** Requests that have not come to their end. */
   readonly receiving: ReceiveBudget;
   /** This thread has no idle time left; told to the shards, which then make larger groups. */
@@ -141,8 +146,9 @@ export class Dispatcher implements Engine, ProducerRoutes, ConsumerRoutes {
     this.#calls = new CallTable(limits.callsMax);
     this.#links = new Array<ShardLink | null>(limits.shardsMax).fill(null);
     this.seats = new Seats(limits.subscriptionsMax);
-    this.subscriptions = new Subscriptions(this, this.seats, limits);
-    this.consumers = new Consumers(this, this.seats, limits);
+    this.unsent = new UnsentBudget(limits.unsentBytesMax);
+    this.subscriptions = new Subscriptions(this, this.seats, this.unsent, limits);
+    this.consumers = new Consumers(this, this.seats, this.unsent, limits);
     this.slots = new SlotFront({
       table,
       held: this.#held,

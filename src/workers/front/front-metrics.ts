@@ -87,6 +87,12 @@ export function frontMetrics(dispatcher: Dispatcher, shards: ShardFigures, raft:
     {},
     () => dispatcher.receiving.bytes,
   );
+  registry.addGauge(
+    'broker_unsent_bytes',
+    'Bytes of deliveries that subscribers have not taken.',
+    {},
+    () => dispatcher.unsent.bytes,
+  );
   addShards(registry, shards);
   registry.addBlock(RAFT_METRICS, (slot) => raft.get(slot), {});
   registry.addHistogram(RAFT_SYNC.name, RAFT_SYNC.help, {}, raft.sync, RAFT_SYNC.scale);

@@ -3,6 +3,7 @@ import { slotOfHash } from '../../base/subject.ts';
 import type { DeliveryStream } from '../../grpc/delivery-stream.ts';
 import { frameOf } from '../../grpc/frame.ts';
 import { makeStatus } from '../../grpc/status.ts';
+import { HeldBytes, type UnsentBudget } from '../../grpc/unsent-budget.ts';
 import { DeliveryWindow } from '../../subscribe/delivery-window.ts';
 import { Credit, Encoding, Start } from '../link.ts';
 import { HELD } from '../slots/slot-table.ts';
@@ -25,11 +26,13 @@ export class Subscriptions {
   readonly #byId = new Map<number, Subscription>();
   readonly #groups: GroupTable<Subscription>;
   readonly #seats: Seats;
+  readonly #unsent: UnsentBudget;
   broadcastsDropped = 0;
   stalled = 0;
   delivered = 0;
 
-  constructor(port: SubscriptionPort, seats: Seats, limits: SubscriptionLimits) {
+  constructor(port: SubscriptionPort, seats: Seats, unsent: UnsentBudget, limits: SubscriptionLimits) {
+    this.#unsent = unsent;
     this.#port = port;
     this.#seats = seats;
     this.#limits = limits;
@@ -48,7 +51,7 @@ export class Subscriptions {
     this.#byId.set(subscription.id, subscription);
     stream.onCancelled(() => this.#close(subscription));
     stream.onDrained(() => this.#drained(subscription));
-    this.#port.subscribeAt(subscription, start, this.#limits.bufferBytes);
+    this.#port.subscribeAt(subscription, start, this.#allowance);
   }
 
   /** The shard has fixed the start: from now on the client is told that it is live. */
@@ -71,14 +74,15 @@ export class Subscriptions {
   groupRun(run: Run): void {
     const group = this.#groups.ofId(run.target);
     if (group === undefined) return;
-    for (const subscription of group.members) this.#offer(subscription, run);
+    const held = new HeldBytes(this.#unsent, run.frames.length);
+    for (const subscription of group.members) this.#offer(subscription, run, held);
   }
 
   readerRun(run: Run): void {
     const subscription = this.#byId.get(run.target);
     if (subscription === undefined) return;
     subscription.spentCredit += run.cost;
-    this.#offer(subscription, run);
+    this.#offer(subscription, run, new HeldBytes(this.#unsent, run.frames.length));
     if (!subscription.stream.isFull) this.#refund(subscription);
   }
 
@@ -87,13 +91,14 @@ export class Subscriptions {
     const group = this.#groups.ofSubject(subject);
     if (group === undefined) return 0;
     const frame = frameOf(message);
+    const held = new HeldBytes(this.#unsent, frame.length);
     let taken = 0;
     for (const subscription of group.members) {
-      if (subscription.window === null || subscription.stream.unsentBytes > this.#limits.bufferBytes) {
+      if (subscription.window === null || subscription.stream.unsentBytes > this.#allowance) {
         this.broadcastsDropped += 1;
         continue;
       }
-      subscription.stream.write(frame);
+      this.#write(subscription, frame, held);
       this.delivered += 1;
       taken += 1;
     }
@@ -135,7 +140,7 @@ export class Subscriptions {
     const start = window === null ? subscription.start : goingOn(subscription.start, window.next);
     subscription.isDetached = false;
     subscription.spentCredit = 0;
-    this.#port.subscribeAt(subscription, start, this.#limits.bufferBytes);
+    this.#port.subscribeAt(subscription, start, this.#allowance);
   }
 
   /** Subjects of these slots have no shard for a while: nothing is said of their subscriptions to one. */
@@ -149,20 +154,38 @@ export class Subscriptions {
     this.resume(({ group }) => slots.has(slotOfHash(group.hash)));
   }
 
-  #offer(subscription: Subscription, run: Run): void {
+  /** What a stream may hold unsent now. */
+  get #allowance(): number {
+    return this.#unsent.allowance(this.#limits.bufferBytes);
+  }
+
+  #write({ stream }: Subscription, frames: Buffer, held: HeldBytes): void {
+    held.hold();
+    if (!stream.write(frames, held.release)) held.release();
+  }
+
+  #offer(subscription: Subscription, run: Run, held: HeldBytes): void {
     const window = subscription.window;
     if (window === null || window.judge(run.from, run.to) !== 'take') return;
+    if (this.#unsent.isOver && subscription.stream.isFull) {
+      this.#pause(subscription, window);
+      return;
+    }
     const first = firstFrom(run, window.next);
     if (first < run.count) {
       // Every stream gets the same memory; one that has had the beginning of the run gets the rest of it.
-      subscription.stream.write(first === 0 ? run.frames : run.frames.subarray(run.ends[first - 1]));
+      this.#write(subscription, first === 0 ? run.frames : run.frames.subarray(run.ends[first - 1]), held);
       this.delivered += run.count - first;
     }
     window.took(run.to);
-    if (subscription.stream.unsentBytes > this.#limits.bufferBytes && subscription.stream.isFull) {
-      window.pause();
-      this.#port.credit(subscription, Credit.PAUSE, window.next, 0);
-    }
+    const { unsentBytes, isFull } = subscription.stream;
+    if (unsentBytes > this.#limits.bufferBytes && isFull) this.#pause(subscription, window);
+  }
+
+  /** Until it has sent what it has: then it goes on from the store. */
+  #pause(subscription: Subscription, window: DeliveryWindow): void {
+    window.pause();
+    this.#port.credit(subscription, Credit.PAUSE, window.next, 0);
   }
 
   /** Everything written has gone out to the client, as far as HTTP/2 lets it. */
@@ -179,7 +202,7 @@ export class Subscriptions {
       return;
     }
     subscription.spentCredit = 0;
-    this.#port.credit(subscription, Credit.RESUME, window.next, this.#limits.bufferBytes);
+    this.#port.credit(subscription, Credit.RESUME, window.next, this.#allowance);
   }
 
   #refund(subscription: Subscription): void {
