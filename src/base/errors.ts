@@ -270,6 +270,16 @@ export const REASONS = {
     'nothing more of the request came for limits.receive_timeout',
     'send each request whole and at once',
   ),
+  METHOD_UNKNOWN: row(
+    'UNIMPLEMENTED',
+    'the broker has no such method',
+    'check the name of the service and the method, or upgrade the broker',
+  ),
+  REQUEST_UNSUPPORTED: row(
+    'UNIMPLEMENTED',
+    'the call has not exactly one whole message, or its encoding is not one of identity, gzip and deflate',
+    'send one message, whole, in one of these encodings',
+  ),
 } as const satisfies Record<string, ReasonRow>;
 
 export type Reason = keyof typeof REASONS;

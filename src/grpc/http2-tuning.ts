@@ -2,9 +2,17 @@
  * What grpc-js 1.14.7 has no option for. Its private fields are used (grpc-node#3058), so its version is pinned exactly, and a start fails here
  * when they are gone or have no effect any more.
  */
-import { connect, constants, type Http2Server, type ServerHttp2Session, type ServerOptions } from 'node:http2';
-import type { Server } from '@grpc/grpc-js';
+import {
+  connect,
+  constants,
+  type Http2Server,
+  type ServerHttp2Session,
+  type ServerHttp2Stream,
+  type ServerOptions,
+} from 'node:http2';
+import { type Server, status } from '@grpc/grpc-js';
 import { assert } from '../base/assert.ts';
+import { type ErrorStatus, makeStatus } from './status.ts';
 
 /** Bytes that a client may send on one stream, and on one connection, before it must wait. Node's own 64 KiB stop a fast sender at every round trip. */
 export const STREAM_WINDOW_BYTES = 4 << 20;
@@ -35,6 +43,19 @@ export function setHttp2Options(server: Server): void {
   options.streamResetBurst = RESET_BURST;
   options.streamResetRate = RESET_RATE;
   options.maxSessionRejectedStreams = REJECTED_STREAMS;
+}
+
+type Respond = (error: Partial<ErrorStatus>, stream: ServerHttp2Stream, ...rest: unknown[]) => void;
+
+/** The answer to a method that is not there, which comes before any interceptor, says why like every other. */
+export function explainUnknownMethods(server: Server): void {
+  const inner = server as unknown as { _respondWithError?: Respond };
+  const respond = inner._respondWithError;
+  assert(typeof respond === 'function', 'grpc-js has changed: it answers unknown methods in another way');
+  const unknown = makeStatus('METHOD_UNKNOWN', '');
+  inner._respondWithError = (error, ...rest) => {
+    respond.call(inner, error.code === status.UNIMPLEMENTED ? unknown : error, ...rest);
+  };
 }
 
 /** After it is bound: one for each address. */

@@ -16,6 +16,7 @@ import {
   CONNECTION_WINDOW_BYTES,
   ConnectionGuard,
   effectiveWindows,
+  explainUnknownMethods,
   http2ServersOf,
   STREAM_WINDOW_BYTES,
   setHttp2Options,
@@ -116,6 +117,7 @@ export class GrpcServer {
       interceptors: [explainTooLarge, meterRequests(options.receiving)],
     });
     setHttp2Options(this.#server);
+    explainUnknownMethods(this.#server);
     this.#server.addService(BROKER_SERVICE, handlersOf(options.engine, options.answers ?? null));
     addStreamServices(this.#server, options.engine, escalate);
     addAdmin(this.#server, options.admin, (error) =>

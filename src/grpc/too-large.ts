@@ -1,4 +1,5 @@
 import { type ServerInterceptor, type StatusObject, status } from '@grpc/grpc-js';
+import type { Reason } from '../base/errors.ts';
 import { makeStatus } from './status.ts';
 
 interface Call {
@@ -8,15 +9,21 @@ interface Call {
 /**
  * grpc-js itself answers a message that is, or decompresses to, more than the limit: RESOURCE_EXHAUSTED without details, past every
  * interceptor. The call's own `sendStatus` is therefore covered by this one, which adds the reason, so that a client can tell this
- * refusal, which no waiting mends, from "slow down". A status of ours always has metadata, and is passed on as it is.
+ * refusal, which no waiting mends, from "slow down". The same with UNIMPLEMENTED, for another number of messages than the method has and for unknown
+ * encodings. A status of ours always has metadata, and is passed on as it is.
  */
 export const explainTooLarge = ((_method: unknown, call: Call): Call => {
   call.sendStatus = sendExplained;
   return call;
 }) as unknown as ServerInterceptor;
 
+const REASON_OF: Readonly<Record<number, Reason>> = {
+  [status.RESOURCE_EXHAUSTED]: 'MESSAGE_TOO_LARGE',
+  [status.UNIMPLEMENTED]: 'REQUEST_UNSUPPORTED',
+};
+
 function sendExplained(this: Call, plain: Partial<StatusObject>): void {
-  const isUnexplained = plain.code === status.RESOURCE_EXHAUSTED && (plain.metadata ?? null) === null;
   const { sendStatus } = Object.getPrototypeOf(this) as Call;
-  sendStatus.call(this, isUnexplained ? makeStatus('MESSAGE_TOO_LARGE', plain.details ?? '') : plain);
+  const reason = (plain.metadata ?? null) === null ? REASON_OF[plain.code ?? status.OK] : undefined;
+  sendStatus.call(this, reason === undefined ? plain : makeStatus(reason, plain.details ?? ''));
 }

@@ -1,5 +1,4 @@
 import { constants, type Http2Server, type IncomingHttpHeaders, type ServerHttp2Stream } from 'node:http2';
-import { Metadata, status } from '@grpc/grpc-js';
 import { assert } from '../base/assert.ts';
 import type { Done } from './engine.ts';
 import { FRAME_HEADER_BYTES } from './frame.ts';
@@ -40,13 +39,6 @@ const RESPONSE_HEADERS = {
 const RESPONSE_OPTIONS = { waitForTrailers: true, sendDate: false };
 const REFUSAL_OPTIONS = { endStream: true, sendDate: false };
 const OK_TRAILERS = { 'grpc-status': 0, 'grpc-message': 'OK' };
-
-/** As grpc-js answers it: gRPC's own status codes, "wrong number of messages". */
-const WRONG_NUMBER = {
-  code: status.UNIMPLEMENTED,
-  details: 'a unary call has one message, whole and not compressed',
-  metadata: new Metadata(),
-} as const;
 
 const TIMEOUT = /^(\d{1,8})([HMSmun])$/;
 const UNIT_MS: Readonly<Record<string, number>> = { H: 3_600_000, M: 60_000, S: 1_000, m: 1, u: 1e-3, n: 1e-6 };
@@ -197,7 +189,7 @@ class DoorCall implements Receiving {
     const request = this.#request();
     this.#bytes = null;
     if (request === null) {
-      this.#refuse(WRONG_NUMBER);
+      this.#refuse(makeStatus('REQUEST_UNSUPPORTED', ''));
       return;
     }
     try {

@@ -182,7 +182,7 @@ describe('refusals', () => {
       'INVALID_ARGUMENT',
       'MALFORMED_MESSAGE',
     ],
-    ['an unknown method', () => client.call('Nothing', Buffer.alloc(0)), 'UNIMPLEMENTED', ''],
+    ['an unknown method', () => client.call('Nothing', Buffer.alloc(0)), 'UNIMPLEMENTED', 'METHOD_UNKNOWN'],
   ];
   for (const [name, call, status, reason] of rows) {
     it(`answers ${status} ${reason} to ${name}`, async () => {

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import http2, { constants } from 'node:http2';
 import { test } from 'node:test';
 import { AnswerBudget } from '../../src/grpc/answer-budget.ts';
+import { decodeErrorDetails } from '../support/wire.ts';
 import { eventually, messageFrame, startServer, TestEngine } from './grpc-rig.ts';
 
 const FRAME_HEAD_BYTES = 9;
@@ -44,4 +45,33 @@ test('[W6] an answer that nobody takes is given up after the time of a stall, an
   answers.sweep(performance.now() + STALL_MS + 1);
   await eventually(t, () => isClosed && answers.bytes === 0);
   assert.equal(stream.rstCode, constants.NGHTTP2_ENHANCE_YOUR_CALM);
+});
+
+test('every UNIMPLEMENTED carries its reason: methods that are not there, and another number of messages than one', {
+  timeout: 20_000,
+}, async (t) => {
+  const server = await startServer(t);
+  const session = http2.connect(`http://${server.address}`);
+  t.after(() => session.destroy());
+  const reasonOf = async (path: string, ...messages: readonly Buffer[]): Promise<string | null> => {
+    const headers = { ':method': 'POST', ':path': path, 'content-type': 'application/grpc', te: 'trailers' };
+    const stream = session.request(headers);
+    const response = new Promise<http2.IncomingHttpHeaders>((resolve) => stream.on('response', resolve));
+    for (const message of messages) stream.write(message);
+    stream.end();
+    stream.resume();
+    const fields = await response;
+    assert.equal(fields['grpc-status'], '12');
+    return decodeErrorDetails(Buffer.from(String(fields['grpc-status-details-bin']), 'base64')).reason;
+  };
+  const message = messageFrame(1, Buffer.from('x')).subarray(FRAME_HEAD_BYTES);
+  for (const path of ['/broker.Broker/Nope', '/nope.Nope/Publish', '/']) {
+    assert.equal(await reasonOf(path, message), 'METHOD_UNKNOWN');
+  }
+  for (const method of ['Publish', 'Fetch']) {
+    const path = `/broker.Broker/${method}`;
+    assert.equal(await reasonOf(path), 'REQUEST_UNSUPPORTED');
+    assert.equal(await reasonOf(path, message, message), 'REQUEST_UNSUPPORTED');
+    assert.equal(await reasonOf(path, message.subarray(0, -1)), 'REQUEST_UNSUPPORTED');
+  }
 });
