@@ -9,7 +9,6 @@ import {
   encodeId,
   FetchScan,
   PublishScan,
-  type ScanLimits,
   SubjectRange,
   SubscribeScan,
   scanFetch,
@@ -42,34 +41,17 @@ import type { OverloadGuard } from './admission.ts';
 import { takeBatchRun } from './batch-run.ts';
 import { CallMetrics } from './call-metrics.ts';
 import { CallTable, Method } from './call-table.ts';
-import { type ConsumerLimits, type ConsumerRoutes, Consumers } from './consumers.ts';
+import { type ConsumerRoutes, Consumers } from './consumers.ts';
+import type { DispatcherLimits } from './dispatcher-limits.ts';
 import { HoldQueue } from './hold-queue.ts';
-import { type ProducerRoutes, type ProducerStreamLimits, ProducerStreams } from './producer-streams.ts';
+import { type ProducerRoutes, ProducerStreams } from './producer-streams.ts';
 import { claimControl, putAdministration, putLookUp, putPublish } from './request-records.ts';
 import { takeRun } from './run.ts';
 import { Seats } from './seats.ts';
 import { ShardLink } from './shard-link.ts';
 import { SlotFront } from './slot-front.ts';
 import type { Seat, StartPosition } from './subject-group.ts';
-import { type SubscriptionLimits, Subscriptions } from './subscriptions.ts';
-
-export interface DispatcherLimits extends SubscriptionLimits, ProducerStreamLimits, ConsumerLimits {
-  /** subscribe.unsent_bytes */
-  readonly unsentBytesMax: number;
-  /** limits.subscriptions */
-  readonly subscriptionsMax: number;
-  /** shards.max */
-  readonly shardsMax: number;
-  /** ring.bytes */
-  readonly ringBytes: number;
-  /** limits.in_flight_calls */
-  readonly callsMax: number;
-  /** limits.in_flight_bytes */
-  readonly bytesMax: number;
-  /** limits.receive_timeout in ms. */
-  readonly receiveTimeoutMs: number;
-  readonly scan: ScanLimits;
-}
+import { Subscriptions } from './subscriptions.ts';
 
 /** Subject of the request at hand and the shard that owns it, or HELD. Reused: valid until the next call. */
 interface Route {
