@@ -1,0 +1,113 @@
+/** Starts at a time, in the shard: which id they are fixed at, whatever is on its way while the store is asked. */
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { createDoorbell } from '../../src/shm/doorbell.ts';
+import { createRing } from '../../src/shm/layout.ts';
+import { RingConsumer } from '../../src/shm/ring-consumer.ts';
+import type { MessageStore } from '../../src/storage/store.ts';
+import { Encoding, Start, ToMain } from '../../src/workers/link.ts';
+import { Delivery } from '../../src/workers/shard/delivery.ts';
+import { LookupPath } from '../../src/workers/shard/lookup-path.ts';
+import { MainPort } from '../../src/workers/shard/main-port.ts';
+import { RaftClient } from '../../src/workers/shard/raft-client.ts';
+import { ActiveSubject, type Unresolved } from '../../src/workers/shard/subjects.ts';
+import { subjectRef } from './batch-support.ts';
+
+const TIME = 5;
+const HEAD = 9;
+
+/** A subject with 9 ids, all of them before the time, and a subscription whose search of the store is answered by the test. */
+function rig() {
+  const search = Promise.withResolvers<number | null>();
+  const store = {
+    findTime: () => search.promise,
+    read: () => ({ items: [], next: 1 }),
+  } as unknown as MessageStore;
+  const payload = createRing(1 << 16);
+  const main = new MainPort(createRing(1 << 16), payload, createDoorbell());
+  const [ignore, fail] = [(): void => undefined, (): void => assert.fail('nothing is damaged')];
+  const delivery = new Delivery(store, main, ignore, fail);
+  const lookup = new LookupPath({
+    store,
+    raft: new RaftClient(createRing(1 << 16), createDoorbell(), 0),
+    main,
+    delivery,
+    onProgress: ignore,
+    onDamage: fail,
+    database: null,
+  });
+  const subject = new ActiveSubject(subjectRef('timed'));
+  const at = { start: Start.TIME, value: TIME, from: 0 };
+  lookup.subscribe(subject, { subscription: 1, group: 1, encoding: Encoding.MESSAGES, credit: 1, ...at });
+  lookup.answered(0, { exists: true, first: 1, head: HEAD, settled: HEAD, everExpires: false, undecided: false });
+  const consumer = new RingConsumer(payload);
+  return {
+    subject,
+    lookup,
+    get isJoined(): boolean {
+      return delivery.members > 0;
+    },
+    /** What main was told of the start since the last call. */
+    told(): number[] {
+      const starts: number[] = [];
+      consumer.drain((type, offset) => {
+        if (type === ToMain.SUBSCRIBED) starts.push(consumer.view.getFloat64(offset, true));
+      }, 100);
+      return starts;
+    },
+    async found(id: number | null): Promise<void> {
+      search.resolve(id);
+      await new Promise((resolve) => setImmediate(resolve));
+    },
+    resolve(allotment: Unresolved): void {
+      subject.resolved(allotment);
+      if (subject.awaiting > 0) lookup.reached(subject, allotment);
+    },
+  };
+}
+
+describe('a start at a time', () => {
+  it('that has not come waits; the first id of that time begins it, in whatever order verdicts come', async () => {
+    const state = rig();
+    await state.found(null);
+    assert.deepEqual([state.told(), state.isJoined], [[HEAD + 1], false]);
+    // It holds nothing up that waits for the subject to settle, and keeps the subject.
+    assert.deepEqual([state.subject.settled, state.subject.idle], [true, false]);
+    state.resolve(state.subject.allotted(10, 1, TIME - 1));
+    assert.deepEqual([state.told(), state.isJoined], [[], false]);
+    const first = state.subject.allotted(11, 2, TIME);
+    const second = state.subject.allotted(13, 1, TIME + 1);
+    state.resolve(second);
+    assert.deepEqual([state.told(), state.isJoined], [[11], true]);
+    state.resolve(first);
+    assert.deepEqual(state.told(), []);
+  });
+
+  it('is fixed at what is on its way when the search ends', async () => {
+    const state = rig();
+    state.subject.allotted(10, 1, TIME);
+    await state.found(null);
+    assert.deepEqual([state.told(), state.isJoined], [[10], true]);
+  });
+
+  it('is fixed at what got its verdict during the search, which may have missed it', async () => {
+    const state = rig();
+    state.resolve(state.subject.allotted(10, 1, TIME));
+    state.resolve(state.subject.allotted(11, 1, TIME));
+    await state.found(11);
+    assert.deepEqual([state.told(), state.isJoined], [[10], true]);
+  });
+
+  it('that is waited for is forgotten with its client, and with its subject', async () => {
+    for (const leave of ['client', 'subject']) {
+      const state = rig();
+      await state.found(null);
+      assert.equal(state.subject.awaiting, 1);
+      if (leave === 'client') state.lookup.unsubscribe(1);
+      else state.lookup.drop(new Set([state.subject]));
+      assert.equal(state.subject.awaiting, 0);
+      state.resolve(state.subject.allotted(10, 1, TIME));
+      assert.deepEqual([state.isJoined, state.subject.parked], [false, 0]);
+    }
+  });
+});
