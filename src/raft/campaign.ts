@@ -1,3 +1,4 @@
+import { isPlanted } from '../base/planted.ts';
 import { ENTRY_CONFIG, INDEX_MAX, makeMessage, type NodeId, TERM_MAX } from './messages.ts';
 import type { RaftState } from './state.ts';
 import { becomeCandidate, becomeFollower, becomeLeader, becomePreCandidate } from './transitions.ts';
@@ -16,7 +17,7 @@ export function whyNotCampaign(state: RaftState): CampaignRefusal | null {
     return 'exhausted';
   }
   // Rule 2 of config-change.ts: this node's idea of who the voters are is known to be old (R13).
-  return hasUnappliedConfig(state) ? 'unapplied-config' : null;
+  return hasUnappliedConfig(state) && !isPlanted('R13-campaign-unapplied') ? 'unapplied-config' : null;
 }
 
 export function hasUnappliedConfig(state: RaftState): boolean {

@@ -1,4 +1,5 @@
 import { assert } from '../base/assert.ts';
+import { isPlanted } from '../base/planted.ts';
 import { startElection, startPreElection, whyNotCampaign } from './campaign.ts';
 import { type Message, makeMessage, NOBODY } from './messages.ts';
 import type { RaftState } from './state.ts';
@@ -6,7 +7,12 @@ import type { RaftState } from './state.ts';
 /** Followers, pre-candidates and candidates wait for a leader alike. */
 export function tickElection(state: RaftState): void {
   state.electionElapsed += 1;
-  if (state.electionElapsed < state.electionTimeout || !state.isPromotable) {
+  if (state.electionElapsed < state.electionTimeout) {
+    return;
+  }
+  if (!state.isPromotable) {
+    // It cannot do anything about it, but whoever asks it is told that the leader is silent: a learner, or a node that was removed.
+    state.leader = NOBODY;
     return;
   }
   state.electionElapsed = 0;
@@ -67,7 +73,12 @@ export function handleAppend(state: RaftState, message: Message): void {
   if (matched >= 0) {
     // Only up to what this message proves to match (Raft paper, figure 2, AppendEntries step 5).
     log.commitTo(Math.min(message.commit, matched));
-    state.sendAfterPersist(makeMessage({ ...answer, index: matched }));
+    const acknowledgement = makeMessage({ ...answer, index: matched });
+    if (isPlanted('R4-ack-before-persist')) {
+      state.send(acknowledgement);
+    } else {
+      state.sendAfterPersist(acknowledgement);
+    }
     return;
   }
   state.counters.appendsRefused += 1;
@@ -99,6 +110,11 @@ export function handleSnapshot(state: RaftState, message: Message): void {
     }
   }
   // Never the end of the log: behind the snapshot there may be entries that this leader does not have.
-  const index = log.committed;
-  state.sendAfterPersist(makeMessage({ type: 'append-response', from: id, to: message.from, term, index }));
+  const index = isPlanted('R19-ack-log-end') ? log.lastIndex() : log.committed;
+  const answer = makeMessage({ type: 'append-response', from: id, to: message.from, term, index });
+  if (isPlanted('R19-ack-before-install')) {
+    state.send(answer);
+  } else {
+    state.sendAfterPersist(answer);
+  }
 }

@@ -1,5 +1,6 @@
 import { assert } from '../base/assert.ts';
-import { type Message, makeMessage, NOBODY, type NodeId } from './messages.ts';
+import { isPlanted } from '../base/planted.ts';
+import { INDEX_MAX, type Message, makeMessage, NOBODY, type NodeId } from './messages.ts';
 import type { Progress } from './progress.ts';
 import type { PendingRead } from './read-only.ts';
 import { broadcastHeartbeat, replicate } from './replication.ts';
@@ -11,7 +12,7 @@ export function tickLeader(state: RaftState): void {
   state.heartbeatElapsed += 1;
   if (state.electionElapsed >= state.limits.electionTicks) {
     state.electionElapsed = 0;
-    if (!state.tracker.checkQuorumActive()) {
+    if (!state.tracker.checkQuorumActive() && !isPlanted('R10-no-quorum-check')) {
       // Cut off from the majority: others may have a leader by now (R10).
       becomeFollower(state, state.term, NOBODY);
       return;
@@ -101,7 +102,8 @@ function handleHeartbeatResponse(state: RaftState, message: Message, progress: P
 export function maybeCommit(state: RaftState): void {
   const { log, tracker, reads } = state;
   const index = tracker.majorityMatch();
-  if (index <= log.committed || log.term(index) !== state.term) {
+  const isOfTerm = log.term(index) === state.term || isPlanted('R1-commit-older-term');
+  if (index <= log.committed || !isOfTerm) {
     return;
   }
   log.commitTo(index);
@@ -116,7 +118,8 @@ export function maybeCommit(state: RaftState): void {
 /** The entries that this node wrote are durable, so they count from now on (R4). */
 export function onOwnAppendDurable(state: RaftState): void {
   const progress = state.tracker.progress(state.id);
-  if (progress?.maybeAdvance(state.log.durableIndex())) {
+  const own = isPlanted('R4-count-unsynced') ? state.log.lastIndex() : state.log.durableIndex();
+  if (progress?.maybeAdvance(own)) {
     maybeCommit(state);
   }
 }
@@ -126,7 +129,7 @@ export function addRead(state: RaftState, from: NodeId, context: number): boolea
   if (state.reads.isFull) {
     return false;
   }
-  if (state.hasCommittedInTerm) {
+  if (state.hasCommittedInTerm || isPlanted('R2-read-before-own-commit')) {
     admitRead(state, from, context);
   } else {
     state.reads.addEarly(from, context);
@@ -136,7 +139,7 @@ export function addRead(state: RaftState, from: NodeId, context: number): boolea
 
 function admitRead(state: RaftState, from: NodeId, context: number): void {
   state.reads.add(from, context, state.log.committed);
-  if (state.tracker.isOnlyVoter) {
+  if (state.tracker.isOnlyVoter || isPlanted('R11-lease-read')) {
     state.reads.beginRound();
     answerProvenReads(state);
   }
@@ -144,7 +147,8 @@ function admitRead(state: RaftState, from: NodeId, context: number): void {
 
 /** Also after a change of the members, when fewer answers may do. */
 export function answerProvenReads(state: RaftState): void {
-  const round = state.tracker.majorityOfFigures(state.reads.acks, Number.MAX_SAFE_INTEGER);
+  const isLease = isPlanted('R11-lease-read');
+  const round = isLease ? INDEX_MAX : state.tracker.majorityOfFigures(state.reads.acks, Number.MAX_SAFE_INTEGER);
   for (const read of state.reads.takeProven(round)) {
     answerRead(state, read);
   }
@@ -163,7 +167,7 @@ function answerRead(state: RaftState, read: PendingRead): void {
 export type TransferResult =
   | 'started'
   | 'not-leader'
-  /** The target leads already. */
+  /** The target leads already. A transfer to another node that was under way is given up. */
   | 'self'
   /** The target is no voter. */
   | 'not-voter'
@@ -176,6 +180,8 @@ export function startTransfer(state: RaftState, target: NodeId): TransferResult 
     return 'not-leader';
   }
   if (target === state.id) {
+    // Whoever wants this leader does not want the other one any more; else proposals stay refused for nobody's sake.
+    state.transferTarget = NOBODY;
     return 'self';
   }
   const progress = state.tracker.progress(target);

@@ -1,4 +1,5 @@
 import { assert } from '../base/assert.ts';
+import { isPlanted } from '../base/planted.ts';
 import { limitBytes } from './entries.ts';
 import { type Entry, INDEX_MAX, type Index, type Snapshot, type Term } from './messages.ts';
 import { NO_TERM, type RaftStorage } from './storage.ts';
@@ -94,7 +95,7 @@ export class RaftLog {
     while (start < entries.length) {
       const entry = entries[start] as Entry;
       assert(entry.index === index + 1 + start, 'appended positions are not consecutive');
-      if (!this.matches(entry.index, entry.term)) {
+      if (!this.matches(entry.index, entry.term) || isPlanted('R5-truncate-matching')) {
         break;
       }
       start += 1;
@@ -163,7 +164,7 @@ export class RaftLog {
    * power cut in another state than its log can explain.
    */
   #applicable(): Index {
-    return Math.min(this.committed, this.durableIndex());
+    return isPlanted('R7-apply-before-durable') ? this.committed : Math.min(this.committed, this.durableIndex());
   }
 
   get hasCommitted(): boolean {

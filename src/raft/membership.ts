@@ -1,4 +1,5 @@
 import { assert } from '../base/assert.ts';
+import { isPlanted } from '../base/planted.ts';
 import { type ConfigChange, type ConfigRefusal, changeConfig, decodeConfigChange } from './config-change.ts';
 import { answerProvenReads, maybeCommit } from './leader.ts';
 import { type Index, NOBODY, type Snapshot } from './messages.ts';
@@ -21,7 +22,7 @@ export function whyNotChange(state: RaftState, change: ConfigChange): Membership
   if (!state.hasCommittedInTerm) {
     return 'term-not-committed';
   }
-  if (state.pendingConfig > state.log.applied) {
+  if (state.pendingConfig > state.log.applied && !isPlanted('R12-two-changes')) {
     return 'pending';
   }
   const changed = changeConfig(state.tracker.config, change);

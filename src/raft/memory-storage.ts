@@ -1,5 +1,5 @@
 import { assert, defined } from '../base/assert.ts';
-import { limitBytes, sumEntryBytes } from './entries.ts';
+import { entryBytes, limitBytes, sumEntryBytes } from './entries.ts';
 import {
   type ConfigState,
   type Entry,
@@ -146,6 +146,18 @@ export class MemoryRaftStorage implements RaftStorage {
     assert(term !== NO_TERM, 'createSnapshot: term is not known');
     this.#snapshot = { index, term, config, ref };
     return this.#snapshot;
+  }
+
+  /** How many of the entries up to `index`, the newest first, have together at most `bytesMax`; no more than `countMax`. */
+  newestWithin(index: Index, countMax: number, bytesMax: number): number {
+    let bytes = 0;
+    let count = 0;
+    while (count < countMax && index - count > this.#forgotten) {
+      bytes += entryBytes(this.#entries[index - count - this.#forgotten - 1] as Entry);
+      if (bytes > bytesMax) break;
+      count += 1;
+    }
+    return count;
   }
 
   /** Gives up the entries up to `index`, which a snapshot must cover. */

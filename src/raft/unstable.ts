@@ -1,4 +1,5 @@
 import { assert, defined } from '../base/assert.ts';
+import { isPlanted } from '../base/planted.ts';
 import type { Entry, Index, Snapshot, Term } from './messages.ts';
 import { NO_TERM } from './storage.ts';
 
@@ -86,7 +87,7 @@ export class Unstable {
     }
     this.#unwritten = Math.min(this.#unwritten, first);
     for (const write of this.#writes) {
-      if (write.last >= first) {
+      if (write.last >= first && !isPlanted('R6-stale-write-vouches')) {
         write.last = first - 1;
         write.term = this.term(first - 1);
       }
@@ -139,7 +140,8 @@ export class Unstable {
     if (write.last < this.offset) {
       return;
     }
-    assert(this.term(write.last) === write.term, 'a write vouches for an entry that was replaced');
+    const isSame = this.term(write.last) === write.term || isPlanted('R6-stale-write-vouches');
+    assert(isSame, 'a write vouches for an entry that was replaced');
     const count = write.last + 1 - this.offset;
     this.#entries = count === this.#entries.length ? [] : this.#entries.slice(count);
     this.offset = write.last + 1;

@@ -1,3 +1,4 @@
+import { isPlanted } from '../base/planted.ts';
 import { hasUnappliedConfig } from './campaign.ts';
 import { type Message, makeMessage, NOBODY } from './messages.ts';
 import type { RaftState } from './state.ts';
@@ -28,7 +29,12 @@ export function handleVoteRequest(state: RaftState, message: Message): void {
   const answer = { type: isPreVote ? 'pre-vote-response' : 'vote-response', from: state.id, to: message.from } as const;
   if (isGranted) {
     // A granted pre-vote is for the term asked about, which nobody is in yet.
-    state.sendAfterPersist(makeMessage({ ...answer, term: message.term }));
+    const grant = makeMessage({ ...answer, term: message.term });
+    if (isPlanted('R3-vote-before-persist')) {
+      state.messages.push(grant);
+    } else {
+      state.sendAfterPersist(grant);
+    }
   } else {
     refuseVote(state, answer);
   }

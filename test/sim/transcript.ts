@@ -1,14 +1,17 @@
+import { AssertionError } from '../../src/base/assert.ts';
 import type { ConfigChangeKind } from '../../src/raft/config-change.ts';
 import { RaftCore } from '../../src/raft/core.ts';
 import { MemoryRaftStorage } from '../../src/raft/memory-storage.ts';
 import { type Entry, type Message, makeMessage, type NodeId, type Ready } from '../../src/raft/messages.ts';
 import type { RaftOptions } from '../../src/raft/options.ts';
 import { formatEntry, formatMessage, formatPeer, formatReady, formatState } from './transcript-format.ts';
+import { MemberTable, showCommit, showVote } from './transcript-tables.ts';
 
 /**
  * Runs text transcripts of a group of cores. A file is a list of blocks, separated by empty lines:
  *
  *     # comment: what is shown, and where the rule comes from
+ *     # seen: what some line of the output must contain    # never: what none may (transcript-claims.ts)
  *     command
  *     ----
  *     expected output
@@ -31,6 +34,8 @@ import { formatEntry, formatMessage, formatPeer, formatReady, formatState } from
  *   install NODE INDEX TERM    a snapshot that the last leader heard did not send itself
  *   tell-refusal FROM TO       a refusal that waits for FROM's writes arrives nevertheless
  *   log NODE       status NODE       states       compact NODE INDEX      restart NODE
+ *   wipe NODE      starts it over as a node that was never a member
+ * and, without any node: commit, vote, members, member (transcript-tables.ts)
  */
 export interface Block {
   readonly comment: readonly string[];
@@ -72,6 +77,10 @@ interface TranscriptNode {
   toApply: Entry[];
 }
 
+function listOf(options: ReadonlyMap<string, string>, key: string): string[] {
+  return (options.get(key) ?? '').split(',').filter((word) => word !== '');
+}
+
 const ELECTION_TICKS = 10;
 const HEARTBEAT_TICKS = 1;
 /** A transcript that does not come to rest is wrong. */
@@ -81,6 +90,7 @@ export class Transcript {
   readonly #nodes = new Map<NodeId, TranscriptNode>();
   #mail: Message[] = [];
   #out: string[] = [];
+  readonly #members = new MemberTable();
 
   run(command: string): string {
     this.#out = [];
@@ -127,6 +137,11 @@ export class Transcript {
       states: () => this.#out.push(...[...this.#nodes.values()].map((node) => formatState(node.core.status()))),
       compact: () => this.#compact(first, Number(second)),
       restart: () => this.#restart(first),
+      wipe: () => this.#start(first, new MemoryRaftStorage(), this.#node(first).options),
+      commit: () => this.#out.push(showCommit(names)),
+      vote: () => this.#out.push(showVote(names)),
+      members: () => this.#members.set(names, listOf(options, 'learners')),
+      member: () => this.#out.push(this.#members.change(first as ConfigChangeKind, second)),
     };
     const run = commands[name];
     if (run === undefined) {
@@ -154,8 +169,7 @@ export class Transcript {
   }
 
   #addNodes(names: readonly string[], options: ReadonlyMap<string, string>): void {
-    const list = (key: string) => (options.get(key) ?? '').split(',').filter((word) => word !== '');
-    const learners = list('learners');
+    const learners = listOf(options, 'learners');
     const bytes = Number(options.get('append-bytes') ?? 1_000_000);
     const limits = {
       inflightMessagesMax: Number(options.get('inflight') ?? 256),
@@ -165,9 +179,9 @@ export class Transcript {
     };
     for (const id of [...names, ...learners]) {
       this.#start(id, MemoryRaftStorage.bootstrap(names, learners), limits);
-      this.#preload(id, list('log').map(Number));
+      this.#preload(id, listOf(options, 'log').map(Number));
     }
-    for (const id of list('outside')) {
+    for (const id of listOf(options, 'outside')) {
       this.#start(id, new MemoryRaftStorage(), limits);
     }
   }
@@ -291,8 +305,20 @@ export class Transcript {
     for (const message of taken) {
       this.#out.push(`${isDropped ? 'dropped: ' : ''}${formatMessage(message)}`);
       if (!isDropped) {
-        this.#core(to).step(message);
+        this.#step(message);
       }
+    }
+  }
+
+  /** A broken invariant stops a node: that is shown, and what comes next is up to the transcript. */
+  #step(message: Message): void {
+    try {
+      this.#core(message.to).step(message);
+    } catch (error) {
+      if (!(error instanceof AssertionError)) {
+        throw error;
+      }
+      this.#out.push(`${message.to} stops: ${error.message}`);
     }
   }
 

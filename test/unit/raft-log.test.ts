@@ -292,3 +292,15 @@ test('a hard state whose commit is beyond the log is damage, told at the start',
   storage.setHardState({ term: 1, vote: '', commit: 2 });
   assert.throws(() => new RaftLog(storage, 0), /log lost/);
 });
+
+test('[R21] what stays behind a snapshot for peers that lack a little is bounded by count and by bytes', () => {
+  const storage = new MemoryRaftStorage();
+  storage.append(entriesOf(1, 1, 1, 1, 1, 1));
+  const one = storage.byteLength() / 5;
+  assert.equal(storage.newestWithin(4, 10, 1_000_000), 4);
+  assert.equal(storage.newestWithin(4, 3, 1_000_000), 3);
+  assert.equal(storage.newestWithin(4, 10, 2 * one), 2);
+  assert.equal(storage.newestWithin(4, 10, one - 1), 0);
+  storage.forget(3);
+  assert.equal(storage.newestWithin(4, 10, 1_000_000), 1);
+});
