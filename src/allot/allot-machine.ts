@@ -3,36 +3,32 @@ import { readSafeUint } from '../base/bytes.ts';
 import { crc32 } from '../base/checksum.ts';
 import { REASON_CODE } from '../base/errors.ts';
 import { SLOT_COUNT, subjectHash } from '../base/subject.ts';
-import { type AllotLimits, AllotState, rowOfSubject, slotOfSubject, subjectNumber } from './allot-state.ts';
+import { type AllotCounts, type AllotLimits, AllotState, rowOfSubject, subjectNumber } from './allot-state.ts';
 import {
   CLOSE_HEADER,
   FLOOR_BYTES,
   Kind,
+  LIMITS_BYTES,
+  NODE_STARTED_AFTER_BYTES,
   NODE_STARTED_BYTES,
   OPEN_HEADER,
   OpenFlag,
   ORIGIN_HEADER,
+  ORIGIN_RUN_HEADER,
   PRODUCER_BYTES_MAX,
   PRODUCER_COMMAND_HEADER,
   REVOKE_NODE_HEADER,
+  RevokeReach,
+  StartedFlag,
 } from './commands.ts';
 import { PartsOpener } from './parts-opener.ts';
 import { BUCKET_COUNT } from './producers.ts';
 import { type AllotmentInfo, allotmentInfo, listSubjects, type SubjectVisitor, unresolvedOf } from './queries.ts';
+import { Revocations } from './revocations.ts';
 import { type SlotSubjects, SubjectFlag } from './slot-subjects.ts';
 import { restoreState } from './snapshot-reader.ts';
 import { SnapshotWriter } from './snapshot-writer.ts';
-import { AllotmentOwner, type AllotSink, AllotVerdict } from './verdicts.ts';
-
-export interface AllotCounts {
-  readonly subjects: number;
-  readonly producers: number;
-  readonly nodes: number;
-  readonly open: number;
-  readonly revoked: number;
-  /** Memory of the columns, in bytes (an estimate without the few objects). */
-  readonly bytes: number;
-}
+import { AllotmentOwner, type AllotSink, AllotVerdict, NO_SINK, type RunSink } from './verdicts.ts';
 
 /** What a refusal adds to the chain of hashes: not its reason code, whose number is the process's own. */
 const REFUSED = 0;
@@ -45,11 +41,15 @@ const REFUSED = 0;
 export class AllotMachine {
   readonly #state: AllotState;
   readonly #parts: PartsOpener;
+  readonly #revocations: Revocations;
   readonly #owner = new AllotmentOwner();
   /** The entry being applied. */
   #payload: Uint8Array = new Uint8Array(0);
+  #sink: AllotSink = NO_SINK;
   #view: DataView = new DataView(new ArrayBuffer(0));
   #at = 0;
+  /** Where the commands of the run end, or the payload. */
+  #end = 0;
   /** The process that the last ORIGIN of this payload named; node -1 = unknown or none. */
   #node = -1;
   #nodeStart = 0;
@@ -63,6 +63,7 @@ export class AllotMachine {
   constructor(limits: AllotLimits, state = new AllotState(limits)) {
     this.#state = state;
     this.#parts = new PartsOpener(state);
+    this.#revocations = new Revocations(state);
   }
 
   /** Rebuilds a machine from all chunks of one snapshot, in order. Damage, a missing or a doubled chunk is an AssertionError. */
@@ -70,6 +71,11 @@ export class AllotMachine {
     const state = new AllotState(limits);
     restoreState(state, chunks);
     return new AllotMachine(limits, state);
+  }
+
+  /** As the log has set them, or what this machine was made with. */
+  get limits(): AllotLimits {
+    return this.#state.limits;
   }
 
   /** Raft index of the last entry applied. */
@@ -82,25 +88,35 @@ export class AllotMachine {
     return this.#state.time;
   }
 
+  /** Subjects that do not exist yet start behind it (`cluster recover`). */
+  get floor(): number {
+    return this.#state.floor;
+  }
+
   /**
    * Applies one committed entry. `index` rises, `time` (log time, ms) never falls; both asserted. `payload`: a run of commands, see
-   * commands.ts; it is not kept. Answers go to `sink` during the call.
+   * commands.ts; it is not kept. Answers go to `sink` during the call, and what became of each run to `runs`.
    */
-  apply(index: number, time: number, payload: Uint8Array, sink: AllotSink): void {
+  apply(index: number, time: number, payload: Uint8Array, sink: AllotSink, runs: RunSink | null = null): void {
     const state = this.#state;
     assert(index > state.index && Number.isSafeInteger(index), () => `index ${index} is not above ${state.index}`);
     assert(time >= state.time && Number.isSafeInteger(time), () => `log time ${time} is below ${state.time}`);
     state.index = index;
     state.time = time;
     state.chain = crc32(payload, state.chain >>> 0);
-    this.#mix(index);
-    this.#mix(time);
+    this.#state.mix(index);
+    this.#state.mix(time);
     state.producers.expire(index % BUCKET_COUNT, time);
     this.#payload = payload;
+    this.#sink = sink;
     this.#view = new DataView(payload.buffer, payload.byteOffset, payload.byteLength);
     this.#hasOrigin = false;
     this.#at = 0;
-    while (this.#at < payload.length) this.#command(sink);
+    this.#end = payload.length;
+    while (this.#at < payload.length) {
+      if (payload[this.#at] === Kind.ORIGIN_RUN) this.#applyRun(sink, runs);
+      else this.#command(sink);
+    }
     assert(this.#at === payload.length, 'the last command runs past the end of its entry');
   }
 
@@ -161,6 +177,24 @@ export class AllotMachine {
   isLatest(node: number, incarnationLow: number, incarnationHigh: number): boolean {
     const row = this.#state.nodes.get(node);
     return row.incarnationLow === incarnationLow && row.incarnationHigh === incarnationHigh;
+  }
+
+  /** Raft index of the last node-started of a node, 0 if it never started. */
+  startedIndex(name: Uint8Array): number {
+    const node = this.nodeNumber(name);
+    return node < 0 ? 0 : this.#state.nodes.get(node).startedIndex;
+  }
+
+  /** The last run of an incarnation that was applied; 0: none yet, -1: it is not the node's latest. */
+  lastRun(name: Uint8Array, incarnationLow: number, incarnationHigh: number): number {
+    const node = this.nodeNumber(name);
+    return node >= 0 && this.isLatest(node, incarnationLow, incarnationHigh) ? this.#state.nodes.get(node).lastRun : -1;
+  }
+
+  /** Allotments of a node that are open or revoked. */
+  unresolvedOf(name: Uint8Array): number {
+    const node = this.nodeNumber(name);
+    return node < 0 ? 0 : this.#state.nodes.get(node).unresolved;
   }
 
   /** Calls `visit` for each open allotment of a node, in the order of opening; false from `visit` stops. For start-up and supervision. */
@@ -251,6 +285,9 @@ export class AllotMachine {
       case Kind.FLOOR:
         this.#applyFloor();
         return;
+      case Kind.LIMITS:
+        this.#applyLimits();
+        return;
       case Kind.PRODUCER:
         this.#applyProducer(sink);
         return;
@@ -262,13 +299,65 @@ export class AllotMachine {
   /** Moves behind `length` bytes, which must be there; returns where they start. */
   #take(length: number): number {
     const start = this.#at;
-    assert(length <= this.#payload.length - start, 'a command runs past the end of its entry');
+    assert(length <= this.#end - start, 'a command runs past the end of its run or entry');
     this.#at = start + length;
     return start;
   }
 
+  /** A run: all of it, or nothing. */
+  #applyRun(sink: AllotSink, runs: RunSink | null): void {
+    const payload = this.#payload;
+    const at = this.#take(ORIGIN_RUN_HEADER);
+    const run = readSafeUint(this.#view, at + 10);
+    const byteCount = this.#view.getUint32(at + 18, true);
+    this.#readOrigin(at);
+    const [nodeStart, nodeEnd] = [this.#nodeStart, this.#nodeEnd];
+    const [low, high] = [this.#incarnationLow, this.#incarnationHigh];
+    const start = this.#take(byteCount);
+    const applied = this.#isNext(run, start, byteCount);
+    this.#state.mix(applied ? run : REFUSED);
+    if (applied) {
+      sink.origin(payload, nodeStart, nodeEnd, low, high);
+      this.#at = start;
+      this.#end = start + byteCount;
+      while (this.#at < this.#end) {
+        assert(payload[this.#at] !== Kind.ORIGIN, 'a run has an origin inside');
+        this.#command(sink);
+      }
+      assert(this.#at === this.#end, 'the last command runs past the end of its run');
+      this.#end = payload.length;
+      this.#state.nodes.ran(this.#node, run);
+    }
+    // What follows must name its origin anew.
+    this.#hasOrigin = false;
+    runs?.run(payload, nodeStart, nodeEnd, low, high, run, applied);
+  }
+
+  /**
+   * Whether this run is the next one of its node. Run 1 makes its incarnation the latest, and names the start before it: so one of an older
+   * process, however late it comes, does not take the node back from a younger one, also if it was never applied before.
+   */
+  #isNext(run: number, start: number, byteCount: number): boolean {
+    if (this.#latest) return this.#state.nodes.isNextRun(this.#node, run);
+    if (run !== 1 || byteCount < NODE_STARTED_AFTER_BYTES || this.#payload[start] !== Kind.NODE_STARTED) return false;
+    if (((this.#payload[start + 1] as number) & StartedFlag.AFTER) === 0) return false;
+    if (this.#node < 0) return readSafeUint(this.#view, start + 2) === 0 && this.#addNode();
+    return readSafeUint(this.#view, start + 2) === this.#state.nodes.get(this.#node).startedIndex;
+  }
+
+  /** False with too many nodes that have unresolved allotments: this one is refused until it has said again that it started. */
+  #addNode(): boolean {
+    this.#node = this.#state.nodes.tryAdd(Uint8Array.from(this.#payload.subarray(this.#nodeStart, this.#nodeEnd)));
+    return this.#node >= 0;
+  }
+
   #applyOrigin(sink: AllotSink): void {
-    const at = this.#take(ORIGIN_HEADER);
+    this.#readOrigin(this.#take(ORIGIN_HEADER));
+    sink.origin(this.#payload, this.#nodeStart, this.#nodeEnd, this.#incarnationLow, this.#incarnationHigh);
+  }
+
+  /** The fields that ORIGIN and ORIGIN_RUN share; the name is what comes next. */
+  #readOrigin(at: number): void {
     const length = this.#payload[at + 1] as number;
     assert(length > 0, 'an origin has no node id');
     this.#nodeStart = this.#take(length);
@@ -278,7 +367,6 @@ export class AllotMachine {
     this.#hasOrigin = true;
     this.#node = this.#state.nodes.find(this.#payload, this.#nodeStart, this.#nodeEnd);
     this.#latest = this.#node >= 0 && this.isLatest(this.#node, this.#incarnationLow, this.#incarnationHigh);
-    sink.origin(this.#payload, this.#nodeStart, this.#nodeEnd, this.#incarnationLow, this.#incarnationHigh);
   }
 
   #applyOpen(sink: AllotSink): void {
@@ -306,13 +394,13 @@ export class AllotMachine {
     const head = row < 0 ? this.#state.floor : (slot as SlotSubjects).head(row);
     if (refusal >= 0 || count > Number.MAX_SAFE_INTEGER - head) {
       const reason = refusal >= 0 ? refusal : REASON_CODE.IDS_EXHAUSTED;
-      this.#mix(REFUSED);
+      this.#state.mix(REFUSED);
       sink.openRefused(shard, counter, reason);
       return;
     }
     if (row < 0) row = this.#insertSubject(subjectStart, subjectEnd, hash);
     this.#allot(at, number, row, head + count);
-    this.#mix(head + 1);
+    this.#state.mix(head + 1);
     sink.opened(shard, counter, head + 1, count, this.#state.time);
   }
 
@@ -332,7 +420,9 @@ export class AllotMachine {
   #insertSubject(start: number, end: number, hash: number): number {
     // A wrong hash would give the subject a second row, and its ids twice.
     assert(subjectHash(this.#payload, start, end) === hash, 'the hash of an open is not that of its subject');
-    return this.#state.insertSubject(this.#payload, start, end, hash);
+    const row = this.#state.insertSubject(this.#payload, start, end, hash);
+    this.#sink.born(subjectNumber(hash & (SLOT_COUNT - 1), row));
+    return row;
   }
 
   /** Allots (head, end] to the origin; `at`: the OPEN command. */
@@ -356,6 +446,7 @@ export class AllotMachine {
     state.nodes.link(state.pool, taken, this.#node);
     state.open += 1;
     if (expiry > 0) slot.addFlags(row, SubjectFlag.EVER_EXPIRES);
+    this.#sink.moved(subjectNumber(number, row));
     return taken;
   }
 
@@ -373,7 +464,7 @@ export class AllotMachine {
     const shard = view.getUint32(at + 8, true);
     const counter = view.getUint32(at + 12, true);
     if (!this.#latest) {
-      this.#mix(REFUSED);
+      this.#state.mix(REFUSED);
       sink.openRefused(shard, counter, refusal);
       return;
     }
@@ -385,8 +476,8 @@ export class AllotMachine {
       parts.remember(this.#allot(at, number, row, head + count));
     }
     const base = count === 0 ? 0 : head + 1;
-    this.#mix(base);
-    this.#mix(parts.answersHash());
+    this.#state.mix(base);
+    this.#state.mix(parts.answersHash());
     sink.partsOpened(shard, counter, base, count, state.time, parts.answers);
   }
 
@@ -399,11 +490,10 @@ export class AllotMachine {
     const at = this.#take(CLOSE_HEADER);
     const length = this.#payload[at + 1] as number;
     const wanted = this.#payload[at + 2] as number;
+    const reach = this.#payload[at + 3] as number;
     const isClose = kind === Kind.CLOSE && (wanted === AllotVerdict.STORED || wanted === AllotVerdict.VOID);
-    assert(
-      length > 0 && (isClose || (kind === Kind.REVOKE && wanted === AllotVerdict.REVOKED)),
-      'a close is malformed',
-    );
+    const isRevoke = kind === Kind.REVOKE && wanted === AllotVerdict.REVOKED && reach <= RevokeReach.BEHIND;
+    assert(length > 0 && (isClose || isRevoke), 'a close is malformed');
     const start = this.#take(length);
     const hash = this.#view.getUint32(at + 4, true);
     const base = readSafeUint(this.#view, at + 8);
@@ -415,6 +505,8 @@ export class AllotMachine {
     let verdict: number = AllotVerdict.UNKNOWN;
     let count = 0;
     let applied = false;
+    /** What was open until now, and takes those behind it along. */
+    let first = 0;
     if (slot !== null && row >= 0) {
       const holder = this.#state.holderOf(slot, row, base);
       verdict = this.#state.verdictOf(slot, row, base);
@@ -423,15 +515,18 @@ export class AllotMachine {
         if (this.#state.pool.base(holder) !== base) verdict = AllotVerdict.UNKNOWN;
         else {
           count = this.#state.pool.end(holder) - base + 1;
-          this.#describeOwner(holder);
+          this.#state.describeOwner(owner, holder);
           this.#state.beforeSubjectChange(number, row);
+          if (isRevoke && reach === RevokeReach.BEHIND && verdict === AllotVerdict.OPEN) first = holder;
           verdict = this.#move(slot, row, holder, verdict, wanted);
+          sink.moved(subjectNumber(number, row));
         }
       }
       applied = verdict === wanted;
     }
-    this.#mix(verdict);
+    this.#state.mix(verdict);
     sink.verdict(this.#payload, start, this.#at, hash, base, count, verdict, applied, owner);
+    if (first !== 0) this.#state.mix(this.#revocations.behind(sink, first));
   }
 
   /** Moves an unresolved allotment from `verdict` to `wanted` if that is a legal step; returns where it stands then. */
@@ -440,18 +535,10 @@ export class AllotMachine {
     else if (verdict === AllotVerdict.OPEN && wanted === AllotVerdict.REVOKED) this.#state.becomeRevoked(holder);
     else if (verdict === AllotVerdict.REVOKED && wanted === AllotVerdict.VOID)
       this.#state.becomeVoid(slot, row, holder);
+    else if (wanted === AllotVerdict.STORED && this.#state.tryUnrevoke(holder))
+      this.#state.becomeStored(slot, row, holder);
     else return verdict;
     return wanted;
-  }
-
-  #describeOwner(holder: number): void {
-    const pool = this.#state.pool;
-    const owner = this.#owner;
-    owner.node = pool.node(holder);
-    owner.incarnationLow = pool.incarnationLow(holder);
-    owner.incarnationHigh = pool.incarnationHigh(holder);
-    owner.shard = pool.shard(holder);
-    owner.counter = pool.counter(holder);
   }
 
   #applyTrim(sink: AllotSink): void {
@@ -471,27 +558,31 @@ export class AllotMachine {
       if (first !== slot.first(row)) {
         this.#state.beforeSubjectChange(number, row);
         slot.setFirst(row, first);
+        sink.moved(subjectNumber(number, row));
       }
     }
-    this.#mix(first);
+    this.#state.mix(first);
     sink.trimmed(this.#payload, start, this.#at, hash, first);
   }
 
   #applyNodeStarted(sink: AllotSink): void {
     const state = this.#state;
-    const keepOpen = this.#payload[this.#take(NODE_STARTED_BYTES) + 1] as number;
-    assert(keepOpen <= 1, 'a node-started is malformed');
-    if (this.#node < 0)
-      this.#node = state.nodes.tryAdd(Uint8Array.from(this.#payload.subarray(this.#nodeStart, this.#nodeEnd)));
-    // Too many nodes with unresolved allotments: the node's opens are refused until it has said again that it started.
-    if (this.#node < 0) return;
+    const flags = this.#payload[this.#take(NODE_STARTED_BYTES) + 1] as number;
+    assert(flags <= (StartedFlag.KEEP_OPEN | StartedFlag.AFTER), 'a node-started is malformed');
+    // The run was let in by it already.
+    if ((flags & StartedFlag.AFTER) !== 0) this.#take(NODE_STARTED_AFTER_BYTES - NODE_STARTED_BYTES);
+    if (this.#node < 0 && !this.#addNode()) return;
     const row = state.nodes.get(this.#node);
+    if (!this.#latest) row.lastRun = 0;
     row.incarnationLow = this.#incarnationLow;
     row.incarnationHigh = this.#incarnationHigh;
     row.startedIndex = state.index;
     this.#latest = true;
-    const revoked = keepOpen === 1 ? 0 : this.#revokeList(sink, this.#node, -1, true);
-    this.#mix(revoked);
+    const revoked =
+      (flags & StartedFlag.KEEP_OPEN) !== 0
+        ? 0
+        : this.#revocations.ofNode(sink, this.#node, { shard: -1, keepLatest: true });
+    this.#state.mix(revoked);
     sink.nodeStarted(this.#node, this.#incarnationLow, this.#incarnationHigh, revoked);
   }
 
@@ -504,39 +595,7 @@ export class AllotMachine {
     const node = this.#state.nodes.find(this.#payload, start, this.#at);
     if (node < 0) return;
     const shard = hasShard === 1 ? this.#view.getUint32(at + 4, true) : -1;
-    this.#mix(this.#revokeList(sink, node, shard, false));
-  }
-
-  /** Revokes the open allotments of a node: of one shard if `shard` >= 0, and not those of its latest incarnation if `keepLatest`. */
-  #revokeList(sink: AllotSink, node: number, shard: number, keepLatest: boolean): number {
-    const { pool, nodes } = this.#state;
-    let revoked = 0;
-    for (let holder = nodes.get(node).listFirst; holder !== 0; holder = pool.nodeNext(holder)) {
-      if (pool.state(holder) !== AllotVerdict.OPEN || (shard >= 0 && pool.shard(holder) !== shard)) continue;
-      if (keepLatest && this.isLatest(node, pool.incarnationLow(holder), pool.incarnationHigh(holder))) continue;
-      const subject = pool.subject(holder);
-      this.#state.beforeSubjectChange(slotOfSubject(subject), rowOfSubject(subject));
-      this.#state.becomeRevoked(holder);
-      revoked += 1;
-      this.#describeOwner(holder);
-      const names = this.#state.slotOf(subject).names;
-      const row = rowOfSubject(subject);
-      const start = names.nameStart(row);
-      const base = pool.base(holder);
-      const count = pool.end(holder) - base + 1;
-      sink.verdict(
-        names.names,
-        start,
-        start + names.nameLength(row),
-        names.hashAt(row),
-        base,
-        count,
-        AllotVerdict.REVOKED,
-        true,
-        this.#owner,
-      );
-    }
-    return revoked;
+    this.#state.mix(this.#revocations.ofNode(sink, node, { shard, keepLatest: false }));
   }
 
   /** Section 10: ids above the store's highest are void up to the new head. Only for a subject with nothing unsettled. */
@@ -558,17 +617,20 @@ export class AllotMachine {
     if (slot.head(row) >= head) return;
     state.beforeSubjectChange(number, row);
     assert(slot.tail(row) === 0, 'a recovered subject has unsettled allotments');
-    slot.voidRanges ??= new Map();
-    slot.voidRanges.set(row, { from: storeHighest + 1, to: head });
-    // The messages that the store kept may have expired: nobody remembers.
-    slot.addFlags(row, SubjectFlag.VOID_RANGE | SubjectFlag.EVER_EXPIRES);
-    slot.setHead(row, head);
-    slot.setSettled(row, head);
+    slot.recover(row, storeHighest, head);
   }
 
   #applyFloor(): void {
     const floor = readSafeUint(this.#view, this.#take(FLOOR_BYTES) + 2);
     this.#state.floor = Math.max(this.#state.floor, floor);
+  }
+
+  #applyLimits(): void {
+    const at = this.#take(LIMITS_BYTES);
+    const [subjectsMax, producersMax, openPerNodeMax] = [2, 10, 18].map((offset) =>
+      readSafeUint(this.#view, at + offset),
+    );
+    this.#state.limits = { subjectsMax, producersMax, openPerNodeMax } as AllotLimits;
   }
 
   /** A producer opens a stream: what it may go on from (design section 3, promise 7). */
@@ -586,21 +648,14 @@ export class AllotMachine {
     if (producer === null) {
       const isFull = mayBeNew === 1 && !producers.tryMakeRoom(limits.producersMax, time);
       if (mayBeNew === 0 || isFull) {
-        this.#mix(REFUSED);
+        this.#state.mix(REFUSED);
         sink.openRefused(shard, counter, REASON_CODE[isFull ? 'PRODUCERS_FULL' : 'SEQUENCE_UNKNOWN']);
         return;
       }
       producer = producers.add(Uint8Array.from(this.#payload.subarray(start, this.#at)), hash);
     }
     producers.touch(producer, time);
-    this.#mix(producer.window.last + 1);
+    this.#state.mix(producer.window.last + 1);
     sink.producerOpened(shard, counter, producer.window.last);
-  }
-
-  #mix(value: number): void {
-    const low = value | 0;
-    const high = (value / 0x1_0000_0000) | 0;
-    const chain = Math.imul(this.#state.chain ^ low, 0x9e3779b1);
-    this.#state.chain = Math.imul((chain ^ (chain >>> 15)) + high, 0x85ebca6b) | 0;
   }
 }

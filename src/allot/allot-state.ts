@@ -1,10 +1,11 @@
 import { assert } from '../base/assert.ts';
+import { isPlanted } from '../base/planted.ts';
 import { SLOT_COUNT } from '../base/subject.ts';
 import { AllotmentPool } from './allotment-pool.ts';
 import { NodeTable } from './nodes.ts';
 import { type Producer, ProducerTable } from './producers.ts';
 import { SlotSubjects } from './slot-subjects.ts';
-import { AllotVerdict } from './verdicts.ts';
+import { type AllotmentOwner, AllotVerdict } from './verdicts.ts';
 
 /** Caps that live in the log: equal on every node, or replicas part ways. */
 export interface AllotLimits {
@@ -14,6 +15,16 @@ export interface AllotLimits {
   readonly producersMax: number;
   /** Allotments of one node that are open, or revoked and not void yet. */
   readonly openPerNodeMax: number;
+}
+
+export interface AllotCounts {
+  readonly subjects: number;
+  readonly producers: number;
+  readonly nodes: number;
+  readonly open: number;
+  readonly revoked: number;
+  /** Memory of the columns, in bytes (an estimate without the few objects). */
+  readonly bytes: number;
 }
 
 /** Is told before a subject changes, so that a snapshot in progress can keep what it has not written. */
@@ -43,7 +54,8 @@ export function rowOfSubject(subject: number): number {
 
 /** Everything that is replicated, with the moves that keep it consistent. What may move when is AllotMachine's business. */
 export class AllotState {
-  readonly limits: AllotLimits;
+  /** Set by the log; until then what the node was started with. */
+  limits: AllotLimits;
   readonly slots: (SlotSubjects | null)[] = new Array<SlotSubjects | null>(SLOT_COUNT).fill(null);
   readonly pool = new AllotmentPool();
   readonly nodes = new NodeTable();
@@ -64,6 +76,14 @@ export class AllotState {
 
   constructor(limits: AllotLimits) {
     this.limits = limits;
+  }
+
+  /** Adds to the chain. */
+  mix(value: number): void {
+    const low = value | 0;
+    const high = (value / 0x1_0000_0000) | 0;
+    const chain = Math.imul(this.chain ^ low, 0x9e3779b1);
+    this.chain = Math.imul((chain ^ (chain >>> 15)) + high, 0x85ebca6b) | 0;
   }
 
   slotOf(subject: number): SlotSubjects {
@@ -88,6 +108,8 @@ export class AllotState {
       slot.voidRanges ??= new Map();
       slot.voidRanges.set(row, { from: 1, to: this.floor });
       slot.addFlags(row, 2);
+      // Readers from the beginning must not take the ids below for lost messages: the store has no marks of them.
+      slot.setFirst(row, this.floor + 1);
     }
     this.subjects += 1;
     return row;
@@ -126,6 +148,16 @@ export class AllotState {
     return range !== undefined && id >= range.from && id <= range.to ? AllotVerdict.VOID : AllotVerdict.SETTLED;
   }
 
+  /** Who asked for an unresolved allotment. */
+  describeOwner(owner: AllotmentOwner, holder: number): void {
+    const { pool } = this;
+    owner.node = pool.node(holder);
+    owner.incarnationLow = pool.incarnationLow(holder);
+    owner.incarnationHigh = pool.incarnationHigh(holder);
+    owner.shard = pool.shard(holder);
+    owner.counter = pool.counter(holder);
+  }
+
   /** OPEN -> STORED. */
   becomeStored(slot: SlotSubjects, row: number, holder: number): void {
     assert(this.pool.state(holder) === AllotVerdict.OPEN, 'only an open allotment becomes stored');
@@ -143,7 +175,7 @@ export class AllotState {
     this.open -= 1;
     this.revoked += 1;
     const owners = this.partOwners.get(holder);
-    if (owners === undefined) return;
+    if (owners === undefined || isPlanted('S7-sequence-outlives-revoke')) return;
     this.partOwners.delete(holder);
     const subject = this.pool.subject(holder);
     for (let i = 0; i < owners.producers.length; i++) {
@@ -152,6 +184,15 @@ export class AllotState {
       this.producers.beforeChange(producer);
       producer.window.forget(owners.sequences[i] as number, owners.firstIds[i] as number, subject);
     }
+  }
+
+  /** REVOKED -> OPEN: never but for a planted bug. */
+  tryUnrevoke(holder: number): boolean {
+    if (!isPlanted('S7-close-revoked') || this.pool.state(holder) !== AllotVerdict.REVOKED) return false;
+    this.pool.setState(holder, AllotVerdict.OPEN);
+    this.revoked -= 1;
+    this.open += 1;
+    return true;
   }
 
   /** REVOKED -> VOID. */

@@ -3,8 +3,8 @@ import { writeSafeUint } from '../base/bytes.ts';
 import { SUBJECT_BYTES_MAX } from '../base/subject.ts';
 
 /**
- * Commands of the state machine, packed. A payload (one Raft entry) is a run of them; each shard's run begins with an ORIGIN, which holds
- * until the next one. All integers little endian and unaligned; u64 are 0 to 2^53-1. Kinds, flags and layouts are in the log:
+ * Commands of the state machine, packed. A payload (one Raft entry) is a series of runs; each begins with an ORIGIN_RUN, which says how many
+ * bytes of commands it holds for. Logs of earlier versions have ORIGIN instead, which holds until the next one. All integers little endian and unaligned; u64 are 0 to 2^53-1. Kinds, flags and layouts are in the log:
  * append only, and a new kind is proposed only when every member knows it.
  *
  *   ORIGIN        0 u8 kind · 1 u8 node length · 2 u32 incarnation low · 6 u32 incarnation high · 10 node
@@ -12,13 +12,15 @@ import { SUBJECT_BYTES_MAX } from '../base/subject.ts';
  *                 20 u32 bytes · 24 u32 expiry (expiryWord) · 28 subject · [u64 expected head] · [u16 parts, then the parts]
  *     part        0 u32 count · 4 u8 producer length, 0 = plain · [5 u32 crc32 · 9 u64 sequence · 17 producer]
  *   CLOSE         0 u8 kind · 1 u8 subject length · 2 u8 verdict (AllotVerdict STORED or VOID) · 3 u8 zero · 4 u32 hash · 8 u64 base · 16 subject
- *   REVOKE        as CLOSE, verdict REVOKED
+ *   REVOKE        as CLOSE, verdict REVOKED, and RevokeReach for the zero
  *   TRIM          as CLOSE, verdict zero, and the new first id for a base
- *   NODE_STARTED  0 u8 kind · 1 u8 1 = keep open allotments (embedded)
+ *   NODE_STARTED  0 u8 kind · 1 u8 StartedFlag · [2 u64 Raft index of the node's last node-started, 0 = none]
  *   REVOKE_NODE   0 u8 kind · 1 u8 node length · 2 u8 1 = of that shard only · 3 u8 zero · 4 u32 shard · 8 node
  *   RECOVERED     as CLOSE, verdict zero; base = the store's highest id; behind the subject u64 new head
  *   FLOOR         0 u8 kind · 1 u8 zero · 2 u64 floor
  *   PRODUCER      0 u8 kind · 1 u8 producer length · 2 u8 1 = may be new · 3 u8 zero · 4 u32 shard · 8 u32 counter · 12 producer
+ *   ORIGIN_RUN    0 u8 kind · 1 u8 node length · 2 u32 incarnation low · 6 u32 incarnation high · 10 u64 run · 18 u32 bytes of the commands behind it · 22 node
+ *   LIMITS        0 u8 kind · 1 u8 zero · 2 u64 subjects.max · 10 u64 producers.max · 18 u64 allotments of a node that may be unresolved
  */
 export const Kind = {
   ORIGIN: 1,
@@ -31,6 +33,8 @@ export const Kind = {
   RECOVERED: 8,
   FLOOR: 9,
   PRODUCER: 10,
+  ORIGIN_RUN: 11,
+  LIMITS: 12,
 } as const;
 
 /**
@@ -54,14 +58,26 @@ export function expiresMaxOf(expiry: number): number {
   return expiry === 1 ? 0 : expiry;
 }
 
+/** KEEP_OPEN: what earlier incarnations have open stays open (embedded). AFTER: it is void unless the node's last node-started is at that index. */
+export const StartedFlag = { KEEP_OPEN: 1, AFTER: 2 } as const;
+
+/**
+ * ONE: that allotment only; its own process says so, which keeps the order of what stands behind it by itself. BEHIND: also what the same process has
+ * open behind it in the subject, whose closes may be on their way; for whoever cannot know of them.
+ */
+export const RevokeReach = { ONE: 0, BEHIND: 1 } as const;
+
 export const OpenFlag = { EXPECTED_HEAD: 1, PARTS: 2 } as const;
 
 export const ORIGIN_HEADER = 10;
+export const ORIGIN_RUN_HEADER = 22;
+export const LIMITS_BYTES = 26;
 export const OPEN_HEADER = 28;
 export const PART_HEADER = 5;
 export const PART_PRODUCER_HEADER = 17;
 export const CLOSE_HEADER = 16;
 export const NODE_STARTED_BYTES = 2;
+export const NODE_STARTED_AFTER_BYTES = 10;
 export const REVOKE_NODE_HEADER = 8;
 export const FLOOR_BYTES = 10;
 export const PRODUCER_COMMAND_HEADER = 12;
@@ -89,6 +105,48 @@ export function writeOrigin(
   view.setUint32(at + 2, incarnationLow, true);
   view.setUint32(at + 6, incarnationHigh, true);
   return copy(bytes, at + ORIGIN_HEADER, node);
+}
+
+export function originRunSize(nodeLength: number): number {
+  return ORIGIN_RUN_HEADER + nodeLength;
+}
+
+/** `run`: from 1 in every incarnation. `byteCount`: bytes of the run's commands, which must follow. Returns the offset of the first. */
+export function writeOriginRun(
+  view: DataView,
+  bytes: Uint8Array,
+  at: number,
+  node: Uint8Array,
+  incarnationLow: number,
+  incarnationHigh: number,
+  run: number,
+  byteCount: number,
+): number {
+  assert(node.length >= 1 && node.length <= NODE_BYTES_MAX, () => `node id of ${node.length} bytes`);
+  assert(run >= 1 && byteCount >= 1 && byteCount >>> 0 === byteCount, () => `run ${run} of ${byteCount} bytes`);
+  view.setUint8(at, Kind.ORIGIN_RUN);
+  view.setUint8(at + 1, node.length);
+  view.setUint32(at + 2, incarnationLow, true);
+  view.setUint32(at + 6, incarnationHigh, true);
+  writeSafeUint(view, at + 10, run);
+  view.setUint32(at + 18, byteCount, true);
+  return copy(bytes, at + ORIGIN_RUN_HEADER, node);
+}
+
+/** What the state machine may hold from here on: caps live in the log, or replicas would part ways. */
+export function writeLimits(
+  view: DataView,
+  at: number,
+  subjectsMax: number,
+  producersMax: number,
+  openPerNodeMax: number,
+): number {
+  view.setUint8(at, Kind.LIMITS);
+  view.setUint8(at + 1, 0);
+  writeSafeUint(view, at + 2, subjectsMax);
+  writeSafeUint(view, at + 10, producersMax);
+  writeSafeUint(view, at + 18, openPerNodeMax);
+  return at + LIMITS_BYTES;
 }
 
 /** Bytes of an open without parts. */
@@ -207,6 +265,7 @@ export function writeClose(
   return writeSubjectId(view, bytes, at, Kind.CLOSE, verdict, subject, hash, base);
 }
 
+/** `reach`: a RevokeReach. */
 export function writeRevoke(
   view: DataView,
   bytes: Uint8Array,
@@ -214,8 +273,11 @@ export function writeRevoke(
   subject: Uint8Array,
   hash: number,
   base: number,
+  reach: number = RevokeReach.ONE,
 ): number {
-  return writeSubjectId(view, bytes, at, Kind.REVOKE, 3, subject, hash, base);
+  const end = writeSubjectId(view, bytes, at, Kind.REVOKE, 3, subject, hash, base);
+  view.setUint8(at + 3, reach);
+  return end;
 }
 
 export function writeTrim(
@@ -232,8 +294,16 @@ export function writeTrim(
 /** The origin in front of it is the process that started. */
 export function writeNodeStarted(view: DataView, at: number, keepOpen: boolean): number {
   view.setUint8(at, Kind.NODE_STARTED);
-  view.setUint8(at + 1, keepOpen ? 1 : 0);
+  view.setUint8(at + 1, keepOpen ? StartedFlag.KEEP_OPEN : 0);
   return at + NODE_STARTED_BYTES;
+}
+
+/** The same as the first command of run 1. `after`: AllotMachine.startedIndex of the node, as its process knows it. */
+export function writeNodeStartedAfter(view: DataView, at: number, keepOpen: boolean, after: number): number {
+  view.setUint8(at, Kind.NODE_STARTED);
+  view.setUint8(at + 1, StartedFlag.AFTER | (keepOpen ? StartedFlag.KEEP_OPEN : 0));
+  writeSafeUint(view, at + 2, after);
+  return at + NODE_STARTED_AFTER_BYTES;
 }
 
 export function revokeNodeSize(nodeLength: number): number {

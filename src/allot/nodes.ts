@@ -1,4 +1,5 @@
 import { assert } from '../base/assert.ts';
+import { isPlanted } from '../base/planted.ts';
 import type { AllotmentPool } from './allotment-pool.ts';
 
 /** Nodes remembered. Beyond it the one that started longest ago and has nothing unresolved is forgotten: it has to say again that it started. */
@@ -12,6 +13,8 @@ export interface NodeRow {
   incarnationHigh: number;
   /** Raft index of its last node-started. */
   startedIndex: number;
+  /** The last run of the latest incarnation that was applied; 0 before its first. */
+  lastRun: number;
   /** Its allotments that are open or revoked: how many, and the ends of their list. */
   unresolved: number;
   listFirst: number;
@@ -35,6 +38,17 @@ export class NodeTable {
     const row = this.rows[number];
     assert(row !== undefined, 'no such node');
     return row;
+  }
+
+  /** Of a node's latest incarnation. */
+  isNextRun(number: number, run: number): boolean {
+    const { lastRun } = this.get(number);
+    return run === lastRun + 1 || (run <= lastRun && isPlanted('R25-run-twice'));
+  }
+
+  ran(number: number, run: number): void {
+    const row = this.get(number);
+    row.lastRun = Math.max(row.lastRun, run);
   }
 
   /** A row for a new node, or -1 if NODES_MAX nodes all have something unresolved. */
@@ -85,6 +99,7 @@ export function newRow(name: Uint8Array): NodeRow {
     incarnationLow: 0,
     incarnationHigh: 0,
     startedIndex: 0,
+    lastRun: 0,
     unresolved: 0,
     listFirst: 0,
     listLast: 0,

@@ -21,9 +21,11 @@ export class PartsOpener {
   #starts = new Uint32Array(16);
   /** Base of the allotment to come, and the producers that will have ids in it. */
   #base = 0;
-  #newProducers: Producer[] = [];
-  #newSequences: number[] = [];
-  #newFirstIds: number[] = [];
+  readonly #newProducers: Producer[] = [];
+  readonly #newSequences: number[] = [];
+  readonly #newFirstIds: number[] = [];
+  /** Filled places of the three: they are kept from open to open. */
+  #newCount = 0;
 
   constructor(state: AllotState) {
     this.#state = state;
@@ -59,9 +61,7 @@ export class PartsOpener {
   decide(subject: number, known: boolean, head: number, refusal: number): number {
     const answers = this.answers;
     this.#base = head + 1;
-    this.#newProducers = [];
-    this.#newSequences = [];
-    this.#newFirstIds = [];
+    this.#newCount = 0;
     let allotted = 0;
     for (let i = 0; i < answers.length; i++) {
       const at = this.#starts[i] as number;
@@ -82,7 +82,7 @@ export class PartsOpener {
 
   /** Ties the sequences that were just allotted to their allotment, so that a revoke forgets them. */
   remember(holder: number): void {
-    for (let i = 0; i < this.#newProducers.length; i++) {
+    for (let i = 0; i < this.#newCount; i++) {
       const producer = this.#newProducers[i] as Producer;
       this.#state.addPartOwner(holder, producer, this.#newSequences[i] as number, this.#newFirstIds[i] as number);
     }
@@ -131,9 +131,10 @@ export class PartsOpener {
     }
     state.producers.touch(producer, state.time);
     producer.window.put(sequence, part.first, part.subject, part.count, checksum);
-    this.#newProducers.push(producer);
-    this.#newSequences.push(sequence);
-    this.#newFirstIds.push(part.first);
+    this.#newProducers[this.#newCount] = producer;
+    this.#newSequences[this.#newCount] = sequence;
+    this.#newFirstIds[this.#newCount] = part.first;
+    this.#newCount += 1;
     this.#answer(i, PartVerdict.ALLOTTED, part.first, this.#base);
   }
 

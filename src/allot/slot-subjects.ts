@@ -84,6 +84,16 @@ export class SubjectColumns {
     this.#words[word] = (this.#words[word] as number) | flags;
   }
 
+  /** Ids above the store's highest are void up to the new head, which is settled (`cluster recover`). */
+  recover(row: number, storeHighest: number, head: number): void {
+    this.voidRanges ??= new Map();
+    this.voidRanges.set(row, { from: storeHighest + 1, to: head });
+    // The messages that the store kept may have expired: nobody remembers.
+    this.addFlags(row, SubjectFlag.VOID_RANGE | SubjectFlag.EVER_EXPIRES);
+    this.setHead(row, head);
+    this.setSettled(row, head);
+  }
+
   /** Sets up row `row`, which is the first behind those in use: everything up to `head` is settled. */
   protected initialise(row: number, head: number): void {
     if ((row + 1) * NUMBERS > this.#numbers.length) {

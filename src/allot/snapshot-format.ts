@@ -9,8 +9,9 @@ import type { AllotmentPool } from './allotment-pool.ts';
  *   chunk      0 u32 magic "ALS1" · 4 u16 version · 6 u16 zero · 8 u32 chunk number, from 0 · 12 u32 bytes of the body
  *              16 u32 crc32 of the header with this field zero, then the body · 20 body: a run of sections
  *
- *   META       u8 1 · u64 index · u64 log time · u32 chain · u64 floor · u32 nodes x node                 (first)
- *     node     u8 length · name · u32 incarnation low · u32 incarnation high · u64 started index
+ *   META       u8 1 · u64 index · u64 log time · u32 chain · u64 floor · u32 nodes x node · u64 subjects.max · u64 producers.max
+ *              · u64 unresolved allotments of a node (these three not in version 1)                       (first)
+ *     node     u8 length · name · u32 incarnation low · u32 incarnation high · u64 started index · u64 last run (not in version 1)
  *   SUBJECTS   u8 2 · u16 slot · u32 first row · u32 rows x subject                                        (slots rise, empty ones are left out)
  *     subject  u8 fields (Field) · u8 SubjectFlag · u8 length · name · u64 head · [u64 first] · [u64 void from · u64 void to]
  *              · [u64 settled · u32 allotments x allotment]
@@ -24,7 +25,8 @@ import type { AllotmentPool } from './allotment-pool.ts';
  * Order inside is that of the log (rows) or of names (producers), never of memory, so that equal states give equal bytes.
  */
 export const SNAPSHOT_MAGIC = 0x31534c41;
-export const SNAPSHOT_VERSION = 1;
+export const SNAPSHOT_VERSION = 2;
+const SNAPSHOT_VERSION_MIN = 1;
 export const CHUNK_HEADER = 20;
 
 export const Section = { META: 1, SUBJECTS: 2, PRODUCERS: 3, END: 4 } as const;
@@ -44,6 +46,11 @@ export function sealChunk(chunk: Uint8Array, number: number): Uint8Array {
   return chunk;
 }
 
+/** Of a chunk that `openChunk` takes. */
+export function chunkVersion(chunk: Uint8Array): number {
+  return new DataView(chunk.buffer, chunk.byteOffset, chunk.byteLength).getUint16(4, true);
+}
+
 /** Checks a chunk and returns its body, a view and never a Buffer: whoever keeps a part of it takes slice(), which copies no Buffer. */
 export function openChunk(source: Uint8Array, number: number): Uint8Array {
   const chunk = new Uint8Array(source.buffer, source.byteOffset, source.byteLength);
@@ -51,7 +58,10 @@ export function openChunk(source: Uint8Array, number: number): Uint8Array {
   const view = new DataView(chunk.buffer, chunk.byteOffset, chunk.byteLength);
   assert(view.getUint32(0, true) === SNAPSHOT_MAGIC, () => `snapshot chunk ${number} has no magic`);
   const version = view.getUint16(4, true);
-  assert(version === SNAPSHOT_VERSION, () => `snapshot version ${version} is unknown`);
+  assert(
+    version >= SNAPSHOT_VERSION_MIN && version <= SNAPSHOT_VERSION,
+    () => `snapshot version ${version} is unknown`,
+  );
   assert(
     view.getUint32(8, true) === number,
     () => `snapshot chunk ${view.getUint32(8, true)} came as number ${number}`,

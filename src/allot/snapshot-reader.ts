@@ -1,25 +1,31 @@
 import { assert } from '../base/assert.ts';
 import { ByteReader } from '../base/bytes.ts';
+import { isPlanted } from '../base/planted.ts';
 import { SLOT_COUNT, slotOfHash, subjectHash } from '../base/subject.ts';
 import { type AllotState, rowOfSubject, slotOfSubject } from './allot-state.ts';
 import { newRow } from './nodes.ts';
 import type { Producer } from './producers.ts';
 import { SequenceWindow, WINDOW_SEQUENCES } from './sequence-window.ts';
 import { SlotSubjects } from './slot-subjects.ts';
-import { Field, openChunk, Section } from './snapshot-format.ts';
+import { chunkVersion, Field, openChunk, Section } from './snapshot-format.ts';
 import { AllotVerdict } from './verdicts.ts';
 
 interface Totals {
+  /** 0 before the first chunk. */
+  version: number;
   unresolved: number;
   ended: boolean;
 }
 
 /** Fills an empty state from the chunks of one snapshot, in order. Anything but a whole, undamaged snapshot is an AssertionError. */
 export function restoreState(state: AllotState, chunks: Iterable<Uint8Array>): void {
-  const totals: Totals = { unresolved: 0, ended: false };
+  const totals: Totals = { version: 0, unresolved: 0, ended: false };
   let number = 0;
   for (const chunk of chunks) {
     const reader = new ByteReader(openChunk(chunk, number));
+    const version = chunkVersion(chunk);
+    totals.version ||= version;
+    assert(version === totals.version, 'the chunks of a snapshot have different versions');
     while (reader.remaining > 0) {
       assert(!totals.ended, 'a snapshot goes on behind its end');
       const kind = reader.uint8();
@@ -37,7 +43,7 @@ export function restoreState(state: AllotState, chunks: Iterable<Uint8Array>): v
 function readSection(state: AllotState, reader: ByteReader, kind: number, totals: Totals): void {
   switch (kind) {
     case Section.META:
-      readMeta(state, reader);
+      readMeta(state, reader, totals.version);
       return;
     case Section.SUBJECTS:
       totals.unresolved += readSubjects(state, reader);
@@ -56,7 +62,7 @@ function readSection(state: AllotState, reader: ByteReader, kind: number, totals
   }
 }
 
-function readMeta(state: AllotState, reader: ByteReader): void {
+function readMeta(state: AllotState, reader: ByteReader, version: number): void {
   state.index = reader.safeUint();
   state.time = reader.safeUint();
   state.chain = reader.uint32() | 0;
@@ -67,8 +73,14 @@ function readMeta(state: AllotState, reader: ByteReader): void {
     row.incarnationLow = reader.uint32();
     row.incarnationHigh = reader.uint32();
     row.startedIndex = reader.safeUint();
+    // Version 1 is from before runs had numbers.
+    if (version > 1) row.lastRun = reader.safeUint();
+    if (isPlanted('R26-run-number-lost')) row.lastRun = 0;
     state.nodes.rows.push(row);
   }
+  if (version === 1) return;
+  const [subjectsMax, producersMax, openPerNodeMax] = [reader.safeUint(), reader.safeUint(), reader.safeUint()];
+  state.limits = { subjectsMax, producersMax, openPerNodeMax };
 }
 
 /** Returns how many unresolved allotments there were. */

@@ -206,6 +206,9 @@ function metaSection(state: AllotState): Uint8Array {
   writer.safeUint(state.floor);
   writer.uint32(state.nodes.rows.length);
   for (const row of state.nodes.rows) writeNode(writer, row);
+  writer.safeUint(state.limits.subjectsMax);
+  writer.safeUint(state.limits.producersMax);
+  writer.safeUint(state.limits.openPerNodeMax);
   return writer.toBytes();
 }
 
@@ -215,6 +218,7 @@ function writeNode(writer: ByteWriter, row: NodeRow): void {
   writer.uint32(row.incarnationLow);
   writer.uint32(row.incarnationHigh);
   writer.safeUint(row.startedIndex);
+  writer.safeUint(row.lastRun);
 }
 
 function writeProducer(writer: ByteWriter, producer: FrozenProducer): void {

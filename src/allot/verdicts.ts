@@ -64,6 +64,20 @@ export class AllotmentOwner {
   counter = 0;
 }
 
+/** Hears of every run of an entry, behind its commands. */
+export interface RunSink {
+  /** `applied`: its number was the next one; else all of it was skipped. The node's name is payload[nodeStart, nodeEnd). */
+  run(
+    payload: Uint8Array,
+    nodeStart: number,
+    nodeEnd: number,
+    incarnationLow: number,
+    incarnationHigh: number,
+    run: number,
+    applied: boolean,
+  ): void;
+}
+
 /**
  * Receives the answers of `apply`, during the call. Every replica gets all of them and answers only its own requests: an answer to an
  * open belongs to the process that the last `origin` named; a verdict names the owner of the allotment. Calls must not change the machine.
@@ -77,6 +91,10 @@ export interface AllotSink {
     incarnationLow: number,
     incarnationHigh: number,
   ): void;
+  /** Head, settled or first of a subject changed (a number as AllotMachine.find gives it). */
+  moved(subject: number): void;
+  /** A subject got its first id; `moved` follows. */
+  born(subject: number): void;
   /** A plain open: ids [base, base + count). `time`: log time in ms, the messages' published_at. */
   opened(shard: number, counter: number, base: number, count: number, time: number): void;
   /** Nothing was allotted. Also the answer to an open with parts whose process is not the node's latest. */
@@ -106,3 +124,18 @@ export interface AllotSink {
   /** `first` of the subject after a trim; 0 if there is no such subject. */
   trimmed(names: Uint8Array, start: number, end: number, hash: number, first: number): void;
 }
+
+const nothing = (): void => undefined;
+/** Who hears of nothing: of an entry that only the state counts of. */
+export const NO_SINK: AllotSink = {
+  origin: nothing,
+  moved: nothing,
+  born: nothing,
+  opened: nothing,
+  openRefused: nothing,
+  partsOpened: nothing,
+  producerOpened: nothing,
+  verdict: nothing,
+  nodeStarted: nothing,
+  trimmed: nothing,
+};

@@ -124,8 +124,9 @@ class Play {
       case 4:
         return { do: 'stored', subject, base: this.#base(subject, head) };
       case 5:
-      case 6:
         return { do: 'revoke', subject, base: this.#base(subject, head) };
+      case 6:
+        return { do: 'revoke-behind', subject, base: this.#base(subject, head) };
       case 7:
       case 8:
       case 9:

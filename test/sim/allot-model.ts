@@ -98,6 +98,8 @@ export class AllotModel {
         return [this.#close(command.subject, command.base, 'REVOKED', 'VOID')];
       case 'revoke':
         return [this.#close(command.subject, command.base, 'OPEN', 'REVOKED')];
+      case 'revoke-behind':
+        return this.#revokeBehind(command.subject, command.base);
       case 'trim': {
         const subject = this.subjects.get(command.subject);
         if (subject === undefined) return [`${command.subject} first 0`];
@@ -144,6 +146,19 @@ export class AllotModel {
       }
     }
     return lines;
+  }
+
+  /** Those behind only if it was open until now. */
+  #revokeBehind(name: string, base: number): string[] {
+    const first = this.subjects.get(name)?.allotments.find((each) => each.base === base);
+    const wasOpen = first?.state === 'OPEN';
+    const line = this.#close(name, base, 'OPEN', 'REVOKED');
+    if (!wasOpen) return [line];
+    const behind = this.#revokeAll(
+      (each) =>
+        each.subject === name && each.base > base && each.node === first.node && each.incarnation === first.incarnation,
+    );
+    return [line, ...behind];
   }
 
   #close(name: string, base: number, from: State, to: State): string {

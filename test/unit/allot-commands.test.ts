@@ -31,6 +31,7 @@ const GOLDEN: readonly [Command, string][] = [
   [{ do: 'stored', subject: 'ab', base: 2 ** 53 - 1 }, '030202000d64cc98ffffffffffff1f006162'],
   [{ do: 'void', subject: 'ab', base: 1 }, '030204000d64cc9801000000000000006162'],
   [{ do: 'revoke', subject: 'ab', base: 1 }, '040203000d64cc9801000000000000006162'],
+  [{ do: 'revoke-behind', subject: 'ab', base: 1 }, '040203010d64cc9801000000000000006162'],
   [{ do: 'trim', subject: 'ab', first: 258 }, '050200000d64cc9802010000000000006162'],
   [{ do: 'node-started', keepOpen: true }, '0601'],
   [{ do: 'revoke-node', node: 'b', shard: 3 }, '070101000300000062'],

@@ -30,7 +30,7 @@ export type Command =
       readonly shard?: number;
       readonly counter?: number;
     }
-  | { readonly do: 'stored' | 'void' | 'revoke'; readonly subject: string; readonly base: number }
+  | { readonly do: 'stored' | 'void' | 'revoke' | 'revoke-behind'; readonly subject: string; readonly base: number }
   | { readonly do: 'trim'; readonly subject: string; readonly first: number }
   | { readonly do: 'node-started'; readonly keepOpen: boolean }
   | { readonly do: 'revoke-node'; readonly node: string; readonly shard?: number }
@@ -109,6 +109,8 @@ function write(view: DataView, bytes: Uint8Array, at: number, command: Command):
       return commands.writeClose(view, bytes, at, subject, hash, command.base, AllotVerdict.VOID);
     case 'revoke':
       return commands.writeRevoke(view, bytes, at, subject, hash, command.base);
+    case 'revoke-behind':
+      return commands.writeRevoke(view, bytes, at, subject, hash, command.base, commands.RevokeReach.BEHIND);
     case 'trim':
       return commands.writeTrim(view, bytes, at, subject, hash, command.first);
     case 'recovered':
@@ -167,6 +169,14 @@ export class Transcript implements AllotSink {
     const lines = this.lines;
     this.lines = [];
     return lines;
+  }
+
+  moved(): void {
+    // Others look at it.
+  }
+
+  born(): void {
+    // Others look at it.
   }
 
   origin(payload: Uint8Array, start: number, end: number, low: number): void {

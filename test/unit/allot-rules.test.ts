@@ -244,6 +244,8 @@ test('section 10: a recovered subject has one void range for ever, and subjects 
     [1, 1000].map((id) => rig.verdict('new', id)),
     ['VOID', 'VOID'],
   );
+  // Or readers from the beginning would take the ids below the floor for lost messages.
+  assert.deepEqual([rig.state('new')?.first, rig.state('s')?.first], [1001, 1]);
   assert.deepEqual(rig.run({ do: 'open', subject: 'newer', expectedHead: 0 }), ['opened 0.0 1001+1 at 1000']);
 });
 

@@ -4,7 +4,7 @@ import { AllotMachine } from '../../src/allot/allot-machine.ts';
 import type { AllotmentInfo } from '../../src/allot/queries.ts';
 import { AssertionError } from '../../src/base/assert.ts';
 import { Prng } from '../../src/base/prng.ts';
-import { slotOfHash } from '../../src/base/subject.ts';
+import { slotOfHash, subjectHash } from '../../src/base/subject.ts';
 import { sliceOf } from '../../src/storage/postgres/slices.ts';
 import { type Command, drain, hashOf, LIMITS, Rig, Transcript, text } from './allot-rig.ts';
 
@@ -183,15 +183,27 @@ test('a snapshot comes to its end with the smallest limit for a chunk', () => {
   assert.equal(AllotMachine.restore(chunks, LIMITS).stateHash(), rig.machine.stateHash());
 });
 
-test('the format of version 1 is frozen: golden bytes', () => {
+test('the format of version 2 is frozen: golden bytes; version 1, which had no runs and no limits, is still read', () => {
   const rig = Rig.started();
   rig.run({ do: 'open', subject: 's', count: 3, shard: 1, counter: 2, expiry: 9 });
   rig.run({ do: 'open', subject: 's', parts: [{ count: 2, producer: 'p', sequence: 1, checksum: 0xdeadbeef }] });
-  const hex = Buffer.concat(rig.snapshot(1 << 20)).toString('hex');
-  assert.equal(hex, GOLDEN);
-  const restored = AllotMachine.restore([Buffer.from(GOLDEN, 'hex')], LIMITS);
+  assert.equal(Buffer.concat(rig.snapshot(1 << 20)).toString('hex'), GOLDEN_2);
+  const restored = AllotMachine.restore([Buffer.from(GOLDEN_2, 'hex')], LIMITS);
   assert.equal(restored.stateHash(), rig.machine.stateHash());
+  const former = AllotMachine.restore([Buffer.from(GOLDEN, 'hex')], LIMITS);
+  const subject = Buffer.from('s');
+  const handle = former.find(subject, 0, 1, subjectHash(subject, 0, 1));
+  assert.deepEqual([former.index, former.head(handle), former.counts().open], [3, 5, 2]);
+  assert.deepEqual(former.limits, LIMITS);
 });
+
+const GOLDEN_2 =
+  '414c533102000000000000000a010000bebea452010300000000000000e803000000000000f7802d8c000000000000000001' +
+  '0000000161010000000700000001000000000000000000000000000000e803000000000000e803000000000000e803000000' +
+  '000000021a000000000001000000040101730500000000000000000000000000000002000000010300000000000000000001' +
+  '000000070000000100000002000000e803000000000000090000006400000001050000000000000000000100000007000000' +
+  '0000000000000000e803000000000000000000006400000003e202010000000170e803000000000000010000000000000001' +
+  '00000004000000000000001a00000002000000efbeadde04010000000200000001000000';
 
 const GOLDEN =
   '414c53310100000000000000ea0000007f15c638010300000000000000e803000000000000f7802d8c000000000000000001' +

@@ -3,13 +3,13 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import { type SealState, shouldSeal } from '../../src/batch/seal-policy.ts';
+import { CLOCK_AHEAD_MAX_MS, LogClock } from '../../src/replica/log-clock.ts';
 import { createRing } from '../../src/shm/layout.ts';
 import { RingConsumer } from '../../src/shm/ring-consumer.ts';
 import { RingProducer } from '../../src/shm/ring-producer.ts';
 import { OverloadGuard } from '../../src/workers/front/admission.ts';
 import { CallTable, Method } from '../../src/workers/front/call-table.ts';
 import { Outbox } from '../../src/workers/outbox.ts';
-import { CLOCK_AHEAD_MAX_MS, LogClock } from '../../src/workers/raft/log-clock.ts';
 
 describe('overload guard (CoDel)', () => {
   /** Waits seen in steps of 100 ms with a target of 50 ms and an interval of 500 ms; null = nothing taken up. */

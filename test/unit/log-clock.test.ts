@@ -3,7 +3,7 @@ import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import fc from 'fast-check';
-import { CLOCK_AHEAD_MAX_MS, LogClock } from '../../src/workers/raft/log-clock.ts';
+import { CLOCK_AHEAD_MAX_MS, LogClock } from '../../src/replica/log-clock.ts';
 import { temporaryFolder } from '../support/temporary.ts';
 import { type OpenedNode, openNode, openSubjects } from './raft-node-rig.ts';
 
