@@ -44,6 +44,10 @@ export const ToShard = {
   POSITIONS: 13,
   /** Control: slots are to leave the shard; answered by message when everything of them is over. 0 u32 token · 4 u32 position of the payload ring behind which nothing concerns them · 8 u32 count · 12 u32 unused · 16 u16 slots[count]. */
   DRAIN: 14,
+  /** Control: batches of a subject are to be told to main (PEER_BATCH) once they are stored, because other nodes have subscribers of it. 0 u32 hash · 4 u32 1 = from now on, 0 = no more · 8 subject, or nothing: of all subjects. */
+  PEERS: 15,
+  /** Payload: a stored batch that another node wrote. 0 f64 base · 8 f64 log time · 16 u32 count · 20 u32 hash · 24 u32 subject length · 28 u32 unused · 32 subject · batch. Nothing of it is checked but that the subject is subscribed to. */
+  PEER_BATCH: 16,
 } as const;
 
 /** Messages of one batch of a publish stream. */
@@ -76,6 +80,8 @@ export const StreamToken = {
   },
 } as const;
 
+export const PEERS_HEADER = 8;
+export const PEER_BATCH_HEADER = 32;
 export const DRAIN_HEADER = 16;
 export const PUBLISH_HEADER = 32;
 export const FETCH_HEADER = 24;
@@ -131,6 +137,8 @@ export const ToMain = {
   BORN: 15,
   /** Control: 0 u32 token · 4 u32 count · 8 count x (f64 head, f64 settled), -1 if not known. */
   POSITIONS: 16,
+  /** Payload: a batch of this shard that the log has closed as stored, for other nodes. As ToShard.PEER_BATCH. */
+  PEER_BATCH: 17,
 } as const;
 
 /** A run of one message is at most this much longer than the PUBLISH record that brought it: id, time, headers and padding of the run. */
@@ -156,7 +164,13 @@ export const ToRaft = {
   VERIFY: 3,
   /** 0 u32 unused. All that the shard's slots have in the store was sent with VERIFY. */
   VERIFIED: 4,
+  /** This shard delivers the subject, or does not any more: 0 u32 hash · 4 u32 1 = from now on, 0 = no more · 8 subject. Answered with PROGRESS, and then whenever the log moves its head or settled. */
+  INTEREST: 5,
+  /** With peers: tell of new subjects of this shard's slots with BORN from now on, or no more. 0 u32 1 = on, 0 = off. */
+  WATCH: 6,
 } as const;
+
+export const INTEREST_HEADER = 8;
 
 export const QUERY_HEADER = 16;
 
@@ -182,11 +196,23 @@ export const FromRaft = {
   MISSING: 9,
   /** A close or a revoke of this node came too late: the allotment had become void, or was settled. 0 f64 base · 8 u32 hash · 12 u32 unused · 16 subject. */
   GONE: 10,
+  /** With peers, of a subject that the shard is interested in: where the log stands. 0 f64 first · 8 f64 head · 16 f64 settled · 24 u32 hash · 28 u32 flags (StateFlag) · 32 subject. One stands for all changes of a round. */
+  PROGRESS: 11,
+  /** With peers: a revoked allotment whose owner cannot mark it any more. This shard writes the mark and closes it as void. May come again while that lasts. 0 f64 base · 8 f64 log time of its open · 16 u32 count · 20 u32 largest expiry in s · 24 u32 hash · 28 u32 unused · 32 subject. */
+  MARK: 12,
+  /** With peers, to a shard that watches (ToRaft.WATCH): a subject of its slots has got its first ids, from whichever node. 0 u32 hash · 4 u32 unused · 8 subject. */
+  BORN: 13,
+  /** Before any answer: new subjects begin behind this id, which `cluster recover` set. Comes if it is not 0. 0 f64 floor. */
+  FLOOR: 14,
 } as const;
+
+export const PROGRESS_HEADER = 32;
+export const MARK_HEADER = 32;
+export const RAFT_BORN_HEADER = 8;
 
 export const SUBJECT_ANSWER_HEADER = 16;
 export const OPENED_PARTS_HEADER = 24;
 export const PART_BYTES = 16;
 
 /** UNDECIDED: the id asked for is allotted and neither stored nor void. */
-export const StateFlag = { EXISTS: 1, EVER_EXPIRES: 2, UNDECIDED: 4 } as const;
+export const StateFlag = { EXISTS: 1, EVER_EXPIRES: 2, UNDECIDED: 4, VOID: 8 } as const;

@@ -1,4 +1,5 @@
 import type { MessagePort } from 'node:worker_threads';
+import type { ClusterView, Member, MemberChange, MemberChangeResult } from '../replica/types.ts';
 import type { SegmentSummary } from '../storage/embedded/sidecar.ts';
 import type { SlotColumns } from '../storage/embedded/slot-index.ts';
 import type { DatabaseOptions } from '../storage/open-database.ts';
@@ -7,6 +8,8 @@ import type { DatabaseOptions } from '../storage/open-database.ts';
  * Life cycle and administration between the main thread and the others, by MessagePort: typed unions, a few a second at most. Work travels on
  * the rings (link.ts).
  */
+
+export type { ClusterView, MemberChange, MemberChangeResult, MemberView } from '../replica/types.ts';
 
 /** A log line of a thread: only the main thread writes. */
 export interface LogLine {
@@ -37,6 +40,8 @@ export interface RaftThreadData {
   readonly openPerNodeMax: number;
   readonly snapshotEntries: number;
   readonly snapshotBytes: number;
+  /** Entries that stay in memory behind a snapshot, for peers that lack a few: else each of them would be sent all of it. */
+  readonly catchUpEntries: number;
   readonly acceptClock: boolean;
   /** The store is a database: it acknowledges behind the close, so closes are answered. */
   readonly hasDatabase: boolean;
@@ -52,6 +57,22 @@ export interface RaftThreadData {
   readonly doorbell: SharedArrayBuffer;
   readonly mainDoorbell: SharedArrayBuffer;
   readonly failpoints: string;
+  /** Null: alone, with no Raft port, for as long as this process runs. */
+  readonly cluster: ClusterThreadData | null;
+}
+
+/** What a node with peers is told at its start. */
+export interface ClusterThreadData {
+  readonly clusterId: string;
+  /** Where its Raft port listens; port 0: the system chooses. */
+  readonly listen: { readonly host: string; readonly port: number };
+  /** HOST:PORT as peers reach it; null: where it listens. */
+  readonly raftAdvertise: string | null;
+  readonly grpcAdvertise: string;
+  /** raft.voters: learners become voters while there are fewer. */
+  readonly votersMax: number;
+  /** Of a node without state that joins: the members, as the cluster told them. Null: it has state, or is the first. */
+  readonly joining: readonly Member[] | null;
 }
 
 export interface OpenAllotment {
@@ -112,6 +133,9 @@ export type ToRaftThread =
   | { readonly kind: 'heads'; readonly token: number; readonly subjects: Uint8Array }
   /** With a database: it has nothing beyond the log. Nothing is written to the log before. */
   | { readonly kind: 'lead' }
+  | { readonly kind: 'cluster'; readonly token: number }
+  /** Only the leader can; elsewhere it is refused with NOT_LEADER. Answered when it is applied or refused. */
+  | { readonly kind: 'change'; readonly token: number; readonly change: MemberChange }
   | { readonly kind: 'stop'; readonly token: number };
 
 export type FromRaftThread =
@@ -123,6 +147,14 @@ export type FromRaftThread =
   | { readonly kind: 'subjects'; readonly token: number; readonly rows: readonly SubjectRow[]; readonly next: number }
   | { readonly kind: 'status'; readonly token: number; readonly status: RaftStatus }
   | { readonly kind: 'heads'; readonly token: number; readonly heads: readonly number[] }
+  | { readonly kind: 'cluster'; readonly token: number; readonly cluster: ClusterView }
+  | { readonly kind: 'changed'; readonly token: number; readonly result: MemberChangeResult }
+  /** Who leads has changed; '' = nobody is known to. Unasked. */
+  | { readonly kind: 'leader'; readonly leader: string; readonly grpc: string }
+  /** The Raft port is open. */
+  | { readonly kind: 'listening'; readonly port: number }
+  /** Requests were applied whose answers a snapshot has swallowed: the shards that wait for them have to be replaced. */
+  | { readonly kind: 'answers-lost' }
   | { readonly kind: 'stopped'; readonly token: number }
   | LogLine;
 
@@ -162,6 +194,8 @@ export interface ShardTask {
   readonly counters: SharedArrayBuffer;
   readonly limits: ShardLimits;
   readonly store: ShardStoreOptions;
+  /** Other nodes give and close ids of the same subjects; the store is a database. */
+  readonly hasPeers: boolean;
   /** Allotments of its slots that were open when the process, or its predecessor, ended. */
   readonly leftOpen: readonly OpenAllotment[];
   readonly failpoints: string;
@@ -208,6 +242,8 @@ export interface SegmentsReport {
 
 export type ToShardThread =
   | { readonly kind: 'stop' }
+  /** End as if something had failed: answers that are waited for will never come, and the thread in its place finds out in the store. */
+  | { readonly kind: 'give-up'; readonly why: string }
   | { readonly kind: 'segments'; readonly token: number }
   /** Let go of these segments; `isTrimmed`: the log has to trim what is in them first. */
   | {

@@ -27,6 +27,8 @@ export interface ShardPoolOptions {
   readonly shards: number;
   /** shards.max */
   readonly shardsMax: number;
+  /** Other nodes give ids of the same subjects. */
+  readonly hasPeers: boolean;
   readonly table: SlotTable;
   readonly dataDirectory: string;
   /** Capacity of each payload ring (ring.bytes). */
@@ -251,6 +253,11 @@ export class ShardPool {
     for (const shard of this.#members) this.post(shard, { kind: 'cache', bytes });
   }
 
+  /** Every thread that serves is replaced, as if it had died. */
+  replaceAll(why: string): void {
+    for (const shard of this.members) if (this.generation(shard) > 0) this.post(shard, { kind: 'give-up', why });
+  }
+
   /** Lets every shard finish its groups and close its store. */
   async stop(): Promise<void> {
     this.#stopping = true;
@@ -306,6 +313,7 @@ export class ShardPool {
       counters: options.counters[shard] as SharedArrayBuffer,
       limits: options.limits,
       store: { ...options.store, cacheBytes: this.#cacheShare(shards) },
+      hasPeers: this.#options.hasPeers,
       leftOpen: leftOpen.filter(({ hash }) => table.ownerOf(slotOfHash(hash)) === shard),
       failpoints: options.failpoints,
       port: port2,

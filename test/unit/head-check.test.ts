@@ -13,7 +13,7 @@ function sent(heads: ReadonlyMap<string, number>): Buffer[] {
   const count = verifyHeads(
     {
       heads(visit) {
-        for (const [subject, id] of heads) visit(text(subject), hashOf(subject), id);
+        for (const [subject, id] of heads) visit(text(subject), hashOf(subject), id, 0);
       },
     },
     {

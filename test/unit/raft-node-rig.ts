@@ -3,8 +3,9 @@ import type { TestContext } from 'node:test';
 import { openSize, writeOpen } from '../../src/allot/commands.ts';
 import { subjectHash } from '../../src/base/subject.ts';
 import type { LogLine, RaftThreadData } from '../../src/workers/messages.ts';
+import { openRaftNode } from '../../src/workers/raft/open-node.ts';
 import { RaftCounters } from '../../src/workers/raft/raft-counters.ts';
-import { openRaftNode, type RaftNode } from '../../src/workers/raft/raft-node.ts';
+import type { RaftNode } from '../../src/workers/raft/raft-node.ts';
 
 const SUBJECTS_MAX = 100_000;
 
@@ -31,6 +32,7 @@ export async function openNode(
     openPerNodeMax: SUBJECTS_MAX,
     snapshotEntries: 1_000_000,
     snapshotBytes: 2 ** 40,
+    catchUpEntries: 100,
     acceptClock: false,
     hasDatabase: false,
     heartbeatMs: 100,
@@ -41,24 +43,28 @@ export async function openNode(
     doorbell: new SharedArrayBuffer(64),
     mainDoorbell: new SharedArrayBuffer(64),
     failpoints: '',
+    cluster: null,
     ...more,
   };
-  const node = await openRaftNode(
-    data,
-    (line) => lines.push(line),
-    (error) => t.assert.fail(String(error)),
-  );
+  const node = await openRaftNode(data, {
+    report: (line) => lines.push(line),
+    onFatal: (error) => t.assert.fail(String(error)),
+    onLeader: () => undefined,
+    onListening: () => undefined,
+    onAnswersLost: () => undefined,
+    wake: () => undefined,
+  });
+  await node.start();
   return { node, counters, lines };
 }
 
-/** Opens the subjects `from` to `to`, exclusive, each in an entry of its own. `together`: with one sync for all of them. */
-export function openSubjects(node: RaftNode, from: number, to: number, together = false): void {
+/** Opens the subjects `from` to `to`, exclusive, each in an entry of its own. */
+export function openSubjects(node: RaftNode, from: number, to: number): void {
   for (let index = from; index < to; index++) {
     const name = Buffer.from(`device.${String(index).padStart(6, '0')}.state`);
     const run = new Uint8Array(openSize(name.length, false));
     writeOpen(new DataView(run.buffer), run, 0, name, subjectHash(name, 0, name.length), 0, index, 1, 100, 0, -1);
     node.propose([run]);
-    if (!together) node.work();
+    node.work();
   }
-  if (together) node.work();
 }

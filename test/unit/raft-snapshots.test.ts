@@ -46,14 +46,14 @@ describe('a snapshot', () => {
       const { node } = await openNode(t, folderOf(t), limit);
       t.after(() => node.close());
       const born = node.status().snapshotIndex;
-      openSubjects(node, 0, 80, true);
+      openSubjects(node, 0, 80);
       for (let round = 0; round < 20; round++) {
         assert.equal(node.work(), 0);
         await new Promise((resolve) => setImmediate(resolve));
       }
       assert.equal(node.status().snapshotIndex, born, 'nothing is due yet');
       for (let from = 80, taken = 0; taken < 3; taken++) {
-        openSubjects(node, from, from + entriesMax, true);
+        openSubjects(node, from, from + entriesMax);
         from += entriesMax;
         await snapshotTaken(node);
         assert.ok(behindSnapshot(node) <= entriesMax);
@@ -67,7 +67,7 @@ describe('a snapshot', () => {
       for (let lives = 0; lives < 20 && taken < 2; lives++) {
         const { node } = await openNode(t, folder, limit);
         const before = node.status().snapshotIndex;
-        openSubjects(node, lives * life, (lives + 1) * life, true);
+        openSubjects(node, lives * life, (lives + 1) * life);
         if (behindSnapshot(node) > entriesMax) {
           if (node.status().snapshotIndex === before) await snapshotTaken(node);
         } else {

@@ -54,7 +54,7 @@ class Rig {
       () => assert.fail('nothing is damaged'),
     );
     const subject = new ActiveSubject(SUBJECT);
-    subject.learn({ head: this.head, first: 1, everExpires: true });
+    subject.learn({ head: this.head, settled: this.head, first: 1, everExpires: true });
     this.delivery.join(subject, { subscription: SUBSCRIPTION, group: GROUP, encoding: Encoding.MESSAGES, credit }, 1);
   }
 

@@ -1,16 +1,20 @@
-import type { AllotMachine } from '../../allot/allot-machine.ts';
+import { slotOfSubject } from '../../allot/allot-state.ts';
 import type { AllotmentInfo } from '../../allot/queries.ts';
 import { AllotVerdict, type PartAnswers } from '../../allot/verdicts.ts';
 import { assert } from '../../base/assert.ts';
-import { slotOfHash } from '../../base/subject.ts';
+import { slotOfHash, subjectHash } from '../../base/subject.ts';
 import { DoorbellRinger } from '../../shm/doorbell.ts';
 import { RingConsumer } from '../../shm/ring-consumer.ts';
 import { RingProducer } from '../../shm/ring-producer.ts';
 import {
   FromRaft,
+  INTEREST_HEADER,
+  MARK_HEADER,
   OPENED_PARTS_HEADER,
   PART_BYTES,
+  PROGRESS_HEADER,
   QUERY_HEADER,
+  RAFT_BORN_HEADER,
   StateFlag,
   SUBJECT_ANSWER_HEADER,
   ToRaft,
@@ -19,6 +23,7 @@ import type { OpenAllotment, RaftStatus, RaftThreadData, ShardRings, SubjectRow 
 import { Outbox } from '../outbox.ts';
 import { SlotOwners } from '../slots/slot-table.ts';
 import { HeadCheck, type HeadVisitor } from './head-check.ts';
+import { Interests, type ProgressWriter } from './interests.ts';
 import type { AnswerPort, RaftNode } from './raft-node.ts';
 
 /** Most bytes of commands in one log entry; a shard's record may exceed it once. */
@@ -31,6 +36,10 @@ const MISSING_NAMED_MAX = 100;
 export class ShardSide {
   readonly requests: RingConsumer;
   readonly answers: Outbox;
+  /** It wants to hear of new subjects of its slots. */
+  isWatching = false;
+  /** What the shard knows of the log's floor. */
+  floor = 0;
   readonly #ringer: DoorbellRinger;
   #dirty = false;
 
@@ -66,23 +75,30 @@ interface Query {
  */
 export class RaftAgent implements AnswerPort {
   readonly #node: RaftNode;
-  readonly #machine: AllotMachine;
+  readonly #wake: () => void;
   readonly #owners: SlotOwners;
+  readonly #interests: Interests;
   readonly #heads: HeadCheck;
   /** By shard: 1 = its part of the store was held against the log. */
   readonly #verified: Uint8Array;
   readonly #sides: (ShardSide | null)[];
   readonly #payload: Uint8Array[] = [];
   #payloadBytes = 0;
+  /** The log has not taken what is gathered. */
+  #isRefused = false;
+  /** They wait for what is gathered, which may be of a shard that is gone. */
+  #detached: (() => void)[] = [];
   #queries: Query[] = [];
   #reading: Query[] = [];
   #from = 0;
   readonly #onTrimmed: HeadVisitor = (names, start, end, hash, first) => this.trimmed(names, start, end, hash, first);
   readonly #onRequest = (type: number, offset: number, length: number): void => this.#request(type, offset, length);
 
-  constructor(node: RaftNode, data: RaftThreadData) {
+  /** `wake`: calls doWork soon. */
+  constructor(node: RaftNode, data: RaftThreadData, wake: () => void) {
     this.#node = node;
-    this.#machine = node.machine;
+    this.#wake = wake;
+    this.#interests = new Interests(() => node.machine);
     this.#owners = new SlotOwners(data.owners);
     this.#heads = new HeadCheck(node.machine);
     this.#verified = new Uint8Array(data.shardsMax);
@@ -94,33 +110,63 @@ export class RaftAgent implements AnswerPort {
     this.#sides[shard] = new ShardSide(rings, doorbell);
   }
 
-  /** Commands that the dead shard left on its ring are dropped: nothing waits for them, and what was applied stays. */
-  detach(shard: number): void {
+  /**
+   * Commands that the dead shard left on its ring are dropped: nothing waits for them, and what was applied stays. Calls back when nothing more of it can be
+   * applied.
+   */
+  detach(shard: number, then: () => void): void {
     this.#sides[shard] = null;
+    this.#interests.endAll(shard);
     this.#queries = this.#queries.filter((query) => query.shard !== shard);
     this.#reading = this.#reading.filter((query) => query.shard !== shard);
+    if (this.#payloadBytes > 0) this.#detached.push(then);
+    else this.#node.whenApplied(then);
   }
 
   tick(): void {
     this.#node.tick();
+    if (this.#isWaiting) this.#wake();
+  }
+
+  /** Something could not be done, and no ring will say when it can. */
+  get #isWaiting(): boolean {
+    return this.#queries.length + this.#reading.length + this.#payloadBytes > 0;
   }
 
   doWork(): number {
     let done = 0;
+    if (this.#isRefused) this.#propose();
+    this.#tellFloor();
     for (let shard = 0; shard < this.#sides.length; shard++) {
       const side = this.#sides[shard];
       if (side === null || side === undefined) continue;
       // A shard that does not read its answers gets no new ones: it has asked for what is on its ring, so it waits for itself.
       if (side.answers.blocked && !side.answers.flush()) continue;
+      // The log takes no more: what a shard asks for waits on its ring, and is refused in front of it when that is full.
+      if (this.#isRefused) continue;
       this.#from = shard;
       done += side.requests.drain(this.#onRequest, RECORDS_A_ROUND);
       if (this.#payloadBytes >= ENTRY_BYTES_MAX) this.#propose();
     }
     if (this.#payloadBytes > 0) this.#propose();
-    if (this.#queries.length > 0) this.#askToRead();
+    if (this.#queries.length + this.#reading.length > 0) this.#askToRead();
     done += this.#node.work();
+    done += this.#interests.tell(this.#writeProgress);
     for (const side of this.#sides) side?.flush();
     return done;
+  }
+
+  /** Of a log that was recovered; before the first answer to a shard, and before the next one when a snapshot brought another floor. */
+  #tellFloor(): void {
+    const { floor } = this.#node.machine;
+    for (const side of this.#sides) {
+      if (side === null || side.floor === floor) continue;
+      side.floor = floor;
+      const at = side.answers.begin(FromRaft.FLOOR, 8);
+      side.answers.view.setFloat64(at, floor, true);
+      side.answers.end();
+      side.touched();
+    }
   }
 
   // --- requests of the shards ---
@@ -151,15 +197,28 @@ export class RaftAgent implements AnswerPort {
       case ToRaft.VERIFIED:
         this.#tellMissing(this.#from);
         return;
+      case ToRaft.INTEREST: {
+        const { view } = requests;
+        const name = requests.bytes.slice(offset + INTEREST_HEADER, offset + length);
+        const hash = view.getUint32(offset, true);
+        if (view.getUint32(offset + 4, true) === 1) this.#interests.begin(this.#from, name, hash);
+        else this.#interests.end(this.#from, name, hash);
+        return;
+      }
+      case ToRaft.WATCH:
+        (this.#sides[this.#from] as ShardSide).isWatching = requests.view.getUint32(offset, true) === 1;
+        return;
       default:
         assert(false, () => `unknown record ${type} from shard ${this.#from}`);
     }
   }
 
   #propose(): void {
-    const payload = this.#payload.splice(0);
+    this.#isRefused = !this.#node.propose(this.#payload);
+    if (this.#isRefused) return;
+    this.#payload.length = 0;
     this.#payloadBytes = 0;
-    this.#node.propose(payload);
+    for (const then of this.#detached.splice(0)) this.#node.whenApplied(then);
   }
 
   /** Once a process: a shard that is replaced later has its slots from the same segments. */
@@ -180,9 +239,9 @@ export class RaftAgent implements AnswerPort {
   // --- reads ---
 
   #askToRead(): void {
-    // One read index serves every query that was there when it was asked for.
-    if (this.#reading.length > 0 || !this.#node.askToRead()) return;
-    this.#reading = this.#queries;
+    // One read index serves every query that was there when it was asked for; one that was lost with its leader is asked for anew.
+    if (!this.#node.askToRead()) return;
+    this.#reading = this.#reading.length === 0 ? this.#queries : this.#reading.concat(this.#queries);
     this.#queries = [];
   }
 
@@ -197,7 +256,7 @@ export class RaftAgent implements AnswerPort {
     const side = this.#sides[query.shard];
     if (side === null || side === undefined) return;
     const { subject, hash, id } = query;
-    const machine = this.#machine;
+    const { machine } = this.#node;
     const handle = machine.find(subject, 0, subject.length, hash);
     const exists = handle >= 0;
     let flags = 0;
@@ -205,12 +264,14 @@ export class RaftAgent implements AnswerPort {
       flags = StateFlag.EXISTS | (machine.everExpires(handle) ? StateFlag.EVER_EXPIRES : 0);
       const verdict = id === 0 ? AllotVerdict.UNKNOWN : machine.verdictOf(handle, id);
       if (verdict === AllotVerdict.OPEN || verdict === AllotVerdict.REVOKED) flags |= StateFlag.UNDECIDED;
+      if (verdict === AllotVerdict.VOID) flags |= StateFlag.VOID;
     }
     const at = side.answers.begin(FromRaft.STATE, 32);
     const view = side.answers.view;
-    view.setFloat64(at, exists ? machine.first(handle) : 1, true);
-    view.setFloat64(at + 8, exists ? machine.head(handle) : 0, true);
-    view.setFloat64(at + 16, exists ? machine.settled(handle) : 0, true);
+    // One that does not exist will begin behind the floor: whoever waits for its first message must not miss ids below.
+    view.setFloat64(at, exists ? machine.first(handle) : machine.floor + 1, true);
+    view.setFloat64(at + 8, exists ? machine.head(handle) : machine.floor, true);
+    view.setFloat64(at + 16, exists ? machine.settled(handle) : machine.floor, true);
     view.setUint32(at + 24, query.counter, true);
     view.setUint32(at + 28, flags, true);
     side.answers.end();
@@ -293,6 +354,64 @@ export class RaftAgent implements AnswerPort {
     this.#writeSubjectAnswer(FromRaft.TRIMMED, names, start, end, hash, first);
   }
 
+  moved(subject: number): void {
+    this.#interests.moved(subject);
+  }
+
+  born(subject: number): void {
+    this.#interests.born(subject);
+    const side = this.#sides[this.#owners.ownerOf(slotOfSubject(subject))];
+    if (side?.isWatching !== true) return;
+    const name = this.#node.machine.nameOf(subject);
+    const at = side.answers.begin(FromRaft.BORN, RAFT_BORN_HEADER + name.length);
+    side.answers.view.setUint32(at, subjectHash(name, 0, name.length), true);
+    side.answers.view.setUint32(at + 4, 0, true);
+    side.answers.bytes.set(name, at + RAFT_BORN_HEADER);
+    side.answers.end();
+    side.touched();
+  }
+
+  restored(): void {
+    this.#tellFloor();
+    this.#interests.restored();
+  }
+
+  readonly #writeProgress: ProgressWriter = (shard, subject, name, hash) => {
+    const side = this.#sides[shard];
+    if (side === null || side === undefined) return true;
+    if (side.answers.blocked) return false;
+    const { machine } = this.#node;
+    const at = side.answers.begin(FromRaft.PROGRESS, PROGRESS_HEADER + name.length);
+    const { view, bytes } = side.answers;
+    view.setFloat64(at, machine.first(subject), true);
+    view.setFloat64(at + 8, machine.head(subject), true);
+    view.setFloat64(at + 16, machine.settled(subject), true);
+    view.setUint32(at + 24, hash, true);
+    view.setUint32(at + 28, StateFlag.EXISTS | (machine.everExpires(subject) ? StateFlag.EVER_EXPIRES : 0), true);
+    bytes.set(name, at + PROGRESS_HEADER);
+    side.answers.end();
+    side.touched();
+    return true;
+  };
+
+  /** A revoked allotment that its owner cannot mark. False: its shard takes no more now. */
+  mark({ subject, hash, base, count, openedAt, expiresMax }: AllotmentInfo): boolean {
+    const side = this.#sides[this.#owners.ownerOf(slotOfHash(hash))];
+    if (side === null || side === undefined || side.answers.blocked) return false;
+    const at = side.answers.begin(FromRaft.MARK, MARK_HEADER + subject.length);
+    const { view, bytes } = side.answers;
+    view.setFloat64(at, base, true);
+    view.setFloat64(at + 8, openedAt, true);
+    view.setUint32(at + 16, count, true);
+    view.setUint32(at + 20, expiresMax, true);
+    view.setUint32(at + 24, hash, true);
+    view.setUint32(at + 28, 0, true);
+    bytes.set(subject, at + MARK_HEADER);
+    side.answers.end();
+    side.touched();
+    return true;
+  }
+
   #writeSubjectAnswer(type: number, names: Uint8Array, start: number, end: number, hash: number, id: number): void {
     const side = this.#sides[this.#owners.ownerOf(slotOfHash(hash))];
     if (side === null || side === undefined) return;
@@ -313,14 +432,14 @@ export class RaftAgent implements AnswerPort {
       found.push({ subject, hash, base, count, revoked: verdict === AllotVerdict.REVOKED, openedAt, expiresMax });
       return true;
     };
-    this.#machine.openAllotmentsOf(this.#node.name, collect);
-    this.#machine.revokedAllotmentsOf(this.#node.name, collect);
+    this.#node.machine.openAllotmentsOf(this.#node.name, collect);
+    this.#node.machine.revokedAllotmentsOf(this.#node.name, collect);
     return found;
   }
 
   listSubjects(prefix: Uint8Array, cursor: number, limit: number): { rows: SubjectRow[]; next: number } {
     const rows: SubjectRow[] = [];
-    const machine = this.#machine;
+    const { machine } = this.#node;
     const next = machine.listSubjects(cursor, prefix, limit, (handle, names, start, end) => {
       rows.push({
         subject: names.slice(start, end),

@@ -1,5 +1,6 @@
 import { Worker } from 'node:worker_threads';
 import { defined } from '../../base/assert.ts';
+import type { ClusterView, MemberChange, MemberChangeResult } from '../../replica/types.ts';
 import { packSubjects } from '../heads.ts';
 import type {
   FromRaftThread,
@@ -13,10 +14,19 @@ import type {
 } from '../messages.ts';
 import { THREAD_MEMORY } from '../thread-memory.ts';
 
+/** RaftThreadData.catchUpEntries: some seconds of a busy cluster. */
+export const CATCH_UP_ENTRIES = 4_096;
+
 export interface RaftHandleEvents {
   onLog(line: LogLine): void;
   /** The thread is gone or cannot go on: the process must end. `reason` is a word for the exit log. */
   onDeath(reason: string, message: string): void;
+  /** Who leads has changed; '' = nobody is known to. `grpc`: HOST:PORT of its gRPC port. */
+  onLeader(leader: string, grpc: string): void;
+  /** The Raft port is open. */
+  onListening(port: number): void;
+  /** The shards wait for answers that will never come: replace them. */
+  onAnswersLost(): void;
 }
 
 export type RaftReady = Extract<FromRaftThread, { kind: 'ready' }>;
@@ -111,6 +121,20 @@ export class RaftHandle {
     this.#post({ kind: 'lead' });
   }
 
+  /** Members and who leads, as this node knows it; null if the thread ends before. */
+  async cluster(): Promise<ClusterView | null> {
+    const reply = await this.#ask((token) => ({ kind: 'cluster', token }));
+    return reply.kind === 'cluster' ? reply.cluster : null;
+  }
+
+  /** Resolves when the change is applied on this node or refused. Only the leader can. */
+  async change(change: MemberChange): Promise<MemberChangeResult> {
+    const reply = await this.#ask((token) => ({ kind: 'change', token, change }));
+    return reply.kind === 'changed'
+      ? reply.result
+      : { reason: 'SHUTTING_DOWN', message: 'the broker is shutting down' };
+  }
+
   async stop(): Promise<void> {
     if (this.#dead) return;
     await this.#ask((token) => ({ kind: 'stop', token }));
@@ -133,6 +157,9 @@ export class RaftHandle {
 
   #handle(message: FromRaftThread): void {
     if (message.kind === 'log') this.#events.onLog(message);
+    else if (message.kind === 'leader') this.#events.onLeader(message.leader, message.grpc);
+    else if (message.kind === 'listening') this.#events.onListening(message.port);
+    else if (message.kind === 'answers-lost') this.#events.onAnswersLost();
     else if (message.kind === 'fatal') this.#die(message.reason, message.message);
     else if (message.kind !== 'ready') {
       const waiter = defined(

@@ -5,8 +5,8 @@ import { Doorbell } from '../../shm/doorbell.ts';
 import { StartError } from '../../storage/start-error.ts';
 import { headsOf } from '../heads.ts';
 import type { FromRaftThread, RaftThreadData, ToRaftThread } from '../messages.ts';
+import { openRaftNode } from './open-node.ts';
 import { RaftAgent } from './raft-agent.ts';
-import { openRaftNode, type RaftNode } from './raft-node.ts';
 
 /** How often levels are counted, in ms. */
 const LEVELS_MS = 1_000;
@@ -21,49 +21,35 @@ function fatal(error: unknown): void {
   post({ kind: 'fatal', reason, message: error instanceof Error ? (error.stack ?? error.message) : String(error) });
 }
 
-/** Until main has compared the database with the log: answers its questions. A stop before that ends the wait by ending the thread. */
-function admitted(node: RaftNode): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const onMessage = (message: ToRaftThread): void => {
-      try {
-        if (message.kind === 'heads') {
-          post({ kind: 'heads', token: message.token, heads: headsOf(node.machine, message.subjects) });
-        } else if (message.kind === 'lead') {
-          port.off('message', onMessage);
-          resolve();
-        } else if (message.kind === 'stop') {
-          node.close();
-          post({ kind: 'stopped', token: message.token });
-        } else throw new Error(`${message.kind} before the log is led`);
-      } catch (error) {
-        reject(error);
-      }
-    };
-    port.on('message', onMessage);
-  });
-}
-
 try {
   armFailpoints(data.failpoints);
   const signal = { stopped: false };
   const doorbell = new Doorbell(data.doorbell);
-  const node = await openRaftNode(
-    data,
-    (line) => post(line),
-    fatal,
-    (opened) => (data.hasDatabase ? admitted(opened) : Promise.resolve()),
-  );
-  const agent = new RaftAgent(node, data);
+  const wake = (): void => doorbell.poke();
+  const node = await openRaftNode(data, {
+    report: post,
+    onFatal: fatal,
+    onLeader: (leader, grpc) => post({ kind: 'leader', leader, grpc }),
+    onListening: (opened) => post({ kind: 'listening', port: opened }),
+    onAnswersLost: () => post({ kind: 'answers-lost' }),
+    wake,
+  });
+  const agent = new RaftAgent(node, data, wake);
   node.answerTo(agent);
+
+  /** From here on this process writes to the log: with a database, once that was held against the log. */
+  const start = async (): Promise<void> => {
+    await node.start();
+    post({ kind: 'ready', status: agent.status(), lastStored: node.takeLastStored() });
+  };
   const answer = (message: ToRaftThread): void => {
     switch (message.kind) {
       case 'attach':
         agent.attach(message.shard, message.rings, message.doorbell);
-        doorbell.poke();
+        wake();
         return;
       case 'detach':
-        agent.detach(message.shard);
-        post({ kind: 'detached', token: message.token });
+        agent.detach(message.shard, () => post({ kind: 'detached', token: message.token }));
         return;
       case 'open-allotments':
         post({ kind: 'open-allotments', token: message.token, allotments: agent.openAllotments() });
@@ -76,16 +62,27 @@ try {
       case 'status':
         post({ kind: 'status', token: message.token, status: agent.status() });
         return;
-      case 'heads':
-        post({ kind: 'heads', token: message.token, heads: headsOf(node.machine, message.subjects) });
+      case 'heads': {
+        const tell = (): void =>
+          post({ kind: 'heads', token: message.token, heads: headsOf(node.machine, message.subjects) });
+        // Others give ids too: what was in a row before the question was allotted before it.
+        if (data.cluster === null) tell();
+        else node.barrier(tell);
         return;
+      }
       case 'lead':
+        start().catch(fatal);
+        return;
+      case 'cluster':
+        post({ kind: 'cluster', token: message.token, cluster: node.cluster() });
+        return;
+      case 'change':
+        node.change(message.change).then((result) => post({ kind: 'changed', token: message.token, result }), fatal);
         return;
       case 'stop':
-        node.close();
         signal.stopped = true;
-        doorbell.poke();
-        post({ kind: 'stopped', token: message.token });
+        wake();
+        node.close().then(() => post({ kind: 'stopped', token: message.token }), fatal);
         return;
     }
   };
@@ -98,13 +95,13 @@ try {
   });
   const ticks = setInterval(() => agent.tick(), data.heartbeatMs);
   const levels = setInterval(() => node.countLevels(), LEVELS_MS);
-  post({ kind: 'ready', status: agent.status(), lastStored: node.takeLastStored() });
   doorbell
     .run(() => agent.doWork(), signal)
     .then(() => {
       clearInterval(ticks);
       clearInterval(levels);
     }, fatal);
+  if (!data.hasDatabase) await start();
 } catch (error) {
   fatal(error);
 }

@@ -53,7 +53,8 @@ export class SnapshotJob {
   }
 
   abort(): void {
-    if (this.#phase === 'writing') this.#file.abort();
+    if (this.#phase === 'writing') this.#state.abandon();
+    if (this.#phase !== 'over') this.#file.abort();
     this.#phase = 'over';
   }
 

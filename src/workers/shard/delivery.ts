@@ -48,10 +48,13 @@ export class Delivery {
   readonly #main: MainPort;
   readonly #onProgress: () => void;
   readonly #onDamage: (subject: ActiveSubject, id: number) => void;
+  readonly #confirm: (subject: ActiveSubject, learned: () => void) => void;
   readonly #runBytes: number;
   readonly #members = new Map<number, Member>();
   readonly #view = new BatchView();
   readonly #runs: BatchRuns;
+  /** Of shared subjects: the id that the store does not have, and what the log has said of it. */
+  readonly #doubted = new Map<ActiveSubject, { readonly id: number; isKnown: boolean }>();
   /** Subjects with something to read from the store. */
   #pumping: ActiveSubject[] = [];
   #readsInFlight = 0;
@@ -60,14 +63,17 @@ export class Delivery {
   /** Bytes that the payload ring had no room for: nothing can be pumped until it has. 0 = it had. */
   #stuckBytes = 0;
 
+  /** `confirm`: learns where the log stands with a subject as of now, and then says so. */
   constructor(
     store: MessageStore,
     main: MainPort,
     onProgress: () => void,
     onDamage: (subject: ActiveSubject, id: number) => void,
+    confirm: (subject: ActiveSubject, learned: () => void) => void = (_subject, learned) => learned(),
   ) {
     this.#store = store;
     this.#main = main;
+    this.#confirm = confirm;
     this.#runBytes = Math.min(RUN_BYTES, main.payload.capacityBytes / 4);
     this.#runs = new BatchRuns(main, this.#runBytes);
     this.#onProgress = onProgress;
@@ -131,6 +137,7 @@ export class Delivery {
         }
       }
       subject.pumping = false;
+      this.#doubted.delete(subject);
     }
     this.#pumping = this.#pumping.filter((subject) => !subjects.has(subject));
   }
@@ -144,6 +151,15 @@ export class Delivery {
   #dissolve(subject: ActiveSubject, group: TailGroup): void {
     subject.groups.splice(subject.groups.indexOf(group), 1);
     for (const cursor of group.cursors.splice(0)) this.#members.delete(cursor.subscription);
+    if (subject.groups.length === 0) this.#doubted.delete(subject);
+  }
+
+  /** The log has settled ids of a shared subject, from whichever node. What is at hand of this shard's own may go out before it is read. */
+  progressed(subject: ActiveSubject): void {
+    for (const group of subject.groups) {
+      if (group.live === 0) this.#advanceSilently(subject, group);
+      else if (group.next <= subject.resolvedTo) this.#pump(subject);
+    }
   }
 
   /** Ids got their verdict. `bytes`: the stored batch while it is at hand, null for a void mark. */
@@ -157,6 +173,8 @@ export class Delivery {
       return;
     }
     const next = allotment.base + allotment.count;
+    // Of a shared subject the log may have told of them first, and then they were read.
+    if (group.next >= next) return;
     const inOrder = group.next >= allotment.base && subject.resolvedTo >= next - 1;
     if (!inOrder || this.#stuckBytes > 0) {
       this.#pump(subject);
@@ -221,6 +239,7 @@ export class Delivery {
   }
 
   #pumpOnce(subject: ActiveSubject): number {
+    if (this.#doubted.get(subject)?.isKnown === false) return 0;
     let done = 0;
     // Copies: members that meet damage leave, and with the last one goes the group.
     for (const group of [...subject.groups]) {
@@ -345,6 +364,10 @@ export class Delivery {
         return runs.from;
       }
       const missing = subject.firstMissing(known, item.from);
+      if (missing < item.from && this.#isDoubtful(subject, missing)) {
+        runs.flush(missing);
+        return runs.from;
+      }
       const lostAt = missing < item.from ? missing : item.kind === 'damaged' ? Math.max(known, item.from) : -1;
       if (lostAt >= 0) {
         if (runs.flush(lostAt)) this.#damaged(subject, group, lostAt, cursor);
@@ -356,7 +379,7 @@ export class Delivery {
     }
     const missing = subject.firstMissing(known, Math.max(known, read.next));
     if (missing < read.next) {
-      if (!runs.flush(missing)) return runs.from;
+      if (!runs.flush(missing) || this.#isDoubtful(subject, missing)) return runs.from;
       this.#damaged(subject, group, missing, cursor);
       return read.next;
     }
@@ -379,7 +402,8 @@ export class Delivery {
     let known = from;
     for (const item of read.items) {
       if (cursor !== undefined && cursor.credit <= 0) return next;
-      if (this.#isLost(subject, group, type, target, next, known, item.from, cursor)) return item.from;
+      const goOn = this.#maybeSkipLost(subject, group, type, target, next, known, item.from, cursor);
+      if (goOn >= 0) return goOn;
       if (item.kind === 'data') {
         if (item.from > next && !this.#sendEmpty(type, target, next, item.from)) return next;
         next = this.#sendBatch(type, target, Math.max(next, item.from), item.bytes, subject.ref.bytes, cursor);
@@ -391,13 +415,17 @@ export class Delivery {
       }
       known = Math.max(known, item.to);
     }
-    if (this.#isLost(subject, group, type, target, next, known, read.next, cursor)) return read.next;
+    const goOn = this.#maybeSkipLost(subject, group, type, target, next, known, read.next, cursor);
+    if (goOn >= 0) return goOn;
     if (read.next > next && this.#sendEmpty(type, target, next, read.next)) next = read.next;
     return next;
   }
 
-  /** The store has nothing for [known, until): expired, trimmed, or lost, which is told to whoever stands before it (section 7, rule 7). */
-  #isLost(
+  /**
+   * The store has nothing for [known, until): expired, trimmed, or lost, which is told to whoever stands before it (section 7, rule 7). Where to go on;
+   * -1: nothing is lost.
+   */
+  #maybeSkipLost(
     subject: ActiveSubject,
     group: TailGroup,
     type: number,
@@ -406,12 +434,33 @@ export class Delivery {
     known: number,
     until: number,
     cursor: Cursor | undefined,
-  ): boolean {
-    if (until <= known) return false;
+  ): number {
+    if (until <= known) return -1;
     const missing = subject.firstMissing(known, until);
-    if (missing >= until) return false;
-    if (missing > next) this.#sendEmpty(type, target, next, missing);
+    if (missing >= until) return -1;
+    const isToldBefore = missing <= next || this.#sendEmpty(type, target, next, missing);
+    if (this.#isDoubtful(subject, missing)) return isToldBefore ? missing : next;
     this.#damaged(subject, group, missing, cursor);
+    return until;
+  }
+
+  /**
+   * Another node may have trimmed the subject, and deleted what the store does not have, before this one has heard of it. So the log is asked first, and
+   * the subject is read again when it has answered; what is missing then is lost.
+   */
+  #isDoubtful(subject: ActiveSubject, id: number): boolean {
+    if (!subject.isShared) return false;
+    const doubted = this.#doubted.get(subject);
+    if (doubted?.isKnown === false) return true;
+    this.#doubted.delete(subject);
+    if (doubted?.id === id) return false;
+    const doubt = { id, isKnown: false };
+    this.#doubted.set(subject, doubt);
+    this.#confirm(subject, () => {
+      if (this.#doubted.get(subject) !== doubt) return;
+      doubt.isKnown = true;
+      this.#pump(subject);
+    });
     return true;
   }
 

@@ -53,6 +53,11 @@ export class Gathering {
     return shouldSeal(state, this.#seal);
   }
 
+  /** The oldest waits as long as that, or longer. `now` in ms of performance.now(). */
+  waitsFor(ms: number, now: number): boolean {
+    return this.#rows > 0 && now - this.#oldest >= ms;
+  }
+
   /** In how many ms a group is due at the latest; Infinity while nothing waits. */
   dueIn(now: number): number {
     return this.#rows > 0 ? Math.max(0, this.#oldest + this.#seal.lingerMs - now) : Number.POSITIVE_INFINITY;

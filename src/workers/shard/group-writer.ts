@@ -1,3 +1,4 @@
+import { defined } from '../../base/assert.ts';
 import { BrokerError, REASON_CODE } from '../../base/errors.ts';
 import { failpoint } from '../../base/failpoint.ts';
 import { sealVoidMark } from '../../batch/batch-builder.ts';
@@ -5,7 +6,7 @@ import { isOutage } from '../../storage/driver-errors.ts';
 import { type MessageStore, type SealedBatch, StoreUncertain } from '../../storage/store.ts';
 import type { AllotRequests } from './allot-requests.ts';
 import type { Gathering } from './gathering.ts';
-import type { Group } from './group.ts';
+import { type Group, isUnclosed } from './group.ts';
 import type { MainPort } from './main-port.ts';
 import type { OpenBatch } from './open-batch.ts';
 import type { PublishCounters, PublishEvents } from './publish-ports.ts';
@@ -24,22 +25,33 @@ export interface GroupWriterParts {
   readonly rules: StoreRules;
   /** In flight, in order. This class takes out what it has finished. */
   readonly groups: Group[];
+  /** Groups that the store is given at a time. */
+  readonly writesMax: number;
 }
 
-/** Writes groups one after another, and acknowledges and delivers them in order; or takes back what the store did not take. */
+/**
+ * Writes groups in order, a database several at a time, and closes, acknowledges and delivers them in order; or takes back what the store did not
+ * take.
+ */
 export class GroupWriter {
   readonly #parts: GroupWriterParts;
   /** By counter of the open: what the log has yet to close. */
   readonly #closing = new Map<number, { batch: OpenBatch; group: Group }>();
+  #abandoned = 0;
 
   constructor(parts: GroupWriterParts) {
     this.#parts = parts;
   }
 
+  /** Closes that the log has not answered, and that nobody waits for any more. */
+  get abandoned(): number {
+    return this.#abandoned;
+  }
+
   /** All its batches have their ids, or were refused. */
   ready(group: Group): void {
     group.state = 'ready';
-    this.#writeNext();
+    this.#advance();
   }
 
   /** The log's answer to a close(stored); only with a database. */
@@ -47,9 +59,58 @@ export class GroupWriter {
     const entry = this.#closing.get(counter);
     if (entry === undefined) return;
     this.#closing.delete(counter);
-    entry.batch.isRevoked = !isApplied;
-    entry.group.unclosed -= 1;
-    if (entry.group.unclosed === 0) entry.group.state = 'written';
+    const { batch, group } = entry;
+    if (batch.isAbandoned) {
+      this.#resolveAbandoned(batch, group, isApplied);
+      return;
+    }
+    batch.isRevoked = !isApplied;
+    becomeClosed(group);
+  }
+
+  /** Somebody else revoked an allotment of this shard, whatever has been done for it here: the process was paused, or cut off. */
+  revoked(subject: ActiveSubject, base: number): void {
+    const { groups, takeBacks } = this.#parts;
+    for (const group of groups) {
+      for (const batch of group.batches) {
+        const { allotment } = batch;
+        if (batch.subject !== subject || batch.base !== base || allotment === null || batch.isAbandoned) continue;
+        batch.allotment = null;
+        if (this.#closing.delete(batch.counter)) becomeClosed(group);
+        takeBacks.giveUp(batch, allotment);
+      }
+    }
+    for (const [counter, { batch }] of this.#closing) {
+      if (batch.isAbandoned && batch.subject === subject && batch.base === base) this.closed(counter, false);
+    }
+  }
+
+  /**
+   * The log does not say whether it has closed batches that were sent for it `timeoutMs` ago. They are durable, so what they become is not known to
+   * anybody yet: it is taken note of when it comes. `now` in ms of performance.now().
+   */
+  expire(now: number, timeoutMs: number): void {
+    const { takeBacks } = this.#parts;
+    for (const { batch, group } of this.#closing.values()) {
+      if (batch.isAbandoned || now - group.askedAt < timeoutMs) continue;
+      batch.isAbandoned = true;
+      this.#abandoned += 1;
+      takeBacks.refuseAsUnknown(batch);
+      becomeClosed(group);
+    }
+  }
+
+  #resolveAbandoned(batch: OpenBatch, group: Group, isStored: boolean): void {
+    const { events, gathering, takeBacks } = this.#parts;
+    const { subject, allotment, publishedAt, expiresMax } = batch;
+    this.#abandoned -= 1;
+    if (allotment === null) return;
+    batch.allotment = null;
+    if (isStored) {
+      subject.resolved(allotment);
+      events.onResolved(subject, allotment, batch.sealed);
+    } else takeBacks.mark({ subject, allotment, publishedAt, expiresMax });
+    if (!group.wasUncertain) gathering.giveBuilder(batch.builder);
   }
 
   /** The log has forgotten what became of a batch that it was to close. The store knows: a mark was there before the log said void. */
@@ -88,12 +149,31 @@ export class GroupWriter {
     return done;
   }
 
-  /** What comes behind a failed group must be known before it is stored (promise 5). */
-  #writeNext(): void {
+  #advance(): void {
+    this.#closeNext();
+    this.#writeNext();
+  }
+
+  /** What comes behind a failed group must be known before the log is told that it is stored (promise 5). */
+  #closeNext(): void {
     for (const group of this.#parts.groups) {
-      if (group.state === 'closing' || group.state === 'written' || group.state === 'failed') continue;
-      if (group.state === 'ready') this.#write(group);
-      return;
+      if (group.state === 'durable') this.#close(group);
+      else if (isUnclosed(group)) return;
+    }
+  }
+
+  #writeNext(): void {
+    const { groups, writesMax } = this.#parts;
+    let writing = 0;
+    for (const group of groups) {
+      if (group.state === 'allotting') return;
+      if (group.state === 'ready') {
+        // A mark may be that of a batch which somebody revoked while it was written: the two would meet in the database.
+        if (group.marks.length > 0 && writing > 0) return;
+        this.#write(group);
+      }
+      if (isWriting(group)) writing += 1;
+      if (writing >= writesMax) return;
     }
   }
 
@@ -113,7 +193,6 @@ export class GroupWriter {
     }
     if (sealed.length === 0) {
       group.state = 'written';
-      this.#writeNext();
       events.onProgress();
       return;
     }
@@ -127,10 +206,9 @@ export class GroupWriter {
     const { store, rules, counters, events } = this.#parts;
     store.append(sealed).then(
       () => {
-        if (rules.isRemote) this.#close(group);
-        else group.state = 'written';
+        group.state = rules.isRemote ? 'durable' : 'written';
         counters.onWritten((performance.now() - group.writingSince) * 1000);
-        this.#writeNext();
+        this.#advance();
         events.onProgress();
       },
       (error: unknown) => {
@@ -149,13 +227,19 @@ export class GroupWriter {
 
   #becomeFailed(group: Group, error: unknown): void {
     const { takeBacks, events } = this.#parts;
-    group.state = 'failed';
-    group.error =
+    const meant =
       error instanceof StoreUncertain
         ? new BrokerError('STORE_UNAVAILABLE', 'the store did not answer in time', { cause: error })
         : error;
-    if (group.error instanceof BrokerError) takeBacks.doomBehind(group, REASON_CODE[group.error.reason]);
-    this.#writeNext();
+    if (!(meant instanceof BrokerError)) {
+      // A defect waits for no group before it, and this one stays as it is: nothing behind it is closed.
+      events.onFatal(meant);
+      return;
+    }
+    group.state = 'failed';
+    group.error = meant;
+    takeBacks.doomBehind(group, REASON_CODE[meant.reason]);
+    this.#advance();
     events.onProgress();
   }
 
@@ -171,6 +255,7 @@ export class GroupWriter {
       requests.closeStored(batch.subject, batch.base);
     }
     group.state = group.unclosed > 0 ? 'closing' : 'written';
+    group.askedAt = performance.now();
     requests.send();
   }
 
@@ -180,7 +265,7 @@ export class GroupWriter {
     let isAnyStored = false;
     for (const batch of group.batches) {
       const { subject, allotment } = batch;
-      if (allotment === null) continue;
+      if (allotment === null || batch.isAbandoned) continue;
       if (batch.isRevoked) {
         takeBacks.giveUp(batch, allotment);
         continue;
@@ -194,22 +279,23 @@ export class GroupWriter {
     }
     // A mark that is stored says nothing: marks are taken below the low-space mark too.
     if (isAnyStored) counters.storeRefuses(null);
-    for (const { subject, allotment } of group.marks) {
+    for (const mark of group.marks) {
+      const { subject, allotment } = mark;
+      takeBacks.marked(mark);
       subject.resolved(allotment);
       requests.closeVoid(subject, allotment.base);
       events.onResolved(subject, allotment, null);
     }
-    for (const batch of group.batches) if (!group.wasUncertain) gathering.giveBuilder(batch.builder);
+    for (const batch of group.batches) {
+      // Who still waits for the verdict of an abandoned one is given its bytes.
+      if (!group.wasUncertain && !batch.isAbandoned) gathering.giveBuilder(batch.builder);
+    }
   }
 
   /** The store took nothing of the group: its ids are revoked, and its calls are answered when that is applied. */
   #fail(group: Group): void {
-    const { requests, events, counters, gathering, takeBacks, rules } = this.#parts;
-    const { error } = group;
-    if (!(error instanceof BrokerError)) {
-      events.onFatal(error);
-      return;
-    }
+    const { requests, counters, gathering, takeBacks, rules } = this.#parts;
+    const error = defined(group.error, 'a group failed for no reason');
     for (const batch of group.batches) {
       takeBacks.takeBack(batch, REASON_CODE[error.reason]);
       if (!group.wasUncertain) gathering.giveBuilder(batch.builder);
@@ -219,4 +305,14 @@ export class GroupWriter {
     if (rules.tookNothing(error.reason, group.marks.length > 0, retryAt)) counters.storeRefuses(error.reason);
     requests.send();
   }
+}
+
+function isWriting({ state }: Group): boolean {
+  return state === 'writing';
+}
+
+/** One batch less is to be closed. */
+function becomeClosed(group: Group): void {
+  group.unclosed -= 1;
+  if (group.unclosed === 0) group.state = 'written';
 }

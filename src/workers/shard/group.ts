@@ -1,3 +1,4 @@
+import type { BrokerError } from '../../base/errors.ts';
 import type { OpenBatch } from './open-batch.ts';
 import type { ActiveSubject, Unresolved } from './subjects.ts';
 
@@ -18,14 +19,19 @@ export interface Group {
   unanswered: number;
   bytes: number;
   messages: number;
-  /** closing: durable in a database, and the log has yet to say so. written: it may be acknowledged. */
-  state: 'allotting' | 'ready' | 'writing' | 'closing' | 'written' | 'failed';
+  /**
+   * durable: in a database, behind one that is not yet. closing: the same, and the log has yet to say so. written: it may be acknowledged.
+   */
+  state: 'allotting' | 'ready' | 'writing' | 'durable' | 'closing' | 'written' | 'failed';
   /** Batches whose close is not applied yet. */
   unclosed: number;
   /** The database did not say what became of a write: it may still read the memory of the batches. */
   wasUncertain: boolean;
-  error: unknown;
+  /** Why the store took nothing of it. */
+  error: BrokerError | null;
   writingSince: number;
+  /** When the log was last asked for something of it, ms of performance.now(): for its ids, then to close it. */
+  askedAt: number;
 }
 
 export function newGroup(batches: OpenBatch[], marks: VoidMark[]): Group {
@@ -40,14 +46,24 @@ export function newGroup(batches: OpenBatch[], marks: VoidMark[]): Group {
     wasUncertain: false,
     error: null,
     writingSince: 0,
+    askedAt: 0,
   };
+}
+
+/** The log has not been told that it is stored, so all of it can still be taken back. */
+export function isUnclosed({ state }: Group): boolean {
+  return state === 'allotting' || state === 'ready' || state === 'writing' || state === 'durable';
 }
 
 /** Ids that were taken back because their batch could not be stored; their calls are answered once the revoke is applied. */
 export interface Revocation extends VoidMark {
-  readonly calls: Uint32Array;
+  calls: Uint32Array;
   /** Reason code of each call; one entry for each. */
   readonly reasons: Uint16Array;
+  /** Ms of performance.now(). */
+  readonly since: number;
+  /** The log did not answer in time: nobody waits for it any more. */
+  isAbandoned: boolean;
 }
 
 /** The parts of an answer, read straight from the ring's record. Part i is row i of the batch. */

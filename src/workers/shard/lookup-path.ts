@@ -6,10 +6,12 @@ import { isOutage } from '../../storage/driver-errors.ts';
 import type { MessageStore, StoredItem, SubjectRef, SubjectStats } from '../../storage/store.ts';
 import { Start, ToMain } from '../link.ts';
 import { type Delivery, isExpired, type Joining } from './delivery.ts';
+import { Interests } from './interests.ts';
 import type { MainPort } from './main-port.ts';
 import { Pending, type RaftClient } from './raft-client.ts';
 import { type FetchCall, type LookupDatabase, reasonOf, StoredLookups } from './stored-lookups.ts';
 import type { ActiveSubject, Unresolved } from './subjects.ts';
+import { TimeScans } from './time-scan.ts';
 
 /** The state machine's view of a subject and of one id in it, as the Raft thread answered it. */
 export interface SubjectState {
@@ -20,13 +22,18 @@ export interface SubjectState {
   readonly everExpires: boolean;
   /** The id asked for is above `settled` and its allotment is neither stored nor void. */
   readonly undecided: boolean;
+  /** The id asked for is void for the log: in a range that `cluster recover` left, which has no marks in the store. */
+  readonly isVoid?: boolean;
 }
 
-type Question =
-  | { readonly kind: 'fetch'; readonly fetch: FetchCall }
+/** `since`: ms of performance.now(). */
+type Question = { readonly since: number } & (
+  | { readonly kind: 'fetch'; readonly fetch: FetchCall; readonly isSecond: boolean }
   | { readonly kind: 'subscribe'; readonly subject: ActiveSubject; readonly request: SubscribeRequest }
   | { readonly kind: 'barrier'; readonly passed: () => void }
-  | { readonly kind: 'info'; readonly subject: ActiveSubject; readonly call: number };
+  | { readonly kind: 'position'; readonly subject: ActiveSubject; readonly learned: (state: SubjectState) => void }
+  | { readonly kind: 'info'; readonly subject: ActiveSubject; readonly call: number }
+);
 
 export interface SubscribeRequest extends Joining {
   readonly start: number;
@@ -77,7 +84,9 @@ export class LookupPath {
   /** Null: the store is embedded. In a database a batch can be seen before its verdict. */
   readonly #lookups: StoredLookups | null;
   readonly #questions = new Pending<Question>();
-  readonly #parked: FetchCall[] = [];
+  readonly #interests: Interests;
+  readonly #scans: TimeScans;
+  #parked: FetchCall[] = [];
   readonly #cancelled = new Set<number>();
   readonly #starting = new Set<number>();
   /** Starts that are fixed, and that the ring to main had no room for. */
@@ -110,6 +119,12 @@ export class LookupPath {
           });
     this.#store = store;
     this.#raft = ports.raft;
+    this.#interests = new Interests(ports.raft);
+    this.#scans = new TimeScans(
+      store,
+      (subject, id, publishedAt) => this.#published(subject, id, id, publishedAt),
+      onProgress,
+    );
     this.#main = main;
     this.#delivery = ports.delivery;
     this.#onProgress = onProgress;
@@ -142,19 +157,95 @@ export class LookupPath {
   fetch(subject: ActiveSubject, id: number, call: number, deadline: number): void {
     subject.parked += 1;
     const fetch = { subject, id, call, deadline };
-    const ask = (): void => this.#questions.set(this.#raft.query(subject.ref, id), { kind: 'fetch', fetch });
+    const ask = (): void => this.#ask(fetch);
     // What a database has may still be revoked: the verdict comes first (design section 7, rule 7). And it keeps the rows of what was
     // trimmed for a while, or for as long as the rest of their batch stays, so the log has to say where the subject begins.
+    // Where other nodes trim, what this shard was told may be old.
     if (this.#lookups === null) this.#fetchStored(fetch, ask);
-    else if (!subject.knowsFirst || !subject.isResolved(id)) ask();
+    else if (subject.isShared || !subject.knowsFirst || !subject.isResolved(id)) ask();
     else if (id < subject.first) this.#refuse(fetch, call, 'ID_TRIMMED');
     else this.#fetchStored(fetch, ask);
+  }
+
+  /** `isSecond`: what the store does not have was missed before. */
+  #ask(fetch: FetchCall, isSecond = false): void {
+    const since = performance.now();
+    this.#questions.set(this.#raft.query(fetch.subject.ref, fetch.id), { kind: 'fetch', fetch, isSecond, since });
   }
 
   subscribe(subject: ActiveSubject, request: SubscribeRequest): void {
     subject.parked += 1;
     this.#starting.add(request.subscription);
-    this.#questions.set(this.#raft.query(subject.ref, 0), { kind: 'subscribe', subject, request });
+    const since = performance.now();
+    this.#questions.set(this.#raft.query(subject.ref, 0), { kind: 'subscribe', subject, request, since });
+  }
+
+  /** Asks where the log stands with a shared subject, and with `id` (0: none), as of now. It is answered when there is a quorum. */
+  confirm(subject: ActiveSubject, id: number, learned: (state: SubjectState) => void): void {
+    // Keeps the subject while the answer is on its way.
+    subject.parked += 1;
+    const since = performance.now();
+    this.#questions.set(this.#raft.query(subject.ref, id), { kind: 'position', subject, learned, since });
+  }
+
+  /** Somebody waits for what becomes of ids of the subject that may be another node's. */
+  follow(subject: ActiveSubject): void {
+    this.#interests.begin(subject);
+  }
+
+  /** The log has settled ids of a shared subject, from whichever node. */
+  progressed(subject: ActiveSubject): void {
+    this.#scans.progressed(subject);
+    if (this.#parked.length > 0) this.#askAgain((fetch) => fetch.subject === subject && subject.isResolved(fetch.id));
+  }
+
+  /**
+   * About once a second, with peers: what the log has not answered for `timeoutMs` is refused, since it has no quorum. What another node closed may be
+   * read before everything below it is settled, so fetches that wait ask again. `now` in ms of performance.now().
+   */
+  sweep(now: number, timeoutMs: number): void {
+    const isOver = ({ since, kind }: Question): boolean =>
+      now - since >= timeoutMs && kind !== 'barrier' && kind !== 'position';
+    for (const question of this.#questions.takeThose(isOver)) {
+      if (question.kind === 'fetch') this.#refuse(question.fetch, question.fetch.call, 'NOT_READY');
+      else if (question.kind === 'subscribe') this.#refuseStart(question.subject, question.request.subscription);
+      else if (question.kind === 'info') {
+        question.subject.parked -= 1;
+        this.#main.refuse(question.call, 'NOT_READY');
+      }
+    }
+    this.#askAgain(({ subject }) => subject.isShared);
+    this.#interests.sweep();
+  }
+
+  /** Slots are to leave: fetches that wait for another node's ids must not hold them. */
+  release(subjects: readonly ActiveSubject[]): void {
+    const leaving = new Set(subjects.filter(({ isShared }) => isShared));
+    if (leaving.size === 0) return;
+    for (const fetch of this.#takeParked(({ subject }) => leaving.has(subject))) {
+      this.#refuse(fetch, fetch.call, 'NOT_READY');
+    }
+  }
+
+  #askAgain(isMeant: (fetch: FetchCall) => boolean): void {
+    for (const fetch of this.#takeParked(isMeant)) this.#ask(fetch);
+  }
+
+  #takeParked(isMeant: (fetch: FetchCall) => boolean): FetchCall[] {
+    const taken = this.#parked.filter(isMeant);
+    if (taken.length > 0) this.#parked = this.#parked.filter((fetch) => !isMeant(fetch));
+    return taken;
+  }
+
+  #park(fetch: FetchCall): void {
+    this.#parked.push(fetch);
+    this.#interests.begin(fetch.subject);
+  }
+
+  #refuseStart(subject: ActiveSubject, subscription: number): void {
+    subject.parked -= 1;
+    this.#starting.delete(subscription);
+    if (!this.#cancelled.delete(subscription)) this.#main.unsubscribed(subscription, 'NOT_READY');
   }
 
   /** A subscription that ends before its start was fixed. */
@@ -165,11 +256,17 @@ export class LookupPath {
 
   /** Ids got a verdict, and subscriptions to the subject wait for a time. */
   reached(subject: ActiveSubject, { base, publishedAt }: Unresolved): void {
+    // Ids of other nodes below it may have that time too, and no verdict yet: the scan comes to them in order.
+    if (!subject.isShared) this.#published(subject, base, null, publishedAt);
+  }
+
+  /** A batch is known to be stored. `inFlight`: the lowest id that may be late enough; null: of what this shard has on its way. */
+  #published(subject: ActiveSubject, base: number, inFlight: number | null, publishedAt: number): void {
     for (const [subscription, awaiting] of this.#awaiting) {
       const { value } = awaiting.request;
       if (awaiting.subject !== subject || publishedAt < value) continue;
       // Log time never falls, but verdicts come in any order.
-      awaiting.reached = Math.min(awaiting.reached, base, subject.firstInFlightSince(value));
+      awaiting.reached = Math.min(awaiting.reached, base, inFlight ?? subject.firstInFlightSince(value));
       if (!this.#starting.has(subscription)) this.#maybeReach(subscription);
     }
   }
@@ -185,6 +282,7 @@ export class LookupPath {
     for (const [subscription, { subject }] of this.#awaiting) {
       if (subjects.has(subject)) this.#stopAwaiting(subscription);
     }
+    this.#interests.drop(subjects);
   }
 
   /** Begins the subscription if its time has come. */
@@ -207,12 +305,13 @@ export class LookupPath {
 
   /** Calls `passed` when everything that was sent to the Raft thread before has been worked on. */
   barrier(passed: () => void): void {
-    this.#questions.set(this.#raft.query(NO_SUBJECT, 0), { kind: 'barrier', passed });
+    this.#questions.set(this.#raft.query(NO_SUBJECT, 0), { kind: 'barrier', passed, since: performance.now() });
   }
 
   info(subject: ActiveSubject, call: number): void {
     subject.parked += 1;
-    this.#questions.set(this.#raft.query(subject.ref, 0), { kind: 'info', subject, call });
+    const since = performance.now();
+    this.#questions.set(this.#raft.query(subject.ref, 0), { kind: 'info', subject, call, since });
   }
 
   answered(counter: number, state: SubjectState): void {
@@ -225,7 +324,12 @@ export class LookupPath {
       case 'fetch':
         question.fetch.subject.learn(state);
         if (this.#lookups !== null && this.#isWithout(question.fetch, state)) return;
-        this.#fetchStored(question.fetch, (fetch) => this.#judge(fetch, state));
+        this.#fetchStored(question.fetch, (fetch) => this.#judge(fetch, state, question.isSecond));
+        return;
+      case 'position':
+        question.subject.parked -= 1;
+        question.subject.learn(state);
+        question.learned(state);
         return;
       case 'subscribe':
         question.subject.learn(state);
@@ -246,7 +350,8 @@ export class LookupPath {
     if (id < state.first) this.#refuse(fetch, call, 'ID_TRIMMED');
     else if (subject.isResolved(id)) return false;
     else if (id > state.head) this.#refuse(fetch, call, 'ID_NOT_FOUND');
-    else if (state.undecided) this.#parked.push(fetch);
+    else if (state.isVoid === true) this.#refuse(fetch, call, 'ID_VOID');
+    else if (state.undecided) this.#park(fetch);
     else return false;
     return true;
   }
@@ -344,12 +449,14 @@ export class LookupPath {
     this.#main.touched();
   }
 
-  /** The id is not in the store, and `state` was read before that was found out. */
-  #judge(fetch: FetchCall, state: SubjectState): void {
+  /** The id is not in the store, and `state` was read before that was found out: another node may have trimmed it meanwhile. */
+  #judge(fetch: FetchCall, state: SubjectState, isSecond: boolean): void {
     if (fetch.id > state.head) this.#refuse(fetch, fetch.call, 'ID_NOT_FOUND');
     else if (fetch.id < state.first) this.#refuse(fetch, fetch.call, 'ID_TRIMMED');
-    else if (state.undecided && !fetch.subject.isResolved(fetch.id)) this.#parked.push(fetch);
+    else if (state.undecided && !fetch.subject.isResolved(fetch.id)) this.#park(fetch);
+    else if (state.isVoid === true) this.#refuse(fetch, fetch.call, 'ID_VOID');
     else if (state.everExpires) this.#refuse(fetch, fetch.call, 'ID_EXPIRED');
+    else if (fetch.subject.isShared && !isSecond) this.#ask(fetch, true);
     else {
       this.#onDamage(fetch.subject, fetch.id);
       this.#refuse(fetch, fetch.call, 'DATA_LOSS');
@@ -380,23 +487,32 @@ export class LookupPath {
     this.#stopAwaiting(subscription);
     this.#awaiting.set(subscription, { subject, request, first, reached: Number.POSITIVE_INFINITY });
     subject.awaiting += 1;
+    this.#interests.begin(subject);
+    const settled = subject.resolvedTo;
     const found = this.#store.findTime(subject.ref, value);
-    if (!(found instanceof Promise)) this.#searched(subscription, found);
+    if (!(found instanceof Promise)) this.#searched(subscription, found, settled);
     else {
       void found
         .then(
-          (id) => this.#searched(subscription, id),
+          (id) => this.#searched(subscription, id, settled),
           (error: unknown) => this.#startAgain(subject, request, state, { error, waitMs }),
         )
         .then(() => this.#onProgress());
     }
   }
 
-  /** The store's first id of that time or later is known; null: it has none, and what is published before that time must not be delivered. */
-  #searched(subscription: number, id: number | null): void {
+  /**
+   * The store's first id of that time or later is known; null: it has none, and what is published before that time must not be delivered. `settled`: up
+   * to where the store had everything when it was asked.
+   */
+  #searched(subscription: number, id: number | null, settled: number): void {
     const awaiting = this.#awaiting.get(subscription);
     assert(awaiting !== undefined, 'a start at a time is not waited for');
     const { subject, request, first } = awaiting;
+    if (subject.isShared) {
+      this.#searchedShared(awaiting, id, settled);
+      return;
+    }
     // Not stored yet, but allotted: it is on its way, and belongs to this start if its time does. What the store did not have yet has got its
     // verdict since the question, and was noted then.
     const inFlight = subject.firstInFlightSince(request.value);
@@ -408,6 +524,17 @@ export class LookupPath {
     }
     this.#stopAwaiting(subscription);
     this.#started(subject, request, Math.max(reached, first));
+  }
+
+  /** An id that is not settled may become void, or have one below it that comes to the store later and is late enough too. */
+  #searchedShared({ subject, request, first }: Awaiting, id: number | null, settled: number): void {
+    if (id !== null && id <= settled) {
+      this.#stopAwaiting(request.subscription);
+      this.#started(subject, request, Math.max(id, first));
+      return;
+    }
+    this.#started(subject, request, Math.max(settled + 1, first), true);
+    this.#scans.begin(subject, settled + 1);
   }
 
   /** The database is away. Whoever has gone meanwhile is forgotten: in a long outage clients come and go many times. */
@@ -439,7 +566,10 @@ export class LookupPath {
     this.#cancelled.delete(subscription);
     if (isCancelled) this.#stopAwaiting(subscription);
     else if (isAwaiting) this.#maybeReach(subscription);
-    else this.#delivery.join(subject, request, next);
+    else {
+      this.#interests.begin(subject);
+      this.#delivery.join(subject, request, next);
+    }
     return true;
   }
 

@@ -54,6 +54,8 @@ export class OpenBatch {
   counter = 0;
   /** The log refused to close it as stored: somebody had revoked it. */
   isRevoked = false;
+  /** The log did not answer its close in time: nobody waits for it any more, and what becomes of it is still to come. */
+  isAbandoned = false;
   /** Reason code if an earlier batch of the subject could not be stored: this one must not be either. -1: none. */
   doom = -1;
   /** Messages and sequence of each row; null while every row is a unary call, with one message and sequence 0. */

@@ -1,12 +1,12 @@
 import { assert } from '../../base/assert.ts';
-import { REASON_NAMES, type Reason } from '../../base/errors.ts';
+import { REASON_CODE, REASON_NAMES, type Reason } from '../../base/errors.ts';
 import { stampBatch } from '../../batch/batch-builder.ts';
 import type { SealLimits } from '../../batch/seal-policy.ts';
 import type { MessageStore } from '../../storage/store.ts';
-import type { OpenAllotment } from '../messages.ts';
+import { AbandonedOpens } from './abandoned-opens.ts';
 import type { AllotRequests } from './allot-requests.ts';
 import { Gathering } from './gathering.ts';
-import { type Group, newGroup, type PartAnswers } from './group.ts';
+import { type Group, newGroup, type PartAnswers, type VoidMark } from './group.ts';
 import { GroupWriter } from './group-writer.ts';
 import type { MainPort } from './main-port.ts';
 import type { OpenBatch } from './open-batch.ts';
@@ -14,7 +14,10 @@ import type { PublishCounters, PublishEvents } from './publish-ports.ts';
 import { StoreRules } from './store-rules.ts';
 import type { StreamFailures } from './stream-failures.ts';
 import type { ActiveSubject } from './subjects.ts';
-import { TakeBacks } from './take-backs.ts';
+import { type MarkKey, TakeBacks } from './take-backs.ts';
+
+const NO_CALL = -1;
+const { NOT_READY } = REASON_CODE;
 
 /**
  * Messages become batches, batches groups; a group gets its ids in one request, is written with one durable write, and is then acknowledged and
@@ -34,7 +37,12 @@ export class PublishPath {
   readonly #writer: GroupWriter;
   readonly #groups: Group[] = [];
   readonly #allotting = new Map<number, { batch: OpenBatch; group: Group }>();
-  readonly #incrementing = new Map<number, { subject: ActiveSubject; call: number }>();
+  /** `call`: NO_CALL if nobody waits for it any more. */
+  readonly #incrementing = new Map<number, { readonly subject: ActiveSubject; call: number; readonly since: number }>();
+  #abandonedIncrements = 0;
+  readonly #abandonedOpens = new AbandonedOpens();
+  /** With peers: how long the log may take for an answer, in ms; null: it is here, and always answers. */
+  readonly #logTimeoutMs: number | null;
   /** Some of them are gathered and not sent yet. */
   #hasIncrements = false;
 
@@ -45,7 +53,15 @@ export class PublishPath {
     events: PublishEvents,
     counters: PublishCounters,
     failures: StreamFailures,
-    limits: { readonly seal: SealLimits; readonly batchBytes: number; readonly databaseTimeoutMs: number | null },
+    limits: {
+      readonly seal: SealLimits;
+      readonly batchBytes: number;
+      /** Groups that the store is given at a time. */
+      readonly writesMax: number;
+      readonly databaseTimeoutMs: number | null;
+      /** With peers: how long the log may take for an answer; null: it is here, and always answers. */
+      readonly logTimeoutMs: number | null;
+    },
   ) {
     this.#requests = requests;
     this.#main = main;
@@ -53,6 +69,7 @@ export class PublishPath {
     this.#counters = counters;
     this.#failures = failures;
     this.#groupsInFlightMax = limits.seal.groupsInFlight;
+    this.#logTimeoutMs = limits.logTimeoutMs;
     const gathering = new Gathering(limits.seal, limits.batchBytes);
     const rules = new StoreRules(limits.databaseTimeoutMs);
     const groups = this.#groups;
@@ -70,6 +87,7 @@ export class PublishPath {
       takeBacks,
       rules,
       groups,
+      writesMax: limits.writesMax,
     });
   }
 
@@ -80,6 +98,8 @@ export class PublishPath {
 
   /** Why a publish is refused before it gets an id, or null. */
   get refusal(): Reason | null {
+    // What it was asked before has to be answered first, and is bounded by this.
+    if (this.#logTimeoutMs !== null && this.#isLogSilent) return 'NOT_READY';
     return this.#rules.refusedLast ? this.#rules.refusal(this.#takeBacks.hasMarks) : null;
   }
 
@@ -88,9 +108,16 @@ export class PublishPath {
     return this.refusal ?? (this.#takeBacks.isCrowded ? 'QUEUE_FULL' : null);
   }
 
-  /** Nothing is on its way. */
+  /** Nothing is on its way that anybody waits for. */
   get idle(): boolean {
-    return this.#gathering.empty && this.#groups.length === 0 && this.#incrementing.size === 0 && this.#takeBacks.empty;
+    const isAsking = this.#incrementing.size > this.#abandonedIncrements;
+    return this.#gathering.empty && this.#groups.length === 0 && !isAsking && this.#takeBacks.empty;
+  }
+
+  /** It has not answered in time what it was asked: it has no quorum, or this node does not reach it. */
+  get #isLogSilent(): boolean {
+    const { abandoned } = this.#takeBacks;
+    return this.#abandonedOpens.size + this.#abandonedIncrements + this.#writer.abandoned + abandoned > 0;
   }
 
   /** Where messages are added. */
@@ -101,20 +128,62 @@ export class PublishPath {
   /** IncIdx: one id, answered when it is allotted, and then made void. */
   increment(subject: ActiveSubject, call: number): void {
     subject.opening += 1;
-    this.#incrementing.set(this.#requests.openPlain(subject, 1, 0, 0), { subject, call });
+    const since = performance.now();
+    this.#incrementing.set(this.#requests.openPlain(subject, 1, 0, 0), { subject, call, since });
     this.#hasIncrements = true;
   }
 
   /** Leftovers of an earlier process or thread that the store does not have. */
-  revokeLeftOver(subject: ActiveSubject, { base, count, openedAt, expiresMax }: OpenAllotment): void {
-    const allotment = subject.allotted(base, count, openedAt);
-    this.#takeBacks.makeVoid({ subject, allotment, publishedAt: openedAt, expiresMax });
+  revokeLeftOver(mark: VoidMark): void {
+    this.#takeBacks.makeVoid(mark);
   }
 
   /** The same for one that was revoked before the end: its mark is all that is missing. */
-  markLeftOver(subject: ActiveSubject, { base, count, openedAt, expiresMax }: OpenAllotment): void {
-    const allotment = subject.allotted(base, count, openedAt);
-    this.#takeBacks.mark({ subject, allotment, publishedAt: openedAt, expiresMax });
+  markLeftOver(mark: VoidMark): void {
+    this.#takeBacks.mark(mark);
+  }
+
+  /** With peers: an allotment of another node that was revoked, and that its owner cannot mark. */
+  markForeign(subject: ActiveSubject, ids: { readonly base: number; readonly count: number }, mark: MarkKey): void {
+    this.#takeBacks.markForeign(subject, ids, mark);
+  }
+
+  /**
+   * About once a second: whoever waits for the log longer than a database may take is told that the outcome is not known, and what has not been sent to
+   * it is refused. Ids that come later are made void. `now` in ms of performance.now().
+   */
+  expire(now: number): void {
+    const timeoutMs = this.#logTimeoutMs;
+    if (timeoutMs === null) return;
+    for (const { batch, group } of this.#allotting.values()) {
+      if (now - group.askedAt >= timeoutMs) this.#abandon(batch, group);
+    }
+    for (const entry of this.#incrementing.values()) {
+      if (entry.call === NO_CALL || now - entry.since < timeoutMs) continue;
+      this.#main.refuse(entry.call, 'OUTCOME_UNKNOWN');
+      entry.call = NO_CALL;
+      this.#abandonedIncrements += 1;
+    }
+    this.#writer.expire(now, timeoutMs);
+    this.#takeBacks.expire(now, timeoutMs);
+    if (this.#isLogSilent || (this.#requests.blocked && this.#gathering.waitsFor(timeoutMs, now)))
+      this.#refuseGathered();
+  }
+
+  #abandon(batch: OpenBatch, group: Group): void {
+    this.#allotting.delete(batch.counter);
+    this.#abandonedOpens.add(batch, (row) => batch.messagesOf(row));
+    this.#takeBacks.refuseAsUnknown(batch);
+    batch.rows = batch.messages = 0;
+    this.#becomeAnswered(group);
+  }
+
+  #refuseGathered(): void {
+    for (const batch of this.#gathering.take()) {
+      batch.subject.opening -= 1;
+      this.#takeBacks.refuseRows(batch, this.#failures.reasonsOf(batch, NOT_READY));
+      this.#gathering.giveBuilder(batch.builder);
+    }
   }
 
   /** One round: sends what may be sent, finishes what is written. Returns the number of things done. */
@@ -150,12 +219,17 @@ export class PublishPath {
       const { subject, call } = increment;
       subject.opening -= 1;
       const allotment = subject.allotted(base, 1, time);
-      this.#main.ack(call, base);
+      if (call === NO_CALL) this.#abandonedIncrements -= 1;
+      else this.#main.ack(call, base);
       this.#takeBacks.makeVoid({ subject, allotment, publishedAt: time, expiresMax: 0 });
       return;
     }
     const entry = this.#allotting.get(counter);
-    if (entry === undefined) return;
+    if (entry === undefined) {
+      const late = this.#abandonedOpens.opened(counter, base, time);
+      if (late !== null) this.#takeBacks.makeVoid(late);
+      return;
+    }
     this.#allotting.delete(counter);
     this.#assign(entry.batch, base, time);
     this.#answered(entry.group, entry.batch);
@@ -166,11 +240,15 @@ export class PublishPath {
     if (increment !== undefined) {
       this.#incrementing.delete(counter);
       increment.subject.opening -= 1;
-      this.#main.refuse(increment.call, REASON_NAMES[reasonCode] as Reason);
+      if (increment.call === NO_CALL) this.#abandonedIncrements -= 1;
+      else this.#main.refuse(increment.call, REASON_NAMES[reasonCode] as Reason);
       return;
     }
     const entry = this.#allotting.get(counter);
-    if (entry === undefined) return;
+    if (entry === undefined) {
+      this.#abandonedOpens.refused(counter);
+      return;
+    }
     this.#allotting.delete(counter);
     const { batch } = entry;
     this.#takeBacks.refuseRows(batch, this.#failures.reasonsOf(batch, reasonCode));
@@ -182,7 +260,11 @@ export class PublishPath {
   /** An answer part by part: part i is row i of the batch. */
   openedParts(counter: number, base: number, time: number, parts: PartAnswers): void {
     const entry = this.#allotting.get(counter);
-    if (entry === undefined) return;
+    if (entry === undefined) {
+      const late = this.#abandonedOpens.openedParts(counter, base, time, parts);
+      if (late !== null && late !== undefined) this.#takeBacks.makeVoid(late);
+      return;
+    }
     this.#allotting.delete(counter);
     const { batch, group } = entry;
     assert(parts.count === batch.rows, 'the answer has another number of parts than the request');
@@ -199,9 +281,9 @@ export class PublishPath {
     this.#answered(group, batch);
   }
 
-  /** The revoke of an allotment was applied. */
+  /** The revoke of an allotment was applied: of this shard's asking, or somebody else's. */
   revoked(subject: ActiveSubject, base: number): void {
-    this.#takeBacks.revoked(subject, base);
+    if (!this.#takeBacks.revoked(subject, base)) this.#writer.revoked(subject, base);
   }
 
   /** A revoke or a close of it came too late: the allotment has its verdict already. */
@@ -234,8 +316,11 @@ export class PublishPath {
       const reason = REASON_NAMES[reasonCode] as Reason;
       this.#failures.note(subject, call, sequence, reason);
       this.#main.refuse(call, reason);
-    } else if (parts.isStored(row) || subject.isResolved(id)) this.#main.ack(call, id);
-    else subject.repeats.push({ id, call, sequence });
+    } else if (parts.isStored(row) || (!subject.isShared && subject.isResolved(id))) this.#main.ack(call, id);
+    else {
+      subject.repeats.push({ id, call, sequence, since: performance.now() });
+      this.#events.onRepeat(subject);
+    }
   }
 
   #assign(batch: OpenBatch, base: number, time: number): void {
@@ -247,12 +332,17 @@ export class PublishPath {
 
   #answered(group: Group, batch: OpenBatch): void {
     batch.subject.opening -= 1;
+    this.#becomeAnswered(group);
+  }
+
+  #becomeAnswered(group: Group): void {
     group.unanswered -= 1;
     if (group.unanswered === 0) this.#writer.ready(group);
   }
 
   #sealGroup(now: number): void {
     const group = newGroup(this.#gathering.take(), this.#takeBacks.takeMarks(now));
+    group.askedAt = now;
     this.#groups.push(group);
     for (const batch of group.batches) {
       if (batch.earliestDeadline !== Number.POSITIVE_INFINITY) this.#dropExpired(batch, Date.now());

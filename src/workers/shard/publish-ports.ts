@@ -7,6 +7,8 @@ export interface PublishEvents {
   onSealed(subject: ActiveSubject, messages: number): void;
   /** Ids got their verdict in the store: `bytes` is the stored batch, or null for a void mark. */
   onResolved(subject: ActiveSubject, allotment: Unresolved, bytes: Buffer | null): void;
+  /** A repeated sequence waits for ids that may be another node's. */
+  onRepeat(subject: ActiveSubject): void;
   /** The store finished a write; the loop should run soon. */
   onProgress(): void;
   onFatal(error: unknown): void;

@@ -2,7 +2,7 @@ import { assert } from '../../base/assert.ts';
 import { DoorbellRinger } from '../../shm/doorbell.ts';
 import { RingProducer } from '../../shm/ring-producer.ts';
 import type { SubjectRef } from '../../storage/store.ts';
-import { QUERY_HEADER, RAFT_RING_BYTES, ToRaft } from '../link.ts';
+import { INTEREST_HEADER, QUERY_HEADER, RAFT_RING_BYTES, ToRaft } from '../link.ts';
 import { Outbox } from '../outbox.ts';
 
 /** Commands are gathered in pieces of at most this many bytes; a quarter of the ring, so that a record of it always fits. */
@@ -80,6 +80,24 @@ export class RaftClient {
     return counter;
   }
 
+  /** From now on, or no more, the shard is told where the log stands with this subject. */
+  interest(subject: SubjectRef, isOn: boolean): void {
+    const at = this.#outbox.begin(ToRaft.INTEREST, INTEREST_HEADER + subject.bytes.length);
+    this.#outbox.view.setUint32(at, subject.hash, true);
+    this.#outbox.view.setUint32(at + 4, isOn ? 1 : 0, true);
+    this.#outbox.bytes.set(subject.bytes, at + INTEREST_HEADER);
+    this.#outbox.end();
+    this.#sent = true;
+  }
+
+  /** From now on the shard is told of subjects that get their first ids. */
+  watch(): void {
+    const at = this.#outbox.begin(ToRaft.WATCH, 4);
+    this.#outbox.view.setUint32(at, 1, true);
+    this.#outbox.end();
+    this.#sent = true;
+  }
+
   /** Newest stored ids, packed as ToRaft.VERIFY says. */
   verify(packed: Uint8Array): void {
     const at = this.#outbox.begin(ToRaft.VERIFY, packed.length);
@@ -122,5 +140,16 @@ export class Pending<T> {
     const value = this.#byCounter.get(counter) ?? null;
     this.#byCounter.delete(counter);
     return value;
+  }
+
+  /** Takes out those that `isOver` accepts. */
+  takeThose(isOver: (value: T) => boolean): T[] {
+    const taken: T[] = [];
+    for (const [counter, value] of this.#byCounter) {
+      if (!isOver(value)) continue;
+      this.#byCounter.delete(counter);
+      taken.push(value);
+    }
+    return taken;
   }
 }

@@ -89,6 +89,11 @@ export class RecentBatches {
     return items.length === 0 ? null : { items, next: Math.min(next, until + 1) };
   }
 
+  /** Id behind the last one of the subject that is here; -1: none is. */
+  endOf(subject: SubjectRef): number {
+    return this.#subjects.get(nameOf(subject))?.at(-1)?.to ?? -1;
+  }
+
   /** Where `length` bytes are free, once what lies there was forgotten. */
   #room(length: number): number {
     while (this.#size >= BATCHES_MAX) this.#forgetOldest();

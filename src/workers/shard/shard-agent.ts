@@ -9,10 +9,14 @@ import {
   FETCH_HEADER,
   FromRaft,
   INFO_HEADER,
+  MARK_HEADER,
   OPEN_PRODUCER_HEADER,
+  PEERS_HEADER,
   POSITIONS_HEADER,
+  PROGRESS_HEADER,
   PUBLISH_BATCH_HEADER,
   PUBLISH_HEADER,
+  RAFT_BORN_HEADER,
   StateFlag,
   SUBSCRIBE_HEADER,
   ToShard,
@@ -20,9 +24,11 @@ import {
 } from '../link.ts';
 import type { AllotRequests } from './allot-requests.ts';
 import type { Delivery } from './delivery.ts';
+import type { ForeignRepeats } from './foreign-repeats.ts';
 import type { LookupPath } from './lookup-path.ts';
 import type { MainPort } from './main-port.ts';
 import { RingPartAnswers } from './part-answers.ts';
+import type { PeerBatches } from './peer-batches.ts';
 import type { PublishPath } from './publish-path.ts';
 import { Pending, type RaftClient } from './raft-client.ts';
 import type { ReleaseJobs } from './release-job.ts';
@@ -45,6 +51,7 @@ export interface ShardParts {
   readonly failures: StreamFailures;
   readonly lookup: LookupPath;
   readonly delivery: Delivery;
+  readonly peerBatches: PeerBatches;
   readonly drain: SlotDrain;
   readonly requests: AllotRequests;
   readonly raft: RaftClient;
@@ -55,6 +62,15 @@ export interface ShardParts {
   readonly fromRaft: RingConsumer;
   readonly limits: ScanLimits & RecordLimits;
   readonly onDamage: (subject: ActiveSubject, id: number) => void;
+  /** Null: this node is alone. */
+  readonly peers: ShardPeers | null;
+}
+
+/** What there is with other nodes only. */
+export interface ShardPeers {
+  readonly repeats: ForeignRepeats;
+  /** How long the log may take for an answer, in ms: without a quorum it has none. */
+  readonly timeoutMs: number;
 }
 
 /** One shard's loop: takes records off its rings, moves every path on, and rings each neighbour at most once a round. */
@@ -63,7 +79,9 @@ export class ShardAgent {
   readonly #scan = new PublishScan();
   readonly #records = new RecordsScan();
   /** Calls that wait for the last sequence of a producer. */
-  readonly #producers = new Pending<number>();
+  readonly #producers = new Pending<{ readonly call: number; readonly since: number }>();
+  /** Subjects with calls that wait for a trim; with peers. */
+  readonly #trimming = new Set<ActiveSubject>();
   readonly #partAnswers: RingPartAnswers;
   readonly #onControl = (type: number, offset: number, length: number): void => this.#control(type, offset, length);
   readonly #onPublish = (type: number, offset: number, length: number): void => this.#payload(type, offset, length);
@@ -71,6 +89,8 @@ export class ShardAgent {
   #now = 0;
   /** Patterns are waited for: the main thread wants to know of new subjects. */
   #isWatched = false;
+  /** Ids of new subjects begin behind it. */
+  #floor = 0;
 
   constructor(parts: ShardParts) {
     this.#parts = parts;
@@ -106,7 +126,7 @@ export class ShardAgent {
 
   /** Ids of the subject got their first verdict: if they are its first, it is new. */
   resolved(subject: ActiveSubject, base: number): void {
-    if (this.#isWatched && base === 1) this.#parts.main.born(subject.ref);
+    if (this.#isWatched && (base === 1 || base === this.#floor + 1)) this.#parts.main.born(subject.ref);
   }
 
   /** Coarse work, about every 20 ms while anything is parked or blocked. */
@@ -116,6 +136,26 @@ export class ShardAgent {
     lookup.expire(Date.now());
     requests.maybeSendCloses(performance.now());
     subjects.maybeForgetIdle();
+  }
+
+  /** Coarse work, about once a second, with peers: nobody waits for the log without an end. `now` in ms of performance.now(). */
+  sweep(now: number): void {
+    const { publish, lookup, main, peers } = this.#parts;
+    if (peers === null) return;
+    const { timeoutMs, repeats } = peers;
+    publish.expire(now);
+    repeats.sweep(now, timeoutMs);
+    lookup.sweep(now, timeoutMs);
+    for (const { call } of this.#producers.takeThose(({ since }) => now - since >= timeoutMs)) {
+      main.refuse(call, 'OUTCOME_UNKNOWN');
+    }
+    for (const { trims } of this.#trimming) {
+      while (trims[0] !== undefined && now - trims[0].since >= timeoutMs) {
+        main.refuse(trims[0].call, 'OUTCOME_UNKNOWN');
+        trims.shift();
+      }
+    }
+    for (const subject of this.#trimming) if (subject.trims.length === 0) this.#trimming.delete(subject);
   }
 
   /** A few at a time: one fetch may answer with a whole message, and what the ring to main cannot take waits in memory. */
@@ -149,6 +189,11 @@ export class ShardAgent {
       case ToShard.PUBLISH_BATCH:
         this.#publishBatch(offset, length);
         return;
+      case ToShard.PEER_BATCH: {
+        const { bytes, view } = this.#parts.fromMainPayload;
+        this.#parts.peerBatches.came(bytes, view, offset, length);
+        return;
+      }
       case ToShard.STREAM_ENDED:
         this.#parts.failures.streamEnded(this.#parts.fromMainPayload.view.getUint32(offset, true));
         return;
@@ -268,7 +313,8 @@ export class ShardAgent {
       }
       case ToShard.TRIM: {
         const subject = subjects.get(bytes, offset + TRIM_HEADER, end, view.getUint32(offset + 12, true));
-        subject.trims.push(view.getUint32(offset + 8, true));
+        subject.trims.push({ call: view.getUint32(offset + 8, true), since: performance.now() });
+        if (subject.isShared) this.#trimming.add(subject);
         requests.trim(subject, view.getFloat64(offset, true));
         return;
       }
@@ -281,12 +327,14 @@ export class ShardAgent {
       case ToShard.OPEN_PRODUCER: {
         const name = bytes.subarray(offset + OPEN_PRODUCER_HEADER, end);
         const mayBeNew = view.getUint32(offset + 4, true) === 1;
-        this.#producers.set(requests.openProducer(name, mayBeNew), view.getUint32(offset, true));
+        this.#producers.set(requests.openProducer(name, mayBeNew), {
+          call: view.getUint32(offset, true),
+          since: performance.now(),
+        });
         return;
       }
       case ToShard.WATCH:
-        this.#isWatched = true;
-        main.watched(view.getUint32(offset, true));
+        this.#watch(view.getUint32(offset, true));
         return;
       case ToShard.POSITIONS: {
         const count = view.getUint32(offset + 4, true);
@@ -295,6 +343,11 @@ export class ShardAgent {
           return delivery.positionOf(subscription) ?? lookup.positionOf(subscription);
         });
         main.positions(view.getUint32(offset, true), positions);
+        return;
+      }
+      case ToShard.PEERS: {
+        const subject = bytes.subarray(offset + PEERS_HEADER, end);
+        this.#parts.peerBatches.want(subject, view.getUint32(offset, true), view.getUint32(offset + 4, true) === 1);
         return;
       }
       case ToShard.DRAIN: {
@@ -319,17 +372,20 @@ export class ShardAgent {
           view.getFloat64(offset + 8, true),
         );
         return;
+      case FromRaft.FLOOR:
+        this.#floor = view.getFloat64(offset, true);
+        return;
       case FromRaft.REFUSED: {
         const counter = view.getUint32(offset, true);
         const reasonCode = view.getUint32(offset + 4, true);
-        const call = this.#producers.take(counter);
-        if (call === null) publish.refused(counter, reasonCode);
-        else main.refuse(call, REASON_NAMES[reasonCode] as Reason);
+        const waiting = this.#producers.take(counter);
+        if (waiting === null) publish.refused(counter, reasonCode);
+        else main.refuse(waiting.call, REASON_NAMES[reasonCode] as Reason);
         return;
       }
       case FromRaft.PRODUCER: {
-        const call = this.#producers.take(view.getUint32(offset + 8, true));
-        if (call !== null) main.producer(call, view.getFloat64(offset, true));
+        const waiting = this.#producers.take(view.getUint32(offset + 8, true));
+        if (waiting !== null) main.producer(waiting.call, view.getFloat64(offset, true));
         return;
       }
       case FromRaft.OPENED_PARTS: {
@@ -361,6 +417,23 @@ export class ShardAgent {
         this.#trimmed(subject, view.getFloat64(offset, true));
         return;
       }
+      case FromRaft.PROGRESS:
+        this.#progress(offset, length);
+        return;
+      case FromRaft.MARK: {
+        const subject = subjects.get(bytes, offset + MARK_HEADER, offset + length, view.getUint32(offset + 24, true));
+        publish.markForeign(
+          subject,
+          { base: view.getFloat64(offset, true), count: view.getUint32(offset + 16, true) },
+          { publishedAt: view.getFloat64(offset + 8, true), expiresMax: view.getUint32(offset + 20, true) },
+        );
+        return;
+      }
+      case FromRaft.BORN: {
+        const name = bytes.subarray(offset + RAFT_BORN_HEADER, offset + length);
+        main.born({ bytes: name, hash: view.getUint32(offset, true) });
+        return;
+      }
       case FromRaft.MISSING:
         this.#parts.onDamage(
           subjects.get(bytes, offset + 16, offset + length, view.getUint32(offset + 8, true)),
@@ -376,6 +449,7 @@ export class ShardAgent {
           exists: (flags & StateFlag.EXISTS) !== 0,
           everExpires: (flags & StateFlag.EVER_EXPIRES) !== 0,
           undecided: (flags & StateFlag.UNDECIDED) !== 0,
+          isVoid: (flags & StateFlag.VOID) !== 0,
         });
         return;
       }
@@ -384,13 +458,44 @@ export class ShardAgent {
     }
   }
 
+  /** With peers, subjects are born on other nodes too: the Raft thread tells of all, from when it has read this. */
+  #watch(token: number): void {
+    const { raft, lookup, main, peers } = this.#parts;
+    if (peers === null) {
+      this.#isWatched = true;
+      main.watched(token);
+      return;
+    }
+    raft.watch();
+    lookup.barrier(() => main.watched(token));
+  }
+
+  /** The log has moved on with a subject, whichever nodes' allotments that concerns. */
+  #progress(offset: number, length: number): void {
+    const { fromRaft, subjects, delivery, lookup, peers } = this.#parts;
+    const { bytes, view } = fromRaft;
+    const hash = view.getUint32(offset + 24, true);
+    const subject = subjects.find(bytes, offset + PROGRESS_HEADER, offset + length, hash);
+    // It was let go of while this was on its way.
+    if (subject === null) return;
+    subject.learn({
+      first: view.getFloat64(offset, true),
+      head: view.getFloat64(offset + 8, true),
+      settled: view.getFloat64(offset + 16, true),
+      everExpires: (view.getUint32(offset + 28, true) & StateFlag.EVER_EXPIRES) !== 0,
+    });
+    delivery.progressed(subject);
+    lookup.progressed(subject);
+    peers?.repeats.progressed(subject);
+  }
+
   /** The log has moved the first id of the subject; the store follows. */
   #trimmed(subject: ActiveSubject, first: number): void {
     const { store, main, releases } = this.#parts;
     subject.first = Math.max(subject.first, first);
     if (first > 0) void store.trim(subject.ref, first);
     releases.trimmed(subject, first);
-    for (const call of subject.trims.splice(0)) {
+    for (const { call } of subject.trims.splice(0)) {
       if (first > 0) main.ack(call, first);
       else main.refuse(call, 'SUBJECT_NOT_FOUND');
     }

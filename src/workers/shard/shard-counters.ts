@@ -2,7 +2,9 @@ import { performance } from 'node:perf_hooks';
 import { REASON_CODE, REASON_NAMES, type Reason } from '../../base/errors.ts';
 import { CounterBlock, Log2Histogram } from '../../shm/counters.ts';
 import type { StoreStats } from '../../storage/store.ts';
+import type { PeerBatchCounters } from './peer-batches.ts';
 import type { PublishCounters } from './publish-ports.ts';
+import type { ReadCounters } from './shard-store.ts';
 
 /** Plain cells of a shard's block: `*_total` and `*_sum` only grow, the others are levels. Sums are in the unit that the name ends in. */
 export const SHARD_CELLS = [
@@ -25,6 +27,12 @@ export const SHARD_CELLS = [
   'store_subjects',
   'store_index_bytes',
   'store_refusal',
+  'memory_reads_total',
+  'database_reads_total',
+  'peer_batches_total',
+  'peer_batches_dropped_total',
+  'peer_batches_kept_total',
+  'peer_batches_refused_total',
 ] as const;
 
 type Cell = (typeof SHARD_CELLS)[number];
@@ -55,7 +63,7 @@ const NAMES = [
 ];
 
 /** The counters of one shard in shared memory: written by its thread alone, read by the main thread at scrape. */
-export class ShardCounters implements PublishCounters {
+export class ShardCounters implements PublishCounters, ReadCounters, PeerBatchCounters {
   readonly #block: CounterBlock;
   readonly #at: Record<Cell, number>;
   readonly groupMessages: Log2Histogram;
@@ -112,6 +120,18 @@ export class ShardCounters implements PublishCounters {
 
   damaged(): void {
     this.#block.add(this.#at.damaged_total, 1);
+  }
+
+  read(isFromMemory: boolean): void {
+    this.#block.add(isFromMemory ? this.#at.memory_reads_total : this.#at.database_reads_total, 1);
+  }
+
+  peerBatch(isDropped: boolean): void {
+    this.#block.add(isDropped ? this.#at.peer_batches_dropped_total : this.#at.peer_batches_total, 1);
+  }
+
+  peerBatchCame(isKept: boolean): void {
+    this.#block.add(isKept ? this.#at.peer_batches_kept_total : this.#at.peer_batches_refused_total, 1);
   }
 
   /** The thread has stopped: what it held is held by nobody. What was counted stays. */

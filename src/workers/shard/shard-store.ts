@@ -7,9 +7,11 @@ import type { SegmentSummary } from '../../storage/embedded/sidecar.ts';
 import type { SlotColumns } from '../../storage/embedded/slot-index.ts';
 import { InFlight } from '../../storage/in-flight.ts';
 import { type OpenedDatabase, openDatabase } from '../../storage/open-database.ts';
-import type { MessageStore, StoreStats } from '../../storage/store.ts';
+import type { MessageStore, ReadResult, StoreStats, SubjectRef } from '../../storage/store.ts';
 import type { ShardTask } from '../messages.ts';
+import { Arrivals } from './arrivals.ts';
 import { DatabaseTrims } from './database-trims.ts';
+import type { KeptBatches } from './peer-batches.ts';
 import { RecentBatches } from './recent-batches.ts';
 import type { OwnedSlots } from './slot-drain.ts';
 import type { LookupDatabase } from './stored-lookups.ts';
@@ -35,9 +37,21 @@ export interface OpenedStore {
   /** The same, if it is the embedded log. */
   readonly embedded: EmbeddedShardStore | null;
   /** What is there with a database only. */
-  readonly database: LookupDatabase | null;
+  readonly database: (LookupDatabase & KeptBatches) | null;
+  /** Groups that it writes at a time. */
+  readonly writesMax: number;
+  /** Groups that are to be on their way at a time at least. */
+  readonly groupsMin: number;
 }
 
+/** What is counted of reads. */
+export interface ReadCounters {
+  /** Of messages: from memory, or asked of the database. */
+  read(isFromMemory: boolean): void;
+}
+
+/** With a database, beside the groups that are being written: one being given ids, one being closed in the log, and one to spare. */
+const GROUPS_BESIDE = 3;
 /** Reads of a subject's times and of totals that are on their way at a time: people ask for them, and some read much. */
 const RARE_READS_MAX = 2;
 /** More of those are refused. */
@@ -50,17 +64,21 @@ export async function openShardStore(
   onFatal: (error: unknown) => void,
   onNotice: (message: string, error: unknown) => void,
   onSealed: (report: SealReport) => void,
+  counters: ReadCounters,
 ): Promise<OpenedStore> {
   const { shard, store } = task;
   if (store.database !== null) {
     const database = await openDatabase(store.database);
     const recent = new RecentBatches(store.cacheBytes);
-    const { readsMax } = database;
+    const arrivals = new Arrivals(recent);
+    const { readsMax, writesMax } = database;
     const waitMs = store.database.timeoutMs;
     return {
-      store: databaseStore(database, recent, waitMs, onNotice),
+      store: databaseStore(database, { recent, arrivals }, waitMs, onNotice, counters),
       embedded: null,
-      database: { recent, readsMax, waitMs },
+      database: { recent, arrivals, readsMax, waitMs },
+      writesMax,
+      groupsMin: writesMax + GROUPS_BESIDE,
     };
   }
   const segments = join(task.dataDirectory, 'segments');
@@ -77,7 +95,7 @@ export async function openShardStore(
     onFatal,
     onNotice,
   });
-  return { store: embedded, embedded, database: null };
+  return { store: embedded, embedded, database: null, writesMax: 1, groupsMin: 1 };
 }
 
 /** To count the rows of a database reads all of its index: people may ask for that, a scrape may not. */
@@ -86,9 +104,10 @@ export const NO_LEVELS: StoreStats = { bytes: 0, segments: 0, batches: 0, subjec
 /** A database keeps no segments here, and all shards see all of it: slots move without data. */
 function databaseStore(
   store: OpenedDatabase,
-  recent: RecentBatches,
+  { recent, arrivals }: KeptBatches,
   waitMs: number,
   onNotice: (message: string, error: unknown) => void,
+  counters: ReadCounters,
 ): ShardStore {
   const errors = new DriverErrors(onNotice);
   const trims = new DatabaseTrims(store, (error) =>
@@ -104,11 +123,26 @@ function databaseStore(
       throw errors.ofRead(error);
     }
   };
+  const readMessages = (subject: SubjectRef, from: number, until: number, maxBytes: number): Promise<ReadResult> => {
+    counters.read(false);
+    return read(() => store.read(subject, from, until, maxBytes));
+  };
   const rare = new InFlight(RARE_READS_MAX, { tasks: RARE_WAITING_MAX, ms: waitMs });
   return {
     append: (group) => store.append(group).catch(throwWrite),
-    read: (subject, from, until, maxBytes) =>
-      recent.read(subject, from, until, maxBytes) ?? read(() => store.read(subject, from, until, maxBytes)),
+    read(subject, from, until, maxBytes) {
+      const found = recent.read(subject, from, until, maxBytes);
+      if (found !== null) {
+        counters.read(true);
+        return found;
+      }
+      const arrival = arrivals.expect(subject, from, until, maxBytes);
+      if (arrival === null) return readMessages(subject, from, until, maxBytes);
+      return arrival.then((came) => {
+        if (came !== null) counters.read(true);
+        return came ?? readMessages(subject, from, until, maxBytes);
+      });
+    },
     readBack: (subject, from, until, maxBytes) => read(() => store.readBack(subject, from, until, maxBytes)),
     findTime: (subject, ms) => read(() => rare.run(() => store.findTime(subject, ms))),
     lastId: (subject) => read(() => store.lastId(subject)),

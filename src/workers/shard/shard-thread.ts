@@ -1,4 +1,5 @@
 import { threadId } from 'node:worker_threads';
+import { defined } from '../../base/assert.ts';
 import { armFailpoints, failpoint } from '../../base/failpoint.ts';
 import { Doorbell } from '../../shm/doorbell.ts';
 import { RingConsumer } from '../../shm/ring-consumer.ts';
@@ -9,9 +10,11 @@ import { BATCH_MESSAGES_MAX } from '../link.ts';
 import type { FromShardThread, LogLine, ShardTask, ToShardThread } from '../messages.ts';
 import { AllotRequests } from './allot-requests.ts';
 import { Delivery } from './delivery.ts';
+import { ForeignRepeats } from './foreign-repeats.ts';
 import { HotSubjectsSketch } from './hot-subjects.ts';
 import { LookupPath } from './lookup-path.ts';
 import { MainPort } from './main-port.ts';
+import { PeerBatches } from './peer-batches.ts';
 import { PublishPath } from './publish-path.ts';
 import { RaftClient } from './raft-client.ts';
 import { ReleaseJobs } from './release-job.ts';
@@ -48,6 +51,7 @@ export default async function runShard(task: ShardTask): Promise<readonly Segmen
 async function serveShard(task: ShardTask): Promise<readonly SegmentSummary[]> {
   armFailpoints(task.failpoints);
   const { port, shard } = task;
+  const logTimeoutMs = task.hasPeers ? defined(task.store.database, 'nodes share a database').timeoutMs : null;
   const post = (message: FromShardThread): void => port.postMessage(message);
   const log = (level: LogLine['level'], message: string, fields: LogLine['fields'] = {}): void =>
     post({ kind: 'log', level, message, fields: { shard, thread: threadId, ...fields } });
@@ -82,10 +86,10 @@ async function serveShard(task: ShardTask): Promise<readonly SegmentSummary[]> {
   const onSealed = (report: SealReport): void => {
     for (const { level, message, fields } of sealNews(report)) log(level, message, fields);
   };
-  const opened = await whenThere(() => openShardStore(task, owned, onFatal, onNotice, onSealed));
+  const opened = await whenThere(() => openShardStore(task, owned, onFatal, onNotice, onSealed, counters));
   if (opened === null) return endEarly();
-  const { store, embedded, database } = opened;
-  const subjects = new ActiveSubjects();
+  const { store, embedded, database, writesMax, groupsMin } = opened;
+  const subjects = new ActiveSubjects(task.hasPeers);
   const main = new MainPort(task.rings.toMainControl, task.rings.toMainPayload, task.mainDoorbell);
   const raft = new RaftClient(task.rings.toRaft, task.raftDoorbell, task.generation);
   const requests = new AllotRequests(raft, shard);
@@ -95,9 +99,12 @@ async function serveShard(task: ShardTask): Promise<readonly SegmentSummary[]> {
     const name = Buffer.from(subject.ref.bytes).toString();
     log('error', 'a stored message is missing or damaged', { subject: name, id, reason: 'DATA_LOSS' });
   };
-  const delivery = new Delivery(store, main, onProgress, onDamage);
-  const lookup = new LookupPath({ store, raft, main, delivery, onProgress, onDamage, database });
+  const delivery = new Delivery(store, main, onProgress, onDamage, (subject, learned) =>
+    lookup.confirm(subject, 0, learned),
+  );
+  const lookup: LookupPath = new LookupPath({ store, raft, main, delivery, onProgress, onDamage, database });
   const failures = new StreamFailures();
+  const peerBatches = new PeerBatches(main, database, counters);
   const hot = new HotSubjectsSketch();
   const publish: PublishPath = new PublishPath(
     store,
@@ -108,26 +115,48 @@ async function serveShard(task: ShardTask): Promise<readonly SegmentSummary[]> {
       onFatal,
       onSealed: (subject, messages) => hot.add(subject.ref, messages),
       onResolved(subject, allotment, bytes) {
-        if (bytes !== null) database?.recent.add(subject.ref, allotment.base, allotment.count, bytes);
+        if (bytes !== null && database !== null) {
+          database.recent.add(subject.ref, allotment.base, allotment.count, bytes);
+          database.arrivals.added(subject.ref, allotment.base);
+        }
         delivery.resolved(subject, allotment, bytes);
+        peerBatches.resolved(subject.ref, allotment, bytes);
         agent.resolved(subject, allotment.base);
         if (subject.awaiting > 0) lookup.reached(subject, allotment);
         if (lookup.parked > 0) lookup.resolved(subject, allotment.base, allotment.count);
         if (subject.repeats.length > 0) answerRepeats(subject, allotment, main, publish, bytes !== null);
+      },
+      onRepeat(subject) {
+        if (!subject.isShared) return;
+        repeats.added(subject);
+        lookup.follow(subject);
       },
     },
     counters,
     failures,
     {
       seal: {
-        groupsInFlight: task.limits.groupsInFlight,
+        groupsInFlight: Math.max(groupsMin, task.limits.groupsInFlight),
         lingerMs: task.limits.lingerMs,
         fullBytes: task.limits.batchBytes / 4,
       },
       batchBytes: task.limits.batchBytes,
+      writesMax,
       databaseTimeoutMs: task.store.database?.timeoutMs ?? null,
+      logTimeoutMs,
     },
   );
+  const repeats = new ForeignRepeats({
+    store,
+    confirm: (subject, id, learned) => lookup.confirm(subject, id, learned),
+    stored: ({ call, id }) => main.ack(call, id),
+    madeVoid: (subject, { call, sequence }) => publish.repeatRefused(subject, call, sequence),
+    unknown(subject, { call, sequence }) {
+      failures.note(subject, call, sequence, 'OUTCOME_UNKNOWN');
+      main.refuse(call, 'OUTCOME_UNKNOWN');
+    },
+    onProgress,
+  });
   const releases = new ReleaseJobs(store, subjects, requests);
   const fromMainPayload = new RingConsumer(task.rings.mainPayload);
   const drain = new SlotDrain({
@@ -138,6 +167,7 @@ async function serveShard(task: ShardTask): Promise<readonly SegmentSummary[]> {
     lookup,
     delivery,
     failures,
+    peerBatches,
     main,
     fromMainPayload,
     onExported: (token, exported) =>
@@ -155,6 +185,7 @@ async function serveShard(task: ShardTask): Promise<readonly SegmentSummary[]> {
     failures,
     lookup,
     delivery,
+    peerBatches,
     drain,
     requests,
     raft,
@@ -165,6 +196,7 @@ async function serveShard(task: ShardTask): Promise<readonly SegmentSummary[]> {
     fromRaft: new RingConsumer(task.rings.fromRaft),
     limits: { ...task.limits, records: BATCH_MESSAGES_MAX },
     onDamage,
+    peers: logTimeoutMs === null ? null : { repeats, timeoutMs: logTimeoutMs },
   });
 
   const verified = embedded === null ? 0 : verifyHeads(embedded, raft);
@@ -189,6 +221,8 @@ async function serveShard(task: ShardTask): Promise<readonly SegmentSummary[]> {
       case 'stop':
         stopping = true;
         break;
+      case 'give-up':
+        throw new Error(message.why);
       case 'segments':
         post({
           kind: 'segments',
@@ -242,6 +276,9 @@ async function serveShard(task: ShardTask): Promise<readonly SegmentSummary[]> {
     if (counters.storeRefusal !== null && publish.refusal === null && !isFull) counters.storeRefuses(null);
     hot.tick();
     agent.tick();
+    if (!task.hasPeers) return;
+    agent.sweep(performance.now());
+    onProgress();
   }, COARSE_MS);
   await doorbell.run(() => {
     failpoint('shard.round');

@@ -8,6 +8,7 @@ import type { AllotRequests } from './allot-requests.ts';
 import type { Delivery } from './delivery.ts';
 import type { LookupPath } from './lookup-path.ts';
 import type { MainPort } from './main-port.ts';
+import type { PeerBatches } from './peer-batches.ts';
 import type { StreamFailures } from './stream-failures.ts';
 import type { ActiveSubject, ActiveSubjects } from './subjects.ts';
 
@@ -54,6 +55,7 @@ export interface DrainParts {
   readonly lookup: LookupPath;
   readonly delivery: Delivery;
   readonly failures: StreamFailures;
+  readonly peerBatches: Pick<PeerBatches, 'dropSlots'>;
   readonly main: MainPort;
   readonly fromMainPayload: RingConsumer;
   readonly onExported: (token: number, exported: ExportedSlots) => void;
@@ -144,6 +146,7 @@ export class SlotDrain {
     const leaving = new Set(drain.slots);
     // Nothing of these slots comes in any more, so this is all there will be.
     drain.subjects = subjects.all().filter(({ ref }) => leaving.has(slotOfHash(ref.hash)));
+    this.#parts.lookup.release(drain.subjects);
     drain.phase = 'settling';
     return 1;
   }
@@ -173,6 +176,7 @@ export class SlotDrain {
     delivery.drop(leaving);
     lookup.drop(leaving);
     const failures = this.#parts.failures.take(leaving);
+    this.#parts.peerBatches.dropSlots(slots);
     subjects.forget(leaving);
     owned.remove(slots);
     const columns = slots.map((slot) => store.exportSlot(slot));

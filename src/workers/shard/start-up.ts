@@ -3,6 +3,7 @@ import { RAFT_RING_BYTES } from '../link.ts';
 import type { OpenAllotment } from '../messages.ts';
 import { newestIdSize, writeNewestId } from '../newest-ids.ts';
 import type { AllotRequests } from './allot-requests.ts';
+import type { VoidMark } from './group.ts';
 import type { PublishPath } from './publish-path.ts';
 import type { RaftClient } from './raft-client.ts';
 import type { EmbeddedShardStore } from './shard-store.ts';
@@ -31,12 +32,12 @@ export function resolveLeftOpen(
     const subject: ActiveSubject = subjects.get(name, 0, name.length, hash);
     const found = store.lookup(subject.ref, base);
     if (found !== 'void' && isRevoked) {
-      publish.markLeftOver(subject, each);
+      publish.markLeftOver(markOf(subject, each));
       revoked += 1;
       continue;
     }
     if (found === 'absent') {
-      publish.revokeLeftOver(subject, each);
+      publish.revokeLeftOver(markOf(subject, each));
       revoked += 1;
       continue;
     }
@@ -56,7 +57,8 @@ export function resolveLeftOpen(
  * so the batch is appended again first, which is durable when it is answered. A commit of the process before that comes later than the look
  * meets the void mark, which is filed by the allotment as its batch is. What lies behind one that is missing is revoked with it (rule 5): a
  * database that writes a group row by row may have the later batch of a sender and not the earlier, which is sent again. One whose bytes are
- * damaged is as good as missing, and is told: it may have been acknowledged, see above.
+ * damaged is as good as missing, and is told: it may have been acknowledged, see above. The revokes of a subject go from its end to its beginning:
+ * should this process end with only some of them applied, the next one still finds the one that is missing, and what lies behind it.
  */
 export async function resolveInDatabase(
   leftOpen: readonly OpenAllotment[],
@@ -89,16 +91,22 @@ export async function resolveInDatabase(
     else if (!each.revoked && !found.has(each)) broken.add(each.owner);
   }
   if (found.size > 0) await store.append([...found.values()]);
+  const missing: VoidMark[] = [];
   for (const each of ordered) {
     const { owner, base, count, openedAt } = each;
     if (found.has(each)) {
       owner.resolved(owner.allotted(base, count, openedAt));
       requests.closeStored(owner, base);
-    } else if (each.revoked) publish.markLeftOver(owner, each);
-    else publish.revokeLeftOver(owner, each);
+    } else if (each.revoked) publish.markLeftOver(markOf(owner, each));
+    else missing.push(markOf(owner, each));
   }
+  for (const mark of missing.toReversed()) publish.revokeLeftOver(mark);
   requests.send();
   return { stored: found.size, revoked: ordered.length - found.size };
+}
+
+function markOf(subject: ActiveSubject, { base, count, openedAt, expiresMax }: OpenAllotment): VoidMark {
+  return { subject, allotment: subject.allotted(base, count, openedAt), publishedAt: openedAt, expiresMax };
 }
 
 /** Sends the newest id of every stored subject to the Raft thread, which halts the node if its log knows less, and tells what the store lacks. */

@@ -14,7 +14,9 @@ export class StreamFailures {
   /** A batch of a stream was refused for that reason. */
   note(subject: ActiveSubject, token: number, sequence: number, reason: Reason): void {
     const row: ReasonRow = REASONS[reason];
-    if (!StreamToken.is(token) || row.retryAfterMs === undefined) return;
+    // What has an unknown outcome is sent again to find out; if it was not stored then, those behind it must not be.
+    const mayComeAgain = row.retryAfterMs !== undefined || reason === 'OUTCOME_UNKNOWN';
+    if (!StreamToken.is(token) || !mayComeAgain) return;
     const stream = StreamToken.stream(token);
     subject.failures ??= new Map();
     this.#subjects.add(subject);
@@ -64,6 +66,18 @@ export class StreamFailures {
     return reasons;
   }
 
+  /** Nobody can tell what becomes of a batch: its rows may come again. */
+  noteUnknown(batch: OpenBatch): Uint16Array {
+    for (let row = 0; row < batch.rows; row++) {
+      const token = batch.calls[row] as number;
+      const sequence = batch.sequenceOf(row);
+      if (!this.isBehind(batch.subject, token, sequence)) {
+        this.note(batch.subject, token, sequence, 'OUTCOME_UNKNOWN');
+      }
+    }
+    return new Uint16Array(batch.rows).fill(OUTCOME_UNKNOWN);
+  }
+
   /** Hands over what is remembered of subjects that are another shard's from now on. */
   take(leaving: ReadonlySet<ActiveSubject>): StreamFailure[] {
     const taken: StreamFailure[] = [];
@@ -92,3 +106,4 @@ export class StreamFailures {
 }
 
 const PREDECESSOR_FAILED = REASON_NAMES.indexOf('PREDECESSOR_FAILED');
+const OUTCOME_UNKNOWN = REASON_NAMES.indexOf('OUTCOME_UNKNOWN');

@@ -15,9 +15,32 @@ export interface Unresolved {
   next: Unresolved | null;
 }
 
+/** Where the log stands with a subject. */
+export interface LogPosition {
+  readonly first: number;
+  readonly head: number;
+  readonly settled: number;
+  readonly everExpires: boolean;
+}
+
+/** A repeated sequence: the id that it will be answered with, its call, the sequence on its stream (0: unary), and since when it waits, ms of performance.now(). */
+export interface Repeat {
+  readonly id: number;
+  readonly call: number;
+  readonly sequence: number;
+  readonly since: number;
+}
+
 /** What a shard knows of a subject that something is going on with. Nothing here is durable: it can be dropped when idle. */
 export class ActiveSubject {
   readonly ref: SubjectRef;
+  /**
+   * With peers: other nodes are given ids of it, and close them. What has its verdict is then what the log has settled, as far as this shard was
+   * told (`learn`): its own allotments may lie between those of others.
+   */
+  readonly isShared: boolean;
+  /** The Raft thread tells where the log stands with it (interests.ts). */
+  isFollowed = false;
   /** Messages waiting for ids, or null. */
   waiting: OpenBatch | null = null;
   /** Who is subscribed to it: at most one group for each encoding. */
@@ -38,23 +61,31 @@ export class ActiveSubject {
   lookedUpIds = 1;
   /** Subscriptions that begin at a time which the log has not reached. */
   awaiting = 0;
-  /** Repeated sequences whose first copy has no verdict yet: the id they will be answered with, their calls, and the sequence on its stream (0: unary). */
-  readonly repeats: { readonly id: number; readonly call: number; readonly sequence: number }[] = [];
+  /** Repeated sequences whose first copy has no verdict yet. */
+  readonly repeats: Repeat[] = [];
   /** By publish stream: lowest sequence that was refused and may come again; null while there is none (stream-failures.ts). */
   failures: Map<number, number> | null = null;
-  /** Calls that wait for a trim to be applied. */
-  readonly trims: number[] = [];
+  /** Bases of other nodes' revoked allotments whose marks this shard is writing; null while there is none. */
+  marking: Set<number> | null = null;
+  /** Calls that wait for a trim to be applied, and since when, ms of performance.now(). */
+  readonly trims: { readonly call: number; readonly since: number }[] = [];
   /** A list in base order: an array would keep room for 17 for each of the many subjects that only ever have one. */
   #firstUnresolved: Unresolved | null = null;
   #lastUnresolved: Unresolved | null = null;
   #allottedTo = -1;
+  /** Of a shared one: as the log said last. */
+  #settledTo = -1;
+  /** Of a shared one: allotments of this shard that have no verdict yet. They are in no list. */
+  #pending = 0;
 
-  constructor(ref: SubjectRef) {
+  constructor(ref: SubjectRef, isShared = false) {
     this.ref = ref;
+    this.isShared = isShared;
   }
 
   /** Highest id such that it and all below have a verdict in the store; -1 while that is not known here. */
   get resolvedTo(): number {
+    if (this.isShared) return this.#settledTo;
     const first = this.#firstUnresolved;
     return first === null ? this.#allottedTo : first.base - 1;
   }
@@ -71,15 +102,22 @@ export class ActiveSubject {
   /** Nothing of it is on its way: every call is answered and every id has its verdict. Subscriptions may go on. */
   get settled(): boolean {
     const calls = this.parked + this.opening + this.repeats.length + this.trims.length;
-    return calls === 0 && this.waiting === null && this.#firstUnresolved === null;
+    return calls === 0 && this.waiting === null && this.#firstUnresolved === null && this.#pending === 0;
   }
 
   get idle(): boolean {
-    return this.settled && this.groups.length === 0 && this.awaiting === 0 && this.failures === null && !this.pumping;
+    const isRead = this.groups.length > 0 || this.awaiting > 0 || this.isFollowed;
+    return this.settled && !isRead && this.failures === null && !this.pumping;
   }
 
-  /** True if `id` was allotted here and has its verdict. */
+  /** Somebody waits for what becomes of its ids, also of those of other nodes. */
+  get isWaitedFor(): boolean {
+    return this.groups.length + this.awaiting + this.parked + this.repeats.length > 0;
+  }
+
+  /** True if `id` was allotted here and has its verdict. Of a shared subject: if the log has settled it. */
   isResolved(id: number): boolean {
+    if (this.isShared) return id <= this.#settledTo;
     if (id > this.#allottedTo) return false;
     for (let entry = this.#firstUnresolved; entry !== null; entry = entry.next) {
       if (!entry.done && id >= entry.base && id < entry.base + entry.count) return false;
@@ -96,7 +134,8 @@ export class ActiveSubject {
   }
 
   /** The state machine's view, read when this shard had nothing unresolved that it did not know of. */
-  learn(state: { readonly head: number; readonly first: number; readonly everExpires: boolean }): void {
+  learn(state: LogPosition): void {
+    if (this.isShared) this.#settledTo = Math.max(this.#settledTo, state.settled);
     this.#allottedTo = Math.max(this.#allottedTo, state.head);
     this.first = Math.max(this.first, state.first);
     this.knowsFirst = true;
@@ -109,6 +148,11 @@ export class ActiveSubject {
   }
 
   allotted(base: number, count: number, publishedAt: number): Unresolved {
+    if (this.isShared) {
+      this.#pending += 1;
+      this.#allottedTo = Math.max(this.#allottedTo, base + count - 1);
+      return { base, count, publishedAt, done: false, next: null };
+    }
     assert(base > this.#allottedTo, () => `allotment at ${base} is not above ${this.#allottedTo}`);
     const allotment: Unresolved = { base, count, publishedAt, done: false, next: null };
     if (this.#lastUnresolved === null) this.#firstUnresolved = allotment;
@@ -119,6 +163,10 @@ export class ActiveSubject {
   }
 
   resolved(allotment: Unresolved): void {
+    if (this.isShared) {
+      assert(!allotment.done, () => `the allotment at ${allotment.base} has its verdict already`);
+      this.#pending -= 1;
+    }
     allotment.done = true;
     for (let first = this.#firstUnresolved; first?.done === true; first = this.#firstUnresolved) {
       this.#firstUnresolved = first.next;
@@ -134,8 +182,14 @@ const IDLE_MAX = 4_096;
 
 /** The active subjects of a shard, found by their bytes so that the publish path makes no string. */
 export class ActiveSubjects {
+  readonly #areShared: boolean;
   #table = new SubjectTable();
   #rows: ActiveSubject[] = [];
+
+  /** `areShared`: other nodes are given ids of these subjects too. */
+  constructor(areShared = false) {
+    this.#areShared = areShared;
+  }
 
   get size(): number {
     return this.#rows.length;
@@ -155,7 +209,7 @@ export class ActiveSubjects {
   }
 
   #insert(bytes: Uint8Array, start: number, end: number, hash: number): ActiveSubject {
-    const subject = new ActiveSubject({ bytes: Buffer.from(bytes.subarray(start, end)), hash });
+    const subject = new ActiveSubject({ bytes: Buffer.from(bytes.subarray(start, end)), hash }, this.#areShared);
     const row = this.#table.insert(subject.ref.bytes, 0, end - start, hash);
     assert(row === this.#rows.length, 'rows of the active subjects are not dense');
     this.#rows.push(subject);

@@ -1,0 +1,130 @@
+import { PeerNetwork } from '../../net/peer-network.ts';
+import type { Hello, Refusal, SnapshotReceiver } from '../../net/types.ts';
+import type { Message, NodeId } from '../../raft/messages.ts';
+import { isAdmitted } from '../../replica/admission.ts';
+import type { Member, PeerFrame } from '../../replica/types.ts';
+import type { SnapshotReader } from '../../storage/raft-wal/snapshot-file.ts';
+import type { ClusterThreadData, LogLine } from '../messages.ts';
+import { snapshotPieces } from './snapshot-transfer.ts';
+
+/** The node that frames and snapshots are for. */
+export interface LinkedNode {
+  /** The cluster's members, as far as this node has applied the log; none before it has joined. */
+  readonly members: () => readonly Member[];
+  readonly onFrame: (from: NodeId, frame: PeerFrame) => void;
+  readonly onUnreachable: (node: NodeId) => void;
+  readonly onSnapshotSent: (to: NodeId, outcome: 'delivered' | 'failed') => void;
+  /** Null: not now. */
+  readonly beginSnapshot: (message: Message) => SnapshotReceiver | null;
+  /** The newest snapshot, if it is that of the message. */
+  readonly openSnapshot: (message: Message) => SnapshotReader | null;
+}
+
+/** What the Raft node says to its peers and hears of them: who may speak, whom to dial, frames and snapshots. */
+export class PeerLinks {
+  readonly #cluster: ClusterThreadData;
+  readonly #node: NodeId;
+  readonly #report: (line: LogLine) => void;
+  readonly #network: PeerNetwork;
+  #linked: LinkedNode | null = null;
+  #dialed = '';
+  /** What the members were when they were last looked at. */
+  #followed: readonly Member[] | null = null;
+
+  constructor(cluster: ClusterThreadData, node: NodeId, instance: string, report: (line: LogLine) => void) {
+    this.#cluster = cluster;
+    this.#node = node;
+    this.#report = report;
+    this.#network = new PeerNetwork({
+      clusterId: cluster.clusterId,
+      node,
+      instance,
+      listen: cluster.listen,
+      events: {
+        admit: (hello) => this.#admit(hello),
+        onFrame: (from, frame) => this.#linked?.onFrame(from, frame),
+        onUnreachable: (peer) => this.#linked?.onUnreachable(peer),
+        onRefused: (peer, { code, words }) => {
+          this.#tell('warn', 'a member refuses this node', { peer, code, reason: words });
+        },
+        beginSnapshot: (_from, message) => this.#linked?.beginSnapshot(message) ?? null,
+      },
+      log: {
+        info: (message, fields) => this.#tell('info', message, { ...fields } as LogLine['fields']),
+        warn: (message, fields) => this.#tell('warn', message, { ...fields } as LogLine['fields']),
+      },
+    });
+  }
+
+  /** From here on frames are for that node, and its members are dialed. */
+  attach(linked: LinkedNode): void {
+    this.#linked = linked;
+    this.follow();
+  }
+
+  listen(): Promise<number> {
+    return this.#network.listen();
+  }
+
+  close(): Promise<void> {
+    return this.#network.close();
+  }
+
+  /** Dials the members of now. Costs nothing when they are those of before: it is called with every round of the loop. */
+  follow(): void {
+    const known = this.#linked?.members() ?? [];
+    if (known === this.#followed) return;
+    this.#followed = known;
+    const peers = (known.length > 0 ? known : (this.#cluster.joining ?? []))
+      .filter(({ node, raft }) => node !== this.#node && raft !== '')
+      .map(({ node, raft: address, instance }) => ({ node, address, instance }));
+    const key = JSON.stringify(peers);
+    if (key === this.#dialed) return;
+    this.#dialed = key;
+    this.#network.setPeers(peers);
+  }
+
+  send(to: NodeId, frame: PeerFrame): void {
+    if (frame.kind === 'raft' && frame.message.type === 'snapshot') this.#sendSnapshot(to, frame.message);
+    else this.#network.send(to, frame);
+  }
+
+  #sendSnapshot(to: NodeId, message: Message): void {
+    const linked = this.#linked;
+    if (linked === null) return;
+    const failed = (error: unknown): void => {
+      this.#tell('warn', 'a snapshot could not be sent', { to, error: String(error) });
+      linked.onSnapshotSent(to, 'failed');
+    };
+    try {
+      const reader = linked.openSnapshot(message);
+      if (reader === null) {
+        // There is a newer one by now: the core sends that when it hears of the failure.
+        linked.onSnapshotSent(to, 'failed');
+        return;
+      }
+      this.#tell('info', 'sending a snapshot', { to, index: message.snapshot?.index ?? 0 });
+      this.#network
+        .sendSnapshot(to, message, snapshotPieces(reader))
+        .finally(() => reader.close())
+        .then((outcome) => linked.onSnapshotSent(to, outcome), failed);
+    } catch (error) {
+      failed(error);
+    }
+  }
+
+  #admit({ node, instance }: Hello): Refusal | null {
+    if (isAdmitted(this.#linked?.members() ?? [], node, instance)) return null;
+    return refuse(
+      `the cluster knows another instance of ${node}: what lost its data directory comes back as a new member. Run \`broker cluster remove ${node}\`, then start it with an empty data directory and --join`,
+    );
+  }
+
+  #tell(level: LogLine['level'], message: string, fields: LogLine['fields']): void {
+    this.#report({ kind: 'log', level, message, fields });
+  }
+}
+
+function refuse(words: string): Refusal {
+  return { code: 'INSTANCE_REFUSED', words };
+}

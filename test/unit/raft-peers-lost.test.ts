@@ -1,0 +1,167 @@
+/** Nodes with peers, of whose frames some are lost or late. */
+import assert from 'node:assert/strict';
+import { describe, it, type TestContext } from 'node:test';
+import { Replica } from '../../src/replica/replica.ts';
+import type { PeerFrame } from '../../src/replica/types.ts';
+import type { LogLine } from '../../src/workers/messages.ts';
+import type { AnswerPort } from '../../src/workers/raft/raft-node.ts';
+import { until } from '../support/until.ts';
+import { open, openEntries, type Running, run, three } from './raft-peers-rig.ts';
+
+type Meets = (at: string, frame: PeerFrame) => boolean;
+
+/** Frames that `meets` accepts do not arrive, until `pass` brings them or `heal` lets later ones through. */
+function cut(t: TestContext): { meets: Meets; pass: (meets: Meets) => void; heal: () => void } {
+  const held: { at: Replica; frame: PeerFrame; bring: () => void }[] = [];
+  const receive = Replica.prototype.receive;
+  const cutting = {
+    meets: (() => false) as Meets,
+    pass(meets: Meets): void {
+      for (const each of held.splice(0)) if (meets(each.at.id, each.frame)) each.bring();
+    },
+    heal(): void {
+      cutting.meets = () => false;
+    },
+  };
+  t.mock.method(Replica.prototype, 'receive', function (this: Replica, from: string, frame: PeerFrame, ms: number) {
+    const bring = (): void => receive.call(this, from, frame, ms);
+    if (cutting.meets(this.id, frame)) held.push({ at: this, frame, bring });
+    else bring();
+  });
+  return cutting;
+}
+
+const isRaft = (frame: PeerFrame, ...types: readonly string[]): boolean =>
+  frame.kind === 'raft' && types.includes(frame.message.type);
+
+const answers = (more: Partial<AnswerPort>): AnswerPort => {
+  const none = (): void => undefined;
+  return {
+    ...{ opened: none, openRefused: none, partsOpened: none, producerOpened: none, trimmed: none, onReadable: none },
+    ...{ moved: none, born: none, restored: none, mark: () => true, revoked: none, gone: none, closed: none },
+    ...more,
+  };
+};
+
+const isInstalled = ({ message }: LogLine): boolean => message === 'installed a snapshot of the leader';
+
+/** a and b, and c, which has joined and not started, and which gets nothing of the log until `heal`. */
+async function behind(t: TestContext): Promise<{ a: Running; c: Running; heal: () => void }> {
+  const small = { snapshotEntries: 50 };
+  const [a, , was] = (await three(t, small)) as [Running, Running, Running];
+  await was.stop();
+  const c = await run(t, 'c', null, { ...small, folder: was.folder });
+  const cutting = cut(t);
+  await until(
+    () => c.node.status().applied === a.node.status().applied,
+    () => 'they do not come so far',
+  );
+  cutting.meets = (at, frame) => at === 'c' && isRaft(frame, 'append');
+  return { a, c, heal: cutting.heal };
+}
+
+describe('a node that gets a snapshot', () => {
+  it('has started, if the snapshot says so', async (t) => {
+    const { a, c, heal } = await behind(t);
+    const before = a.node.machine.startedIndex(Buffer.from('c'));
+    let isStarted = false;
+    void c.node.start().then(() => {
+      isStarted = true;
+    });
+    await until(
+      () => a.node.machine.startedIndex(Buffer.from('c')) > before,
+      () => 'the leader does not hear of it',
+    );
+    await openEntries(a, 300);
+    heal();
+    await until(
+      () => isStarted,
+      () => 'it waits for ever',
+    );
+    assert.ok(c.lines.some(isInstalled));
+  });
+
+  it('tells of the subjects that were born in it', async (t) => {
+    const { a, c, heal } = await behind(t);
+    const born = new Set<string>();
+    c.node.answerTo(
+      answers({ born: (subject) => void born.add(Buffer.from(c.node.machine.nameOf(subject)).toString()) }),
+    );
+    await openEntries(a, 300);
+    heal();
+    await until(
+      () => born.size === a.node.status().subjects,
+      () => `of ${a.node.status().subjects} it tells of ${born.size}`,
+    );
+    assert.ok(c.lines.some(isInstalled));
+  });
+});
+
+describe('a read of a follower', () => {
+  it('is asked for again when the question is lost', async (t) => {
+    const [, b] = (await three(t)) as [Running, Running, Running];
+    const cutting = cut(t);
+    cutting.meets = (_at, frame) => isRaft(frame, 'read-index');
+    let isRead = false;
+    b.node.barrier(() => {
+      isRead = true;
+    });
+    await until(
+      () => b.node.isReading,
+      () => 'it does not ask',
+    );
+    await new Promise((resolve) => setImmediate(resolve));
+    cutting.heal();
+    await until(
+      () => isRead,
+      () => 'it waits for ever',
+    );
+  });
+
+  it('[R2] is not answered by one that was asked for before it', async (t) => {
+    const [a, b] = (await three(t)) as [Running, Running, Running];
+    const cutting = cut(t);
+    cutting.meets = (at, frame) => at === 'b' && isRaft(frame, 'append', 'read-index-response');
+    let first = false;
+    let second = -1;
+    b.node.barrier(() => {
+      first = true;
+    });
+    await until(
+      () => b.node.isReading,
+      () => 'it does not ask',
+    );
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    await openEntries(a, 1);
+    b.node.barrier(() => {
+      second = b.node.status().subjects;
+    });
+    cutting.pass((_at, frame) => isRaft(frame, 'read-index-response'));
+    b.node.work();
+    assert.ok(first, 'the first is answered');
+    cutting.heal();
+    await until(
+      () => second >= 0,
+      () => 'it waits for ever',
+    );
+    assert.equal(second, 1);
+  });
+});
+
+it('a leader whose followers are slow takes no second snapshot of the same place', async (t) => {
+  const [a] = (await three(t, { snapshotEntries: 100 })) as [Running, Running, Running];
+  const cutting = cut(t);
+  cutting.meets = (at, frame) => at === 'a' && isRaft(frame, 'append-response');
+  for (let i = 0; i < 300; i++) {
+    open(a.node, i);
+    a.node.work();
+    if (i % 20 === 0) await new Promise((resolve) => setImmediate(resolve));
+  }
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  assert.deepEqual(a.fatal, []);
+  cutting.heal();
+  await until(
+    () => a.node.status().subjects === 300,
+    () => 'it does not go on',
+  );
+});
