@@ -90,50 +90,56 @@ export interface ClaimedDatabase
   close(): Promise<void>;
 }
 
-/**
- * Opens the database: checks it, brings its layout up to date, and makes it this cluster's unless it is another's. `isMarked`: the data directory
- * says that its messages are in such a database. StartError if it cannot be used.
- */
-export async function claimDatabase(
-  options: DatabaseOptions,
-  cluster: Pick<BirthRow, 'clusterId' | 'name'> & { readonly nodeId: string },
-  isMarked: boolean,
-): Promise<ClaimedDatabase> {
-  const store = await openDatabase(options);
-  try {
-    if (isMarked && (await store.birth.find()) === null) {
-      throw new StartError(
-        'STORE_UNUSABLE',
-        `${placeOf(options)} is empty, and the messages of this data directory are in another one: name that, or put it back`,
-      );
-    }
-    await claim(store.birth, options, { clusterId: cluster.clusterId, name: cluster.name });
-    const fence = new Fence(store.incarnations, cluster.nodeId);
-    return {
-      weaknesses: store.weaknesses,
-      currentWeaknesses: () => store.currentWeaknesses(),
-      fence,
-      takeOver: () => asStart(fence.claim()),
-      compare: (heads, onPage) => asStart(compare(store, heads, onPage)),
-      missing: (stored) => asStart(missingOf(store, stored)),
-      probe: () => store.probe(),
-      dropExpired: (beforeMs) => store.dropExpired(beforeMs),
-      close: () => store.close(),
-    };
-  } catch (error) {
-    await store.close();
-    throw asStartError(error);
-  }
+/** One that is open and checked, and not yet this cluster's. Either `use` or `close` ends its use. */
+export interface ReachedDatabase {
+  /** Such as `schema broker (postgres.schema)`. */
+  readonly place: string;
+  /** The cluster that was born in it. StartError if it does not answer. */
+  findBirth(): Promise<BirthRow | null>;
+  /** Makes it the cluster's unless it is another's; the row that is there now. Harmless when it is repeated. */
+  claimBirth(cluster: Pick<BirthRow, 'clusterId' | 'name'>): Promise<BirthRow>;
+  /** StartError unless the row is that of the cluster, with these settings. */
+  check(clusterId: string, row: BirthRow | null): void;
+  /** The same; the database is closed if it is not. */
+  use(node: { readonly clusterId: string; readonly nodeId: string }, row: BirthRow | null): Promise<ClaimedDatabase>;
+  close(): Promise<void>;
 }
 
-async function claim(
-  birth: BirthRegistry,
-  options: DatabaseOptions,
-  cluster: Pick<BirthRow, 'clusterId' | 'name'>,
-): Promise<void> {
+/** Opens the database, checks it and brings its layout up to date. StartError if it cannot be used. */
+export async function reachDatabase(options: DatabaseOptions): Promise<ReachedDatabase> {
+  const store = await asStart(openDatabase(options));
   const settings = sharedSettings(options);
-  const { row } = await birth.claim({ ...cluster, settings });
-  checkOwner(row, cluster.clusterId, placeOf(options), settings);
+  const place = placeOf(options);
+  return {
+    place,
+    findBirth: () => asStart(store.birth.find()),
+    claimBirth: async (cluster) => (await asStart(store.birth.claim({ ...cluster, settings }))).row,
+    check: (clusterId, row) => checkOwner(row, clusterId, place, settings),
+    use: async (node, row) => {
+      try {
+        checkOwner(row, node.clusterId, place, settings);
+      } catch (error) {
+        await store.close();
+        throw error;
+      }
+      return claimedOf(store, new Fence(store.incarnations, node.nodeId), node.clusterId, place);
+    },
+    close: () => store.close(),
+  };
+}
+
+function claimedOf(store: OpenedDatabase, fence: Fence, clusterId: string, place: string): ClaimedDatabase {
+  return {
+    weaknesses: store.weaknesses,
+    currentWeaknesses: () => store.currentWeaknesses(),
+    fence,
+    takeOver: () => asStart(takeOver(fence, store.birth, clusterId, place)),
+    compare: (heads, onPage) => asStart(compare(store, heads, onPage)),
+    missing: (stored) => asStart(missingOf(store, stored)),
+    probe: () => store.probe(),
+    dropExpired: (beforeMs) => store.dropExpired(beforeMs),
+    close: () => store.close(),
+  };
 }
 
 /** StartError unless the birth row of a database is that of the cluster and of these settings. */
@@ -152,6 +158,16 @@ export function checkOwner(row: BirthRow | null, clusterId: string, place: strin
       `${place} was written with ${row.settings}, and the configuration says ${settings}; docs/stores.md says how to move`,
     );
   }
+}
+
+/**
+ * `cluster recover` gives the database to a new cluster first and takes the incarnations away then; a start that passed the birth row before the one and claims
+ * behind the other is found here.
+ */
+async function takeOver(fence: Fence, birth: BirthRegistry, clusterId: string, place: string): Promise<void> {
+  await fence.claim();
+  const row = await birth.find();
+  checkOwner(row, clusterId, place, row?.settings ?? '');
 }
 
 async function compare(store: DatabaseStore, heads: Heads, onPage: (rows: number) => void): Promise<void> {

@@ -23,4 +23,9 @@ export interface BirthRegistry {
   claim(row: BirthRow): Promise<BirthResult>;
   /** The row, or null: no cluster was born in this store. */
   find(): Promise<BirthRow | null>;
+  /**
+   * `cluster recover`: the store becomes that of cluster `to`, if it is that of `from`; name and settings stay. Answers the row that is there now.
+   * Rejects with BrokerError STORE_UNAVAILABLE; asking again is harmless.
+   */
+  replace(from: string, to: string): Promise<BirthRow | null>;
 }

@@ -3,15 +3,19 @@ import { dirname, join, resolve } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { failpoint } from '../base/failpoint.ts';
 import { type Disk, errorCode } from './disk.ts';
+import { checkNoRecovery, RECOVERY_NAMES, type RecoveryMarker, readMarker } from './recovery-marker.ts';
+import { replaceFile } from './replace-file.ts';
 import { StartError } from './start-error.ts';
 
 /**
  * The data directory of one node:
  *
  *   LOCK        held by the running process, see {@link DirectoryLock}
- *   node.json   whose directory this is; written once, never changed
+ *   node.json   whose directory this is; written once, and changed by `cluster recover` only
  *   raft/       Raft log and snapshots (raft-wal/)
  *   segments/   messages (embedded/)
+ *   STORE       which database has the messages instead (bind-store.ts)
+ *   RECOVERY    while `cluster recover` or `restore` is at work (recovery-marker.ts)
  */
 export const LAYOUT_VERSION = 1;
 
@@ -68,7 +72,9 @@ export function openDataDirectory(disk: Disk, path: string, options: DataDirecto
   const root = resolve(path);
   try {
     makeDirectories(disk, root);
-    refuseForeign(root, disk.list(root));
+    const names = disk.list(root);
+    checkNoRecovery(root, names);
+    refuseForeign(root, names);
   } catch (error) {
     throw asStartError(error, root);
   }
@@ -88,6 +94,62 @@ export function openDataDirectory(disk: Disk, path: string, options: DataDirecto
     lock.release();
     throw asStartError(error, root);
   }
+}
+
+/** The node is one of that cluster from now on. Only for a directory without a Raft log. The change is there whole or not at all. */
+export function adoptCluster(
+  disk: Disk,
+  directory: Pick<DataDirectory, 'path' | 'node'>,
+  clusterId: string,
+): NodeIdentity {
+  const node = { ...directory.node, clusterId };
+  if (clusterId !== directory.node.clusterId) writeNode(disk, directory.path, node);
+  return node;
+}
+
+/** A data directory that is given new Raft state: maybe one without a node yet, maybe one in which that was cut off. */
+export interface RecoveringDirectory {
+  /** Absolute. */
+  readonly path: string;
+  readonly raftPath: string;
+  readonly segmentsPath: string;
+  readonly node: NodeIdentity | null;
+  /** Of a run that was cut off. */
+  readonly marker: RecoveryMarker | null;
+  /** Gives the lock back. */
+  close(): void;
+}
+
+/** Makes the directory if need be and locks it, for `cluster recover` and `restore`. StartError as for `openDataDirectory`. */
+export function openRecoveringDirectory(disk: Disk, path: string): RecoveringDirectory {
+  const root = resolve(path);
+  let names: readonly string[];
+  try {
+    makeDirectories(disk, root);
+    names = disk.list(root);
+    if (!names.some((name) => RECOVERY_NAMES.has(name))) refuseForeign(root, names);
+  } catch (error) {
+    throw asStartError(error, root);
+  }
+  const lock = new DirectoryLock(root);
+  try {
+    return {
+      path: root,
+      raftPath: join(root, 'raft'),
+      segmentsPath: join(root, 'segments'),
+      node: readNode(disk, root),
+      marker: readMarker(disk, root),
+      close: () => lock.release(),
+    };
+  } catch (error) {
+    lock.release();
+    throw asStartError(error, root);
+  }
+}
+
+/** The directory is another node's from now on. The change is there whole or not at all. */
+export function replaceNode(disk: Disk, root: string, node: NodeIdentity): void {
+  replaceFile(disk, join(root, NODE_NAME), Buffer.from(`${JSON.stringify(node, null, 2)}\n`));
 }
 
 /** The identity in a data directory, without its lock: for commands that only look. Null if there is none. Throws StartError. */
@@ -179,6 +241,11 @@ function readOrCreateNode(
     instanceId: randomBytes(16).toString('hex'),
     createdAt: new Date(options.now).toISOString(),
   };
+  writeNode(disk, root, node);
+  return { node, created: true };
+}
+
+function writeNode(disk: Disk, root: string, node: NodeIdentity): void {
   const temporary = join(root, NODE_TEMPORARY_NAME);
   const bytes = Buffer.from(`${JSON.stringify(node, null, 2)}\n`);
   const file = disk.createOrEmpty(temporary, 'node-file');
@@ -190,7 +257,6 @@ function readOrCreateNode(
   }
   failpoint('data-directory.node-written');
   disk.rename(temporary, join(root, NODE_NAME));
-  return { node, created: true };
 }
 
 function readNode(disk: Disk, root: string): NodeIdentity | null {

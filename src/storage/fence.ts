@@ -11,6 +11,8 @@ export interface IncarnationRegistry {
   claim(node: string, incarnation: string): Promise<void>;
   /** The start that claimed last; null if none did. Rejects with BrokerError STORE_UNAVAILABLE. */
   find(node: string): Promise<string | null>;
+  /** Every node that ever claimed. Rejects with BrokerError STORE_UNAVAILABLE. */
+  nodes(): Promise<readonly string[]>;
 }
 
 export class Fence {

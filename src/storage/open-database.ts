@@ -20,6 +20,8 @@ export interface OpenedDatabase extends DatabaseStore {
   currentWeaknesses(): Promise<readonly string[]>;
   /** Reads that it works on at a time; more wait in the order in which they came, and writes never wait for any. */
   readonly readsMax: number;
+  /** Groups that it writes at a time; more wait in the order in which they came. */
+  readonly writesMax: number;
 }
 
 /** Connects, checks the server, brings the layout up to date. StartError if it cannot be used. */

@@ -15,6 +15,8 @@ export type StartErrorCode =
   | 'DATA_DIRECTORY_UNUSABLE'
   /** Another process has started on a copy of it since: also what ends a broker that serves. */
   | 'DATA_DIRECTORY_COPIED'
+  /** `broker cluster recover` or `broker restore` was cut off in it. */
+  | 'RECOVERY_UNFINISHED'
   /** The Raft log or a snapshot that is needed is damaged or incomplete. */
   | 'RAFT_LOG_DAMAGED'
   /** The Raft log was written by a newer program. */
@@ -32,7 +34,15 @@ export type StartErrorCode =
   /** The settings of the database lose acknowledged messages, and `store.accept_weak_durability` is not set. */
   | 'STORE_WEAK'
   /** The database cannot be reached, is not writable, or its schema is not one that this program knows. */
-  | 'STORE_UNUSABLE';
+  | 'STORE_UNUSABLE'
+  /** The database is of a cluster that this node has no part in, and nothing says that it should join. */
+  | 'CLUSTER_EXISTS'
+  /** The cluster did not take the node in, or it has no way to ask. */
+  | 'JOIN_REFUSED'
+  /** The node was a member, and its data directory has no Raft log any more. */
+  | 'RAFT_LOG_LOST'
+  /** A node with peers has no address that they could reach it at. */
+  | 'ADVERTISE_NEEDED';
 
 export class StartError extends Error {
   override name = 'StartError';

@@ -64,6 +64,11 @@ export interface DatabaseStore extends MessageStore {
    */
   beyond(heads: Heads, onPage?: (rows: number) => void): Promise<BeyondHead | null>;
   /**
+   * `cluster recover`: every subject that has a batch or void mark here, once each, with the id of its last one; the bytes are the visitor's. Answers the
+   * greatest `publishedAt` of what is stored (epoch ms; of Cassandra, of what `visit` heard of), 0 if there is nothing. In pages; rejects with BrokerError STORE_UNAVAILABLE.
+   */
+  newest(visit: NewestVisitor): Promise<number>;
+  /**
    * A cheap question to a store that nothing was written to for a while. Null: it would take a write, as far as a read tells. A text: it
    * answers, and would not take one (read-only, its tables gone). Rejects with BrokerError STORE_UNAVAILABLE if it does not answer.
    */
@@ -75,6 +80,8 @@ export interface DatabaseStore extends MessageStore {
    */
   dropExpired(beforeMs: number): Promise<number>;
 }
+
+export type NewestVisitor = (subject: Uint8Array, lastId: number) => void;
 
 /** What a log has given: the greatest id of each subject, in their order; 0 if it does not know the subject. */
 export type Heads = (subjects: readonly Uint8Array[]) => Promise<ArrayLike<number>>;

@@ -19,6 +19,17 @@ export function birthSuite(name: string, open: (t: TestContext) => Promise<reado
     for (const registry of registries) assert.deepEqual(await registry.find(), row(winners[0] as string));
   });
 
+  test(`${name}: birth: a recovery replaces the cluster it names, also when it asks again, and no other`, async (t) => {
+    const [first] = (await open(t)) as [BirthRegistry];
+    assert.equal(await first.replace('old', 'new'), null);
+    await first.claim(row('old'));
+    assert.deepEqual(await first.replace('other', 'new'), row('old'));
+    assert.deepEqual(await first.replace('old', 'new'), row('new'));
+    assert.deepEqual(await first.replace('old', 'new'), row('new'));
+    assert.deepEqual(await first.replace('old', 'third'), row('new'));
+    assert.equal((await first.claim(row('old'))).won, false);
+  });
+
   test(`${name}: birth: asking again after a lost answer tells the winner that it won, and the others that they did not`, async (t) => {
     const [first] = (await open(t)) as [BirthRegistry];
     assert.equal((await first.claim(row('mine'))).won, true);

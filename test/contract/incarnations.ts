@@ -22,6 +22,7 @@ export function incarnationSuite(
     await newer.claim();
     assert.equal(await older.lostTo(), `incarnation ${newer.incarnation}`);
     assert.deepEqual([await newer.lostTo(), await other.lostTo()], [null, null]);
+    assert.deepEqual([...(await second.nodes())].sort(), ['a', 'b']);
   });
 
   test(`${name}: fence: of many that claim at once one has it, and all the others are told`, async (t) => {

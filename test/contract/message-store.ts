@@ -65,6 +65,10 @@ export async function appendUntilKnown(store: MessageStore, group: readonly Seal
   }
 }
 
+function sorted(heads: ReadonlyMap<string, number>): [string, number][] {
+  return [...heads].sort(([a], [b]) => (a < b ? -1 : 1));
+}
+
 function nameOf(bytes: Uint8Array): string {
   return Buffer.from(bytes).toString();
 }
@@ -82,6 +86,22 @@ async function beyond(store: MessageStore, given: ReadonlyMap<string, number>): 
     if (lastId > head) found = { subject: Uint8Array.from(name), lastId, head };
   });
   return found;
+}
+
+/** What `cluster recover` finds: the last id of every subject by name, and the newest time. */
+async function newest(store: MessageStore): Promise<{ heads: Map<string, number>; time: number }> {
+  const heads = new Map<string, number>();
+  const visit = (subject: Uint8Array, lastId: number): void => {
+    assert.ok(!heads.has(nameOf(subject)), 'a subject comes twice');
+    heads.set(nameOf(subject), lastId);
+  };
+  if (!(store instanceof EmbeddedStore)) return { time: await (store as DatabaseStore).newest(visit), heads };
+  let time = 0;
+  store.heads((name, _hash, lastId, publishedAt) => {
+    time = Math.max(time, publishedAt);
+    visit(name, lastId);
+  });
+  return { heads, time };
 }
 
 export async function bodiesOf(store: MessageStore, subject: SubjectRef): Promise<string[]> {
@@ -507,6 +527,32 @@ export function messageStoreSuite(name: string, open: OpenStore, subjectsMany = 
           const allotted = log[length];
           if (allotted !== undefined) given.set(nameOf(allotted.subject.bytes), allotted.lastId);
         }
+      }
+    },
+  );
+
+  storeTest(
+    'a recovery finds the last id of every subject, marks count, and the newest time',
+    async ({ store, reopen }) => {
+      assert.deepEqual(await newest(store), { heads: new Map(), time: 0 });
+      const expected = new Map<string, number>();
+      const group: SealedBatch[] = [];
+      // Pages of a database are of 500 and 1,000.
+      for (let i = 0; i < 1_000; i++) {
+        const subject = subjectRef(`many.${i}.é`);
+        expected.set(nameOf(subject.bytes), 2);
+        group.push(dataBatch(subject, texts('m', 2), { publishedAt: TIME + (i % 7) }));
+      }
+      const long = subjectRef('long');
+      group.push(dataBatch(long, texts('m', 3), { publishedAt: TIME + 20 }));
+      group.push(dataBatch(long, texts('m', 3), { base: 5_000, publishedAt: TIME + 21 }));
+      group.push(voidBatch(long, 5_003, 4, TIME + 22));
+      expected.set('long', 5_006);
+      for (let at = 0; at < group.length; at += 100) await store.append(group.slice(at, at + 100));
+      for (const next of [async () => store, reopen]) {
+        const under = await next();
+        assert.deepEqual(sorted((await newest(under)).heads), sorted(expected));
+        assert.equal((await newest(under)).time, TIME + 22);
       }
     },
   );

@@ -57,7 +57,8 @@ export async function beyondHeads(parts: BeyondHeadsParts): Promise<BeyondHead |
   return null;
 }
 
-async function patiently<T>(ask: () => Promise<T>): Promise<T> {
+/** Asks again a few times while the store does not answer. */
+export async function patiently<T>(ask: () => Promise<T>): Promise<T> {
   for (let tries = 1; ; tries++) {
     try {
       return await ask();

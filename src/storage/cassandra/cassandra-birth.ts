@@ -2,7 +2,7 @@ import { type Client, types } from 'cassandra-driver';
 import { BrokerError } from '../../base/errors.ts';
 import type { BirthRegistry, BirthResult, BirthRow } from '../birth.ts';
 
-/** The one use of a lightweight transaction; the read is serial too, so it sees a claim that was decided and not yet answered. */
+/** Lightweight transactions of all data centres; the read is serial too, so it sees a claim that was decided and not yet answered. */
 export class CassandraBirth implements BirthRegistry {
   readonly #client: Client;
   readonly #table: string;
@@ -17,6 +17,12 @@ export class CassandraBirth implements BirthRegistry {
     await this.#execute(text, [row.clusterId, row.name, row.settings], types.consistencies.quorum);
     const found = (await this.find()) ?? row;
     return { row: found, won: found.clusterId === row.clusterId };
+  }
+
+  async replace(from: string, to: string): Promise<BirthRow | null> {
+    const text = `UPDATE ${this.#table} SET cluster_id = ? WHERE one = 1 IF cluster_id = ?`;
+    await this.#execute(text, [to, from], types.consistencies.quorum);
+    return await this.find();
   }
 
   async find(): Promise<BirthRow | null> {

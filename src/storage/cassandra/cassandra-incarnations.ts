@@ -12,7 +12,7 @@ const TRIES_MAX = 16;
 export class CassandraIncarnations implements IncarnationRegistry {
   readonly #client: Client;
   readonly #readTimeoutMs: number;
-  readonly #text: { readonly find: string; readonly insert: string; readonly replace: string };
+  readonly #text: { readonly find: string; readonly insert: string; readonly replace: string; readonly nodes: string };
 
   /** `readTimeoutMs`: of a look; a claim has as long as other things of a start. */
   constructor(client: Client, keyspace: string, readTimeoutMs: number) {
@@ -22,6 +22,7 @@ export class CassandraIncarnations implements IncarnationRegistry {
     this.#text = {
       find: `SELECT incarnation FROM ${table} WHERE node = ?`,
       insert: `INSERT INTO ${table} (node, incarnation) VALUES (?, ?) IF NOT EXISTS`,
+      nodes: `SELECT node FROM ${table}`,
       replace: `UPDATE ${table} SET incarnation = ? WHERE node = ? IF incarnation = ?`,
     };
   }
@@ -40,6 +41,12 @@ export class CassandraIncarnations implements IncarnationRegistry {
   async find(node: string): Promise<string | null> {
     const { localQuorum } = types.consistencies;
     return incarnationOf(await this.#execute(this.#text.find, [node], localQuorum, this.#readTimeoutMs));
+  }
+
+  /** Of a claim that was not answered the row may not be seen yet; a claim of whoever asks here then comes before or behind it. */
+  async nodes(): Promise<readonly string[]> {
+    const { rows } = await this.#execute(this.#text.nodes, [], types.consistencies.localQuorum);
+    return rows.map((row) => String(row.get('node')));
   }
 
   async #execute(

@@ -10,6 +10,7 @@ import { StartError } from '../start-error.ts';
 import type {
   BeyondHead,
   Heads,
+  NewestVisitor,
   ReadResult,
   SealedBatch,
   Stored,
@@ -33,6 +34,7 @@ import {
 } from './connect.ts';
 import { type Consistency, levelOf } from './consistency.ts';
 import { GroupTries } from './in-flight.ts';
+import { newestOfAll } from './newest-of-all.ts';
 import { meaningOf } from './outcome.ts';
 import {
   BUCKET_IDS,
@@ -86,6 +88,8 @@ export class CassandraStore implements OpenedDatabase {
   /** Settings of the servers that lose acknowledged messages; empty: acks mean `durable`, else only `replicated`. */
   readonly weaknesses: readonly string[];
   readonly readsMax: number;
+  /** The statements of a group go side by side already: with several groups at a time it is no faster (docs/performance.md). */
+  readonly writesMax: number = 1;
   readonly #client: Client;
   /** Every host that the driver ever named. */
   readonly #hosts: Set<Host>;
@@ -242,6 +246,22 @@ export class CassandraStore implements OpenedDatabase {
       return row === null ? 0 : lastIdOf(row);
     };
     return beyondHeads({ pages, newestOf, heads, onPage, atOnce: this.#inFlight });
+  }
+
+  /** The keys of all partitions are read; of each subject the last row of the highest one. */
+  async newest(visit: NewestVisitor): Promise<number> {
+    const pages = (pageState: string | null): Promise<types.ResultSet> =>
+      this.#page(this.#text.partitions, pageState, KEYS_A_PAGE);
+    return await newestOfAll({
+      pages,
+      newestOf: async (subject, bucket) => {
+        const values = [subject, long(bucket), long(Number.MAX_SAFE_INTEGER)];
+        const row = (await this.#select(this.#text.newestWithTime, values)).first();
+        return row === null ? null : { lastId: lastIdOf(row), publishedAt: Number(row.get('published_at')) };
+      },
+      visit,
+      atOnce: this.readsMax,
+    });
   }
 
   async lookup(subject: SubjectRef, base: number): Promise<Stored> {
@@ -475,6 +495,7 @@ function statements(keyspace: string) {
       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ? AND TTL ?`,
     lookup: `SELECT kind ${partition} AND base = ?`,
     newest: `SELECT base, count ${partition} AND base <= ? ORDER BY base DESC LIMIT 1`,
+    newestWithTime: `SELECT base, count, published_at ${partition} AND base <= ? ORDER BY base DESC LIMIT 1`,
     times: `SELECT base, kind, published_at ${partition} AND base >= ? AND base <= ?`,
     sizes: `SELECT size ${partition}`,
     sizesFrom: `SELECT base, size ${partition} AND base >= ? AND base <= ? LIMIT ${READ_ROWS_MAX + 1}`,

@@ -198,10 +198,11 @@ export class EmbeddedStore implements MessageStore {
     return this.#index.byteLength() + this.#writer.notesBytes;
   }
 
-  /** The newest id of every subject that has batches here; `name` is valid during the call. */
-  heads(visit: (name: Uint8Array, hash: number, lastId: number) => void): void {
+  /** The newest id of every subject that has batches here, and its `publishedAt` (epoch ms); `name` is valid during the call. */
+  heads(visit: (name: Uint8Array, hash: number, lastId: number, publishedAt: number) => void): void {
     this.#index.forEach((name, hash, entries) => {
-      visit(name, hash, entries.end(entries.length - 1) - 1);
+      const last = entries.length - 1;
+      visit(name, hash, entries.end(last) - 1, entries.publishedAt(last));
     });
   }
 

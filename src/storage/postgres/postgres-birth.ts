@@ -11,6 +11,7 @@ export class PostgresBirth implements BirthRegistry {
   readonly #connection: PostgresConnection;
   readonly #insert: Statement;
   readonly #select: Statement;
+  readonly #replace: Statement;
 
   constructor(connection: PostgresConnection, schema: string) {
     this.#connection = connection;
@@ -19,12 +20,21 @@ export class PostgresBirth implements BirthRegistry {
       text: `INSERT INTO ${schema}.birth (cluster_id, name, settings) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`,
     };
     this.#select = { name: 'birth-select', text: `SELECT cluster_id, name, settings FROM ${schema}.birth` };
+    this.#replace = {
+      name: 'birth-replace',
+      text: `UPDATE ${schema}.birth SET cluster_id = $2 WHERE cluster_id = $1`,
+    };
   }
 
   async claim(row: BirthRow): Promise<BirthResult> {
     await this.#connection.run(this.#insert, [row.clusterId, row.name, row.settings]);
     const found = (await this.find()) ?? row;
     return { row: found, won: found.clusterId === row.clusterId };
+  }
+
+  async replace(from: string, to: string): Promise<BirthRow | null> {
+    await this.#connection.run(this.#replace, [from, to]);
+    return await this.find();
   }
 
   async find(): Promise<BirthRow | null> {

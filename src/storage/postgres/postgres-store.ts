@@ -8,6 +8,7 @@ import {
   type BeyondHead,
   type DatabaseStore,
   type Heads,
+  type NewestVisitor,
   type ReadResult,
   type SealedBatch,
   type Stored,
@@ -26,14 +27,14 @@ import { PostgresBirth } from './postgres-birth.ts';
 import { PostgresIncarnations } from './postgres-incarnations.ts';
 import { migrate } from './schema.ts';
 import { isSliceOver, sliceOf } from './slices.ts';
-import { KIND_DATA, KIND_VOID, Statements } from './statements.ts';
+import { KIND_DATA, KIND_VOID, NEWEST_SUBJECTS, Statements } from './statements.ts';
 
 /** Memory of the arrays of groups: each is as large as the largest group that it held. */
 const MEMORIES_MAX = 4;
 /** Rows of the newest time that are held at a time. */
 const NEWEST_PAGE_ROWS = 1_000;
-/** Of the connections one in so many is kept for writes, at least one: a shard has one write on its way at a time. */
-const CONNECTIONS_A_WRITE = 4;
+/** Groups that are written at a time at most: with more of them the server is no faster (docs/performance.md). */
+const WRITES_MAX = 4;
 /** SQLSTATE check_violation: there is no partition for the row. */
 const NO_PARTITION = '23514';
 
@@ -54,7 +55,7 @@ interface BatchRow {
 
 interface NewestRow {
   readonly subject: Buffer;
-  readonly last: string;
+  readonly last: string | null;
 }
 
 /**
@@ -67,6 +68,7 @@ export class PostgresStore implements DatabaseStore {
   /** Settings of the server that lose acknowledged messages; empty: acks mean `durable`, else only `replicated`. */
   readonly weaknesses: readonly string[];
   readonly readsMax: number;
+  readonly writesMax: number;
   readonly #connection: PostgresConnection;
   /**
    * Each has connections of its own, and nothing waits for the driver to find one: it gives the longest waiting up after a while, as if the
@@ -94,7 +96,8 @@ export class PostgresStore implements DatabaseStore {
     found: { readonly slices: readonly number[]; readonly weaknesses: readonly string[] },
   ) {
     this.#connection = connection;
-    const writes = Math.max(1, Math.floor(options.pool / CONNECTIONS_A_WRITE));
+    const writes = Math.min(WRITES_MAX, Math.max(1, Math.floor(options.pool / 2)));
+    this.writesMax = writes;
     this.#writes = new InFlight(writes);
     this.readsMax = Math.max(1, options.pool - writes);
     this.#reads = new InFlight(this.readsMax);
@@ -199,13 +202,27 @@ export class PostgresStore implements DatabaseStore {
           const given = await heads(rows.map(({ subject }) => subject));
           for (const [i, { subject, last }] of rows.entries()) {
             const head = given[i] as number;
-            if (Number(last) > head) return { subject, lastId: Number(last), head };
+            if (last !== null && Number(last) > head) return { subject, lastId: Number(last), head };
           }
         }
       });
     } catch (error) {
       throw new BrokerError('STORE_UNAVAILABLE', 'PostgreSQL did not answer', { cause: error });
     }
+  }
+
+  async newest(visit: NewestVisitor): Promise<number> {
+    let behind: Buffer = Buffer.alloc(0);
+    for (;;) {
+      const { rows } = await this.#query<NewestRow>('newest', [behind]);
+      // What was dropped or trimmed between the two looks at it is not there any more.
+      for (const { subject, last } of rows) if (last !== null) visit(subject, Number(last));
+      const end = rows.at(-1);
+      if (end === undefined || rows.length < NEWEST_SUBJECTS) break;
+      behind = end.subject;
+    }
+    const [newest] = (await this.#query<{ time: string | null }>('newestTime', [])).rows;
+    return Number(newest?.time ?? 0);
   }
 
   async lookup(subject: SubjectRef, base: number): Promise<Stored> {

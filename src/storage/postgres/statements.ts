@@ -6,6 +6,8 @@ export const KIND_VOID = 2;
 
 /** Batches that one read answers at most. */
 const READ_ROWS_MAX = 256;
+/** Subjects that one answer names. */
+export const NEWEST_SUBJECTS = 500;
 /** Batches that one step of a trim deletes. */
 const TRIM_ROWS_MAX = 5_000;
 
@@ -27,6 +29,8 @@ export class Statements {
   /** Two statements, so that each is answered by the index on published_at whatever the planner knows of the table. */
   readonly newestTime: Statement;
   readonly publishedAt: Statement;
+  /** The subjects behind $1, by the primary key: as many index lookups as there are subjects, however many batches they have. */
+  readonly newest: Statement;
   readonly lookup: Statement;
   readonly trim: Statement;
   readonly subjectStats: Statement;
@@ -67,6 +71,16 @@ export class Statements {
     this.publishedAt = {
       name: 'published-at',
       text: `SELECT subject, base + count - 1 AS last FROM ${batch} WHERE published_at = $1::int8`,
+    };
+    const lowest = (behind: string): string =>
+      `SELECT subject FROM ${batch} WHERE subject > ${behind} ORDER BY subject LIMIT 1`;
+    this.newest = {
+      name: 'newest',
+      text: `WITH RECURSIVE named AS (
+          (${lowest('$1::bytea')})
+          UNION ALL SELECT (${lowest('named.subject')}) FROM named WHERE named.subject IS NOT NULL)
+        SELECT subject, (SELECT base + count - 1 FROM ${batch} b WHERE b.subject = named.subject ORDER BY base DESC LIMIT 1) AS last
+        FROM named WHERE subject IS NOT NULL LIMIT ${NEWEST_SUBJECTS}`,
     };
     this.lookup = { name: 'lookup', text: `SELECT kind FROM ${batch} WHERE subject = $1 AND base = $2` };
     this.trim = {

@@ -1,0 +1,17 @@
+/** Entry point of the offline commands: arms the failpoints of tests, and turns what stops a run into an answer. */
+import { armFailpoints } from '../base/failpoint.ts';
+import { backup } from './backup.ts';
+import { recover } from './recover.ts';
+import { outcomeOf } from './refusal.ts';
+import { restore } from './restore.ts';
+import type { Recovery } from './types.ts';
+
+/** `failpoints`: see src/base/failpoint.ts. */
+export function recovery(failpoints: string): Recovery {
+  armFailpoints(failpoints);
+  return {
+    recover: (request) => outcomeOf(() => recover(request)),
+    restore: (request) => outcomeOf(() => restore(request)),
+    backup: (request) => outcomeOf(() => backup(request)),
+  };
+}
