@@ -7,12 +7,12 @@ import { Exclusive } from './base/exclusive.ts';
 import { armFailpoints } from './base/failpoint.ts';
 import { formatEndpoint } from './config/endpoint.ts';
 import { failpointSpec } from './config/environment.ts';
-import { RING_RECORD_OVERHEAD_BYTES } from './config/rules.ts';
+import { advertisedBy, RING_RECORD_OVERHEAD_BYTES } from './config/rules.ts';
 import type { Config } from './config/schema.ts';
 import { AnswerBudget } from './grpc/answer-budget.ts';
 import { createGrpcServer, type GrpcServer } from './grpc/server.ts';
 import { createDoorbell, Doorbell } from './shm/doorbell.ts';
-import { type ClaimedDatabase, checkStoreKind, claimDatabase, markStore, storeKindOf } from './storage/bind-store.ts';
+import { type ClaimedDatabase, checkStoreKind, markStore } from './storage/bind-store.ts';
 import {
   type DataDirectory,
   type NodeIdentity,
@@ -34,10 +34,12 @@ import { Dispatcher } from './workers/front/dispatcher.ts';
 import { frontMetrics } from './workers/front/front-metrics.ts';
 import { ShardsAdmin } from './workers/front/shards-admin.ts';
 import { StoreHealth } from './workers/front/store-health.ts';
+import { Membership, StartStopped } from './workers/membership/membership.ts';
 import type { LogLine, RaftThreadData, StoredAllotment } from './workers/messages.ts';
+import { meetPeers } from './workers/peers/meet-peers.ts';
 import { allotLimits } from './workers/raft/allot-limits.ts';
 import { RaftCounters } from './workers/raft/raft-counters.ts';
-import { RaftHandle } from './workers/raft/raft-handle.ts';
+import { CATCH_UP_ENTRIES, RaftHandle } from './workers/raft/raft-handle.ts';
 import { RetentionKeeper } from './workers/retention-keeper.ts';
 import { ShardCounters } from './workers/shard/shard-counters.ts';
 import { ShardPool } from './workers/shard-pool.ts';
@@ -60,8 +62,6 @@ const ECHO_MS = 300;
  */
 const LAST_READS_MS = 1_000;
 const OBSERVE_MS = 100;
-/** One group being given ids, one being written, one being closed in the log, and one to spare. */
-const DATABASE_GROUPS_MIN = 4;
 /**
  * What batches of publish streams may wait at a database, in ms. Such a group passes two entries of the log and a commit, and waits for the
  * groups before it in each: with less than about five of these steps windows shrink until the database is idle most of the time.
@@ -84,13 +84,16 @@ export async function serve(config: Config): Promise<number> {
   // grpc-js writes to stderr by itself what we log with its reason.
   setLogVerbosity(logVerbosity.NONE);
   const logger = createLogger({ level: config.log.level, format: config.log.format, destination: 'stdout' });
-  const broker = new Broker(config, logger);
+  const stopping = new AbortController();
+  const broker = new Broker(config, logger, stopping.signal);
   const signals = watchSignals(logger);
   // A broken invariant of this thread; what rejects without a listener comes here too.
   process.on('uncaughtException', (error) => broker.die('main_thread_failed', error));
+  void signals.first.then(() => stopping.abort(new StartStopped()));
   try {
     await broker.start();
   } catch (error) {
+    if (error instanceof StartStopped) return await endOf(broker, logger);
     if (!(error instanceof StartError)) {
       // A disk that fails, or a defect: what is open by now cannot be trusted to close, and must not keep the process.
       const detail = error instanceof Error ? (error.stack ?? error.message) : String(error);
@@ -105,6 +108,10 @@ export async function serve(config: Config): Promise<number> {
   }
   await signals.first;
   await broker.drain();
+  return await endOf(broker, logger);
+}
+
+async function endOf(broker: Broker, logger: Logger): Promise<number> {
   await broker.stop();
   logger.info('stopped');
   logger.flush();
@@ -161,12 +168,13 @@ class Broker {
   #claimed: ClaimedDatabase | null = null;
   /** Null with the embedded store. */
   #database: DatabaseOptions | null = null;
+  readonly #membership: Membership;
   /** Why the node is not ready; empty when it is. */
   #notReady: string[] = ['starting'];
   /** It has been ready: what ends it before is a start that failed, such as a log that is older than the store. */
   #hasServed = false;
 
-  constructor(config: Config, logger: Logger) {
+  constructor(config: Config, logger: Logger, stopping: AbortSignal) {
     this.#config = config;
     this.#logger = logger;
     const { limits, subscribe, overload, shards, batch, publish, store } = config;
@@ -174,6 +182,14 @@ class Broker {
     this.#storeHealth = new StoreHealth(this.#counters);
     this.#table = new SlotTable(shards.count);
     this.#moves = new MoveCounters(shards.max);
+    this.#membership = new Membership({
+      config,
+      seeds: (config.join ?? []).map(formatEndpoint),
+      advertised: advertisedBy(config),
+      log: logger,
+      stopping,
+      onLeaderless: (isLeaderless) => this.#serveCalls(!isLeaderless),
+    });
     this.#dispatcher = new Dispatcher(
       {
         shardsMax: shards.max,
@@ -203,7 +219,9 @@ class Broker {
     );
   }
 
-  /** Ports are opened last, the gRPC port only when everything behind it works. */
+  /**
+   * Ports are opened last, the gRPC port only when everything behind it works. StartStopped if it is told to stop while it waits for other nodes.
+   */
   async start(): Promise<void> {
     const config = this.#config;
     const startedAt = performance.now();
@@ -213,21 +231,28 @@ class Broker {
     const disk = new NodeDisk();
     const nodeId = config.nodeId ?? readNodeIdentity(disk, config.dataDir)?.nodeId ?? randomUUID().slice(0, 8);
     this.#directory = openDataDirectory(disk, config.dataDir, { clusterName: config.cluster, nodeId, now: Date.now() });
-    const { path, node } = this.#directory;
+    const { path } = this.#directory;
+    let { node } = this.#directory;
     const admin = await this.#openAdmin();
     checkStoreKind(disk, path, config.store.kind);
     if (this.#database === null) this.#sealSegments(disk, path);
     else {
-      this.#claimed = await this.#claimDatabase(this.#database, node, storeKindOf(disk, path) !== null);
+      const entered = await this.#membership.enter(disk, this.#database, this.#directory);
+      node = entered.node;
+      this.#claimed = entered.claimed;
+      this.#tellWeaknesses(entered.claimed.weaknesses);
       markStore(disk, path, config.store.kind);
     }
 
     const mainDoorbell = createDoorbell();
     const raftDoorbell = createDoorbell();
     this.#raft = this.#startRaft(path, node, raftDoorbell, mainDoorbell, failpoints);
-    if (this.#claimed !== null) await this.#compare(this.#claimed, this.#raft);
-    const { status, lastStored } = await this.#raft.ready;
+    const { cluster } = this.#membership;
+    if (cluster !== null) this.#notReady = ['starting: more than half of the voters have to reach each other'];
+    if (this.#claimed !== null) await this.#membership.unlessStopped(this.#compare(this.#claimed, this.#raft));
+    const { status, lastStored } = await this.#membership.unlessStopped(this.#raft.ready);
     this.#logger.info('the log is recovered', { ...status });
+    this.#membership.settle(disk, path);
     if (this.#claimed !== null) {
       await this.#takeOver(this.#claimed, path);
       await this.#lookForLosses(this.#claimed, lastStored);
@@ -242,11 +267,11 @@ class Broker {
     if (this.#database === null) this.#retention = this.#keepRetention(disk, path, this.#raft, this.#shards);
     if (this.#claimed !== null) this.#keepDatabase(this.#claimed, this.#raft);
 
-    const grpc = await this.#openGrpc(this.#raft, node.nodeId, this.#manageShards(this.#shards));
+    const grpc = await this.#openGrpc(this.#raft, node, this.#manageShards(this.#shards));
     this.#notReady = [];
     this.#hasServed = true;
-    this.#dispatcher.admit();
-    this.#grpc?.setServing(true);
+    this.#serveCalls(true);
+    this.#membership.watch();
     const ms = Math.round(performance.now() - startedAt);
     this.#logger.info('ready', { node: node.nodeId, grpc, admin, shards: config.shards.count, ms });
   }
@@ -258,16 +283,18 @@ class Broker {
     this.#logger.info('segments are whole', { ...report, ...counts });
   }
 
-  async #claimDatabase(options: DatabaseOptions, node: NodeIdentity, isMarked: boolean): Promise<ClaimedDatabase> {
-    const { clusterId, clusterName: name, nodeId } = node;
-    const claimed = await claimDatabase(options, { clusterId, name, nodeId }, isMarked);
-    const { weaknesses } = claimed;
+  /** What calls ask for needs the log, reads included: without a leader new ones would only wait. */
+  #serveCalls(isServing: boolean): void {
+    if (isServing) this.#dispatcher.admit();
+    else this.#dispatcher.refuseNew('NOT_READY');
+    this.#grpc?.setServing(isServing);
+  }
+
+  #tellWeaknesses(weaknesses: readonly string[]): void {
     this.#judgeWeaknesses(weaknesses);
     for (const weakness of weaknesses) {
       this.#logger.warn('acknowledged messages are replicated, not durable', { weakness });
     }
-    this.#logger.info("the database is this cluster's", { cluster: clusterId });
-    return claimed;
   }
 
   /** What an acknowledgement means from now on. */
@@ -348,6 +375,8 @@ class Broker {
     this.#grpc?.setServing(false);
     this.#dispatcher.refuseNew('SHUTTING_DOWN');
     const deadline = performance.now() + this.#config.shutdown.drainMs;
+    // What is in flight is finished by the next leader, without an election in between.
+    await this.#membership.leave(this.#raft);
     const { producers } = this.#dispatcher;
     while ((this.#dispatcher.callsInFlight > 0 || !producers.isIdle) && performance.now() < deadline) {
       await new Promise((resolve) => setTimeout(resolve, 5));
@@ -358,6 +387,7 @@ class Broker {
     producers.endAll('SHUTTING_DOWN');
     this.#dispatcher.subscriptions.endAll('SHUTTING_DOWN');
     this.#dispatcher.consumers.endAll('SHUTTING_DOWN');
+    this.#dispatcher.peers.stop();
     await this.#grpc?.drain(Math.max(0, Math.min(LAST_READS_MS, deadline - performance.now())));
   }
 
@@ -384,6 +414,7 @@ class Broker {
     this.#keeper?.stop();
     this.#fence?.stop();
     this.#weakness?.stop();
+    this.#dispatcher.peers.stop();
     await this.#within(STOP_MS, 'the shards', this.#shards?.stop());
     await this.#within(STOP_MS, 'the Raft thread', this.#raft?.stop());
     this.#loop.stopped = true;
@@ -409,6 +440,7 @@ class Broker {
       ...allotLimits(this.#config),
       snapshotEntries: raft.snapshotEntries,
       snapshotBytes: raft.snapshotBytes,
+      catchUpEntries: CATCH_UP_ENTRIES,
       acceptClock,
       hasDatabase: this.#database !== null,
       heartbeatMs: raft.heartbeatMs,
@@ -419,10 +451,13 @@ class Broker {
       doorbell,
       mainDoorbell,
       failpoints,
+      cluster: this.#membership.cluster,
     };
     return new RaftHandle(data, {
       onLog: (line) => this.#log('raft', line),
       onDeath: (reason, message) => this.die(reason, message),
+      ...this.#membership.events,
+      onAnswersLost: () => this.#shards?.replaceAll('a snapshot of the leader stands for answers of the log'),
     });
   }
 
@@ -438,6 +473,7 @@ class Broker {
       {
         shards: shards.count,
         shardsMax: shards.max,
+        hasPeers: this.#membership.cluster !== null,
         table: this.#table,
         dataDirectory: path,
         ringBytes: ring.bytes,
@@ -447,7 +483,7 @@ class Broker {
           headersCount: limits.headersCount,
           batchBytes: batch.bytes,
           lingerMs: batch.lingerMs,
-          groupsInFlight: this.#database === null ? groups.inFlight : Math.max(DATABASE_GROUPS_MIN, groups.inFlight),
+          groupsInFlight: groups.inFlight,
         },
         store: {
           segmentBytes: segment.bytes,
@@ -516,7 +552,7 @@ class Broker {
 
   /** Traffic that only writes has no business here while the store takes nothing; the process is well and reads go on. */
   #ready(): Health {
-    const reasons = [...this.#notReady, ...this.#storeHealth.refusals()];
+    const reasons = [...this.#notReady, ...this.#membership.problems, ...this.#storeHealth.refusals()];
     return { ready: reasons.length === 0, reasons };
   }
 
@@ -561,23 +597,33 @@ class Broker {
   }
 
   /** Resolves with HOST:PORT, with the port that the system chose for 0. */
-  async #openGrpc(raft: RaftHandle, nodeId: string, shards: ShardsAdmin): Promise<string> {
+  async #openGrpc(raft: RaftHandle, node: NodeIdentity, shards: ShardsAdmin): Promise<string> {
     const { limits, grpc, subscribe } = this.#config;
     const answers = new AnswerBudget(limits.inFlightBytes, subscribe.stallTimeoutMs);
     this.#timers.push(setInterval(() => answers.sweep(performance.now()), SWEEP_MS));
     this.#dispatcher.consumers.useDirectory(raft);
+    const cluster = this.#membership.service(
+      raft,
+      node,
+      () => advertisedBy(this.#config)?.grpc ?? this.#grpc?.address ?? '',
+    );
     const admin = new AdminService(
       this.#dispatcher,
       raft,
       this.#counters,
       this.#config,
-      nodeId,
+      node.nodeId,
       shards,
       this.#storeHealth,
+      cluster,
     );
+    const options = { messageBytes: limits.messageBytes, log: this.#logger };
+    const peers = this.#membership.cluster === null ? null : meetPeers(this.#dispatcher.peers, raft, node, options);
     this.#grpc = createGrpcServer({
       engine: this.#dispatcher,
       admin,
+      cluster,
+      ...(peers === null ? {} : { peers }),
       limits,
       maxConnectionAgeMs: grpc.maxConnectionAgeMs,
       log: this.#logger,

@@ -280,6 +280,60 @@ export const REASONS = {
     'the call has not exactly one whole message, or its encoding is not one of identity, gzip and deflate',
     'send one message, whole, in one of these encodings',
   ),
+  NOT_LEADER: row(
+    'UNAVAILABLE',
+    'only the leader of the cluster can do this, and this node is not, or no longer, the leader',
+    'ask the leader, which `broker cluster status` names',
+    500,
+  ),
+  NODE_ID_TAKEN: row(
+    'FAILED_PRECONDITION',
+    'another data directory is a member under this name',
+    'remove the old member with `broker cluster remove`, or choose another name',
+  ),
+  QUORUM_AT_RISK: row(
+    'FAILED_PRECONDITION',
+    'the voters that would be left, and are heard of now, could not decide anything',
+    'start the voters that are silent or add others first, or force the change',
+  ),
+  MEMBER_UNKNOWN: row(
+    'FAILED_PRECONDITION',
+    'the cluster has no such member',
+    'see `broker cluster status` for its members',
+  ),
+  MEMBER_NOT_VOTER: row(
+    'FAILED_PRECONDITION',
+    'the member has no vote, so it cannot lead',
+    'promote it first, or name a voter',
+  ),
+  MEMBER_LAGGING: row(
+    'FAILED_PRECONDITION',
+    'the member lacks too much of the log, or is not heard of',
+    'wait until it has caught up',
+    1_000,
+  ),
+  CHANGE_PENDING: row(
+    'UNAVAILABLE',
+    'another change of the members is not finished, or this one did not come to an end in time',
+    'look at `broker cluster status`, and repeat the change if it was not made',
+    1_000,
+  ),
+  MEMBER_INVALID: row('INVALID_ARGUMENT', 'the description of a member is not valid', 'correct what is named'),
+  CLUSTER_MISMATCH: row(
+    'FAILED_PRECONDITION',
+    'the node belongs to another cluster',
+    'name the nodes and the database of one cluster',
+  ),
+  NOT_CLUSTERED: row(
+    'FAILED_PRECONDITION',
+    'this node runs alone',
+    'restart it with --bootstrap, so that it opens a Raft port for others to join',
+  ),
+  PEER_REFUSED: row(
+    'FAILED_PRECONDITION',
+    'whoever calls as a peer is of another cluster, no member of this one, or a member that was called under the name of another',
+    'only nodes call this service: check which address each node advertises',
+  ),
 } as const satisfies Record<string, ReasonRow>;
 
 export type Reason = keyof typeof REASONS;

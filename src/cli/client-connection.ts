@@ -2,6 +2,9 @@
 import {
   type Client,
   ClientError,
+  type ClusterChange,
+  type ClusterMember,
+  type ClusterMembers,
   connect,
   type Message,
   type NodeStatus,
@@ -86,6 +89,28 @@ class ClientConnection implements Connection {
     const { measured, shards, recommended, reason, effect, cores, mainUtilization, cpuUtilization } = answer;
     const figures = { cores, main_busy: twoPlaces(mainUtilization), cpu_busy: twoPlaces(cpuUtilization) };
     return { advice: { shards, recommended, reason, effect, ...figures }, shards: measured };
+  }
+
+  members(): Promise<ClusterMembers> {
+    return this.#run((signal) => this.#client.members({ signal }));
+  }
+
+  addMember(
+    member: Pick<ClusterMember, 'nodeId' | 'instanceId' | 'raftAddress' | 'grpcAddress'>,
+  ): Promise<ClusterChange> {
+    return this.#run((signal) => this.#client.addMember(member, { signal }));
+  }
+
+  removeMember(nodeId: string, instanceId: string, force: boolean): Promise<ClusterChange> {
+    return this.#run((signal) => this.#client.removeMember(nodeId, instanceId, { signal, force }));
+  }
+
+  promoteMember(nodeId: string): Promise<ClusterChange> {
+    return this.#run((signal) => this.#client.promoteMember(nodeId, { signal }));
+  }
+
+  transferLeader(nodeId: string): Promise<ClusterChange> {
+    return this.#run((signal) => this.#client.transferLeader(nodeId, { signal }));
   }
 
   close(): Promise<void> {

@@ -1,5 +1,14 @@
 /** What the commands ask of a broker. client-connection.ts answers with the client. Every method fails with a CliError. */
-import type { Message, NodeStatus, PublishOptions, Start, SubjectInfo } from '../client/index.ts';
+import type {
+  ClusterChange,
+  ClusterMember,
+  ClusterMembers,
+  Message,
+  NodeStatus,
+  PublishOptions,
+  Start,
+  SubjectInfo,
+} from '../client/index.ts';
 
 export interface PublishInput {
   readonly subject: string;
@@ -58,5 +67,14 @@ export interface Connection {
   resizeShards(shards: number): Promise<ShardsChange>;
   moveSlot(slot: number, shard: number): Promise<ShardsChange>;
   adviseShards(): Promise<{ readonly advice: ShardsAdvice; readonly shards: readonly ShardRow[] }>;
+  members(): Promise<ClusterMembers>;
+  addMember(
+    member: Pick<ClusterMember, 'nodeId' | 'instanceId' | 'raftAddress' | 'grpcAddress'>,
+  ): Promise<ClusterChange>;
+  /** `instanceId`: '' for whichever it is. */
+  removeMember(nodeId: string, instanceId: string, force: boolean): Promise<ClusterChange>;
+  promoteMember(nodeId: string): Promise<ClusterChange>;
+  /** '': the voter that has most of the log. */
+  transferLeader(nodeId: string): Promise<ClusterChange>;
   close(): Promise<void>;
 }

@@ -3,6 +3,7 @@ import type { Readable } from 'node:stream';
 import type { Environment } from '../config/environment.ts';
 import type { Config } from '../config/schema.ts';
 import type { CopyStore } from '../copy/types.ts';
+import type { Recovery } from '../recovery/types.ts';
 import type { Connection } from './connection.ts';
 import type { Output } from './output.ts';
 
@@ -18,6 +19,8 @@ export interface Context {
   readonly serve: (config: Config) => Promise<number>;
   /** Moves the messages of a broker that does not run. */
   readonly copyStore: CopyStore;
+  /** Backs up, restores and recovers data directories that nobody runs on. */
+  readonly recovery: Recovery;
   readonly connect: (options: ConnectOptions) => Connection;
   /** ms since 1970 */
   readonly now: () => number;

@@ -15,10 +15,10 @@ export function parseFormat(text: string): Format {
   throw usageError(`-o ${text}: must be table or json`);
 }
 
-export function parseAddress(text: string): Endpoint {
+export function parseAddress(text: string, name = '--address'): Endpoint {
   const endpoint = parseEndpoint(text);
   if (endpoint !== null && endpoint.port > 0) return endpoint;
-  throw usageError(`--address ${text}: must be HOST:PORT, such as 127.0.0.1:8081 or [::1]:8081`);
+  throw usageError(`${name} ${text}: must be HOST:PORT, such as 127.0.0.1:8081 or [::1]:8081`);
 }
 
 /** A whole number from 1 (to 2^53-1, which nobody asks for); `name` is the option or argument. */
@@ -27,6 +27,15 @@ export function parsePositive(text: string, name: string): number {
   if (value >= 1 && Number.isSafeInteger(value)) return value;
   throw usageError(`${name} ${text}: must be a whole number from 1`);
 }
+
+/** 0, or an id far enough below 2^53 that ids can go on behind it. */
+export function parseFloor(text: string): number {
+  const value = /^\d{1,16}$/.test(text) ? Number(text) : Number.NaN;
+  if (value <= FLOOR_MAX) return value;
+  throw usageError(`--floor ${text}: must be an id, at most ${FLOOR_MAX}`);
+}
+
+const FLOOR_MAX = 2 ** 52;
 
 export function parseTimeout(text: string): number {
   const value = parseDuration(text);

@@ -6,10 +6,13 @@ import { VERSION } from '../base/version.ts';
 import { processEnvironment } from '../config/environment.ts';
 import { ConfigError } from '../config/load.ts';
 import { connectWithClient } from './client-connection.ts';
+import { backupCommand } from './commands/backup.ts';
 import { benchCommand } from './commands/bench.ts';
+import { clusterCommand } from './commands/cluster.ts';
 import { configCommand } from './commands/config.ts';
 import { fetchCommand } from './commands/fetch.ts';
 import { publishCommand } from './commands/publish.ts';
+import { restoreCommand } from './commands/restore.ts';
 import { serveCommand } from './commands/serve.ts';
 import { shardsCommand } from './commands/shards.ts';
 import { statusCommand } from './commands/status.ts';
@@ -23,6 +26,7 @@ import { Output, OutputClosed } from './output.ts';
 export interface RunOptions {
   readonly serve: Context['serve'];
   readonly copyStore: Context['copyStore'];
+  readonly recovery: Context['recovery'];
   readonly connect?: Context['connect'];
   readonly environment?: Context['environment'];
   readonly stdin?: Readable & { readonly isTTY?: boolean };
@@ -46,6 +50,7 @@ export async function run(argv: readonly string[], options: RunOptions): Promise
     interrupt: interrupt.signal,
     serve: options.serve,
     copyStore: options.copyStore,
+    recovery: options.recovery,
     connect: options.connect ?? connectWithClient,
     now: options.now ?? Date.now,
   };
@@ -89,6 +94,9 @@ function build(context: Context, outcome: { code: number }, print: (text: string
   program.addCommand(subjectsCommand(context));
   program.addCommand(shardsCommand(context));
   program.addCommand(storeCommand(context));
+  program.addCommand(clusterCommand(context));
+  program.addCommand(backupCommand(context));
+  program.addCommand(restoreCommand(context));
   program.addCommand(benchCommand(context));
   program.addCommand(configCommand(context));
   const prepare = (command: Command): void => {

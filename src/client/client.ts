@@ -20,6 +20,16 @@ import {
   TrimSubjectRequest,
   TrimSubjectResponse,
 } from '../grpc/gen/broker/v1/admin.ts';
+import {
+  AddRequest,
+  ChangeResponse,
+  type Member,
+  MembersRequest,
+  MembersResponse,
+  PromoteRequest,
+  RemoveRequest,
+  TransferLeaderRequest,
+} from '../grpc/gen/broker/v1/cluster.ts';
 import { type CallOptions, type CallStats, Calls } from './calls.ts';
 import { decodeMessage, decodeNumber, encodeFetch, encodeIncrementId, encodePublish } from './codec.ts';
 import { type EndpointOptions, Endpoints, insecure } from './endpoints.ts';
@@ -63,6 +73,15 @@ export interface SubjectInfo {
 
 /** What a broker says of itself; the fields are those of StatusResponse in proto/broker/v1/admin.proto. */
 export type NodeStatus = Readonly<StatusResponse>;
+
+/** One node of a cluster; the fields are those of Member in proto/broker/v1/cluster.proto. */
+export type ClusterMember = Readonly<Member>;
+
+/** Who is in the cluster and who leads, as one node knows it; the fields are those of MembersResponse. */
+export type ClusterMembers = Readonly<MembersResponse>;
+
+/** The members behind a change. */
+export type ClusterChange = Readonly<ChangeResponse>;
 
 export const ADDRESS_DEFAULT = '127.0.0.1:8081';
 
@@ -201,6 +220,38 @@ export class Client {
     return AdviseShardsResponse.decode(await this.#admin('AdviseShards', AdviseShardsRequest.encode({}), options));
   }
 
+  async members(options: CallOptions = {}): Promise<ClusterMembers> {
+    return MembersResponse.decode(await this.#cluster('Members', MembersRequest.encode({}), options));
+  }
+
+  /** Admits a node in advance. As with every change of the members, any node takes the call, and making it twice is harmless. */
+  async addMember(
+    member: Pick<Member, 'nodeId' | 'instanceId' | 'raftAddress' | 'grpcAddress'>,
+    options: CallOptions = {},
+  ): Promise<ClusterChange> {
+    return await this.#change('Add', AddRequest.encode({ member: { ...NO_MEMBER, ...member } }), options);
+  }
+
+  /** `instanceId`: '' for whichever it is. `force`: although the rest would have no live majority. */
+  async removeMember(
+    nodeId: string,
+    instanceId = '',
+    options: CallOptions & { readonly force?: boolean } = {},
+  ): Promise<ClusterChange> {
+    const request = RemoveRequest.encode({ nodeId, instanceId, force: options.force ?? false });
+    return await this.#change('Remove', request, options);
+  }
+
+  /** Makes a learner a voter. */
+  async promoteMember(nodeId: string, options: CallOptions = {}): Promise<ClusterChange> {
+    return await this.#change('Promote', PromoteRequest.encode({ nodeId }), options);
+  }
+
+  /** To the voter that has most of the log, if none is named. */
+  async transferLeader(nodeId = '', options: CallOptions = {}): Promise<ClusterChange> {
+    return await this.#change('TransferLeader', TransferLeaderRequest.encode({ nodeId }), options);
+  }
+
   /**
    * Closes publishers (which wait for what they have taken), subscriptions and connections; from the call on nothing new is begun. Rejects
    * with what a publisher could not do, when all is closed.
@@ -251,6 +302,14 @@ export class Client {
     return await this.#calls.call(path, request, options, isRepeatable);
   }
 
+  async #change(name: string, request: { finish(): Uint8Array }, options: CallOptions): Promise<ClusterChange> {
+    return ChangeResponse.decode(await this.#cluster(name, request, options));
+  }
+
+  #cluster(name: string, request: { finish(): Uint8Array }, options: CallOptions): Promise<Buffer> {
+    return this.#call(`/broker.v1.Cluster/${name}`, Buffer.from(request.finish()), options, true);
+  }
+
   #admin(name: string, request: { finish(): Uint8Array }, options: CallOptions): Promise<Buffer> {
     return this.#call(`/broker.v1.Admin/${name}`, Buffer.from(request.finish()), options, true);
   }
@@ -265,6 +324,20 @@ const NO_CHANGE: ShardsChange = {
   pauseMsMax: 0,
   durationMs: 0,
   error: '',
+};
+
+/** What the node that is added says of itself when it comes. */
+const NO_MEMBER: Member = {
+  nodeId: '',
+  instanceId: '',
+  raftAddress: '',
+  grpcAddress: '',
+  role: '',
+  isLeader: false,
+  matchIndex: 0,
+  isActive: false,
+  protocol: 0,
+  openAllotments: 0,
 };
 
 function infoOf({ name, first, head, settled }: Subject): SubjectInfo {

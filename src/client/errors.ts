@@ -1,8 +1,7 @@
 /** How calls of the client fail. One base class with what a caller has to decide on; no text ever needs to be looked at. */
-import { Metadata, type ServiceError, type StatusObject, status } from '@grpc/grpc-js';
+import { type ServiceError, type StatusObject, status } from '@grpc/grpc-js';
 import { type Outcome, REASONS, type Reason, type ReasonRow } from '../base/errors.ts';
-import { ErrorInfo, RetryInfo } from '../grpc/gen/google/rpc/error_details.ts';
-import { Status } from '../grpc/gen/google/rpc/status.ts';
+import { readDetails } from '../grpc/error-details.ts';
 
 export interface ClientErrorFields {
   /** Number of google.rpc.Code. */
@@ -99,14 +98,6 @@ export function refusedError(reason: Reason): RefusedError {
   });
 }
 
-interface Details {
-  reason: string | null;
-  outcome: Outcome | null;
-  retryAfterMs: number | null;
-}
-
-const DETAILS_TRAILER = 'grpc-status-details-bin';
-
 /** What a call, or a stream, ended with. */
 export function errorOf(end: ServiceError | StatusObject): ClientError {
   const details = readDetails(end.metadata);
@@ -132,27 +123,4 @@ function assumedOutcome(code: number, reason: string | null): Outcome {
     reason !== null && Object.hasOwn(REASONS, reason) ? REASONS[reason as keyof typeof REASONS] : undefined;
   if (row !== undefined) return row.outcome;
   return code === status.UNIMPLEMENTED ? 'none' : 'unknown';
-}
-
-function readDetails(metadata: Metadata | undefined): Details {
-  const found: Details = { reason: null, outcome: null, retryAfterMs: null };
-  const [bytes] = metadata instanceof Metadata ? metadata.get(DETAILS_TRAILER) : [];
-  if (!(bytes instanceof Uint8Array)) return found;
-  try {
-    for (const { typeUrl, value } of Status.decode(bytes).details) {
-      if (typeUrl.endsWith('/google.rpc.ErrorInfo')) {
-        const { reason, metadata: said } = ErrorInfo.decode(value);
-        if (reason !== '') found.reason = reason;
-        if (said.outcome === 'none' || said.outcome === 'unknown') found.outcome = said.outcome;
-      } else if (typeUrl.endsWith('/google.rpc.RetryInfo')) {
-        const delay = RetryInfo.decode(value).retryDelay;
-        found.retryAfterMs = delay === undefined ? 0 : delay.seconds * 1_000 + Math.ceil(delay.nanos / 1_000_000);
-      }
-    }
-  } catch (error) {
-    // Whatever answers at the address may not be a broker: details that cannot be read are details that are not there.
-    if (!(error instanceof Error)) throw error;
-    return { reason: null, outcome: null, retryAfterMs: null };
-  }
-  return found;
 }

@@ -5,6 +5,9 @@ export type { CallOptions, CallStats } from './calls.ts';
 export {
   ADDRESS_DEFAULT,
   Client,
+  type ClusterChange,
+  type ClusterMember,
+  type ClusterMembers,
   type ConnectOptions,
   connect,
   type NodeStatus,

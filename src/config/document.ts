@@ -14,6 +14,7 @@ const TYPE_WORDS: Readonly<Record<FieldType, string>> = {
   boolean: 'true or false',
   choice: 'choice',
   endpoint: 'HOST:PORT',
+  endpoints: 'list of HOST:PORT',
 };
 
 /** For `broker serve --help`: one line a key, its whole text is in docs/configuration.md. */

@@ -3,7 +3,7 @@
  * number or boolean) says, checks its range, and gives the value that the program works with.
  */
 import { z } from 'zod';
-import { type Endpoint, formatEndpoint, parseEndpoint } from './endpoint.ts';
+import { type Endpoint, formatEndpoint, isAnyAddress, parseEndpoint } from './endpoint.ts';
 import { nearest } from './names.ts';
 import {
   BYTES_PATTERN,
@@ -24,7 +24,7 @@ export interface Machine {
   readonly cores: number;
 }
 
-export type FieldType = 'text' | 'integer' | 'bytes' | 'duration' | 'boolean' | 'choice' | 'endpoint';
+export type FieldType = 'text' | 'integer' | 'bytes' | 'duration' | 'boolean' | 'choice' | 'endpoint' | 'endpoints';
 
 /** `Suffix` is added to the property name in `Config`: durations end in `Ms`, as their unit. */
 export interface Field<T, Suffix extends string = ''> {
@@ -111,18 +111,20 @@ export function integer(
   options: Common & {
     readonly min: number;
     readonly max: number;
+    readonly odd?: boolean;
     readonly default: number | ((machine: Machine) => number);
     readonly defaultText?: string;
   },
 ): Field<number> {
   const { min, max } = options;
-  const range = `${formatInteger(min)} to ${formatInteger(max)}`;
+  const range = `${options.odd === true ? 'an odd number from ' : ''}${formatInteger(min)} to ${formatInteger(max)}`;
+  const fits = (value: number): boolean => options.odd !== true || value % 2 === 1;
   const input = z.union([z.int().min(min).max(max), z.string().regex(/^\d+$/)]);
   return {
     kind: 'field',
     type: 'integer',
-    schema: input.transform(Number).pipe(z.int().min(min).max(max)) as unknown as ScalarTo<number>,
-    rule: `must be a whole number from ${range}`,
+    schema: input.transform(Number).pipe(z.int().min(min).max(max).refine(fits)) as unknown as ScalarTo<number>,
+    rule: `must be ${options.odd === true ? '' : 'a whole number from '}${range}`,
     guess: (given) => (/^\d[\d_,]*$/.test(given) ? [given.replace(/[_,]/g, '')] : []),
     default: options.default,
     defaultText: options.defaultText ?? formatInteger(Number(options.default)),
@@ -243,6 +245,52 @@ export function endpoint(options: Common & { readonly default: string }): Field<
     range: 'HOST:PORT; port 0 lets the system choose one',
     doc: options.doc,
     format: formatEndpoint,
+    suffix: '',
+    shortName: options.shortName ?? null,
+  };
+}
+
+const ENDPOINTS_MAX = 16;
+
+/** An address that one can connect to. */
+const REACHABLE = z.string().transform((input, context): Endpoint => {
+  const parsed = parseEndpoint(input);
+  if (parsed !== null && parsed.port > 0 && !isAnyAddress(parsed)) return Object.freeze(parsed);
+  context.issues.push({ code: 'custom', input });
+  return z.NEVER;
+});
+
+/** Where others reach what listens; null: where it listens. */
+export function optionalEndpoint(options: Common & { readonly unset: string }): Field<Endpoint | null> {
+  return {
+    ...endpoint({ ...options, default: '127.0.0.1:1' }),
+    schema: REACHABLE as unknown as ScalarTo<Endpoint | null>,
+    rule: 'must be HOST:PORT as others reach it: not 0.0.0.0 or [::], and no port 0',
+    default: null,
+    defaultText: options.unset,
+    range: 'HOST:PORT as others reach it',
+    format: (value) => (value === null ? `(${options.unset})` : formatEndpoint(value)),
+  };
+}
+
+/** HOST:PORT of others, one or several with commas between. */
+export function endpoints(options: Common & { readonly unset: string }): Field<readonly Endpoint[] | null> {
+  const schema = z
+    .string()
+    .transform((input) => input.split(',').map((one) => one.trim()))
+    .pipe(z.array(REACHABLE).max(ENDPOINTS_MAX))
+    .transform((list) => Object.freeze(list));
+  return {
+    kind: 'field',
+    type: 'endpoints',
+    schema: schema as unknown as ScalarTo<readonly Endpoint[] | null>,
+    rule: `must be HOST:PORT, or up to ${ENDPOINTS_MAX} of them with commas between, such as 10.0.0.1:8081,10.0.0.2:8081`,
+    guess: (given) => (/^:?\d{1,5}$/.test(given) ? [`127.0.0.1:${given.replace(':', '')}`] : []),
+    default: null,
+    defaultText: options.unset,
+    range: `HOST:PORT, up to ${ENDPOINTS_MAX} with commas between`,
+    doc: options.doc,
+    format: (value) => (value === null ? `(${options.unset})` : value.map(formatEndpoint).join(',')),
     suffix: '',
     shortName: options.shortName ?? null,
   };

@@ -8,9 +8,11 @@ import {
   choice,
   duration,
   endpoint,
+  endpoints,
   type Field,
   integer,
   MASK,
+  optionalEndpoint,
   optionalText,
   secretText,
   text,
@@ -54,6 +56,14 @@ export const SCHEMA = {
     default: 'broker',
     doc: 'Name of the cluster. Nodes of different names never join each other.',
   }),
+  bootstrap: boolean({
+    default: false,
+    doc: 'Begin a cluster: the first node of several is started with it, once. It is born by a row in the database that all its nodes share, so at most one node can begin it; a node that has state already, or finds the row, begins nothing and says so. Together with `join` on every node, whichever comes first begins and the others join it.',
+  }),
+  join: endpoints({
+    unset: 'none',
+    doc: 'Members, by their gRPC addresses, of the cluster that a node without state joins; one that answers is enough. It waits until there is such a cluster. A node that has joined needs it no more.',
+  }),
   accept_clock: boolean({
     default: false,
     doc: 'Start although the clock is more than 24 h ahead of the last log time. Log time never falls, so after a start with a wrong clock messages carry wrong times until the clock has caught up.',
@@ -89,6 +99,10 @@ export const SCHEMA = {
     listen: endpoint({
       default: '127.0.0.1:8081',
       doc: 'Where clients connect. There is no encryption on this port yet, so it listens on loopback unless told otherwise.',
+    }),
+    advertise: optionalEndpoint({
+      unset: 'where it listens',
+      doc: 'Where clients and other nodes reach `grpc.listen`. Needed in a cluster if that is 0.0.0.0 or [::].',
     }),
     max_connection_age: duration({
       min: '1s',
@@ -152,7 +166,7 @@ export const SCHEMA = {
       min: 2,
       max: 200,
       default: 8,
-      doc: 'Connections of each shard at most, and of the main thread: the server has to allow this many times the shards and one. A quarter, at least one, is kept for writes, of which a shard has one on its way at a time; the rest serve reads and trims.',
+      doc: 'Connections of each shard at most, and of the main thread: the server has to allow this many times the shards and one. Half of them, at most 4, are kept for writes, one for each group of batches that is written at a time; the others serve reads and trims.',
     }),
     tls: choice({
       values: ['off', 'verify', 'encrypt'],
@@ -405,7 +419,7 @@ export const SCHEMA = {
       min: 1,
       max: 16,
       default: 2,
-      doc: 'Groups of one shard that may be on their way to the store: one being written, the others being given ids. More than 2 only helps a store with a long round trip; a database gets 4 at least.',
+      doc: 'Groups of one shard that may be on their way to the store: one being written (to PostgreSQL several), the others being given ids or closed in the log. More than 2 only helps a store with a long round trip; Cassandra gets 4 at least, PostgreSQL 3 and as many as it is given at a time (`postgres.pool`).',
     }),
   },
   ring: {
@@ -432,6 +446,21 @@ export const SCHEMA = {
     }),
   },
   raft: {
+    listen: endpoint({
+      default: '127.0.0.1:12000',
+      doc: 'Where the other nodes of a cluster connect. It is opened only by a node that was started with `bootstrap` or `join` at some time. There is no encryption on this port yet: keep it inside a network that you trust.',
+    }),
+    advertise: optionalEndpoint({
+      unset: 'where it listens',
+      doc: 'Where the other nodes reach `raft.listen`. Needed in a cluster if that is 0.0.0.0 or [::].',
+    }),
+    voters: integer({
+      min: 1,
+      max: 7,
+      odd: true,
+      default: 3,
+      doc: 'Nodes that vote: those that join become voters while there are fewer, the rest serve clients without a vote. 3 survive the loss of one of them, 5 of two, 7 of three; each makes every write wait for one more disk. Give all nodes the same number.',
+    }),
     heartbeat: duration({
       min: '10ms',
       max: '10s',

@@ -1,5 +1,4 @@
-import type { Server, ServerUnaryCall, sendUnaryData } from '@grpc/grpc-js';
-import { BrokerError } from '../base/errors.ts';
+import type { Server } from '@grpc/grpc-js';
 import {
   AdminService,
   type AdviseShardsResponse,
@@ -15,7 +14,7 @@ import {
   type TrimSubjectRequest,
   type TrimSubjectResponse,
 } from './gen/broker/v1/admin.ts';
-import { type ErrorStatus, makeStatus, statusOf } from './status.ts';
+import { tolerant, unary } from './operator-calls.ts';
 
 /** What operators ask of a node. Rejections are BrokerErrors, or statuses that a call was answered with; any other is a defect. */
 export interface AdminPort {
@@ -62,45 +61,4 @@ export function addAdmin(server: Server, admin: AdminPort, onDefect: (error: unk
       adviseShards: unary(() => admin.adviseShards(), onDefect),
     },
   );
-}
-
-/** Stands for a request that cannot be decoded. */
-const MALFORMED = Symbol('malformed');
-
-interface Deserializing<Request> {
-  requestDeserialize(bytes: Buffer): Request;
-}
-
-/** grpc-js would answer INTERNAL to bytes that cannot be decoded, although the fault is the caller's: they arrive as MALFORMED instead. */
-function tolerant<Request, Definition extends Deserializing<Request>>(definition: Definition & Deserializing<Request>) {
-  const requestDeserialize = (bytes: Buffer): Request | typeof MALFORMED => {
-    try {
-      return definition.requestDeserialize(bytes);
-    } catch {
-      // Cut off, a number beyond 2^53-1, nested too deep: whatever it is, there is no request.
-      return MALFORMED;
-    }
-  };
-  return { ...definition, requestDeserialize };
-}
-
-function unary<Request, Response>(answer: (request: Request) => Promise<Response>, onDefect: (error: unknown) => void) {
-  return (call: ServerUnaryCall<Request | typeof MALFORMED, Response>, callback: sendUnaryData<Response>): void => {
-    if (call.request === MALFORMED) {
-      callback(makeStatus('MALFORMED_MESSAGE', ''));
-      return;
-    }
-    answer(call.request).then(
-      (response) => callback(null, response),
-      (error: unknown) => callback(asStatus(error, onDefect)),
-    );
-  };
-}
-
-function asStatus(error: unknown, onDefect: (error: unknown) => void): ErrorStatus {
-  if (error instanceof BrokerError) return statusOf(error);
-  const isStatus = typeof error === 'object' && error !== null && 'code' in error && 'metadata' in error;
-  if (isStatus) return error as ErrorStatus;
-  onDefect(error);
-  return makeStatus('INTERNAL_ERROR', '');
 }

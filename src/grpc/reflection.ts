@@ -14,6 +14,7 @@ export function addReflection(server: Server): void {
     [
       'broker.proto',
       'broker/v1/admin.proto',
+      'broker/v1/cluster.proto',
       'broker/v1/producer.proto',
       'broker/v1/consumer.proto',
       'health/v1/health.proto',
@@ -31,7 +32,14 @@ export function addReflection(server: Server): void {
   new ReflectionService({ all }).addToServer(server);
 }
 
-export const SERVICES = ['', 'broker.Broker', 'broker.v1.Producer', 'broker.v1.Consumer', 'broker.v1.Admin'] as const;
+export const SERVICES = [
+  '',
+  'broker.Broker',
+  'broker.v1.Producer',
+  'broker.v1.Consumer',
+  'broker.v1.Admin',
+  'broker.v1.Cluster',
+] as const;
 
 /** grpc.health.v1: the whole server ('') and each of its services. */
 export function addHealth(server: Server): HealthImplementation {

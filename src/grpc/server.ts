@@ -11,6 +11,7 @@ import type { Endpoint } from '../config/endpoint.ts';
 import type { Log } from '../telemetry/log.ts';
 import { type AdminPort, addAdmin } from './admin.ts';
 import type { AnswerBudget } from './answer-budget.ts';
+import { addCluster, type ClusterPort } from './cluster.ts';
 import type { Done, Engine } from './engine.ts';
 import {
   CONNECTION_WINDOW_BYTES,
@@ -25,7 +26,7 @@ import { meterRequests } from './metered-decoder.ts';
 import type { ReceiveBudget } from './receive-budget.ts';
 import { addHealth, addReflection, SERVICES } from './reflection.ts';
 import { makeStatus } from './status.ts';
-import { addStreamServices } from './stream-services.ts';
+import { addStreamServices, type PeerHandler } from './stream-services.ts';
 import { explainTooLarge } from './too-large.ts';
 import { openUnaryDoor, type UnaryHandler } from './unary-door.ts';
 
@@ -39,6 +40,9 @@ export interface DoorLimits {
 export interface GrpcServerOptions {
   readonly engine: Engine;
   readonly admin: AdminPort;
+  readonly cluster: ClusterPort;
+  /** Calls of other nodes; none: there are none, and the method does not exist. */
+  readonly peers?: PeerHandler;
   readonly limits: DoorLimits;
   /** 0 = connections are kept as long as the client likes. */
   readonly maxConnectionAgeMs: number;
@@ -119,10 +123,10 @@ export class GrpcServer {
     setHttp2Options(this.#server);
     explainUnknownMethods(this.#server);
     this.#server.addService(BROKER_SERVICE, handlersOf(options.engine, options.answers ?? null));
-    addStreamServices(this.#server, options.engine, escalate);
-    addAdmin(this.#server, options.admin, (error) =>
-      log?.error('a defect in the admin service', { error: String(error) }),
-    );
+    addStreamServices(this.#server, options.engine, options.peers ?? null, escalate);
+    const onDefect = (error: unknown): void => log?.error('a defect in the admin service', { error: String(error) });
+    addAdmin(this.#server, options.admin, onDefect);
+    addCluster(this.#server, options.cluster, onDefect);
     addReflection(this.#server);
     this.#health = addHealth(this.#server);
   }

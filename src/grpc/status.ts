@@ -6,7 +6,7 @@ import { Status } from './gen/google/rpc/status.ts';
 /** `ErrorInfo.domain` of every error of the broker. */
 export const ERROR_DOMAIN = 'broker';
 
-const DETAILS_TRAILER = 'grpc-status-details-bin';
+export const DETAILS_TRAILER = 'grpc-status-details-bin';
 const TYPE_PREFIX = 'type.googleapis.com/google.rpc.';
 /**
  * Details come twice in the trailers, percent-encoded (up to 9 characters for one of these) and in base64 (up to 4): with this many they
@@ -64,4 +64,11 @@ function withMessage(reason: Reason, message: string): ErrorStatus {
   const metadata = new Metadata();
   metadata.set(DETAILS_TRAILER, Buffer.from(Status.encode({ code, message, details: any }).finish()));
   return { name: 'BrokerStatus', code, details: message, message, metadata };
+}
+
+/** What another node answered, handed on to the caller of this one: its words and details, nothing of the connection. */
+export function passedOn(error: ServiceError): ErrorStatus {
+  const metadata = new Metadata();
+  for (const bytes of error.metadata.get(DETAILS_TRAILER)) metadata.add(DETAILS_TRAILER, bytes);
+  return { name: 'BrokerStatus', code: error.code, details: error.details, message: error.details, metadata };
 }

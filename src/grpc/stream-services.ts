@@ -4,11 +4,18 @@ import type { Engine } from './engine.ts';
 import { makeStatus } from './status.ts';
 
 type Handler = (stream: ServerDuplexStream<Buffer, Buffer>) => void;
+/** Takes the calls of other nodes. */
+export type PeerHandler = Handler;
 
 const identity = (bytes: Buffer): Buffer => bytes;
 
-/** broker.v1.Producer and broker.v1.Consumer. `escalate`: a handler has thrown, which is a defect. */
-export function addStreamServices(server: Server, engine: Engine, escalate: (defect: unknown) => void): void {
+/** broker.v1.Producer and broker.v1.Consumer; with `peers` broker.v1.Peer too. `escalate`: a handler has thrown, which is a defect. */
+export function addStreamServices(
+  server: Server,
+  engine: Engine,
+  peers: PeerHandler | null,
+  escalate: (defect: unknown) => void,
+): void {
   const add = (name: string, path: string, handle: Handler): void => {
     const method = {
       path,
@@ -31,4 +38,5 @@ export function addStreamServices(server: Server, engine: Engine, escalate: (def
   };
   add('publishStream', '/broker.v1.Producer/PublishStream', (stream) => engine.publishStream(stream));
   add('consume', '/broker.v1.Consumer/Consume', (stream) => engine.consume(stream));
+  if (peers !== null) add('exchange', '/broker.v1.Peer/Exchange', peers);
 }

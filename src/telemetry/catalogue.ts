@@ -41,6 +41,42 @@ export const SHARD_METRICS = [
     name: 'broker_shard_active_subjects',
     help: 'Subjects with something in memory.',
   },
+  {
+    slot: 'memory_reads_total',
+    kind: 'counter',
+    name: 'broker_shard_memory_reads_total',
+    help: 'Reads of a database that were answered from memory.',
+  },
+  {
+    slot: 'database_reads_total',
+    kind: 'counter',
+    name: 'broker_shard_database_reads_total',
+    help: 'Reads of messages that a database was asked for.',
+  },
+  {
+    slot: 'peer_batches_total',
+    kind: 'counter',
+    name: 'broker_shard_peer_batches_total',
+    help: 'Stored batches handed on for other nodes.',
+  },
+  {
+    slot: 'peer_batches_dropped_total',
+    kind: 'counter',
+    name: 'broker_shard_peer_batches_dropped_total',
+    help: 'Stored batches for other nodes that found no room on the ring: those nodes read them.',
+  },
+  {
+    slot: 'peer_batches_kept_total',
+    kind: 'counter',
+    name: 'broker_shard_peer_batches_kept_total',
+    help: 'Batches of other nodes that are kept for reads.',
+  },
+  {
+    slot: 'peer_batches_refused_total',
+    kind: 'counter',
+    name: 'broker_shard_peer_batches_refused_total',
+    help: 'Batches of other nodes that are not what they are said to be.',
+  },
   { slot: 'subscriptions', kind: 'gauge', name: 'broker_shard_subscriptions', help: 'Subscriptions served.' },
   {
     slot: 'parked_fetches',

@@ -155,7 +155,7 @@ describe('a database far away', () => {
   it('with more lookups than connections takes every publish, and the broker stays ready', async (t) => {
     const relay = await Relay.start('127.0.0.1', server.port);
     t.after(() => relay.close());
-    const flags = [...server.brokerFlags(relay.through(server.url)), '--store-timeout', '1s', '--shards', '1'];
+    const flags = [...server.brokerFlags(relay.through(server.url)), '--store-timeout', '3s', '--shards', '1'];
     await using broker = await startBroker({ flags });
     await lookupStorm(broker, () => relay.delayReplies(40));
   });

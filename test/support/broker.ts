@@ -26,6 +26,8 @@ export interface BrokerOptions {
   readonly readyTimeoutMs?: number;
   /** The first lines that are kept of what it writes; the newest are always kept. */
   readonly logLinesMax?: number;
+  /** HOST:PORT of gRPC and of the admin HTTP server; without them free ports of 127.0.0.1. */
+  readonly addresses?: { readonly grpc: string; readonly admin: string };
 }
 
 export interface RestartOptions {
@@ -68,17 +70,19 @@ export class BrokerProcess {
   #exited: Promise<Exit> = Promise.resolve({ code: 0, signal: null });
   #lines: string[] = [];
 
-  private constructor(options: BrokerOptions, ports: readonly number[]) {
+  private constructor(options: BrokerOptions, addresses: { readonly grpc: string; readonly admin: string }) {
     this.#options = options;
     this.#ownsDataDir = options.dataDir === undefined;
     this.dataDir = options.dataDir ?? makeDataDirectory();
-    this.address = `127.0.0.1:${ports[0]}`;
-    this.adminAddress = `127.0.0.1:${ports[1]}`;
+    this.address = addresses.grpc;
+    this.adminAddress = addresses.admin;
   }
 
   /** A broker that is not running yet: `restart` starts it. */
   static async create(options: BrokerOptions = {}): Promise<BrokerProcess> {
-    return new BrokerProcess(options, await freePorts(2));
+    if (options.addresses !== undefined) return new BrokerProcess(options, options.addresses);
+    const [grpc, admin] = await freePorts(2);
+    return new BrokerProcess(options, { grpc: `127.0.0.1:${grpc}`, admin: `127.0.0.1:${admin}` });
   }
 
   get pid(): number {

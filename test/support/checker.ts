@@ -156,6 +156,11 @@ export class History {
     return submission.number;
   }
 
+  /** How many there are; the next one's number. */
+  get submissions(): number {
+    return this.#submissions.length;
+  }
+
   /** Call right before the request is sent. */
   beginAttempt(submission: number): number {
     const entry = at(this.#submissions, submission);

@@ -25,6 +25,7 @@ function publishLines(inFlight: number, publish: (input: PublishInput) => Promis
     stderr,
     serve: unused,
     copyStore: unused,
+    recovery: { recover: unused, restore: unused, backup: unused },
     connect: () => ({ publish, close: async () => undefined }) as Pick<Connection, 'publish' | 'close'> as Connection,
   });
   return { stdin, said, ended };

@@ -139,3 +139,16 @@ for (const [version, minimum, expected] of [
     assert.equal(isVersionAtLeast(version, minimum), expected);
   });
 }
+
+test('what Node makes of the sources is kept for later starts where that can be written, and nowhere else', (t) => {
+  const kept = folder(t);
+  const version = (cache: string): ReturnType<typeof spawnSync> =>
+    spawnSync(process.execPath, [BROKER, '--version'], { env: bareEnvironment({ NODE_COMPILE_CACHE: cache }) });
+  assert.equal(version(kept).status, 0);
+  assert.ok(readdirSync(kept).length > 0);
+  const blocked = join(folder(t), 'file');
+  writeFileSync(blocked, '');
+  const { status, stderr } = version(join(blocked, 'below'));
+  assert.equal(status, 0, String(stderr));
+  assert.equal(String(stderr), '');
+});

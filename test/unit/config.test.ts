@@ -311,6 +311,52 @@ for (const [flag, value] of [
   });
 }
 
+const POSTGRES = ['--store=postgres', '--postgres-url=postgres://db/x'] as const;
+
+test('a node of a cluster is told where it listens, where others reach it, and whom it joins', () => {
+  const { config } = load({
+    argv: [
+      ...POSTGRES,
+      '--bootstrap',
+      '--join=10.0.0.1:8081, [fd00::1]:9',
+      '--grpc-listen=0.0.0.0:0',
+      '--grpc-advertise=10.0.0.3:8081',
+      '--raft-listen=[::]:12000',
+      '--raft-advertise=node3.example:12000',
+    ],
+  });
+  assert.equal(config.bootstrap, true);
+  assert.deepEqual(config.join, [
+    { host: '10.0.0.1', port: 8081 },
+    { host: 'fd00::1', port: 9 },
+  ]);
+  assert.deepEqual(config.grpc.advertise, { host: '10.0.0.3', port: 8081 });
+  assert.deepEqual(config.raft.advertise, { host: 'node3.example', port: 12_000 });
+  assert.equal(load().config.join, null);
+  assert.equal(load().config.grpc.advertise, null);
+  assert.equal(load().config.raft.voters, 3);
+});
+
+test('a node without peers may listen on every interface, and on ports that the system chooses', () => {
+  assert.equal(load({ argv: ['--grpc-listen=0.0.0.0:0', '--raft-listen=0.0.0.0:0'] }).config.bootstrap, false);
+});
+
+for (const [flag, value] of [
+  ['--grpc-advertise', '0.0.0.0:8081'],
+  ['--raft-advertise', '[::]:12000'],
+  ['--raft-advertise', '10.0.0.1:0'],
+  ['--join', '10.0.0.1'],
+  ['--join', '10.0.0.1:8081,,10.0.0.2:8081'],
+  ['--join', '0.0.0.0:8081'],
+  ['--join', Array.from({ length: 17 }, (_, i) => `10.0.0.${i}:1`).join()],
+  ['--raft-voters', '2'],
+  ['--raft-voters', '9'],
+] as const) {
+  test(`${flag} ${value} is refused`, () => {
+    assert.equal(problemsOf({ argv: [...POSTGRES, `${flag}=${value}`] }).length, 1);
+  });
+}
+
 const BROKEN_RULES: readonly (readonly string[])[] = [
   ['--limits-body-bytes=1MiB', '--limits-message-bytes=1MiB', '--limits-in-flight-bytes=2MiB'],
   ['--limits-headers-bytes=1MiB', '--limits-message-bytes=2MiB'],
@@ -324,6 +370,12 @@ const BROKEN_RULES: readonly (readonly string[])[] = [
   ['--raft-heartbeat=250ms'],
   ['--overload-target=2s'],
   ['--admin-listen=127.0.0.1:8081'],
+  ['--bootstrap'],
+  ['--join=10.0.0.1:8081'],
+  [...POSTGRES, '--bootstrap', '--grpc-listen=0.0.0.0:8081'],
+  [...POSTGRES, '--join=10.0.0.1:8081', '--raft-listen=127.0.0.1:0'],
+  [...POSTGRES, '--bootstrap', '--raft-listen=127.0.0.1:8081'],
+  [...POSTGRES, '--bootstrap', '--raft-listen=127.0.0.1:8000'],
   ['--store=postgres'],
   ['--postgres-tls=verify', '--postgres-url=postgres://localhost/x?sslmode=disable'],
   ['--store=cassandra', '--cassandra-datacenter=dc1'],

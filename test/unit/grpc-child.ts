@@ -1,7 +1,7 @@
 /** A server in a process of its own: says its address, and on every line from its standard input how many streams its engine has got. */
 import { createInterface } from 'node:readline';
 import { createGrpcServer } from '../../src/grpc/server.ts';
-import { DOOR, REFUSING_ADMIN, receiveBudget, TestEngine } from './grpc-rig.ts';
+import { DOOR, REFUSING_ADMIN, REFUSING_CLUSTER, receiveBudget, TestEngine } from './grpc-rig.ts';
 
 const engine = new TestEngine((request, _deadlineMs, done) => {
   if (request.toString() === 'defect') throw new Error('a defect of the engine');
@@ -10,6 +10,7 @@ const engine = new TestEngine((request, _deadlineMs, done) => {
 const server = createGrpcServer({
   engine,
   admin: REFUSING_ADMIN,
+  cluster: REFUSING_CLUSTER,
   limits: DOOR,
   maxConnectionAgeMs: 0,
   receiving: receiveBudget(),

@@ -4,6 +4,7 @@ import type { TestContext } from 'node:test';
 import type { ServerDuplexStream, ServerWritableStream } from '@grpc/grpc-js';
 import { BrokerError } from '../../src/base/errors.ts';
 import type { AdminPort } from '../../src/grpc/admin.ts';
+import type { ClusterPort } from '../../src/grpc/cluster.ts';
 import type { Done, Engine } from '../../src/grpc/engine.ts';
 import { ReceiveBudget } from '../../src/grpc/receive-budget.ts';
 import { createGrpcServer, type GrpcServer, type GrpcServerOptions } from '../../src/grpc/server.ts';
@@ -72,26 +73,37 @@ export const REFUSING_ADMIN: AdminPort = {
   adviseShards: () => Promise.reject(new BrokerError('NOT_READY')),
 };
 
+export const REFUSING_CLUSTER: ClusterPort = {
+  members: () => Promise.reject(new BrokerError('NOT_READY')),
+  join: () => Promise.reject(new BrokerError('NOT_READY')),
+  add: () => Promise.reject(new BrokerError('NOT_READY')),
+  remove: () => Promise.reject(new BrokerError('NOT_READY')),
+  promote: () => Promise.reject(new BrokerError('NOT_READY')),
+  transferLeader: () => Promise.reject(new BrokerError('NOT_READY')),
+};
+
 /** One that is in nobody's way. */
 export function receiveBudget(): ReceiveBudget {
   return new ReceiveBudget(64 << 20, 30_000);
 }
 
-/** Listens on a port that the system chooses, until the test ends. */
+/** Listens, on a port that the system chooses unless it is told one, until the test ends. */
 export async function startServer(
   t: Pick<TestContext, 'after'>,
   options: Partial<GrpcServerOptions> = {},
+  address = { host: '127.0.0.1', port: 0 },
 ): Promise<GrpcServer> {
   const server = createGrpcServer({
     engine: new TestEngine(),
     admin: REFUSING_ADMIN,
+    cluster: REFUSING_CLUSTER,
     limits: DOOR,
     maxConnectionAgeMs: 0,
     receiving: receiveBudget(),
     ...options,
   });
   t.after(() => server.drain(0));
-  await server.listen({ host: '127.0.0.1', port: 0 });
+  await server.listen(address);
   return server;
 }
 

@@ -13,7 +13,15 @@ import { effectiveWindows } from '../../src/grpc/http2-tuning.ts';
 import { createGrpcServer } from '../../src/grpc/server.ts';
 import { BrokerClient, CallError } from '../support/client.ts';
 import { readFields, Writer } from '../support/wire.ts';
-import { DOOR, eventually, REFUSING_ADMIN, receiveBudget, startServer, TestEngine } from './grpc-rig.ts';
+import {
+  DOOR,
+  eventually,
+  REFUSING_ADMIN,
+  REFUSING_CLUSTER,
+  receiveBudget,
+  startServer,
+  TestEngine,
+} from './grpc-rig.ts';
 
 const identity = (bytes: Buffer): Buffer => bytes;
 
@@ -179,6 +187,7 @@ test('a port that is taken is a clear error', async (t) => {
   const server = createGrpcServer({
     engine: new TestEngine(),
     admin: REFUSING_ADMIN,
+    cluster: REFUSING_CLUSTER,
     limits: DOOR,
     maxConnectionAgeMs: 0,
     receiving: receiveBudget(),
@@ -196,6 +205,7 @@ test('listens on wildcard and IPv6 addresses, and says the port that it got', as
     const server = createGrpcServer({
       engine: new TestEngine(),
       admin: REFUSING_ADMIN,
+      cluster: REFUSING_CLUSTER,
       limits: DOOR,
       maxConnectionAgeMs: 0,
       receiving: receiveBudget(),

@@ -14,6 +14,7 @@ import type {
 } from '../../grpc/gen/broker/v1/admin.ts';
 import type { RaftHandle } from '../raft/raft-handle.ts';
 import type { ShardCounters } from '../shard/shard-counters.ts';
+import type { ClusterService } from './cluster-service.ts';
 import type { Dispatcher } from './dispatcher.ts';
 import type { ShardsAdmin } from './shards-admin.ts';
 import type { StoreHealth } from './store-health.ts';
@@ -32,6 +33,7 @@ export class AdminService implements AdminPort {
   readonly #nodeId: string;
   readonly #shards: ShardsAdmin;
   readonly #storeHealth: StoreHealth;
+  readonly #cluster: Pick<ClusterService, 'standing'>;
   readonly #startedAt = performance.now();
 
   constructor(
@@ -42,6 +44,7 @@ export class AdminService implements AdminPort {
     nodeId: string,
     shards: ShardsAdmin,
     storeHealth: StoreHealth,
+    cluster: Pick<ClusterService, 'standing'>,
   ) {
     this.#dispatcher = dispatcher;
     this.#raft = raft;
@@ -50,11 +53,13 @@ export class AdminService implements AdminPort {
     this.#nodeId = nodeId;
     this.#shards = shards;
     this.#storeHealth = storeHealth;
+    this.#cluster = cluster;
   }
 
   async status(): Promise<StatusResponse> {
     const raft = await this.#raft.status();
     if (raft === null) throw new BrokerError('NOT_READY');
+    const { role, leader } = await this.#cluster.standing();
     const { cluster, store, subjects, producers } = this.#config;
     const sum = (cell: Parameters<ShardCounters['get']>[0]): number =>
       this.#counters.reduce((total, counters) => total + counters.get(cell), 0);
@@ -65,6 +70,7 @@ export class AdminService implements AdminPort {
         `${raft.subjects} of ${subjects.max} subjects are used (subjects.max); a subject is never forgotten`,
       );
     }
+    if (leader === '') warnings.push('no leader is known: see `broker cluster status`');
     warnings.push(...this.#storeHealth.refusals().map((reason) => `new messages are refused: ${reason}`));
     warnings.push(
       ...this.#storeHealth.weaknesses.map(
@@ -97,6 +103,8 @@ export class AdminService implements AdminPort {
       damaged,
       warnings,
       resize: this.#shards.running,
+      role,
+      leader,
     };
   }
 

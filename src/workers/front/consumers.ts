@@ -15,7 +15,14 @@ import { ConsumerStream, type ConsumerStreamPort, type Reader, type StreamPatter
 import { FramePool } from './frame-pool.ts';
 import type { Seats } from './seats.ts';
 import type { ShardLink } from './shard-link.ts';
-import { GroupTable, goingOn, type Seat, type StartPosition, type SubscriptionPort } from './subject-group.ts';
+import {
+  type GroupObserver,
+  GroupTable,
+  goingOn,
+  type Seat,
+  type StartPosition,
+  type SubscriptionPort,
+} from './subject-group.ts';
 import { SubjectWatch } from './subject-watch.ts';
 
 /** Subjects asked for at a time. */
@@ -86,13 +93,19 @@ export class Consumers implements ConsumerStreamPort {
   stalled = 0;
   messages = 0;
 
-  constructor(routes: ConsumerRoutes, seats: Seats, unsent: UnsentBudget, limits: ConsumerLimits) {
+  constructor(
+    routes: ConsumerRoutes,
+    seats: Seats,
+    unsent: UnsentBudget,
+    limits: ConsumerLimits,
+    observer: GroupObserver,
+  ) {
     this.#unsent = unsent;
     this.#routes = routes;
     this.#seats = seats;
     this.#limits = limits;
     this.stallTimeoutMs = limits.stallTimeoutMs;
-    this.#groups = new GroupTable(Encoding.BATCHES, seats);
+    this.#groups = new GroupTable(Encoding.BATCHES, seats, observer);
     this.#watch = new SubjectWatch(
       (link) => routes.touched(link),
       () => this.#searchAgain(),

@@ -31,10 +31,10 @@ import {
   POSITIONS_HEADER,
   PUBLISH_HEADER,
   StreamToken,
-  SUBSCRIBE_HEADER,
   ToMain,
   ToShard,
 } from '../link.ts';
+import { Peers } from '../peers/peers.ts';
 import type { ShardConnection } from '../shard-pool.ts';
 import { HELD, type SlotTable } from '../slots/slot-table.ts';
 import type { OverloadGuard } from './admission.ts';
@@ -45,7 +45,7 @@ import { type ConsumerRoutes, Consumers } from './consumers.ts';
 import type { DispatcherLimits } from './dispatcher-limits.ts';
 import { HoldQueue } from './hold-queue.ts';
 import { type ProducerRoutes, ProducerStreams } from './producer-streams.ts';
-import { claimControl, putAdministration, putLookUp, putPublish } from './request-records.ts';
+import { claimControl, putAdministration, putLookUp, putPublish, putSubscribe } from './request-records.ts';
 import { takeRun } from './run.ts';
 import { Seats } from './seats.ts';
 import { ShardLink } from './shard-link.ts';
@@ -87,6 +87,8 @@ export class Dispatcher implements Engine, ProducerRoutes, ConsumerRoutes {
   readonly subscriptions: Subscriptions;
   readonly producers: ProducerStreams;
   readonly consumers: Consumers;
+  /** The other nodes; does nothing on a node alone. */
+  readonly peers: Peers;
   /** Of Subscribe and of Consume. */
   readonly seats: Seats;
   /** What deliveries hold until it has gone out. */
@@ -129,17 +131,19 @@ export class Dispatcher implements Engine, ProducerRoutes, ConsumerRoutes {
     this.#links = new Array<ShardLink | null>(limits.shardsMax).fill(null);
     this.seats = new Seats(limits.subscriptionsMax);
     this.unsent = new UnsentBudget(limits.unsentBytesMax);
-    this.subscriptions = new Subscriptions(this, this.seats, this.unsent, limits);
-    this.consumers = new Consumers(this, this.seats, this.unsent, limits);
+    this.receiving = new ReceiveBudget(limits.bytesMax, limits.receiveTimeoutMs);
+    this.producers = new ProducerStreams(limits, this, this.receiving);
+    this.peers = new Peers(this, this.producers.received);
+    const { own, demand } = this.peers;
+    this.subscriptions = new Subscriptions(this, this.seats, this.unsent, limits, own);
+    this.consumers = new Consumers(this, this.seats, this.unsent, limits, own);
     this.slots = new SlotFront({
       table,
       held: this.#held,
       linkTo: (shard) => this.#links[shard] ?? null,
-      followers: [this.subscriptions, this.consumers],
+      followers: [this.subscriptions, this.consumers, demand],
       onResumed: () => this.producers.retry(),
     });
-    this.receiving = new ReceiveBudget(limits.bytesMax, limits.receiveTimeoutMs);
-    this.producers = new ProducerStreams(limits, this, this.receiving);
   }
 
   get callsInFlight(): number {
@@ -172,6 +176,7 @@ export class Dispatcher implements Engine, ProducerRoutes, ConsumerRoutes {
     this.#links[connection.shard] = link;
     this.subscriptions.resume(({ group }) => group.shard === connection.shard);
     this.consumers.attached(link);
+    this.peers.demand.attached(link);
   }
 
   /** The thread has died: nobody knows what became of its calls. */
@@ -241,21 +246,26 @@ export class Dispatcher implements Engine, ProducerRoutes, ConsumerRoutes {
   }
 
   broadcast(request: Buffer, _deadlineMs: number, done: Done): void {
-    const scan = this.#publishScan;
-    const refusal = this.#refusing ?? scanPublish(request, 0, request.length, scan, this.#limits.scan);
+    const refusal = this.#refusing ?? this.broadcastHere(request);
     if (refusal !== null) {
       this.#refuse(Method.BROADCAST, refusal, done);
       return;
     }
-    const subject = request.subarray(scan.subjectStart, scan.subjectEnd);
-    const fault = subjectFault(subject, 0, subject.length);
-    if (fault !== null) {
-      this.#refuse(Method.BROADCAST, fault, done);
-      return;
-    }
-    this.subscriptions.broadcast(subject, encodeBroadcastMessage(request, scan));
+    this.peers.broadcastToAll(request);
     this.metrics.answered(Method.BROADCAST, 0, 0);
     done(null, encodeBroadcastResponse(true));
+  }
+
+  /** To the subscribers of this node alone. Null, or what is wrong with it: then nobody has got it. */
+  broadcastHere(request: Buffer): Reason | null {
+    const scan = this.#publishScan;
+    const malformed = scanPublish(request, 0, request.length, scan, this.#limits.scan);
+    if (malformed !== null) return malformed;
+    const fault = subjectFault(request, scan.subjectStart, scan.subjectEnd);
+    if (fault !== null) return fault;
+    const subject = request.subarray(scan.subjectStart, scan.subjectEnd);
+    this.subscriptions.broadcast(subject, encodeBroadcastMessage(request, scan));
+    return null;
   }
 
   subscribe(request: Buffer, stream: ServerWritableStream<Buffer, Buffer>): void {
@@ -353,22 +363,11 @@ export class Dispatcher implements Engine, ProducerRoutes, ConsumerRoutes {
 
   // --- SubscriptionPort: what must not be lost waits in the link's outbox ---
 
-  subscribeAt({ group, id }: Seat, start: StartPosition, creditBytes: number): void {
-    const link = this.#links[group.shard];
+  subscribeAt(seat: Seat, start: StartPosition, creditBytes: number): void {
+    const link = this.#links[seat.group.shard];
     // A shard that is being replaced: resumeShard asks again.
     if (link === null || link === undefined) return;
-    const at = link.controlOutbox.begin(ToShard.SUBSCRIBE, SUBSCRIBE_HEADER + group.subject.length);
-    const { view, bytes } = link.controlOutbox;
-    view.setFloat64(at, start.value, true);
-    view.setUint32(at + 8, id, true);
-    view.setUint32(at + 12, group.id, true);
-    view.setUint32(at + 16, group.hash, true);
-    view.setUint32(at + 20, start.kind, true);
-    view.setUint32(at + 24, creditBytes, true);
-    view.setUint32(at + 28, group.encoding, true);
-    view.setFloat64(at + 32, start.from ?? 0, true);
-    bytes.set(group.subject, at + SUBSCRIBE_HEADER);
-    link.controlOutbox.end();
+    putSubscribe(link, seat, start, creditBytes);
     this.touched(link);
   }
 
@@ -517,6 +516,9 @@ export class Dispatcher implements Engine, ProducerRoutes, ConsumerRoutes {
         return;
       case ToMain.READER_BATCHES:
         this.consumers.readerRun(takeBatchRun(this.consumers.frames, bytes, view, offset, length));
+        return;
+      case ToMain.PEER_BATCH:
+        this.peers.stored(this.#source().fromPayload, offset, length);
         return;
       case ToMain.GROUP_RUN:
         this.subscriptions.groupRun(takeRun(bytes, view, offset, length));

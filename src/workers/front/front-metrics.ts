@@ -7,6 +7,7 @@ import {
   SHARD_STORE_WRITE,
 } from '../../telemetry/catalogue.ts';
 import { MetricsRegistry } from '../../telemetry/metrics.ts';
+import type { Peers } from '../peers/peers.ts';
 import type { RaftCounters } from '../raft/raft-counters.ts';
 import type { ShardCounters } from '../shard/shard-counters.ts';
 import type { MoveCounters } from '../slots/move-counters.ts';
@@ -93,10 +94,35 @@ export function frontMetrics(dispatcher: Dispatcher, shards: ShardFigures, raft:
     {},
     () => dispatcher.unsent.bytes,
   );
+  addPeers(registry, dispatcher.peers);
   addShards(registry, shards);
   registry.addBlock(RAFT_METRICS, (slot) => raft.get(slot), {});
   registry.addHistogram(RAFT_SYNC.name, RAFT_SYNC.help, {}, raft.sync, RAFT_SYNC.scale);
   return registry;
+}
+
+function addPeers(registry: MetricsRegistry, peers: Peers): void {
+  registry.addGauge('broker_peers_open', 'Other nodes that this one sends messages to.', {}, () => peers.open);
+  registry.addGauge('broker_peers_heard', 'Other nodes that this one takes messages of.', {}, () => peers.heard);
+  registry.addGauge('broker_peers_unsent_bytes', 'Bytes that wait for peers.', {}, () => peers.unsentBytes);
+  registry.addGauge(
+    'broker_peers_demanded_subjects',
+    'Subjects that other nodes have subscribers of.',
+    {},
+    () => peers.demand.size,
+  );
+  const batches = 'Stored batches sent to nodes with subscribers of their subject, or received from their writers.';
+  const broadcasts = 'Broadcasts sent to other nodes, or received from them.';
+  const add = (name: string, help: string, direction: string, value: () => number): void =>
+    registry.addCounter(name, help, { direction }, value);
+  add('broker_peers_batches_total', batches, 'out', () => peers.batchesSent);
+  add('broker_peers_batches_total', batches, 'in', () => peers.batchesReceived);
+  add('broker_peers_broadcasts_total', broadcasts, 'out', () => peers.broadcastsSent);
+  add('broker_peers_broadcasts_total', broadcasts, 'in', () => peers.broadcastsReceived);
+  const dropped =
+    'Batches and broadcasts that a peer had no room for or was not reached with (out), and batches that had no reader or no room here (in).';
+  add('broker_peers_dropped_total', dropped, 'out', () => peers.unsent);
+  add('broker_peers_dropped_total', dropped, 'in', () => peers.batchesIgnored);
 }
 
 function addShards(

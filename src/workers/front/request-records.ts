@@ -1,6 +1,15 @@
 /** Writers of the records of requests on the rings to a shard (link.ts). */
-import { DRAIN_HEADER, FETCH_HEADER, INFO_HEADER, PUBLISH_HEADER, ToShard, TRIM_HEADER } from '../link.ts';
+import {
+  DRAIN_HEADER,
+  FETCH_HEADER,
+  INFO_HEADER,
+  PUBLISH_HEADER,
+  SUBSCRIBE_HEADER,
+  ToShard,
+  TRIM_HEADER,
+} from '../link.ts';
 import type { ShardLink } from './shard-link.ts';
+import type { Seat, StartPosition } from './subject-group.ts';
 
 /** A PUBLISH at the place that was claimed. */
 export function putPublish(
@@ -67,6 +76,21 @@ export function putAdministration(
     view.setUint32(at + 4, hash, true);
   }
   bytes.set(subject, at + header);
+  link.controlOutbox.end();
+}
+
+export function putSubscribe(link: ShardLink, { group, id }: Seat, start: StartPosition, creditBytes: number): void {
+  const at = link.controlOutbox.begin(ToShard.SUBSCRIBE, SUBSCRIBE_HEADER + group.subject.length);
+  const { view, bytes } = link.controlOutbox;
+  view.setFloat64(at, start.value, true);
+  view.setUint32(at + 8, id, true);
+  view.setUint32(at + 12, group.id, true);
+  view.setUint32(at + 16, group.hash, true);
+  view.setUint32(at + 20, start.kind, true);
+  view.setUint32(at + 24, creditBytes, true);
+  view.setUint32(at + 28, group.encoding, true);
+  view.setFloat64(at + 32, start.from ?? 0, true);
+  bytes.set(group.subject, at + SUBSCRIBE_HEADER);
   link.controlOutbox.end();
 }
 

@@ -55,16 +55,24 @@ export class SubjectGroup<Member> {
   }
 }
 
+/** Told of subjects that get their first group of an encoding, and lose it. */
+export interface GroupObserver {
+  began(subject: Uint8Array): void;
+  ended(subject: Uint8Array): void;
+}
+
 /** The groups of one encoding. */
 export class GroupTable<Member> {
   readonly #encoding: number;
   readonly #seats: Seats;
+  readonly #observer: GroupObserver | null;
   readonly #bySubject = new Map<string, SubjectGroup<Member>>();
   readonly #byId = new Map<number, SubjectGroup<Member>>();
 
-  constructor(encoding: number, seats: Seats) {
+  constructor(encoding: number, seats: Seats, observer: GroupObserver | null = null) {
     this.#encoding = encoding;
     this.#seats = seats;
+    this.#observer = observer;
   }
 
   /** The group of a subject, made if there is none; somebody has to join it. */
@@ -75,6 +83,7 @@ export class GroupTable<Member> {
       group = new SubjectGroup(this.#seats.groupNumber(), shard, hash, Buffer.from(subject), this.#encoding);
       this.#bySubject.set(key, group);
       this.#byId.set(group.id, group);
+      this.#observer?.began(group.subject);
     }
     return group;
   }
@@ -100,5 +109,6 @@ export class GroupTable<Member> {
     if (group.members.size > 0) return;
     this.#bySubject.delete(group.subject.toString('latin1'));
     this.#byId.delete(group.id);
+    this.#observer?.ended(group.subject);
   }
 }

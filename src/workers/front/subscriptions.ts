@@ -9,7 +9,14 @@ import { Credit, Encoding, Start } from '../link.ts';
 import { HELD } from '../slots/slot-table.ts';
 import { firstFrom, type Run } from './run.ts';
 import type { Seats } from './seats.ts';
-import { GroupTable, goingOn, type Seat, type StartPosition, type SubscriptionPort } from './subject-group.ts';
+import {
+  type GroupObserver,
+  GroupTable,
+  goingOn,
+  type Seat,
+  type StartPosition,
+  type SubscriptionPort,
+} from './subject-group.ts';
 import { Subscription } from './subscription.ts';
 
 export interface SubscriptionLimits {
@@ -31,12 +38,18 @@ export class Subscriptions {
   stalled = 0;
   delivered = 0;
 
-  constructor(port: SubscriptionPort, seats: Seats, unsent: UnsentBudget, limits: SubscriptionLimits) {
+  constructor(
+    port: SubscriptionPort,
+    seats: Seats,
+    unsent: UnsentBudget,
+    limits: SubscriptionLimits,
+    observer: GroupObserver,
+  ) {
     this.#unsent = unsent;
     this.#port = port;
     this.#seats = seats;
     this.#limits = limits;
-    this.#groups = new GroupTable(Encoding.MESSAGES, seats);
+    this.#groups = new GroupTable(Encoding.MESSAGES, seats, observer);
   }
 
   get count(): number {

@@ -56,6 +56,10 @@ export interface StatusResponse {
   warnings: string[];
   /** A change of the shards that is under way, in words; empty if there is none. */
   resize: string;
+  /** "leader", "voter" or "learner"; "alone" for a node that has no cluster. */
+  role: string;
+  /** Node that leads; empty while none is known. */
+  leader: string;
 }
 
 export interface Subject {
@@ -255,6 +259,8 @@ function createBaseStatusResponse(): StatusResponse {
     damaged: 0,
     warnings: [],
     resize: "",
+    role: "",
+    leader: "",
   };
 }
 
@@ -331,6 +337,12 @@ export const StatusResponse: MessageFns<StatusResponse> = {
     }
     if (message.resize !== "") {
       writer.uint32(194).string(message.resize);
+    }
+    if (message.role !== "") {
+      writer.uint32(202).string(message.role);
+    }
+    if (message.leader !== "") {
+      writer.uint32(210).string(message.leader);
     }
     return writer;
   },
@@ -538,6 +550,22 @@ export const StatusResponse: MessageFns<StatusResponse> = {
             }
 
             message.resize = reader.string();
+            continue;
+          }
+          case 25: {
+            if (tag !== 202) {
+              break;
+            }
+
+            message.role = reader.string();
+            continue;
+          }
+          case 26: {
+            if (tag !== 210) {
+              break;
+            }
+
+            message.leader = reader.string();
             continue;
           }
         }

@@ -1,0 +1,64 @@
+/** How the services for operators take requests: decoded, and answered by a promise. */
+import type { ServerUnaryCall, sendUnaryData } from '@grpc/grpc-js';
+import { BrokerError } from '../base/errors.ts';
+import { type ErrorStatus, makeStatus, statusOf } from './status.ts';
+
+/** Metadata of a call that a node has passed on to the leader, so that it is never passed on twice. */
+export const FORWARDED = 'broker-forwarded';
+
+/** Stands for a request that cannot be decoded. */
+const MALFORMED = Symbol('malformed');
+
+interface Deserializing<Request> {
+  requestDeserialize(bytes: Buffer): Request;
+}
+
+/** grpc-js would answer INTERNAL to bytes that cannot be decoded, although the fault is the caller's: they arrive as MALFORMED instead. */
+export function tolerant<Request, Definition extends Deserializing<Request>>(
+  definition: Definition & Deserializing<Request>,
+) {
+  const requestDeserialize = (bytes: Buffer): Request | typeof MALFORMED => {
+    try {
+      return definition.requestDeserialize(bytes);
+    } catch {
+      // Cut off, a number beyond 2^53-1, nested too deep: whatever it is, there is no request.
+      return MALFORMED;
+    }
+  };
+  return { ...definition, requestDeserialize };
+}
+
+/** `isForwarded`: another node has passed it on already. `deadlineMs`: epoch ms, Infinity = none. */
+export interface CallContext {
+  readonly isForwarded: boolean;
+  readonly deadlineMs: number;
+}
+
+export function unary<Request, Response>(
+  answer: (request: Request, context: CallContext) => Promise<Response>,
+  onDefect: (error: unknown) => void,
+) {
+  return (call: ServerUnaryCall<Request | typeof MALFORMED, Response>, callback: sendUnaryData<Response>): void => {
+    if (call.request === MALFORMED) {
+      callback(makeStatus('MALFORMED_MESSAGE', ''));
+      return;
+    }
+    const deadline = call.getDeadline();
+    const context: CallContext = {
+      isForwarded: call.metadata.get(FORWARDED).length > 0,
+      deadlineMs: typeof deadline === 'number' ? deadline : deadline.getTime(),
+    };
+    answer(call.request, context).then(
+      (response) => callback(null, response),
+      (error: unknown) => callback(asStatus(error, onDefect)),
+    );
+  };
+}
+
+function asStatus(error: unknown, onDefect: (error: unknown) => void): ErrorStatus {
+  if (error instanceof BrokerError) return statusOf(error);
+  const isStatus = typeof error === 'object' && error !== null && 'code' in error && 'metadata' in error;
+  if (isStatus) return error as ErrorStatus;
+  onDefect(error);
+  return makeStatus('INTERNAL_ERROR', '');
+}

@@ -1,0 +1,84 @@
+/** How real processes find out whether they begin a cluster, join one, wait or are refused, on a real PostgreSQL. */
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { after, describe, it, type TestContext } from 'node:test';
+import { connect } from '../../src/client/index.ts';
+import { PostgresServer } from '../servers/postgres.ts';
+import { BrokerProcess, startBroker } from '../support/broker.ts';
+import { freePorts } from '../support/ports.ts';
+import { until } from '../support/until.ts';
+
+const server = await PostgresServer.start();
+after(() => server.remove());
+
+async function created(t: TestContext, flags: readonly string[]): Promise<BrokerProcess> {
+  const [port] = await freePorts(1);
+  const broker = await BrokerProcess.create({ flags: [...flags, '--raft-listen', `127.0.0.1:${port}`] });
+  t.after(() => broker.dispose());
+  return broker;
+}
+
+/** Starts it, and resolves when it has said that it waits. */
+async function waiting(broker: BrokerProcess, words: RegExp): Promise<void> {
+  broker.launch();
+  await until(
+    () => words.test(broker.logs),
+    () => broker.logs,
+  );
+}
+
+describe('A node on a database', () => {
+  it('of another cluster is refused, and told how to join it; nothing of it stays in the way', async (t) => {
+    const flags = server.brokerFlags();
+    await using first = await startBroker({ flags });
+    for (const more of [[], ['--bootstrap']]) {
+      const second = await created(t, [...flags, ...more]);
+      await assert.rejects(second.restart(), /CLUSTER_EXISTS|name a member with --join HOST:PORT/);
+      assert.match(second.logs, /"reason":"CLUSTER_EXISTS"/);
+    }
+    const client = connect(first.address);
+    const { members, leader, nodeId, tolerates, warnings } = await client.members();
+    assert.deepEqual([members.length, leader, tolerates, warnings], [1, nodeId, 0, []]);
+    assert.deepEqual([members[0]?.isLeader, members[0]?.grpcAddress], [true, first.address]);
+    const { role, leader: lead } = await client.status();
+    assert.deepEqual([role, lead], ['alone', nodeId]);
+    await assert.rejects(client.promoteMember('n2'), /NOT_CLUSTERED/);
+    await client.close();
+  });
+
+  it('without a cluster waits for one if it is to join, and ends the wait at SIGTERM', async (t) => {
+    const broker = await created(t, [...server.brokerFlags(), '--join', '127.0.0.1:1']);
+    await waiting(broker, /waiting for a cluster in the database/);
+    assert.equal((await broker.stop()).code, 0);
+    assert.match(broker.logs, /"stopped"/);
+  });
+
+  it('waits for a member that answers; after a kill -9 it goes on as the same instance, and never begins a cluster', async (t) => {
+    const flags = server.brokerFlags();
+    await using first = await startBroker({ flags });
+    const client = connect(first.address);
+    const { clusterId } = await client.members();
+    await client.close();
+    await first.kill();
+    const broker = await created(t, [...flags, '--join', first.address, '--bootstrap']);
+    const identity = () => JSON.parse(readFileSync(join(broker.dataDir, 'node.json'), 'utf8'));
+    await waiting(broker, /waiting for a member of the cluster/);
+    const { instanceId } = identity();
+    assert.equal(identity().clusterId, clusterId);
+    await broker.kill();
+    await waiting(broker, /waiting for a member of the cluster[\s\S]*waiting for a member of the cluster/);
+    assert.deepEqual([identity().clusterId, identity().instanceId], [clusterId, instanceId]);
+    assert.equal((await broker.stop()).code, 0);
+  });
+
+  it('without --join is refused once it has begun to join', async (t) => {
+    const flags = server.brokerFlags();
+    await using first = await startBroker({ flags });
+    await first.kill();
+    const broker = await created(t, [...flags, '--join', first.address]);
+    await waiting(broker, /waiting for a member of the cluster/);
+    await broker.kill();
+    await assert.rejects(broker.restart({ flags: [...flags, '--bootstrap'] }), /JOIN_REFUSED/);
+  });
+});
