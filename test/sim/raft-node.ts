@@ -11,8 +11,11 @@ import {
   type Snapshot,
 } from '../../src/raft/messages.ts';
 import type { RaftOptions } from '../../src/raft/options.ts';
-import type { RaftCheckers } from './raft-checkers.ts';
+import { type RaftCheckers, SafetyViolation } from './raft-checkers.ts';
 import { type MachineState, SimDisk } from './raft-disk.ts';
+
+/** Readies of one step. The core has no clock: what gives more than these gives them for ever. */
+const READIES_A_STEP = 10_000;
 
 /** What a node needs of the world. */
 export interface NodeWorld {
@@ -49,6 +52,12 @@ export class SimNode {
   #nextRead = 1;
   #committedSeen = 0;
   readsAnswered = 0;
+  /** Ticks since it started. */
+  ticks = 0;
+  /** Writes that begin before this step are done in it, or later. */
+  stalledUntil = 0;
+  /** Stopped, as by SIGSTOP, until this step. */
+  pausedUntil = 0;
 
   constructor(
     id: NodeId,
@@ -77,6 +86,12 @@ export class SimNode {
       seed,
     });
     this.#committedSeen = this.machine.index;
+    this.ticks = 0;
+  }
+
+  tick(): void {
+    this.ticks += 1;
+    this.#running().tick();
   }
 
   #snapshotState(snapshot: Snapshot): MachineState {
@@ -112,12 +127,17 @@ export class SimNode {
       this.#apply(1 + this.#world.prng.nextBelow(8));
     }
     const core = this.#running();
-    while (this.#writes.length < this.#world.pipelineMax && core.hasReady()) {
+    for (let taken = 0; this.#writes.length < this.#world.pipelineMax && core.hasReady(); taken += 1) {
+      if (taken === READIES_A_STEP) {
+        throw new SafetyViolation(`${this.id} has a Ready without end`);
+      }
       this.#take(core.ready());
     }
     this.#watchCommit();
     if (core.role === 'leader') {
-      this.#world.checkers.onLeader(this.id, core.term);
+      const { checkers } = this.#world;
+      checkers.onLeader(this.id, core.term);
+      checkers.onLeading(this.id, { ...core.configState(), term: core.term, ticks: this.ticks });
     }
   }
 
@@ -143,7 +163,8 @@ export class SimNode {
     for (const { context, index } of ready.readStates) {
       this.#onReadState(context, index);
     }
-    this.#writes.push({ ready, doneAt: now + (ready.mustSync ? prng.nextBelow(writeStepsMax + 1) : 0) });
+    const doneAt = now + (ready.mustSync ? prng.nextBelow(writeStepsMax + 1) : 0);
+    this.#writes.push({ ready, doneAt: ready.mustSync ? Math.max(doneAt, this.stalledUntil) : doneAt });
     this.#finishWrites();
   }
 

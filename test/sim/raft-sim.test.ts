@@ -7,12 +7,12 @@ import { simulateRaft } from './raft-sim.ts';
 
 const SHORT_SEEDS = 250;
 
-function savedSeeds(): number[] {
+function savedSeeds(): { readonly seed: number; readonly isCalm: boolean }[] {
   const text = readFileSync(join(import.meta.dirname, 'seeds.txt'), 'utf8');
   return text
     .split('\n')
     .filter((line) => /^\d/.test(line))
-    .map((line) => Number.parseInt(line, 10));
+    .map((line) => ({ seed: Number.parseInt(line, 10), isCalm: /^\d+ calm /.test(line) }));
 }
 
 test(`[R1] [R3] [R4] [R6] [R7] [R12] [R13] ${SHORT_SEEDS} seeds of crashes, partitions, loss and membership changes: all promises hold, then progress`, () => {
@@ -31,9 +31,9 @@ test(`[R1] [R3] [R4] [R6] [R7] [R12] [R13] ${SHORT_SEEDS} seeds of crashes, part
   assert.ok(sums.reads > SHORT_SEEDS * 10, JSON.stringify(sums));
 });
 
-for (const seed of savedSeeds()) {
+for (const { seed, isCalm } of savedSeeds()) {
   test(`seed ${seed}, which once found something`, () => {
-    simulateRaft(seed);
+    simulateRaft(seed, isCalm);
   });
 }
 

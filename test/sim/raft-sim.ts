@@ -5,6 +5,7 @@ import { withoutAmbient } from './determinism.ts';
 import { RaftCheckers, SafetyViolation } from './raft-checkers.ts';
 import type { MachineState, SimDisk } from './raft-disk.ts';
 import { type NodeWorld, SimNode } from './raft-node.ts';
+import { RaftStorms } from './raft-storms.ts';
 
 const ELECTION_TICKS = 10;
 const HEARTBEAT_TICKS = 2;
@@ -24,11 +25,11 @@ export interface SimResult {
   readonly trace: number;
 }
 
-/** Runs one seed. Throws, with the seed in the message, when a promise is broken. */
-export function simulateRaft(seed: number): SimResult {
+/** Runs one seed. Throws, with the seed in the message, when a promise is broken. `isCalm`: without the storms of raft-storms.ts. */
+export function simulateRaft(seed: number, isCalm = false): SimResult {
   return withoutAmbient(() => {
     try {
-      return new RaftSimulation(seed).run();
+      return new RaftSimulation(seed, isCalm).run();
     } catch (error) {
       throw new SafetyViolation(`seed ${seed}: ${error instanceof Error ? error.message : String(error)}`, {
         cause: error,
@@ -49,12 +50,13 @@ class RaftSimulation implements NodeWorld {
   readonly #blocked = new Set<string>();
   readonly #dropPercent: number;
   readonly #hasMembershipChanges: boolean;
+  readonly #storms: RaftStorms;
   now = 0;
   #isHealing = false;
   #crashes = 0;
   #trace = 0;
 
-  constructor(seed: number) {
+  constructor(seed: number, isCalm: boolean) {
     this.#seed = seed;
     this.prng = new Prng(seed);
     this.writeStepsMax = this.prng.nextBelow(8);
@@ -80,6 +82,7 @@ class RaftSimulation implements NodeWorld {
         node.start();
       }
     }
+    this.#storms = new RaftStorms(seed, [...this.#nodes.values()], isCalm);
   }
 
   disk(node: NodeId): SimDisk {
@@ -90,6 +93,7 @@ class RaftSimulation implements NodeWorld {
     this.#trace = (Math.imul(this.#trace, 31) + message.index * 7 + message.term + message.type.length) >>> 0;
     const isLost =
       this.#blocked.has(`${message.from}>${message.to}`) ||
+      this.#storms.isCut(message.from, message.to, this.now) ||
       (!this.#isHealing && this.prng.nextBelow(100) < this.#dropPercent);
     if (message.type === 'snapshot') {
       this.#reportLater(message, isLost);
@@ -133,6 +137,7 @@ class RaftSimulation implements NodeWorld {
   run(): SimResult {
     for (let step = 0; step < FAULT_STEPS; step += 1) {
       this.#injectFault();
+      this.#storms.act(this.now);
       this.#act();
       this.#step();
     }
@@ -141,7 +146,7 @@ class RaftSimulation implements NodeWorld {
       seed: this.#seed,
       committed: this.checkers.committedMax,
       leaderTerms: this.checkers.leaderTerms,
-      crashes: this.#crashes,
+      crashes: this.#crashes + this.#storms.crashes,
       reads: [...this.#nodes.values()].reduce((sum, node) => sum + node.readsAnswered, 0),
       trace: this.#trace,
     };
@@ -156,9 +161,9 @@ class RaftSimulation implements NodeWorld {
       this.#deliver(message);
     }
     for (const node of this.#nodes.values()) {
-      if (node.core !== null) {
+      if (node.core !== null && node.pausedUntil <= this.now) {
         if (this.prng.chance(1, 2)) {
-          node.core.tick();
+          node.tick();
         }
         node.run();
       }
@@ -170,10 +175,15 @@ class RaftSimulation implements NodeWorld {
     if (node === undefined || node.core === null) {
       return;
     }
+    if (node.pausedUntil > this.now) {
+      this.#at(node.pausedUntil, message);
+      return;
+    }
     if (message.context === SNAPSHOT_REPORT) {
       node.core.reportSnapshot(message.from, message.commit === 1 ? 'delivered' : 'failed');
     } else {
       node.core.step(message);
+      this.checkers.onHeard(node.id, message, node.ticks);
     }
   }
 
@@ -207,7 +217,10 @@ class RaftSimulation implements NodeWorld {
       node.compact();
     }
     if (this.prng.chance(1, 120)) {
-      leader?.core?.transferLeadership(this.#pick(NAMES) as NodeId);
+      const isStarted = leader?.core?.transferLeadership(this.#pick(NAMES) as NodeId) === 'started';
+      if (leader !== undefined && isStarted) {
+        this.checkers.onTransfer(leader.id);
+      }
     }
     if (this.prng.chance(1, 150)) {
       leader?.core?.reportUnreachable(this.#pick(NAMES) as NodeId);
@@ -234,7 +247,7 @@ class RaftSimulation implements NodeWorld {
   }
 
   #injectFault(): void {
-    if (this.prng.chance(1, 60)) {
+    if (this.prng.chance(1, this.#storms.isOn ? 240 : 60)) {
       const node = this.#pick(this.#up());
       if (node !== undefined) {
         node.crash();
@@ -244,7 +257,7 @@ class RaftSimulation implements NodeWorld {
     if (this.prng.chance(1, 40)) {
       this.#pick([...this.#nodes.values()].filter((node) => !node.isUp && node.disk.last > 0))?.start();
     }
-    if (this.prng.chance(1, 90)) {
+    if (this.prng.chance(1, this.#storms.isOn ? 360 : 90)) {
       this.#partition();
     }
     if (this.prng.chance(1, 50)) {
@@ -274,6 +287,7 @@ class RaftSimulation implements NodeWorld {
   #heal(): void {
     this.#isHealing = true;
     this.#blocked.clear();
+    this.#storms.end();
     for (const node of this.#nodes.values()) {
       if (!node.isUp && this.#wasStarted(node)) {
         node.start();
