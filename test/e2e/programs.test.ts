@@ -12,6 +12,7 @@ const options = { cwd: ROOT, encoding: 'utf8', timeout: 60_000 } as const;
 describe('a program whose reader goes away (| head -1)', () => {
   const rows = [
     { args: ['demo/run.ts', '--help'], code: EXIT_READER_GONE },
+    { args: ['demo/cluster.ts', '--help'], code: EXIT_READER_GONE },
     { args: ['perf/run.ts', '--help'], code: EXIT_READER_GONE },
     { args: ['test/faults/run.ts', '--help'], code: EXIT_READER_GONE },
     { args: ['test/sim/run.ts', '--seeds', '1'], code: EXIT_READER_GONE },
@@ -54,6 +55,30 @@ describe('npm run demo', () => {
   }
 });
 
+describe('npm run cluster', () => {
+  it('three nodes on PostgreSQL: a rolling restart and a kill of the leader under load lose nothing', {
+    timeout: 180_000,
+  }, async () => {
+    const args = ['demo/cluster.ts', '--seconds', '1', '--light', '-o', 'json'];
+    const child = spawn(process.execPath, args, { cwd: ROOT, stdio: ['ignore', 'pipe', 'pipe'] });
+    const [out, said] = await Promise.all([text(child.stdout), text(child.stderr), once(child, 'close')]);
+    assert.equal(child.exitCode, 0, said);
+    const outcome = JSON.parse(out);
+    assert.deepEqual(outcome.verdict.violations, []);
+    assert.deepEqual(
+      outcome.members.map(({ node, role }: { node: string; role: string }) => [node, role]),
+      [
+        ['n1', 'voter'],
+        ['n2', 'voter'],
+        ['n3', 'voter'],
+      ],
+    );
+    assert.notEqual(outcome.leaderThen, outcome.killed);
+    assert.deepEqual(outcome.refusedForEver, []);
+    assert.ok(outcome.acked > 300, 'the load was no load');
+  });
+});
+
 describe('a command whose output goes to a full disk', () => {
   for (const command of ['config print', 'publish --help']) {
     it(`${command}: says that the output could not be written, and ends with code 1`, () => {
@@ -66,7 +91,14 @@ describe('a command whose output goes to a full disk', () => {
 });
 
 describe('a program with an option that it does not know', () => {
-  for (const program of ['demo/run.ts', 'perf/run.ts', 'test/faults/run.ts', 'test/sim/run.ts', 'test/run.ts']) {
+  for (const program of [
+    'demo/run.ts',
+    'demo/cluster.ts',
+    'perf/run.ts',
+    'test/faults/run.ts',
+    'test/sim/run.ts',
+    'test/run.ts',
+  ]) {
     it(`${program} --nosuch: ends with code 2, names it, and shows no stack`, () => {
       const { status, stdout, stderr } = spawnSync(process.execPath, [program, '--nosuch'], options);
       assert.deepEqual({ status, stdout }, { status: 2, stdout: '' }, stderr);
@@ -76,7 +108,14 @@ describe('a program with an option that it does not know', () => {
 });
 
 describe('the help of a program', () => {
-  for (const program of ['demo/run.ts', 'perf/run.ts', 'test/faults/run.ts', 'test/sim/run.ts', 'test/run.ts']) {
+  for (const program of [
+    'demo/run.ts',
+    'demo/cluster.ts',
+    'perf/run.ts',
+    'test/faults/run.ts',
+    'test/sim/run.ts',
+    'test/run.ts',
+  ]) {
     it(`${program} --help: ends with code 0 and says how it is used`, () => {
       const { status, stdout, stderr } = spawnSync(process.execPath, [program, '--help'], options);
       assert.deepEqual({ status, stderr }, { status: 0, stderr: '' });

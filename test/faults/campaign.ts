@@ -1,7 +1,11 @@
 /** What `npm run faults` can run: long forms of the tests in this folder. */
+export type CampaignStore = 'postgres' | 'cassandra';
+
 export interface CampaignOptions {
   readonly runs: number;
   readonly seed: number;
+  /** Of campaigns on clusters that need no network of their own. Default: postgres. */
+  readonly store?: CampaignStore;
   /** One line about what happens now. */
   readonly onProgress: (done: number, total: number, text: string) => void;
 }
@@ -21,5 +25,7 @@ export interface Campaign {
   readonly name: string;
   readonly about: string;
   readonly defaultRuns: number;
+  /** It takes `store`. */
+  readonly hasStores?: boolean;
   run(options: CampaignOptions): Promise<CampaignResult>;
 }

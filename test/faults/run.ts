@@ -4,23 +4,46 @@ import { bar, terminalProgress } from '../../perf/lib/progress.ts';
 import { table } from '../../perf/lib/report.ts';
 import { readOptions } from '../support/read-options.ts';
 import { endWithReader } from '../support/reader-gone.ts';
-import type { Campaign, CampaignResult } from './campaign.ts';
+import type { Campaign, CampaignResult, CampaignStore } from './campaign.ts';
+import { clusterKill } from './cluster-kill-campaign.ts';
+import { clusterPartition } from './cluster-partition-campaign.ts';
+import { clusterPause } from './cluster-pause-campaign.ts';
+import { clusterRestart } from './cluster-restart-campaign.ts';
 import { commit } from './commit-campaign.ts';
 import { kill } from './kill-campaign.ts';
 import { power } from './power-campaign.ts';
 import { producers } from './producer-campaign.ts';
+import { recover } from './recover-campaign.ts';
 import { resize } from './resize-campaign.ts';
 import { shards } from './shard-campaign.ts';
 import { standstill } from './standstill-campaign.ts';
 
-const CAMPAIGNS: readonly Campaign[] = [kill, shards, resize, producers, power, standstill, commit];
+const CAMPAIGNS: readonly Campaign[] = [
+  kill,
+  shards,
+  resize,
+  producers,
+  power,
+  standstill,
+  commit,
+  recover,
+  clusterKill,
+  clusterPause,
+  clusterPartition,
+  clusterRestart,
+];
+
+const STORES: readonly CampaignStore[] = ['postgres', 'cassandra'];
 
 const HELP = `usage: npm run faults -- NAME… [options]
 
-${CAMPAIGNS.map(({ name, about, defaultRuns }) => `  ${name.padEnd(10)} ${about} (${defaultRuns} runs)`).join('\n')}
-  all        all of them, one after the other
+${CAMPAIGNS.map(({ name, about, defaultRuns }) => `  ${name.padEnd(17)} ${about} (${defaultRuns} runs)`).join('\n')}
+  all               all of them, one after the other
 
   --runs N    how often
+  --store S   postgres (default) or cassandra: of ${CAMPAIGNS.filter(({ hasStores }) => hasStores)
+    .map(({ name }) => name)
+    .join(', ')}
   --seed N    the same faults at the same places as another run with this seed
   -o json     the result as one JSON object on standard output
 
@@ -39,6 +62,7 @@ async function main(): Promise<number> {
     options: {
       runs: { type: 'string' },
       seed: { type: 'string' },
+      store: { type: 'string' },
       output: { type: 'string', short: 'o', default: 'table' },
       help: { type: 'boolean', short: 'h', default: false },
     },
@@ -59,14 +83,23 @@ async function main(): Promise<number> {
     );
     return 2;
   }
+  const store = STORES.find((name) => name === values.store);
+  if (values.store !== undefined && (store === undefined || !chosen.every(({ hasStores }) => hasStores))) {
+    process.stderr.write('--store takes postgres or cassandra, and the campaigns that --help names with it\n');
+    return 2;
+  }
   const outcomes: Outcome[] = [];
-  for (const campaign of chosen) outcomes.push(await run(campaign, values.runs, values.seed));
+  for (const campaign of chosen) outcomes.push(await run(campaign, values, store));
   if (values.output === 'json') process.stdout.write(`${JSON.stringify({ outcomes }, null, 2)}\n`);
   else for (const outcome of outcomes) print(outcome);
   return outcomes.some((outcome) => outcome.violations.length > 0) ? 1 : 0;
 }
 
-async function run(campaign: Campaign, runs: string | undefined, seedText: string | undefined): Promise<Outcome> {
+async function run(
+  campaign: Campaign,
+  { runs, seed: seedText }: { readonly runs?: string | undefined; readonly seed?: string | undefined },
+  store: CampaignStore | undefined,
+): Promise<Outcome> {
   const seed = seedText === undefined ? randomInt(1, 2 ** 31) : Number(seedText);
   // Printed before anything can go wrong: a campaign that dies must be repeatable.
   process.stderr.write(`${campaign.name}: seed ${seed}\n`);
@@ -75,6 +108,7 @@ async function run(campaign: Campaign, runs: string | undefined, seedText: strin
   const result = await campaign.run({
     runs: runs === undefined ? campaign.defaultRuns : Number(runs),
     seed,
+    ...(store === undefined ? {} : { store }),
     onProgress: (done, total, text) => progress.say(`${bar(done, total)} ${done}/${total} ${text}`),
   });
   progress.clear();
