@@ -10,7 +10,11 @@ import { terminalProgress } from './lib/progress.ts';
 import { formatReport, makeReport, type Report } from './lib/report.ts';
 import { fileOfPart, savePage, saveReport } from './lib/save.ts';
 import type { Scenario } from './lib/scenario.ts';
+import { allotments } from './scenarios/allotments.ts';
+import { cluster } from './scenarios/cluster.ts';
+import { elections } from './scenarios/elections.ts';
 import { etcd } from './scenarios/etcd.ts';
+import { failover } from './scenarios/failover.ts';
 import { fanout } from './scenarios/fanout.ts';
 import { fanoutBatches } from './scenarios/fanout-batches.ts';
 import { fetch } from './scenarios/fetch.ts';
@@ -23,6 +27,7 @@ import { installPeers, peers } from './scenarios/peers.ts';
 import { recover } from './scenarios/recover.ts';
 import { replay } from './scenarios/replay.ts';
 import { resize } from './scenarios/resize.ts';
+import { scale } from './scenarios/scale.ts';
 import { shards } from './scenarios/shards.ts';
 import { soak } from './scenarios/soak.ts';
 import { state } from './scenarios/state.ts';
@@ -52,6 +57,11 @@ const SCENARIOS: readonly Scenario[] = [
   store,
   peers,
   etcd,
+  cluster,
+  allotments,
+  failover,
+  elections,
+  scale,
 ];
 
 interface Planned {
@@ -82,7 +92,7 @@ function help(): string {
     '       npm run perf -- NAME --help',
     '',
     list,
-    '  all            the table of docs/performance.md: all but soak, overload, idle-streams, shards, store, peers and etcd',
+    '  all            the table of docs/performance.md: all but soak, overload, idle-streams, shards, store, peers, etcd and those of clusters',
     '  compare        what changed between two results',
     '  profile        where the time of each thread went, from what --cpu-prof FOLDER wrote',
     '',

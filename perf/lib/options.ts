@@ -30,6 +30,8 @@ export interface Options {
   /** Names behind `peers`; none: all. */
   readonly peers: readonly string[];
   readonly fillBytes: number;
+  /** Leaders that `failover` kills; half as many followers. */
+  readonly kills: number;
   /** Of the scenario `store`. */
   readonly store: StoreKind;
   /** null: the broker's own default. */
@@ -63,6 +65,7 @@ const FLAGS = {
   'frames-in-flight': { type: 'string', about: 'frames that a publish stream may have unanswered' },
   assert: { type: 'string', multiple: true, about: "limit on a figure, such as 'p99<5ms'; may be repeated" },
   'fill-mib': { type: 'string', about: 'MiB of bodies that recover writes' },
+  kills: { type: 'string', about: 'failover: leaders that are killed' },
   install: { type: 'boolean', about: 'peers: fetch or build what is missing, with the ordinary package clients' },
   store: { type: 'string', about: `store: ${STORE_KINDS.join(', ')}` },
   shards: { type: 'string', about: 'shard threads of the broker (its default: cores - 1)' },
@@ -97,6 +100,7 @@ const BOUNDS = {
   batches: whole(1, 65_536),
   'frames-in-flight': whole(1, 65_536),
   'fill-mib': broken(1, 1 << 20),
+  kills: whole(1, 100_000),
   /** As `shards.count` of src/config/schema.ts. */
   shards: whole(1, 64),
   threads: whole(1, 256),
@@ -126,6 +130,7 @@ export const DEFAULTS: Options = {
   assertions: [],
   peers: [],
   fillBytes: 1 << 30,
+  kills: 6,
   store: 'postgres',
   shards: null,
   threads: 1,
@@ -174,6 +179,7 @@ export function readCommandLine(argv: readonly string[]): CommandLine {
     framesInFlight: number('frames-in-flight'),
     assertions: assertionsOf(parsed.values.assert as readonly string[] | undefined),
     fillBytes: number('fill-mib', 1 << 20),
+    kills: number('kills'),
     store: storeOf(given.store),
     shards: number('shards'),
     threads: number('threads'),

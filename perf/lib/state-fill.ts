@@ -26,6 +26,8 @@ const NODE = Buffer.from('perf');
 
 const ignore = (): void => undefined;
 const SILENT: AllotSink = {
+  moved: () => undefined,
+  born: () => undefined,
   origin: ignore,
   opened: ignore,
   openRefused(_shard, _counter, reasonCode) {

@@ -11,6 +11,8 @@ import type { BareTarget } from './bare.ts';
 export interface StoreServer {
   /** For `broker serve`. */
   readonly flags: readonly string[];
+  /** For another broker on the same server, with tables of its own. */
+  moreFlags(): readonly string[];
   /** Tables like the broker's, which are not the broker's. `folder`: on the disk of the data directory. */
   bareTarget(folder: string): Promise<BareTarget>;
   stop(): Promise<void>;
@@ -29,6 +31,7 @@ async function start(store: StoreKind): Promise<StoreServer> {
     case 'embedded':
       return {
         flags: [],
+        moreFlags: () => [],
         bareTarget: async (folder) => ({ kind: 'embedded', folder }),
         stop: async () => undefined,
       };
@@ -49,6 +52,7 @@ async function startPostgres(): Promise<StoreServer> {
   const schema = (): string => `perf_${randomBytes(6).toString('hex')}`;
   return {
     flags: server.flags(schema()),
+    moreFlags: () => server.flags(schema()),
     async bareTarget() {
       const target = { kind: 'postgres', url, schema: schema() } as const;
       const options = { ...target, pool: 2, timeoutMs: 10_000, tls: null, acceptWeakDurability: false };
@@ -68,6 +72,7 @@ async function startCassandra(): Promise<StoreServer> {
   const keyspace = (): string => `perf_${randomBytes(6).toString('hex')}`;
   return {
     flags: server.flags(keyspace()),
+    moreFlags: () => server.flags(keyspace()),
     async bareTarget() {
       const target = { kind: 'cassandra', contactPoint, datacenter, keyspace: keyspace() } as const;
       const opened = await CassandraStore.open({
