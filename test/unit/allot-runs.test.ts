@@ -2,10 +2,17 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { AllotMachine } from '../../src/allot/allot-machine.ts';
-import { NODE_STARTED_BYTES, writeFloor, writeNodeStarted } from '../../src/allot/commands.ts';
+import {
+  closeSize,
+  NODE_STARTED_BYTES,
+  RevokeReach,
+  writeFloor,
+  writeNodeStarted,
+  writeRevoke,
+} from '../../src/allot/commands.ts';
 import { soundRun } from '../../src/allot/sound-run.ts';
 import { OwnRuns } from '../../src/replica/own-runs.ts';
-import { drain, LIMITS, text } from './allot-rig.ts';
+import { drain, hashOf, LIMITS, text } from './allot-rig.ts';
 import { Answers, openOf, storedOf } from './replica-rig.ts';
 
 /** Run 1 says that it started; run n + 1 opens with counter n. */
@@ -100,6 +107,24 @@ test('what soundRun takes, apply takes; a byte that differs fails no assertion o
     }
   }
   assert.ok(taken > 100);
+});
+
+test('a revoke of a reach that is not known is not sound', () => {
+  const own = new OwnRuns(text('a'), 1, 7, 1 << 20);
+  own.start(true, 0);
+  own.takeToSend(1 << 20);
+  own.appliedTo(1);
+  for (const [reach, isSound] of [
+    [RevokeReach.ONE, true],
+    [RevokeReach.BEHIND, true],
+    [2, false],
+  ] as const) {
+    const revoke = new Uint8Array(closeSize(1));
+    writeRevoke(new DataView(revoke.buffer), revoke, 0, text('s'), hashOf('s'), 1, reach);
+    own.add([revoke]);
+    const [run] = own.takeToSend(1 << 20) as [Uint8Array];
+    assert.equal(soundRun(run) !== null, isSound, `reach ${reach}`);
+  }
 });
 
 test('a run of another node has no command that only recovery or the start of a process writes', () => {
