@@ -418,8 +418,10 @@ class ClusterSimulation implements ClusterWorld {
     if (row === null && !node.isUp) {
       node.start();
     }
-    // Three stay, so that there are some to fail.
-    if (row === null || isLost || replica.membersForSnapshot().length > 3) {
+    const rows = replica.membersForSnapshot();
+    const isAnyLost = rows.some(({ node: id, instance }) => this.#node(id).instance !== instance);
+    // Three stay, so that there are some to fail; and who is well stays while another's disk is lost, or none may be left for a quorum (seed 577).
+    if (row === null || isLost || (rows.length > 3 && !isAnyLost)) {
       replica.change(1, change);
     }
   }
