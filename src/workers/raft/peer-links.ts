@@ -28,11 +28,14 @@ export class PeerLinks {
   readonly #network: PeerNetwork;
   #linked: LinkedNode | null = null;
   #dialed = '';
+  /** The members as the cluster named them to a node that joins. */
+  #told: readonly Member[];
   /** What the members were when they were last looked at. */
   #followed: readonly Member[] | null = null;
 
   constructor(cluster: ClusterThreadData, node: NodeId, instance: string, report: (line: LogLine) => void) {
     this.#cluster = cluster;
+    this.#told = cluster.joining ?? [];
     this.#node = node;
     this.#report = report;
     this.#network = new PeerNetwork({
@@ -113,8 +116,15 @@ export class PeerLinks {
     }
   }
 
+  /** This node has applied the log to beyond the place where it joined: its own table says who may speak. */
+  caughtUp(): void {
+    this.#told = [];
+  }
+
   #admit({ node, instance }: Hello): Refusal | null {
     if (isAdmitted(this.#linked?.members() ?? [], node, instance)) return null;
+    // A node that joins may be sent a snapshot from before the leader itself was taken in anew: its table is older than what it was told when it joined.
+    if (this.#told.some((member) => member.node === node && member.instance === instance)) return null;
     return refuse(
       `the cluster knows another instance of ${node}: what lost its data directory comes back as a new member. Run \`broker cluster remove ${node}\`, then start it with an empty data directory and --join`,
     );

@@ -274,6 +274,7 @@ export class RaftNode implements AllotSink {
     this.#replica.start(true);
     this.#drive();
     await started;
+    this.#links?.caughtUp();
     this.#answersCloses = hasDatabase;
   }
 
