@@ -98,6 +98,28 @@ describe('an allotment that somebody else revokes', () => {
     assert(rig.publish.idle);
   });
 
+  it('[S7] and was sent again through this node: what follows on its stream is not stored before its verdict is known', async () => {
+    const rig = new PublishRig(TIMEOUT_MS);
+    rig.add(1);
+    rig.add(2);
+    const [command] = rig.work();
+    assert.equal(command?.kind, 'open');
+    // 1 has id 3 in an allotment of another node that is open; 2 is new.
+    rig.publish.openedParts(command.counter, 5, LOG_TIME, {
+      count: 2,
+      isNew: (row) => row === 1,
+      isStored: () => false,
+      refusal: () => -1,
+      firstId: (row) => (row === 0 ? 3 : 5),
+    });
+    assert.deepEqual(rig.work(), [{ kind: 'revoke', base: 5 }]);
+    assert.deepEqual(rig.answers(), [{ sequence: 1, answer: 'OUTCOME_UNKNOWN' }]);
+    assert.equal(rig.groups.flat().length, 0);
+    rig.publish.revoked(rig.subject, 5);
+    rig.work();
+    assert.deepEqual(rig.answers(), [{ sequence: 2, answer: 'PREDECESSOR_FAILED' }]);
+  });
+
   it('[S7] with its closes and those behind it on their way: nothing of the stream is acknowledged', async () => {
     const rig = new PublishRig(TIMEOUT_MS);
     const [first, second] = rig.open(1, 2);

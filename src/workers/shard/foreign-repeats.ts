@@ -17,8 +17,8 @@ export interface ForeignRepeatsPorts {
 }
 
 /**
- * With peers: repeated sequences whose first copy another node was sent, and has not closed. What becomes of that is for the log to say, and
- * which of both it was, for the store.
+ * With peers: calls (not batches of a stream, whose sender asks again in order) that repeat a sequence whose first copy another node was sent, and has not
+ * closed. What becomes of that is for the log to say, and which of both it was, for the store.
  */
 export class ForeignRepeats {
   readonly #ports: ForeignRepeatsPorts;

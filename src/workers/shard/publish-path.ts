@@ -317,7 +317,12 @@ export class PublishPath {
       this.#failures.note(subject, call, sequence, reason);
       this.#main.refuse(call, reason);
     } else if (parts.isStored(row) || (!subject.isShared && subject.isResolved(id))) this.#main.ack(call, id);
-    else {
+    else if (subject.isShared && sequence > 0) {
+      // Another node was sent it. Should it become void there, it comes again: nothing that follows it on its stream may be stored before (promise 5). So
+      // its sender asks again until the log knows.
+      this.#failures.note(subject, call, sequence, 'OUTCOME_UNKNOWN');
+      this.#main.refuse(call, 'OUTCOME_UNKNOWN');
+    } else {
       subject.repeats.push({ id, call, sequence, since: performance.now() });
       this.#events.onRepeat(subject);
     }
