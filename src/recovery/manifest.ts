@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { crc32 } from '../base/checksum.ts';
 import type { StoreKind } from '../config/schema.ts';
 import type { Disk } from '../storage/disk.ts';
-import { replaceFile } from '../storage/replace-file.ts';
+import { replaceFile } from '../storage/small-file.ts';
 import { Refusal } from './refusal.ts';
 
 export const MANIFEST_NAME = 'manifest.json';

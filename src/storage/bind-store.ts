@@ -9,12 +9,12 @@ import type { BirthRegistry, BirthRow } from './birth.ts';
 import type { Disk } from './disk.ts';
 import { Fence } from './fence.ts';
 import { type DatabaseOptions, type OpenedDatabase, openDatabase, placeOf, sharedSettings } from './open-database.ts';
+import { readSmallFile, replaceFile } from './small-file.ts';
 import { StartError } from './start-error.ts';
 import type { DatabaseStore, Heads } from './store.ts';
 import { storeIsAhead } from './store-ahead.ts';
 
 const MARKER = 'STORE';
-const MARKER_TEMPORARY = 'STORE.tmp';
 /** A marker is one word. */
 const MARKER_BYTES_MAX = 64;
 
@@ -28,15 +28,8 @@ const MARKED: Readonly<Record<string, StoreKind>> = {
 /** Which store the directory belongs to; null while no broker has started there. StartError if its marker says something else. */
 export function storeKindOf(disk: Disk, root: string): StoreKind | null {
   const path = join(root, MARKER);
-  const size = disk.size(path);
-  if (size < 0) return disk.size(join(root, 'raft')) >= 0 ? 'embedded' : null;
-  const bytes = Buffer.alloc(Math.min(size, MARKER_BYTES_MAX));
-  const file = disk.open(path, 'read');
-  try {
-    file.preadSync(bytes, 0, bytes.length, 0);
-  } finally {
-    file.close();
-  }
+  const bytes = readSmallFile(disk, path, MARKER_BYTES_MAX);
+  if (bytes === null) return disk.size(join(root, 'raft')) >= 0 ? 'embedded' : null;
   const kind = MARKED[bytes.toString('latin1').trim()];
   if (kind !== undefined) return kind;
   throw new StartError('DATA_DIRECTORY_UNUSABLE', `${path} names no store that this program knows`);
@@ -62,16 +55,7 @@ export function markStore(disk: Disk, root: string, kind: StoreKind): void {
     return;
   }
   if (disk.size(path) >= 0 && storeKindOf(disk, root) === kind) return;
-  const temporary = join(root, MARKER_TEMPORARY);
-  const bytes = Buffer.from(`${kind}\n`);
-  const file = disk.createOrEmpty(temporary, 'store-file');
-  try {
-    file.writeFullySync(bytes, 0, bytes.length, 0);
-    file.fdatasyncSync();
-  } finally {
-    file.close();
-  }
-  disk.rename(temporary, path);
+  replaceFile(disk, path, Buffer.from(`${kind}\n`), 'store-file');
 }
 
 /** The database as the main thread has it: at the start, before the shards have connections of their own, and then to keep an eye on it. */

@@ -6,10 +6,10 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import type { Member } from '../replica/types.ts';
 import type { Disk } from './disk.ts';
+import { readSmallFile, replaceFile } from './small-file.ts';
 import { StartError } from './start-error.ts';
 
 const MARKER = 'CLUSTER';
-const MARKER_TEMPORARY = 'CLUSTER.tmp';
 /** Members are a few, of some hundred bytes each. */
 const MARKER_BYTES_MAX = 1 << 20;
 const VERSION = 1;
@@ -35,15 +35,8 @@ const FORMAT = z.object({
 /** Null: the node has no peers, as far as the directory knows. StartError if it cannot be read. */
 export function readClusterMarker(disk: Disk, root: string): ClusterMarker | null {
   const path = join(root, MARKER);
-  const size = disk.size(path);
-  if (size < 0) return null;
-  const bytes = Buffer.alloc(Math.min(size, MARKER_BYTES_MAX));
-  const file = disk.open(path, 'read');
-  try {
-    file.preadSync(bytes, 0, bytes.length, 0);
-  } finally {
-    file.close();
-  }
+  const bytes = readSmallFile(disk, path, MARKER_BYTES_MAX);
+  if (bytes === null) return null;
   const found = FORMAT.safeParse(parse(bytes.toString('utf8')));
   if (found.success) return { state: found.data.state, members: found.data.members };
   throw new StartError(
@@ -54,16 +47,8 @@ export function readClusterMarker(disk: Disk, root: string): ClusterMarker | nul
 
 /** The change is there whole or not at all, and durable when the call returns. */
 export function writeClusterMarker(disk: Disk, root: string, marker: ClusterMarker): void {
-  const temporary = join(root, MARKER_TEMPORARY);
   const bytes = Buffer.from(`${JSON.stringify({ version: VERSION, ...marker }, null, 2)}\n`);
-  const file = disk.createOrEmpty(temporary, 'cluster-file');
-  try {
-    file.writeFullySync(bytes, 0, bytes.length, 0);
-    file.fdatasyncSync();
-  } finally {
-    file.close();
-  }
-  disk.rename(temporary, join(root, MARKER));
+  replaceFile(disk, join(root, MARKER), bytes, 'cluster-file');
 }
 
 function parse(text: string): unknown {

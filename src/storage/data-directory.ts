@@ -4,7 +4,7 @@ import { DatabaseSync } from 'node:sqlite';
 import { failpoint } from '../base/failpoint.ts';
 import { type Disk, errorCode } from './disk.ts';
 import { checkNoRecovery, RECOVERY_NAMES, type RecoveryMarker, readMarker } from './recovery-marker.ts';
-import { replaceFile } from './replace-file.ts';
+import { replaceFile } from './small-file.ts';
 import { StartError } from './start-error.ts';
 
 /**

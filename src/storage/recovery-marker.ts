@@ -5,7 +5,7 @@
 import { join } from 'node:path';
 import type { NodeIdentity } from './data-directory.ts';
 import type { Disk } from './disk.ts';
-import { replaceFile } from './replace-file.ts';
+import { readSmallFile, replaceFile } from './small-file.ts';
 import { StartError } from './start-error.ts';
 
 const NAME = 'RECOVERY';
@@ -39,15 +39,8 @@ export function removeMarker(disk: Disk, root: string): void {
 /** Null if there is none. StartError if it cannot be understood. */
 export function readMarker(disk: Disk, root: string): RecoveryMarker | null {
   const path = join(root, NAME);
-  const size = disk.size(path);
-  if (size < 0) return null;
-  const bytes = Buffer.alloc(Math.min(size, BYTES_MAX));
-  const file = disk.open(path, 'read');
-  try {
-    file.preadSync(bytes, 0, bytes.length, 0);
-  } finally {
-    file.close();
-  }
+  const bytes = readSmallFile(disk, path, BYTES_MAX);
+  if (bytes === null) return null;
   const marker = parse(bytes.toString('utf8'));
   if (marker !== null) return marker;
   throw new StartError(

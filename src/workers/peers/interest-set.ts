@@ -29,10 +29,6 @@ export class InterestSet {
     return this.#subjects.size;
   }
 
-  get isEverything(): boolean {
-    return this.#everything;
-  }
-
   wants(subject: string): boolean {
     return this.#everything || this.#subjects.has(subject);
   }
