@@ -1,0 +1,173 @@
+/** What stands around the quotas: windows, delays that are told, and which tenants /metrics shows. */
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import fc from 'fast-check';
+import { QuotaErrors, QuotaStatuses, roundedDelayMs } from '../../src/grpc/quota-status.ts';
+import { BaseDelay } from '../../src/publish/base-delay.ts';
+import { SendWindow } from '../../src/publish/send-window.ts';
+import { TenantTable } from '../../src/quota/tenant-table.ts';
+import { watchNodes } from '../../src/workers/front/live-nodes.ts';
+import { Quotas } from '../../src/workers/front/quotas.ts';
+import { FIGURES, ShownTenants } from '../../src/workers/front/shown-tenants.ts';
+import { TenantsService } from '../../src/workers/front/tenants-service.ts';
+import { until } from '../support/until.ts';
+
+describe('send window', () => {
+  const LIMITS = { bytesMin: 1_000, bytesStart: 100_000, bytesMax: 1_000_000, targetMs: 5 };
+
+  it('a quota holds back what is told, never what was told, and not what ends a stream', () => {
+    const window = new SendWindow(LIMITS, new BaseDelay());
+    window.limitTo(500, 10);
+    assert.equal(window.tell(), true);
+    assert.deepEqual([window.bytesTold, window.messagesTold], [500, 10]);
+    assert.equal(window.tell(), false);
+    window.received(400, 4);
+    assert.equal(window.isTold(101, 1), false);
+    assert.equal(window.isTold(100, 6), true);
+    assert.equal(window.isTold(100, 7), false);
+    assert.ok(window.allows(50_000, 100), 'the stream goes on');
+    window.limitTo(100, 2);
+    assert.equal(window.tell(), false, 'a smaller window moves no limit back');
+    assert.deepEqual([window.bytesTold, window.messagesTold], [500, 10]);
+    window.returned(400, 4);
+    assert.equal(window.isTold(5_000, 500), true, 'one batch always may, with nothing in flight');
+    assert.equal(window.tell(), false);
+    window.limitTo(Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY);
+    assert.equal(window.tell(), true);
+    assert.deepEqual([window.bytesTold, window.messagesTold], [window.bytesLimit, window.messagesLimit]);
+  });
+
+  it('without a quota what is told is the limit', () => {
+    const window = new SendWindow(LIMITS, new BaseDelay());
+    window.tell();
+    assert.deepEqual([window.bytesTold, window.messagesTold], [window.bytesLimit, window.messagesLimit]);
+  });
+});
+
+describe('delays', () => {
+  it('are rounded up, by little, to few different ones', () => {
+    fc.assert(
+      fc.property(fc.double({ min: 0, max: 3_600_000, noNaN: true }), (delay) => {
+        const rounded = roundedDelayMs(delay);
+        assert.ok(rounded >= delay && rounded <= Math.max(delay + 1, delay * 1.1 + 1e-6), `${delay}: ${rounded}`);
+      }),
+    );
+    const different = new Set<number>();
+    for (let delay = 0; delay < 3_600_000; delay += 0.5 + delay / 1_000) different.add(roundedDelayMs(delay));
+    assert.ok(different.size < 500, `${different.size}`);
+    assert.deepEqual([0, 0.2, 1e12].map(roundedDelayMs), [1, 1, 3_600_000]);
+  });
+
+  it('a refusal with the same delay is made once', () => {
+    const [statuses, errors] = [new QuotaStatuses(), new QuotaErrors()];
+    assert.equal(statuses.of(101), statuses.of(109));
+    assert.notEqual(statuses.of(101), statuses.of(151));
+    assert.equal(errors.of(7.5), errors.of(8));
+  });
+});
+
+describe('tenants in metrics', () => {
+  function rig(max: number, tenantsMax = 50) {
+    const table = new TenantTable({ tenantsMax, burstMs: 1_000 });
+    table.apply([{ tenant: '', prefix: '', messagesPerSecond: 0, bytesPerSecond: 0 }], 0);
+    return { table, shown: new ShownTenants(table, max) };
+  }
+
+  it('are few, and no counter of one that is shown or of the others ever falls', () => {
+    const step = fc.record({
+      tenant: fc.integer({ min: 0, max: 80 }),
+      messages: fc.integer({ min: 0, max: 1_000 }),
+      afterMs: fc.constantFrom(0, 100, 20_000),
+      look: fc.boolean(),
+    });
+    fc.assert(
+      fc.property(fc.array(step, { maxLength: 200 }), fc.boolean(), (steps, forgets) => {
+        const { table, shown } = rig(3, forgets ? 10 : 100);
+        let now = 0;
+        let published = 0;
+        let before = new Map<string, number>();
+        let [grown, publishedThen] = [0, 0];
+        for (const { tenant, messages, afterMs, look } of steps) {
+          now += afterMs;
+          published += messages;
+          table.of(`t${tenant}`, now).usage.count(messages, messages * 10);
+          if (!look) continue;
+          const rows = shown.look();
+          assert.ok(rows.length <= 4 && rows.at(-1)?.name === 'other');
+          const after = new Map(rows.map(({ name, values }) => [name, values.messages]));
+          assert.ok(FIGURES.every((figure) => rows.every(({ values }) => values[figure] >= 0)));
+          assert.ok((after.get('other') ?? 0) >= (before.get('other') ?? 0));
+          for (const [name, value] of after) grown += value - (before.get(name) ?? 0);
+          publishedThen = published;
+          before = after;
+        }
+        const all = [...table.all()].reduce((sum, { usage }) => sum + usage.messages, 0);
+        assert.equal(all, published);
+        // One that was forgotten and comes back begins anew, as after a restart.
+        if (!forgets) assert.equal(grown, publishedThen, 'what the series have grown by is what was published');
+      }),
+    );
+  });
+
+  it('a place goes to whoever is much busier', () => {
+    const { table, shown } = rig(2);
+    const use = (name: string, messages: number): void => table.of(name, 0).usage.count(messages, 0);
+    use('a', 10);
+    use('b', 20);
+    use('c', 5);
+    const names = (): string[] => shown.look().map(({ name }) => name);
+    assert.deepEqual(names().sort(), ['a', 'b', 'other']);
+    use('a', 10);
+    use('b', 10);
+    use('c', 15);
+    assert.deepEqual(names().sort(), ['a', 'b', 'other']);
+    use('b', 10);
+    use('c', 5);
+    assert.deepEqual(names().sort(), ['b', 'c', 'other']);
+  });
+});
+
+describe('nodes', () => {
+  it('quotas are divided between the nodes that the leader hears; while none says, the number stays', async () => {
+    const quotas = new Quotas({
+      rules: [{ tenant: 'acme', prefix: '', messagesPerSecond: 90, bytesPerSecond: 0 }],
+      tenantsMax: 10,
+      burstMs: 1_000,
+    });
+    const service = new TenantsService(quotas);
+    quotas.table.of('acme', performance.now());
+    const share = (): [number, number | undefined] => {
+      const { nodes, tenants } = service.listTenants(10, new Uint8Array(0));
+      return [nodes, tenants.find(({ tenant }) => tenant === 'acme')?.messagesPerSecondMax];
+    };
+    assert.deepEqual(share(), [1, 90]);
+    const answers = [
+      [true, true, true],
+      [false, false, false],
+      [true, true, false],
+    ];
+    for (const [index, expected] of (
+      [
+        [3, 30],
+        [3, 30],
+        [2, 45],
+      ] as const
+    ).entries()) {
+      let asked = 0;
+      const members = async () => {
+        asked += 1;
+        return { members: (answers[index] ?? []).map((isActive) => ({ isActive })) } as never;
+      };
+      const timer = watchNodes({ members }, quotas);
+      await until(() => asked > 0, share);
+      await new Promise((resolve) => setImmediate(resolve));
+      clearInterval(timer);
+      assert.deepEqual(share(), expected);
+    }
+    const timer = watchNodes({ members: () => Promise.reject(new Error('nobody leads')) }, quotas);
+    await new Promise((resolve) => setImmediate(resolve));
+    clearInterval(timer);
+    assert.deepEqual(share(), [2, 45]);
+    quotas.stop();
+  });
+});
