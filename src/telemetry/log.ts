@@ -1,7 +1,9 @@
 import { isatty } from 'node:tty';
 import pino from 'pino';
 import { prettyFactory } from 'pino-pretty';
+import { Redactor } from '../base/redactor.ts';
 import { LogSink } from './log-sink.ts';
+import { RecentLines } from './recent-lines.ts';
 
 export const LOG_LEVELS = ['debug', 'info', 'warn', 'error'] as const;
 export type LogLevel = (typeof LOG_LEVELS)[number];
@@ -33,23 +35,35 @@ export interface LoggerOptions {
   /** `auto`: pretty if the destination is a terminal. */
   readonly format: LogFormat;
   readonly destination: 'stdout' | 'stderr' | LineStream;
+  /** Takes secrets out of every line, should they ever be in one. */
+  readonly redactor?: Redactor;
 }
 
 /** The main thread's log: the only writer of the process. */
 export interface Logger extends Log {
+  /** From now on, for the lines of all threads: they all come here. */
+  setLevel(level: LogLevel): void;
   /** Writes a thread's line, with the thread's name. */
   forward(thread: string, line: ThreadLine): void;
+  /** The newest lines that were written, as JSON. */
+  readonly recent: RecentLines;
   /** Writes what is buffered, synchronously. Done at `exit` too; call it before any other end. */
   flush(): void;
 }
 
-export function createLogger({ level, format, destination }: LoggerOptions): Logger {
+export function createLogger({ level, format, destination, redactor = new Redactor([]) }: LoggerOptions): Logger {
   const sink =
     typeof destination === 'string'
       ? fileSink(destination === 'stdout' ? 1 : 2)
       : { stream: destination, terminal: false, flush: nothing };
   const pretty = format === 'pretty' || (format === 'auto' && sink.terminal);
   const stream = pretty ? prettyStream(sink.stream, sink.terminal) : sink.stream;
+  const recent = new RecentLines();
+  const write = (made: string): void => {
+    const line = redactor.redact(made);
+    recent.add(line);
+    stream.write(line);
+  };
   const logger = pino(
     {
       level,
@@ -57,7 +71,7 @@ export function createLogger({ level, format, destination }: LoggerOptions): Log
       timestamp: pino.stdTimeFunctions.isoTime,
       formatters: { level: (label) => ({ level: label }) },
     },
-    { write: (line: string) => void stream.write(line) },
+    { write },
   );
   const at =
     (name: LogLevel) =>
@@ -68,7 +82,11 @@ export function createLogger({ level, format, destination }: LoggerOptions): Log
     info: at('info'),
     warn: at('warn'),
     error: at('error'),
+    setLevel: (least) => {
+      logger.level = least;
+    },
     forward: (thread, line) => logger[line.level]({ thread, ...line.fields }, line.message),
+    recent,
     flush: sink.flush,
   };
 }

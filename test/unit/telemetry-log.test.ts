@@ -166,11 +166,14 @@ test('what a full pipe has not taken when a flush gives up is dropped and counte
   );
   const lines = text.split('\n').filter((line) => line !== '');
   const said = lines.map((line) => JSON.parse(line) as Record<string, unknown>);
+  // The first line may be in hand just when the flush is called: then it is written by that write, and not counted.
+  const isInHand = said[0]?.msg === 'one';
   assert.deepEqual(
     said.map(({ msg, dropped }) => ({ msg, dropped })),
     [
+      ...(isInHand ? [{ msg: 'one', dropped: undefined }] : []),
       { msg: 'three', dropped: undefined },
-      { msg: 'log lines were dropped', dropped: 2 },
+      { msg: 'log lines were dropped', dropped: isInHand ? 1 : 2 },
     ],
   );
 });
