@@ -1,4 +1,7 @@
 import type { Server } from '@grpc/grpc-js';
+import { type Caller, Verb } from '../access/caller.ts';
+import { BrokerError } from '../base/errors.ts';
+import { subjectFault } from '../base/subject.ts';
 import {
   AdminService,
   type AdviseShardsResponse,
@@ -14,19 +17,34 @@ import {
   type TrimSubjectRequest,
   type TrimSubjectResponse,
 } from './gen/broker/v1/admin.ts';
+import type {
+  ListConnectionsRequest,
+  ListConnectionsResponse,
+  ListSubscriptionsRequest,
+  ListSubscriptionsResponse,
+  TopSubjectsRequest,
+  TopSubjectsResponse,
+} from './gen/broker/v1/inspect.ts';
 import { tolerant, unary } from './operator-calls.ts';
 
-/** What operators ask of a node. Rejections are BrokerErrors, or statuses that a call was answered with; any other is a defect. */
+/** What operators ask of a node. `space`: the caller's; whoever has one sees what is in it. Rejections are BrokerErrors, or statuses that a call was answered with; any other is a defect. */
 export interface AdminPort {
   status(): Promise<StatusResponse>;
-  listSubjects(request: ListSubjectsRequest): Promise<ListSubjectsResponse>;
-  subjectInfo(subject: string): Promise<SubjectInfoResponse>;
-  trimSubject(subject: string, first: number): Promise<TrimSubjectResponse>;
-  listShards(): Promise<ListShardsResponse>;
+  listSubjects(request: ListSubjectsRequest, space: Uint8Array): Promise<ListSubjectsResponse>;
+  subjectInfo(request: SubjectInfoRequest, space: Uint8Array): Promise<SubjectInfoResponse>;
+  trimSubject(request: TrimSubjectRequest, space: Uint8Array): Promise<TrimSubjectResponse>;
+  listShards(space: Uint8Array): Promise<ListShardsResponse>;
   /** Resolves when the change has begun. */
   resizeShards(shards: number): Promise<ShardsChange>;
   moveSlot(slot: number, shard: number): Promise<ShardsChange>;
-  adviseShards(): Promise<AdviseShardsResponse>;
+  adviseShards(space: Uint8Array): Promise<AdviseShardsResponse>;
+}
+
+/** What runs on a node just now. `space`: as above. Rejections are BrokerErrors; any other is a defect. */
+export interface InspectPort {
+  listSubscriptions(request: ListSubscriptionsRequest, space: Uint8Array): Promise<ListSubscriptionsResponse>;
+  listConnections(request: ListConnectionsRequest, space: Uint8Array): Promise<ListConnectionsResponse>;
+  topSubjects(request: TopSubjectsRequest, space: Uint8Array): Promise<TopSubjectsResponse>;
 }
 
 /** `onDefect` is told of every rejection that is not an operating error; its caller gets INTERNAL_ERROR. */
@@ -46,10 +64,13 @@ export function addAdmin(server: Server, admin: AdminPort, onDefect: (error: unk
     },
     {
       status: unary(() => admin.status(), onDefect),
-      listSubjects: unary((request: ListSubjectsRequest) => admin.listSubjects(request), onDefect),
-      subjectInfo: unary(({ subject }: SubjectInfoRequest) => admin.subjectInfo(subject), onDefect),
-      trimSubject: unary(({ subject, first }: TrimSubjectRequest) => admin.trimSubject(subject, first), onDefect),
-      listShards: unary(() => admin.listShards(), onDefect),
+      listSubjects: unary((request: ListSubjectsRequest, _, { space }) => admin.listSubjects(request, space), onDefect),
+      subjectInfo: unary(async (request: SubjectInfoRequest, _, caller) => {
+        checkMayKnow(caller, request);
+        return await admin.subjectInfo(request, caller.space);
+      }, onDefect),
+      trimSubject: unary((request: TrimSubjectRequest, _, { space }) => admin.trimSubject(request, space), onDefect),
+      listShards: unary((_, __, { space }) => admin.listShards(space), onDefect),
       resizeShards: unary(
         async ({ shards }: ResizeShardsRequest) => ({ change: await admin.resizeShards(shards) }),
         onDefect,
@@ -58,7 +79,41 @@ export function addAdmin(server: Server, admin: AdminPort, onDefect: (error: unk
         async ({ slot, shard }: MoveSlotRequest) => ({ change: await admin.moveSlot(slot, shard) }),
         onDefect,
       ),
-      adviseShards: unary(() => admin.adviseShards(), onDefect),
+      adviseShards: unary((_, __, { space }) => admin.adviseShards(space), onDefect),
     },
   );
+}
+
+/** The same. */
+export function addInspection(server: Server, inspect: InspectPort, onDefect: (error: unknown) => void): void {
+  const { listSubscriptions, listConnections, topSubjects } = AdminService;
+  server.addService(
+    {
+      listSubscriptions: tolerant(listSubscriptions),
+      listConnections: tolerant(listConnections),
+      topSubjects: tolerant(topSubjects),
+    },
+    {
+      listSubscriptions: unary(
+        (request: ListSubscriptionsRequest, _, { space }) => inspect.listSubscriptions(request, space),
+        onDefect,
+      ),
+      listConnections: unary(
+        (request: ListConnectionsRequest, _, { space }) => inspect.listConnections(request, space),
+        onDefect,
+      ),
+      topSubjects: unary((request: TopSubjectsRequest, _, { space }) => inspect.topSubjects(request, space), onDefect),
+    },
+  );
+}
+
+/** Whether there is such a subject is told to who observes, or may read it. BrokerError to others. */
+function checkMayKnow(caller: Caller, { subject, tenant }: SubjectInfoRequest): void {
+  if (caller.observes) return;
+  if (tenant !== '' && tenant !== caller.tenant)
+    throw new BrokerError('PERMISSION_DENIED', 'it names the tenant of others');
+  const bytes = Buffer.from(subject);
+  if (caller.may(Verb.SUBSCRIBE, bytes, 0, bytes.length)) return;
+  const refusal = subjectFault(bytes, 0, bytes.length) ?? caller.demand(Verb.FETCH, bytes, 0, bytes.length);
+  if (refusal !== null) throw new BrokerError(refusal);
 }

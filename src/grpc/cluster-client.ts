@@ -1,5 +1,6 @@
-import { Client, credentials, Metadata, type ServiceError } from '@grpc/grpc-js';
-import { FORWARDED } from './operator-calls.ts';
+import { Client, Metadata, type ServiceError } from '@grpc/grpc-js';
+import { FORWARDED } from './node-callers.ts';
+import { CLEAR_TEXT, type PeerCredentials } from './peer-credentials.ts';
 
 /** One method of a generated service. */
 export interface UnaryMethod<Request, Response> {
@@ -13,20 +14,25 @@ export interface PeerCallOptions {
   readonly deadlineMs: number;
   /** The call was made to this node, which passes it on. */
   readonly isForwarded: boolean;
+  /** Who has to answer, by its certificate; none or null: any node of the cluster. */
+  readonly node?: string | null;
+  /** None: clear text. */
+  readonly security?: PeerCredentials;
   readonly signal?: AbortSignal;
 }
 
 /** One call to another node, on a connection of its own: there are a few a minute. Rejects with grpc's ServiceError. */
-export function callPeer<Request, Response>(
+export async function callPeer<Request, Response>(
   address: string,
   method: UnaryMethod<Request, Response>,
   request: Request,
-  { deadlineMs, isForwarded, signal }: PeerCallOptions,
+  { deadlineMs, isForwarded, node = null, security = CLEAR_TEXT, signal }: PeerCallOptions,
 ): Promise<Response> {
-  const client = new Client(address, credentials.createInsecure(), { 'grpc.enable_channelz': 0 });
+  const channel = { 'grpc.enable_channelz': 0, ...security.channelOptions };
+  const client = new Client(address, await security.to(address, node), channel);
   const metadata = new Metadata();
   if (isForwarded) metadata.set(FORWARDED, '1');
-  return new Promise<Response>((resolve, reject) => {
+  return await new Promise<Response>((resolve, reject) => {
     const call = client.makeUnaryRequest(
       method.path,
       (value: Request) => method.requestSerialize(value),

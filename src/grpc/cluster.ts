@@ -3,6 +3,8 @@ import {
   type AddRequest,
   type ChangeResponse,
   ClusterService,
+  type GossipKeysRequest,
+  type GossipKeysResponse,
   type JoinRequest,
   type JoinResponse,
   type MembersResponse,
@@ -20,11 +22,12 @@ export interface ClusterPort {
   remove(request: RemoveRequest, context: CallContext): Promise<ChangeResponse>;
   promote(request: PromoteRequest, context: CallContext): Promise<ChangeResponse>;
   transferLeader(request: TransferLeaderRequest, context: CallContext): Promise<ChangeResponse>;
+  gossipKeys(request: GossipKeysRequest, context: CallContext): Promise<GossipKeysResponse>;
 }
 
 /** `onDefect` is told of every rejection that is not an operating error; its caller gets INTERNAL_ERROR. */
 export function addCluster(server: Server, cluster: ClusterPort, onDefect: (error: unknown) => void): void {
-  const { members, join, add, remove, promote, transferLeader } = ClusterService;
+  const { members, join, add, remove, promote, transferLeader, gossipKeys } = ClusterService;
   server.addService(
     {
       members: tolerant(members),
@@ -33,6 +36,7 @@ export function addCluster(server: Server, cluster: ClusterPort, onDefect: (erro
       remove: tolerant(remove),
       promote: tolerant(promote),
       transferLeader: tolerant(transferLeader),
+      gossipKeys: tolerant(gossipKeys),
     },
     {
       members: unary((_, context) => cluster.members(context), onDefect),
@@ -44,6 +48,7 @@ export function addCluster(server: Server, cluster: ClusterPort, onDefect: (erro
         (request: TransferLeaderRequest, context) => cluster.transferLeader(request, context),
         onDefect,
       ),
+      gossipKeys: unary((request: GossipKeysRequest, context) => cluster.gossipKeys(request, context), onDefect),
     },
   );
 }

@@ -1,6 +1,6 @@
 import type { Reason } from '../base/errors.ts';
 import { isUtf8 } from '../base/utf8.ts';
-import { varintBytes, writeVarint } from '../batch/varint.ts';
+import { TAG_BYTES_MAX, varintBytes, writeVarint } from '../batch/varint.ts';
 
 /**
  * The hot path's reader and writer of the public service's messages (proto/broker.proto), on raw bytes: offsets instead of objects. A scanner fills a
@@ -49,7 +49,7 @@ export class FieldReader {
 
   /** The next field with its value; false if the bytes are malformed. */
   next(): boolean {
-    if (!this.#varint() || this.high !== 0) return false;
+    if (!this.#short()) return false;
     this.field = this.low >>> 3;
     this.wire = this.low & 7;
     if (this.field === 0) return false;
@@ -57,7 +57,7 @@ export class FieldReader {
       case VARINT:
         return this.#varint();
       case BYTES: {
-        if (!this.#varint() || this.high !== 0 || this.low > this.end - this.at) return false;
+        if (!this.#short() || this.low > this.end - this.at) return false;
         this.valueStart = this.at;
         this.valueEnd = this.at + this.low;
         this.at = this.valueEnd;
@@ -80,6 +80,12 @@ export class FieldReader {
   /** As int32: readers take the lower 32 bits (protobuf encoding, "Updating a message type"). */
   get int32(): number {
     return this.low | 0;
+  }
+
+  /** A tag or a length: what is longer, some reader of what goes out again would refuse. */
+  #short(): boolean {
+    const start = this.at;
+    return this.#varint() && this.high === 0 && this.at - start <= TAG_BYTES_MAX;
   }
 
   #varint(): boolean {
@@ -106,25 +112,33 @@ export class FieldReader {
   }
 }
 
-/** Where the subject of a request is: what the main thread needs to find the shard. */
+/** Where the subject of a request is, and its producer if it is a publish: what the main thread needs to find the shard. */
 export class SubjectRange {
   start = 0;
   end = 0;
+  producerStart = 0;
+  producerEnd = 0;
   readonly reader = new FieldReader();
 }
 
-/** Field 1 of any request; the rest is walked, not read, so that the last occurrence is found. */
+/** Fields 1 and 5 of any request; the rest is walked, not read, so that the last occurrence is found. */
 export function scanSubject(bytes: Uint8Array, start: number, end: number, out: SubjectRange): Reason | null {
   const { reader } = out;
   reader.reset(bytes, start, end);
   out.start = start;
   out.end = start;
+  out.producerStart = start;
+  out.producerEnd = start;
   while (!reader.done) {
     if (!reader.next()) return 'MALFORMED_MESSAGE';
-    if (reader.field !== 1) continue;
-    if (reader.wire !== BYTES) return 'MALFORMED_MESSAGE';
-    out.start = reader.valueStart;
-    out.end = reader.valueEnd;
+    if (reader.field === 1) {
+      if (reader.wire !== BYTES) return 'MALFORMED_MESSAGE';
+      out.start = reader.valueStart;
+      out.end = reader.valueEnd;
+    } else if (reader.field === 5 && reader.wire === BYTES) {
+      out.producerStart = reader.valueStart;
+      out.producerEnd = reader.valueEnd;
+    }
   }
   return null;
 }

@@ -2,6 +2,7 @@ import { constants, type ServerHttp2Session, type ServerHttp2Stream } from 'node
 import { Metadata } from '@grpc/grpc-js';
 import { assert } from '../base/assert.ts';
 import { baseCallOf, type StreamingCall } from './base-call.ts';
+import { type ConnectionNote, noteOf } from './connection-note.ts';
 import type { ErrorStatus } from './status.ts';
 
 /** `error`: what was written will never be passed on. */
@@ -35,6 +36,11 @@ export class DeliveryStream {
     const { stream } = baseCallOf(call);
     this.#stream = stream;
     this.#session = stream.session as ServerHttp2Session | undefined;
+  }
+
+  /** Whose stream it is; null in tests whose connections are not noted. */
+  get connection(): ConnectionNote | null {
+    return noteOf(this.#session);
   }
 
   onCancelled(listener: () => void): void {

@@ -1,20 +1,31 @@
 import type { ServerDuplexStream, ServerWritableStream, ServiceError } from '@grpc/grpc-js';
+import type { Caller } from '../access/caller.ts';
+import type { CallTrace } from '../base/trace-context.ts';
 
 /** Answers a call once. */
 export type Done = (error: Partial<ServiceError> | null, response?: Buffer) => void;
 
 /**
  * What the handlers of the public service call: the broker behind it. Requests are the raw bytes of the message; `deadlineMs` is the
- * call's deadline in epoch ms, or Infinity. Refusals come through `done` (or as the stream's error), never as exceptions.
+ * call's deadline in epoch ms, or Infinity; `caller` is whose call it is. Refusals come through `done` (or as the stream's error), never as exceptions.
  */
 export interface Engine {
-  publish(request: Buffer, deadlineMs: number, done: Done): void;
-  incIdx(request: Buffer, deadlineMs: number, done: Done): void;
-  fetch(request: Buffer, deadlineMs: number, done: Done): void;
-  broadcast(request: Buffer, deadlineMs: number, done: Done): void;
+  /** `trace`: null or absent for what is not traced. */
+  publish(request: Buffer, deadlineMs: number, done: Done, caller: Caller, trace?: CallTrace | null): void;
+  incIdx(request: Buffer, deadlineMs: number, done: Done, caller: Caller): void;
+  fetch(request: Buffer, deadlineMs: number, done: Done, caller: Caller): void;
+  broadcast(request: Buffer, deadlineMs: number, done: Done, caller: Caller): void;
   /** broker.v1.Producer: frames are raw bytes in both directions. */
-  publishStream(stream: ServerDuplexStream<Buffer, Buffer>): void;
+  publishStream(stream: ServerDuplexStream<Buffer, Buffer>, caller: Caller): void;
   /** broker.v1.Consumer: the same. */
-  consume(stream: ServerDuplexStream<Buffer, Buffer>): void;
-  subscribe(request: Buffer, stream: ServerWritableStream<Buffer, Buffer>): void;
+  consume(stream: ServerDuplexStream<Buffer, Buffer>, caller: Caller): void;
+  subscribe(request: Buffer, stream: ServerWritableStream<Buffer, Buffer>, caller: Caller): void;
+}
+
+/** Chooses the calls that are traced, and is told of those that do not reach a shard. */
+export interface CallTracing {
+  /** `traceparent`: of the call's metadata. Null: the call is not traced. */
+  begin(traceparent: string | undefined): CallTrace | null;
+  /** Begun after the fact: the call `method`, which began at `trace.receivedAt`, has its answer; `error`: what was answered if it failed. */
+  ended(method: string, subject: Uint8Array | null, trace: CallTrace, error: Partial<ServiceError> | null): void;
 }

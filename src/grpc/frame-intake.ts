@@ -2,6 +2,7 @@ import type { ServerDuplexStream } from '@grpc/grpc-js';
 import { assert } from '../base/assert.ts';
 import type { Reason } from '../base/errors.ts';
 import { type BaseCall, baseCallOf, type Decoder } from './base-call.ts';
+import { type ConnectionNote, noteOf } from './connection-note.ts';
 import { FRAME_HEADER_BYTES } from './frame.ts';
 import { type FrameMemory, PIECE_BYTES_MIN } from './frame-memory.ts';
 import type { ReceiveBudget, Receiving } from './receive-budget.ts';
@@ -17,6 +18,7 @@ export class FrameIntake implements Receiving {
   heldBytes = 0;
   seenBytes = -1;
   movedAt = 0;
+  beganAt = 0;
   /** grpc-js has a timer for it. */
   readonly deadlineMs = Number.POSITIVE_INFINITY;
   readonly #call: ServerDuplexStream<Buffer, Buffer>;
@@ -26,6 +28,7 @@ export class FrameIntake implements Receiving {
   readonly #memory: FrameMemory;
   readonly #garbage: ReceivedGarbage;
   readonly #budget: ReceiveBudget;
+  readonly connection: ConnectionNote | null;
   readonly #onFrame: (frame: Buffer) => void;
   readonly #onRefused: (reason: Reason) => void;
   /** The stream is to end: nothing more of it is kept. */
@@ -59,6 +62,7 @@ export class FrameIntake implements Receiving {
     this.#memory = shared.memory;
     this.#garbage = shared.garbage;
     this.#budget = shared.budget;
+    this.connection = noteOf(base.stream.session);
     this.#onFrame = onFrame;
     this.#onRefused = onRefused;
     const { readState, maxReadMessageLength } = this.#theirs;
@@ -99,6 +103,7 @@ export class FrameIntake implements Receiving {
 
   /** In place of the decoder's `write`: what it returns is all that grpc-js is to hand on. */
   #take(data: Buffer): Buffer[] {
+    if (this.connection !== null) this.connection.messageBytes += data.length;
     let at = this.#isRefused ? data.length : 0;
     while (at < data.length || this.#length === 0) {
       if (this.#length < 0) {

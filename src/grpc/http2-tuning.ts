@@ -3,31 +3,21 @@
  * when they are gone or have no effect any more.
  */
 import {
+  type ClientHttp2Session,
   connect,
-  constants,
   type Http2Server,
-  type ServerHttp2Session,
   type ServerHttp2Stream,
   type ServerOptions,
 } from 'node:http2';
+import { duplexPair } from 'node:stream';
 import { type Server, status } from '@grpc/grpc-js';
 import { assert } from '../base/assert.ts';
+import { HEADER_LIST_BYTES, HTTP2_OPTIONS } from './http2-options.ts';
 import { type ErrorStatus, makeStatus } from './status.ts';
 
 /** Bytes that a client may send on one stream, and on one connection, before it must wait. Node's own 64 KiB stop a fast sender at every round trip. */
 export const STREAM_WINDOW_BYTES = 4 << 20;
 export const CONNECTION_WINDOW_BYTES = 8 << 20;
-/** Headers of one request; a longer list ends its stream. */
-export const HEADER_LIST_BYTES = 16 << 10;
-/** Resets a connection may send at once and per second: nghttp2's defaults (1,000 and 33) end honest clients that cancel many calls. */
-export const RESET_BURST = 10_000;
-export const RESET_RATE = 1_000;
-/**
- * Streams above the cap that a connection may try in its life before it is closed. Node refuses a stream that comes together with the
- * cancel that makes room for it, so an honest client at the cap meets refusals too; its default of 100 would end its connection.
- */
-export const REJECTED_STREAMS = 10_000;
-
 const CHECK_TIMEOUT_MS = 5_000;
 
 /** Before the server is bound. */
@@ -40,9 +30,7 @@ export function setHttp2Options(server: Server): void {
     initialWindowSize: STREAM_WINDOW_BYTES,
     maxHeaderListSize: HEADER_LIST_BYTES,
   };
-  options.streamResetBurst = RESET_BURST;
-  options.streamResetRate = RESET_RATE;
-  options.maxSessionRejectedStreams = REJECTED_STREAMS;
+  Object.assign(options, HTTP2_OPTIONS);
 }
 
 type Respond = (error: Partial<ErrorStatus>, stream: ServerHttp2Stream, ...rest: unknown[]) => void;
@@ -65,46 +53,6 @@ export function http2ServersOf(server: Server): Http2Server[] {
   return [...inner.http2Servers.keys()];
 }
 
-/** Opens the window of every connection, and closes those beyond `connectionsMax`, over all addresses together. */
-export class ConnectionGuard {
-  readonly #connectionsMax: number;
-  readonly #sessions = new Set<ServerHttp2Session>();
-  #refused = 0;
-
-  constructor(connectionsMax: number) {
-    this.#connectionsMax = connectionsMax;
-  }
-
-  get open(): number {
-    return this.#sessions.size;
-  }
-
-  /** Connections that were closed because there were too many. */
-  get refused(): number {
-    return this.#refused;
-  }
-
-  watch(http2Server: Http2Server): void {
-    http2Server.on('session', (session: ServerHttp2Session) => this.#opened(session));
-  }
-
-  /** Ends all connections with what is on them. `forceShutdown` of grpc-js forgets them while channelz is off. */
-  destroyAll(): void {
-    for (const session of this.#sessions) session.destroy(undefined, constants.NGHTTP2_CANCEL);
-  }
-
-  #opened(session: ServerHttp2Session): void {
-    if (this.#sessions.size >= this.#connectionsMax) {
-      this.#refused += 1;
-      session.destroy();
-      return;
-    }
-    this.#sessions.add(session);
-    session.once('close', () => this.#sessions.delete(session));
-    session.setLocalWindowSize(CONNECTION_WINDOW_BYTES);
-  }
-}
-
 export interface EffectiveWindows {
   readonly stream: number;
   readonly connection: number;
@@ -114,8 +62,18 @@ export interface EffectiveWindows {
 
 /** What a client is given: connects once and reads it. `host` is the address that the server listens on. */
 export function effectiveWindows(host: string, port: number): Promise<EffectiveWindows> {
+  return windowsOf(connect(`http://${reachable(host)}:${port}`));
+}
+
+/** The same of a server that takes TLS, perhaps only with certificates that it has none of itself: behind the handshake. */
+export function windowsBehindTls(http2Server: Http2Server): Promise<EffectiveWindows> {
+  const [near, far] = duplexPair();
+  http2Server.emit('secureConnection', far);
+  return windowsOf(connect('http://localhost', { createConnection: () => near }));
+}
+
+function windowsOf(session: ClientHttp2Session): Promise<EffectiveWindows> {
   return new Promise((resolve, reject) => {
-    const session = connect(`http://${reachable(host)}:${port}`);
     const timer = setTimeout(() => session.destroy(new Error('no answer')), CHECK_TIMEOUT_MS);
     session.once('error', (cause) => {
       clearTimeout(timer);

@@ -1,7 +1,8 @@
 import type { ServerInterceptor } from '@grpc/grpc-js';
 import { assert } from '../base/assert.ts';
 import type { BaseCall, Decoder } from './base-call.ts';
-import type { ReceiveBudget, Receiving } from './receive-budget.ts';
+import { type ConnectionNote, noteOf } from './connection-note.ts';
+import { CALL_BYTES, type ReceiveBudget, type Receiving } from './receive-budget.ts';
 import { type ErrorStatus, makeStatus } from './status.ts';
 
 /** A call whose request has stood still is answered, and cut off after this time, in ms: its client may wait for ever. */
@@ -26,6 +27,7 @@ class MeteredDecoder implements Decoder, Receiving {
   heldBytes = 0;
   seenBytes = -1;
   movedAt = 0;
+  beganAt = 0;
   receivedBytes = 0;
   /** grpc-js has a timer for it. */
   readonly deadlineMs = Number.POSITIVE_INFINITY;
@@ -34,6 +36,7 @@ class MeteredDecoder implements Decoder, Receiving {
   readonly #call: Call;
   readonly #isStream: boolean;
   readonly #budget: ReceiveBudget;
+  readonly connection: ConnectionNote | null;
   /** Null when the call was refused: what came of it is not kept, and what still comes is for nobody. */
   #theirs: Decoder | null;
 
@@ -41,9 +44,15 @@ class MeteredDecoder implements Decoder, Receiving {
     this.#call = call;
     this.#isStream = isStream;
     this.#budget = budget;
+    this.connection = noteOf(call.stream.session);
     this.#theirs = call.decoder;
     this.maxReadMessageLength = call.decoder.maxReadMessageLength;
-    if (!isStream) call.stream.on('end', () => budget.release(this));
+    if (isStream) return;
+    call.stream.on('end', () => budget.release(this));
+    // Its head alone takes room. What is refused here is refused before anything listens: a turn later.
+    if (!budget.tryHold(this, CALL_BYTES)) {
+      queueMicrotask(() => this.#refuse(makeStatus('IN_FLIGHT_FULL', 'requests that are being received')));
+    }
   }
 
   get readState(): number {
@@ -56,6 +65,7 @@ class MeteredDecoder implements Decoder, Receiving {
   }
 
   write(data: Buffer): Buffer[] {
+    if (this.connection !== null) this.connection.messageBytes += data.length;
     if (this.#theirs === null) return [];
     this.receivedBytes += data.length;
     const messages = this.#theirs.write(data);

@@ -1,13 +1,13 @@
 /** How the services for operators take requests: decoded, and answered by a promise. */
 import type { ServerUnaryCall, sendUnaryData } from '@grpc/grpc-js';
+import type { Caller } from '../access/caller.ts';
 import { BrokerError } from '../base/errors.ts';
+import { callerOf } from './callers.ts';
+import { FORWARDED, nodeOfCall } from './node-callers.ts';
 import { type ErrorStatus, makeStatus, statusOf } from './status.ts';
 
-/** Metadata of a call that a node has passed on to the leader, so that it is never passed on twice. */
-export const FORWARDED = 'broker-forwarded';
-
 /** Stands for a request that cannot be decoded. */
-const MALFORMED = Symbol('malformed');
+export const MALFORMED = Symbol('malformed');
 
 interface Deserializing<Request> {
   requestDeserialize(bytes: Buffer): Request;
@@ -28,14 +28,18 @@ export function tolerant<Request, Definition extends Deserializing<Request>>(
   return { ...definition, requestDeserialize };
 }
 
-/** `isForwarded`: another node has passed it on already. `deadlineMs`: epoch ms, Infinity = none. */
+/**
+ * `isForwarded`: another node has passed it on already. `deadlineMs`: epoch ms, Infinity = none. `certified`: the node that calls, by its certificate; null: it
+ * showed none, or calls what others may call too.
+ */
 export interface CallContext {
+  readonly certified?: string | null;
   readonly isForwarded: boolean;
   readonly deadlineMs: number;
 }
 
 export function unary<Request, Response>(
-  answer: (request: Request, context: CallContext) => Promise<Response>,
+  answer: (request: Request, context: CallContext, caller: Caller) => Promise<Response>,
   onDefect: (error: unknown) => void,
 ) {
   return (call: ServerUnaryCall<Request | typeof MALFORMED, Response>, callback: sendUnaryData<Response>): void => {
@@ -45,17 +49,18 @@ export function unary<Request, Response>(
     }
     const deadline = call.getDeadline();
     const context: CallContext = {
+      certified: nodeOfCall(call),
       isForwarded: call.metadata.get(FORWARDED).length > 0,
       deadlineMs: typeof deadline === 'number' ? deadline : deadline.getTime(),
     };
-    answer(call.request, context).then(
+    answer(call.request, context, callerOf(call)).then(
       (response) => callback(null, response),
       (error: unknown) => callback(asStatus(error, onDefect)),
     );
   };
 }
 
-function asStatus(error: unknown, onDefect: (error: unknown) => void): ErrorStatus {
+export function asStatus(error: unknown, onDefect: (error: unknown) => void): ErrorStatus {
   if (error instanceof BrokerError) return statusOf(error);
   const isStatus = typeof error === 'object' && error !== null && 'code' in error && 'metadata' in error;
   if (isStatus) return error as ErrorStatus;

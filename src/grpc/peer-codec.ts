@@ -55,6 +55,9 @@ export class PeerBatchScan {
   publishedAt = 0;
   batchStart = 0;
   batchEnd = 0;
+  /** Empty if it is not traced. */
+  traceStart = 0;
+  traceEnd = 0;
 }
 
 /** What is in a message, in the order in which it was written. Bytes are valid until the call returns. */
@@ -106,6 +109,7 @@ const BASE_TAG = 0x10;
 const COUNT_TAG = 0x18;
 const PUBLISHED_AT_TAG = 0x20;
 const BATCH_TAG = 0x2a;
+const TRACE_TAG = 0x32;
 const BATCHES_TAG = (BATCHES_FIELD << 3) | BYTES;
 
 export interface PeerBatchHead {
@@ -114,20 +118,21 @@ export interface PeerBatchHead {
   readonly publishedAt: number;
 }
 
-/** A batch whose subject is source[subjectStart, batchStart) and whose bytes are source[batchStart, batchEnd). */
+/** A batch whose subject is source[subjectStart, batchStart) and whose bytes are source[batchStart, batchEnd). `traceBytes`: of a trace context behind it, at most 127, or 0. */
 export function encodeBatch(
   head: PeerBatchHead,
   source: Uint8Array,
   subjectStart: number,
   batchStart: number,
   batchEnd: number,
+  traceBytes = 0,
 ): Buffer {
   const { base, count, publishedAt } = head;
   const subjectBytes = batchStart - subjectStart;
   const batchBytes = batchEnd - batchStart;
   const numbers = varintBytes(base) + varintBytes(count) + varintBytes(publishedAt);
   const lengths = varintBytes(subjectBytes) + subjectBytes + varintBytes(batchBytes) + batchBytes;
-  const inner = 5 + numbers + lengths;
+  const inner = 5 + numbers + lengths + (traceBytes === 0 ? 0 : 2 + traceBytes);
   const target = Buffer.allocUnsafe(1 + varintBytes(inner) + inner);
   target[0] = BATCHES_TAG;
   let at = writeVarint(target, 1, inner);
@@ -144,6 +149,11 @@ export function encodeBatch(
   target[at] = BATCH_TAG;
   at = writeVarint(target, at + 1, batchBytes);
   copyBytes(source, batchStart, batchEnd, target, at);
+  if (traceBytes === 0) return target;
+  at += batchBytes;
+  target[at] = TRACE_TAG;
+  at = writeVarint(target, at + 1, traceBytes);
+  copyBytes(source, batchEnd, batchEnd + traceBytes, target, at);
   return target;
 }
 
@@ -236,12 +246,12 @@ export class PeerReader {
     const inner = this.#inner;
     const out = this.#batch;
     out.subjectStart = out.subjectEnd = out.batchStart = out.batchEnd = 0;
-    out.base = out.count = out.publishedAt = 0;
+    out.base = out.count = out.publishedAt = out.traceStart = out.traceEnd = 0;
     while (!inner.done) {
       if (!inner.next()) return false;
       const { field, wire } = inner;
-      if (field > 5) continue;
-      if (wire !== (field === 1 || field === 5 ? BYTES : VARINT)) return false;
+      if (field > 6) continue;
+      if (wire !== (field === 1 || field >= 5 ? BYTES : VARINT)) return false;
       switch (field) {
         case 1:
           out.subjectStart = inner.valueStart;
@@ -256,9 +266,13 @@ export class PeerReader {
         case 4:
           out.publishedAt = inner.safe;
           break;
-        default:
+        case 5:
           out.batchStart = inner.valueStart;
           out.batchEnd = inner.valueEnd;
+          break;
+        default:
+          out.traceStart = inner.valueStart;
+          out.traceEnd = inner.valueEnd;
       }
     }
     const isNumbered = out.base >= 1 && out.count >= 1 && out.count <= 0xffff_ffff && out.publishedAt >= 0;

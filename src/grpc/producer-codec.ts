@@ -1,4 +1,5 @@
 import { BrokerError, REASONS, type Reason, type ReasonRow } from '../base/errors.ts';
+import { SPACE_END } from '../base/subject-space.ts';
 import { isUtf8 } from '../base/utf8.ts';
 import { RECORD_TAG } from '../batch/batch-format.ts';
 import { VarintCursor, varintBytes, writeVarint } from '../batch/varint.ts';
@@ -83,7 +84,8 @@ export class FrameScan {
       else firstSequence = reader.safe;
     }
     const isName = producer.length <= PRODUCER_BYTES_MAX && isUtf8(producer, 0, producer.length);
-    if (!isName || firstSequence < 0) return 'PRODUCER_INVALID';
+    // Producers of tenants would be within reach.
+    if (!isName || producer.includes(SPACE_END) || firstSequence < 0) return 'PRODUCER_INVALID';
     return { producer, firstSequence: Math.max(1, firstSequence) };
   }
 
@@ -245,14 +247,16 @@ export class BatchErrors {
   }
 }
 
-function encodeBatchError(reason: Reason): Uint8Array {
+/** `retryAfterMs`: in the place of what the catalogue says. */
+export function encodeBatchError(reason: Reason, retryAfterMs?: number): Uint8Array {
   const row: ReasonRow = REASONS[reason];
+  const delayMs = retryAfterMs ?? row.retryAfterMs;
   return BatchError.encode({
     code: statusCodeOf(reason),
     reason,
     message: new BrokerError(reason).message,
     outcome: row.outcome === 'none' ? Outcome.OUTCOME_NONE : Outcome.OUTCOME_UNKNOWN,
     // 0 says that another try is for nothing.
-    retryAfterMs: row.retryAfterMs === undefined ? 0 : Math.max(1, row.retryAfterMs),
+    retryAfterMs: delayMs === undefined ? 0 : Math.max(1, delayMs),
   }).finish();
 }

@@ -1,6 +1,6 @@
 import { Packr } from 'msgpackr';
 import { crc32 } from '../base/checksum.ts';
-import { subjectFault } from '../base/subject.ts';
+import { SUBJECT_BYTES_MAX, subjectFault } from '../base/subject.ts';
 
 /**
  * Where a consume stream stood, for clients to keep and to give back, not to read: CRC-32 of the rest (4 bytes, little endian), version, then
@@ -31,8 +31,15 @@ export function encodeResumeToken({ patterns, next, times }: StreamPositions): B
   return token;
 }
 
-/** Null if it is not whole, not of this version, or names what cannot be. `subjectsMax` bounds what is made of it. */
-export function decodeResumeToken(token: Uint8Array, subjectsMax: number): StreamPositions | null {
+/**
+ * Null if it is not whole, not of this version, or names what cannot be: whoever makes one names subjects of its own space, as it calls them.
+ * `subjectsMax` bounds what is made of it; `subjectBytesMax`: of one subject.
+ */
+export function decodeResumeToken(
+  token: Uint8Array,
+  subjectsMax: number,
+  subjectBytesMax = SUBJECT_BYTES_MAX,
+): StreamPositions | null {
   if (token.length <= HEADER_BYTES) return null;
   const bytes = Buffer.from(token.buffer, token.byteOffset, token.length);
   if (bytes.readUInt32LE(0) !== crc32(bytes.subarray(4)) || bytes[4] !== VERSION) return null;
@@ -54,7 +61,7 @@ export function decodeResumeToken(token: Uint8Array, subjectsMax: number): Strea
     const id: unknown = ids[i];
     const name = Buffer.from(subjects[i] as string);
     if (typeof id !== 'number' || !Number.isSafeInteger(id) || id < 1) return null;
-    if (subjectFault(name, 0, name.length) !== null) return null;
+    if (name.length > subjectBytesMax || subjectFault(name, 0, name.length) !== null) return null;
     next.set(subjects[i] as string, id);
     const time: unknown = starts?.[i] ?? 0;
     if (typeof time !== 'number' || !Number.isSafeInteger(time) || time < 0) return null;

@@ -36,11 +36,11 @@ export class StatusBook {
   }
 }
 
-/** `details` may be any text; too long a one is cut. */
-export function makeStatus(reason: Reason, details: string): ErrorStatus {
+/** `details` may be any text; too long a one is cut. `retryAfterMs`: in the place of what the catalogue says. */
+export function makeStatus(reason: Reason, details: string, retryAfterMs?: number): ErrorStatus {
   // A lone surrogate, which the cut can make too, would throw in the percent-encoding of grpc-js.
   const { message } = new BrokerError(reason, details.slice(0, DETAILS_LENGTH_MAX).toWellFormed());
-  return withMessage(reason, message);
+  return withMessage(reason, message, retryAfterMs);
 }
 
 /** The status of an error that was thrown, with its own words. */
@@ -52,13 +52,14 @@ export function statusOf(error: BrokerError): ErrorStatus {
   );
 }
 
-function withMessage(reason: Reason, message: string): ErrorStatus {
+function withMessage(reason: Reason, message: string, retryAfterMs?: number): ErrorStatus {
   const row: ReasonRow = REASONS[reason];
+  const delayMs = retryAfterMs ?? row.retryAfterMs;
   const code = statusCodeOf(reason);
   const info = ErrorInfo.encode({ reason, domain: ERROR_DOMAIN, metadata: { outcome: row.outcome } }).finish();
   const any = [{ typeUrl: `${TYPE_PREFIX}ErrorInfo`, value: Buffer.from(info) }];
-  if (row.retryAfterMs !== undefined) {
-    const retryDelay = { seconds: Math.floor(row.retryAfterMs / 1000), nanos: (row.retryAfterMs % 1000) * 1_000_000 };
+  if (delayMs !== undefined) {
+    const retryDelay = { seconds: Math.floor(delayMs / 1000), nanos: (delayMs % 1000) * 1_000_000 };
     any.push({ typeUrl: `${TYPE_PREFIX}RetryInfo`, value: Buffer.from(RetryInfo.encode({ retryDelay }).finish()) });
   }
   const metadata = new Metadata();

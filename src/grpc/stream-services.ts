@@ -1,7 +1,9 @@
 /** The services of batches: one bidirectional call each, whose frames the engine reads and writes as bytes. */
 import type { Server, ServerDuplexStream } from '@grpc/grpc-js';
-import type { Engine } from './engine.ts';
+import { callerOf } from './callers.ts';
+import type { CallTracing, Engine } from './engine.ts';
 import { makeStatus } from './status.ts';
+import { traceOpen } from './traced-calls.ts';
 
 type Handler = (stream: ServerDuplexStream<Buffer, Buffer>) => void;
 /** Takes the calls of other nodes. */
@@ -15,6 +17,7 @@ export function addStreamServices(
   engine: Engine,
   peers: PeerHandler | null,
   escalate: (defect: unknown) => void,
+  tracing: CallTracing | null = null,
 ): void {
   const add = (name: string, path: string, handle: Handler): void => {
     const method = {
@@ -36,7 +39,13 @@ export function addStreamServices(
     };
     server.addService({ [name]: method }, { [name]: guarded });
   };
-  add('publishStream', '/broker.v1.Producer/PublishStream', (stream) => engine.publishStream(stream));
-  add('consume', '/broker.v1.Consumer/Consume', (stream) => engine.consume(stream));
+  add('publishStream', '/broker.v1.Producer/PublishStream', (stream) => {
+    if (tracing !== null) traceOpen(tracing, 'PublishStream', stream, true);
+    engine.publishStream(stream, callerOf(stream));
+  });
+  add('consume', '/broker.v1.Consumer/Consume', (stream) => {
+    if (tracing !== null) traceOpen(tracing, 'Consume', stream, false);
+    engine.consume(stream, callerOf(stream));
+  });
   if (peers !== null) add('exchange', '/broker.v1.Peer/Exchange', peers);
 }

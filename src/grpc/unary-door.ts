@@ -1,10 +1,24 @@
-import { constants, type Http2Server, type IncomingHttpHeaders, type ServerHttp2Stream } from 'node:http2';
+import {
+  constants,
+  type Http2Server,
+  type IncomingHttpHeaders,
+  type ServerHttp2Session,
+  type ServerHttp2Stream,
+} from 'node:http2';
+import { Anonymous, type Caller } from '../access/caller.ts';
 import { assert } from '../base/assert.ts';
-import type { Done } from './engine.ts';
+import type { Reason } from '../base/errors.ts';
+import type { CallTrace } from '../base/trace-context.ts';
+import type { AbuseWatch } from './abuse-watch.ts';
+import { isPlain, timeoutMsOf } from './call-headers.ts';
+import { type CallerSource, noteCaller } from './callers.ts';
+import { type ConnectionNote, noteOf } from './connection-note.ts';
+import type { CallTracing, Done } from './engine.ts';
 import { FRAME_HEADER_BYTES } from './frame.ts';
 import { LAST_WORDS_MS } from './metered-decoder.ts';
-import type { ReceiveBudget, Receiving } from './receive-budget.ts';
+import { CALL_BYTES, type ReceiveBudget, type Receiving } from './receive-budget.ts';
 import { type ErrorStatus, makeStatus } from './status.ts';
+import { TRACEPARENT, traceRefusals } from './traced-calls.ts';
 
 /**
  * Takes the calls of the hot unary methods straight from HTTP/2. grpc-js makes a dozen objects and closures, a promise and two more turns of
@@ -15,21 +29,37 @@ import { type ErrorStatus, makeStatus } from './status.ts';
  *
  * gRPC over HTTP/2: https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md
  */
-export type UnaryHandler = (request: Buffer, deadlineMs: number, done: Done) => void;
+export type UnaryHandler = (
+  request: Buffer,
+  deadlineMs: number,
+  done: Done,
+  caller: Caller,
+  trace: CallTrace | null,
+) => void;
 
 export interface DoorOptions {
   /** limits.message_bytes */
   readonly messageBytes: number;
+  /** Who calls. */
+  readonly callers: CallerSource;
   /** Bounds what is kept of requests that have not come to their end. */
   readonly receiving: ReceiveBudget;
+  /** Null: nothing is traced. */
+  readonly tracing: CallTracing | null;
+  /** Told of every call that its client breaks off as soon as it has begun. */
+  readonly abuse: AbuseWatch;
   /** What a handler throws is a defect. */
   readonly escalate: (defect: unknown) => void;
 }
 
 /** Where a call is kept on its stream: the listeners are shared by all calls. */
 const CALL = Symbol('call');
+/** When it began, as AbuseWatch counts. */
+const TURN = Symbol('turn');
+/** Its connection, which a stream forgets when it closes. */
+const FROM = Symbol('from');
 
-type DoorStream = ServerHttp2Stream & { [CALL]?: DoorCall };
+type DoorStream = ServerHttp2Stream & { [CALL]?: DoorCall; [FROM]?: ConnectionNote | null; [TURN]?: number };
 
 const RESPONSE_HEADERS = {
   [constants.HTTP2_HEADER_STATUS]: 200,
@@ -39,9 +69,6 @@ const RESPONSE_HEADERS = {
 const RESPONSE_OPTIONS = { waitForTrailers: true, sendDate: false };
 const REFUSAL_OPTIONS = { endStream: true, sendDate: false };
 const OK_TRAILERS = { 'grpc-status': 0, 'grpc-message': 'OK' };
-
-const TIMEOUT = /^(\d{1,8})([HMSmun])$/;
-const UNIT_MS: Readonly<Record<string, number>> = { H: 3_600_000, M: 60_000, S: 1_000, m: 1, u: 1e-3, n: 1e-6 };
 
 /** Steps in front of the server's own listener for these paths. After it is bound, for each of its HTTP/2 servers. */
 export function openUnaryDoor(
@@ -53,38 +80,55 @@ export function openUnaryDoor(
   assert(listeners.length === 1, 'grpc-js has changed: it has another number of listeners for streams');
   const [original] = listeners as [(stream: ServerHttp2Stream, headers: IncomingHttpHeaders, flags: number) => void];
   http2Server.removeAllListeners('stream');
-  http2Server.on('stream', (stream, headers, flags) => {
+  // One for all: `this` is the stream.
+  const onClose = function (this: DoorStream): void {
+    if (this.rstCode !== constants.NGHTTP2_NO_ERROR) options.abuse.brokenOff(this[FROM] ?? null, this[TURN] ?? -1);
+  };
+  const enter = (
+    stream: ServerHttp2Stream,
+    headers: IncomingHttpHeaders,
+    flags: number,
+    caller: Caller | Reason,
+  ): void => {
     const handler = handlers.get(headers[':path'] as string);
-    if (handler === undefined || !isPlain(headers)) {
+    if (typeof caller !== 'string' && caller.space.length > 0)
+      noteOf(stream.session as ServerHttp2Session | undefined)?.prove(caller.tenant);
+    if (typeof caller !== 'string' && (handler === undefined || !isPlain(headers))) {
+      noteCaller(stream, caller);
       original.call(http2Server, stream, headers, flags);
       return;
     }
-    const call = new DoorCall(stream, handler, deadlineOf(headers['grpc-timeout'] as string | undefined), options);
-    (stream as DoorStream)[CALL] = call;
     stream.on('error', onError);
+    if (typeof caller === 'string') {
+      stream.resume();
+      new DoorCall(stream, refuseAll, 0, NOBODY, options).turnAway(makeStatus(caller, ''));
+      return;
+    }
+    const deadlineMs = Date.now() + timeoutMsOf(headers['grpc-timeout'] as string | undefined);
+    const call = new DoorCall(stream, handler as UnaryHandler, deadlineMs, caller, options);
+    call.trace = options.tracing?.begin(headers[TRACEPARENT] as string | undefined) ?? null;
+    (stream as DoorStream)[CALL] = call;
     stream.on('data', onData);
     stream.on('end', onEnd);
+    call.begin();
+  };
+  http2Server.on('stream', (stream: DoorStream, headers, flags) => {
+    const from = noteOf(stream.session);
+    stream[FROM] = from;
+    stream[TURN] = options.abuse.begin(from);
+    stream.on('close', onClose);
+    // Also of methods that are not answered here: grpc-js drops metadata that is not ASCII, and the call would be that of another tenant.
+    const caller = options.callers.of(stream, headers);
+    if (!(caller instanceof Promise)) {
+      enter(stream, headers, flags, caller);
+      return;
+    }
+    // Nobody reads it meanwhile: HTTP/2 holds its sender back.
+    stream.on('error', onError);
+    void caller.then((found) => {
+      if (!stream.destroyed && !stream.closed) enter(stream, headers, flags, found);
+    });
   });
-}
-
-/** A call that grpc-js would do nothing special for. */
-function isPlain(headers: IncomingHttpHeaders): boolean {
-  const type = headers['content-type'];
-  const encoding = headers['grpc-encoding'];
-  const timeout = headers['grpc-timeout'];
-  return (
-    (type === 'application/grpc' || type === 'application/grpc+proto') &&
-    headers[':method'] === 'POST' &&
-    (encoding === undefined || encoding === 'identity') &&
-    (timeout === undefined || TIMEOUT.test(timeout as string))
-  );
-}
-
-/** Epoch ms, or Infinity. Nothing is armed for it: the client ends its call by itself, and work that comes too late is not begun. */
-function deadlineOf(timeout: string | undefined): number {
-  if (timeout === undefined) return Number.POSITIVE_INFINITY;
-  const [, value, unit] = TIMEOUT.exec(timeout) as unknown as [string, string, string];
-  return Date.now() + Math.trunc(Number(value) * (UNIT_MS[unit] as number));
 }
 
 /** Every error is followed by the stream's close, and a call whose stream is closed is not answered. */
@@ -100,32 +144,64 @@ function onEnd(this: DoorStream): void {
   this[CALL]?.finish();
 }
 
-function onWantTrailers(this: ServerHttp2Stream): void {
+/** Of a call that goes no further. */
+const NOBODY = new Anonymous('');
+
+function refuseAll(): void {
+  // A call that is refused before it has a request gets none.
+}
+
+/** All of the answer has left. */
+function onWantTrailers(this: DoorStream): void {
   this.sendTrailers(OK_TRAILERS);
+  const note = this[CALL]?.connection ?? null;
+  if (note === null) return;
+  note.unread -= 1;
+  note.read += 1;
 }
 
 class DoorCall implements Receiving {
   heldBytes = 0;
   seenBytes = -1;
   movedAt = 0;
+  beganAt = 0;
   readonly isPaused = false;
+  trace: CallTrace | null = null;
   readonly deadlineMs: number;
   readonly #stream: ServerHttp2Stream;
   readonly #handler: UnaryHandler;
+  readonly #caller: Caller;
   readonly #options: DoorOptions;
+  readonly connection: ConnectionNote | null;
   /** What has come of the request; most come in one piece. Of several, the first `#length` bytes of a buffer that has room for more. */
   #bytes: Buffer | null = null;
   #length = 0;
   #isAnswered = false;
 
-  constructor(stream: ServerHttp2Stream, handler: UnaryHandler, deadlineMs: number, options: DoorOptions) {
+  constructor(
+    stream: ServerHttp2Stream,
+    handler: UnaryHandler,
+    deadlineMs: number,
+    caller: Caller,
+    options: DoorOptions,
+  ) {
     this.#stream = stream;
     this.#handler = handler;
     this.deadlineMs = deadlineMs;
+    this.#caller = caller;
     this.#options = options;
+    this.connection = (stream as DoorStream)[FROM] ?? null;
+  }
+
+  /** Its head alone takes room: a client may begin calls and send nothing more. */
+  begin(): void {
+    if (!this.#options.receiving.tryHold(this, CALL_BYTES)) {
+      this.turnAway(makeStatus('IN_FLIGHT_FULL', 'requests that are being received'));
+    }
   }
 
   take(chunk: Buffer): void {
+    if (this.connection !== null) this.connection.messageBytes += chunk.length;
     if (this.#isAnswered) return;
     if (!(this.#bytes === null ? this.#tryBegin(chunk) : this.#tryAppend(this.#bytes, chunk))) {
       this.#giveUp(makeStatus('IN_FLIGHT_FULL', 'requests that are being received'));
@@ -140,7 +216,12 @@ class DoorCall implements Receiving {
   }
 
   stalled(isLate: boolean): void {
-    this.#giveUp(makeStatus(isLate ? 'DEADLINE_PASSED' : 'REQUEST_STALLED', ''));
+    this.turnAway(makeStatus(isLate ? 'DEADLINE_PASSED' : 'REQUEST_STALLED', ''));
+  }
+
+  /** Refuses a call whose request may go on for ever: its end is not waited for. */
+  turnAway(status: ErrorStatus): void {
+    this.#giveUp(status);
     setTimeout(() => this.#stream.close(), LAST_WORDS_MS).unref();
   }
 
@@ -193,11 +274,20 @@ class DoorCall implements Receiving {
       return;
     }
     try {
-      this.#handler(request, this.deadlineMs, this.#answer);
+      if (this.trace === null) this.#handler(request, this.deadlineMs, this.#answer, this.#caller, null);
+      else this.#handleTraced(request, this.trace);
     } catch (defect) {
       this.#refuse(makeStatus('INTERNAL_ERROR', ''));
       this.#options.escalate(defect);
     }
+  }
+
+  #handleTraced(request: Buffer, trace: CallTrace): void {
+    const { tracing } = this.#options;
+    if (tracing === null) return;
+    const traced = traceRefusals(tracing, request, trace, this.#answer);
+    this.#handler(request, this.deadlineMs, traced.done, this.#caller, trace);
+    traced.returned();
   }
 
   get isGone(): boolean {
@@ -231,6 +321,7 @@ class DoorCall implements Receiving {
     frame[0] = 0;
     frame.writeUInt32BE(message.length, 1);
     frame.set(message, FRAME_HEADER_BYTES);
+    if (this.connection !== null) this.connection.unread += 1;
     stream.respond(RESPONSE_HEADERS, RESPONSE_OPTIONS);
     stream.on('wantTrailers', onWantTrailers);
     stream.end(frame);

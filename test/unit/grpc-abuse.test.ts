@@ -12,20 +12,17 @@ import { fileURLToPath } from 'node:url';
 import { constants, deflateSync, gzipSync } from 'node:zlib';
 import * as grpc from '@grpc/grpc-js';
 import { BrokerClient, CallError } from '../support/client.ts';
-import { decodeErrorDetails } from '../support/wire.ts';
 import {
-  DOOR,
   END_STREAM,
-  eventually,
   Frame,
   frame,
   headersFrame,
   messageFrame,
   RawConnection,
   resetFrame,
-  startServer,
-  TestEngine,
-} from './grpc-rig.ts';
+} from '../support/http2-frames.ts';
+import { decodeErrorDetails } from '../support/wire.ts';
+import { DOOR, eventually, startServer, TestEngine } from './grpc-rig.ts';
 
 const MEBIBYTE = 1 << 20;
 const GIBIBYTE = 1 << 30;

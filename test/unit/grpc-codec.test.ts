@@ -211,6 +211,14 @@ test('a varint of more than ten bytes or 64 bits is malformed, padding within te
   const result = publishOf(padded);
   assert.equal(result.fault, null);
   assert.equal(result.scan.expirationSeconds, 5);
+  // Of tags and lengths no library takes more than five bytes, and what they are in goes on to consumers as it is.
+  for (const [name, scan] of SCANNERS) {
+    const zeros = [0x80, 0x80, 0x80, 0x00];
+    assert.notEqual(scan(Buffer.from([0xba, ...zeros, 0x00])), 'MALFORMED_MESSAGE', `${name}: a tag of five bytes`);
+    assert.equal(scan(Buffer.from([0xba, 0x80, ...zeros, 0x00])), 'MALFORMED_MESSAGE', `${name}: a tag of six`);
+    assert.notEqual(scan(Buffer.from([0x3a, 0x80, ...zeros])), 'MALFORMED_MESSAGE', `${name}: a length of five bytes`);
+    assert.equal(scan(Buffer.from([0x3a, 0x80, 0x80, ...zeros])), 'MALFORMED_MESSAGE', `${name}: a length of six`);
+  }
 });
 
 test('a length beyond the end of the message is malformed, also one near 2^32 and 2^64', () => {
@@ -431,3 +439,40 @@ test('answers of Broadcast, and the message that its subscribers get, are what p
     }),
   );
 });
+
+test('[F7] a message nested 100,000 deep, and one of 1 MiB of unknown fields, cost one walk and no stack', () => {
+  let nested: Buffer = Buffer.from([0x0a, 0x00]);
+  const parts: Buffer[] = [];
+  for (let depth = 0, length = 2; depth < 100_000; depth++) {
+    const prefix = lengthPrefix(0x22, length);
+    parts.push(prefix);
+    length += prefix.length;
+  }
+  nested = Buffer.concat([...parts.reverse(), nested]);
+  const unknown = Buffer.alloc(1 << 20, Buffer.from([0x78, 0x01]));
+  for (const message of [nested, unknown]) {
+    const began = process.cpuUsage();
+    for (const scan of [
+      () =>
+        scanPublish(message, 0, message.length, new PublishScan(), {
+          bodyBytes: 1 << 20,
+          headersBytes: 1 << 16,
+          headersCount: 64,
+        }),
+      () => scanSubject(message, 0, message.length, new SubjectRange()),
+      () => scanFetch(message, 0, message.length, new FetchScan()),
+      () => scanSubscribe(message, 0, message.length, new SubscribeScan()),
+    ]) {
+      scan();
+    }
+    assert.ok(process.cpuUsage(began).user < 1e6, 'more than a second');
+  }
+});
+
+function lengthPrefix(tag: number, length: number): Buffer {
+  const bytes = [tag];
+  let rest = length;
+  for (; rest >= 0x80; rest >>>= 7) bytes.push((rest & 0x7f) | 0x80);
+  bytes.push(rest);
+  return Buffer.from(bytes);
+}

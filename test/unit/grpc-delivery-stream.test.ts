@@ -7,17 +7,8 @@ import { runInNewContext } from 'node:vm';
 import type { ServerWritableStream } from '@grpc/grpc-js';
 import { DeliveryStream } from '../../src/grpc/delivery-stream.ts';
 import { FramePool } from '../../src/workers/front/frame-pool.ts';
-import {
-  eventually,
-  Frame,
-  frame,
-  headersFrame,
-  messageFrame,
-  RawConnection,
-  resetFrame,
-  startServer,
-  TestEngine,
-} from './grpc-rig.ts';
+import { Frame, frame, headersFrame, messageFrame, RawConnection, resetFrame } from '../support/http2-frames.ts';
+import { eventually, startServer, TestEngine } from './grpc-rig.ts';
 
 /** More than the buffers of the kernel hold, so that the socket is full, and less than is written, so that something waits in HTTP/2. */
 const WINDOW_BYTES = 16 << 20;

@@ -2,7 +2,8 @@
 import assert from 'node:assert/strict';
 import { type ClientHttp2Session, connect, type IncomingHttpHeaders } from 'node:http2';
 import { type TestContext, test } from 'node:test';
-import { DOOR, END_STREAM, Frame, frame, headersFrame, RawConnection, startServer, TestEngine } from './grpc-rig.ts';
+import { END_STREAM, Frame, frame, headersFrame, RawConnection } from '../support/http2-frames.ts';
+import { DOOR, startServer, TestEngine } from './grpc-rig.ts';
 
 const LIMIT = 100_000;
 

@@ -3,8 +3,10 @@ import assert from 'node:assert/strict';
 import http2, { constants } from 'node:http2';
 import { test } from 'node:test';
 import { AnswerBudget } from '../../src/grpc/answer-budget.ts';
+import { HTTP2_OPTIONS } from '../../src/grpc/http2-options.ts';
+import { messageFrame } from '../support/http2-frames.ts';
 import { decodeErrorDetails } from '../support/wire.ts';
-import { eventually, messageFrame, startServer, TestEngine } from './grpc-rig.ts';
+import { eventually, startServer, TestEngine } from './grpc-rig.ts';
 
 const FRAME_HEAD_BYTES = 9;
 const STALL_MS = 60_000;
@@ -12,10 +14,13 @@ const STALL_MS = 60_000;
 test('[F1] what one connection may hold inside nghttp2 is bounded; left alone, grpc-js sets no bound', async (t) => {
   const created = t.mock.method(http2, 'createServer');
   await startServer(t);
-  const limits = created.mock.calls.map((call) => (call.arguments as unknown[])[0] as { maxSessionMemory?: number });
+  const limits = created.mock.calls.map((call) => (call.arguments as unknown[])[0] as Record<string, unknown>);
   assert.ok(limits.length > 0);
-  // In MiB: 32, and 4 KiB for each of 1,000 streams.
-  for (const { maxSessionMemory } of limits) assert.equal(maxSessionMemory, 36);
+  for (const given of limits) {
+    // In MiB: 32, and 4 KiB for each of 1,000 streams.
+    assert.equal(given.maxSessionMemory, 36);
+    for (const [name, value] of Object.entries(HTTP2_OPTIONS)) assert.equal(given[name], value, name);
+  }
 });
 
 test('[W6] an answer that nobody takes is given up after the time of a stall, and only then', {

@@ -147,11 +147,11 @@ test('a header list over 16 KiB ends its stream, not the connection', async (t) 
   assert.equal(await send(1_000), 'grpc-status 12', 'no message: UNIMPLEMENTED');
 });
 
-test('connections beyond limits.connections are closed at once, and may come when others have gone', async (t) => {
+test('connections beyond limits.connections are closed at once, but for those that make room: the oldest without a call', async (t) => {
   const server = await startServer(t, { limits: { ...DOOR, connections: 2 } });
   // The connection by which the server looks at its own windows goes away first.
   await eventually(t, () => server.connections.open === 0);
-  const open = async (): Promise<{ session: ClientHttp2Session; isOpen: boolean }> => {
+  const open = async () => {
     const session = connect(`http://${server.address}`);
     t.after(() => session.destroy());
     session.on('error', () => undefined);
@@ -161,10 +161,21 @@ test('connections beyond limits.connections are closed at once, and may come whe
     });
     return { session, isOpen };
   };
+  const call = async (session: ClientHttp2Session): Promise<void> => {
+    const stream = session.request({ ':method': 'POST', ':path': '/none', 'content-type': 'application/grpc' });
+    await once(stream, 'response');
+    stream.close();
+  };
   const first = await open();
-  const second = await open();
-  assert.deepEqual([first.isOpen, second.isOpen, (await open()).isOpen], [true, true, false]);
+  await call(first.session);
+  const silent = await open();
+  const third = await open();
+  assert.deepEqual([first.isOpen, silent.isOpen, third.isOpen], [true, true, true]);
+  await eventually(t, () => silent.session.destroyed);
   assert.equal(server.connections.refused, 1);
+  await call(third.session);
+  assert.equal((await open()).isOpen, false);
+  assert.equal(server.connections.refused, 2);
   first.session.destroy();
   await once(first.session, 'close');
   await eventually(t, () => server.connections.open === 1);
@@ -345,7 +356,7 @@ test('admin: requests and answers pass; refusals keep their words; a defect is I
   const told: unknown[] = [];
   const admin: AdminPort = {
     ...REFUSING_ADMIN,
-    trimSubject: async (subject, first) => {
+    trimSubject: async ({ subject, first }) => {
       trims.push([subject, first]);
       if (first === 1) throw new BrokerError('ID_INVALID', 'first = 1');
       if (first === 2) throw new TypeError('secret');
@@ -357,7 +368,7 @@ test('admin: requests and answers pass; refusals keep their words; a defect is I
   t.after(() => client.close());
   const trim = (subject: string, first: number): Promise<number> =>
     new Promise((resolve, reject) => {
-      client.trimSubject({ subject, first }, (error, response) =>
+      client.trimSubject({ subject, first, tenant: '' }, (error, response) =>
         error === null ? resolve(response.first) : reject(error),
       );
     });
@@ -381,7 +392,7 @@ test('[R29] admin: malformed requests, and numbers beyond 2^53-1, are refused as
   const trims: number[] = [];
   const admin: AdminPort = {
     ...REFUSING_ADMIN,
-    trimSubject: async (_subject, first) => {
+    trimSubject: async ({ first }) => {
       trims.push(first);
       return { first };
     },

@@ -11,13 +11,33 @@ import {
   type ChannelCredentials,
   Client,
   type ClientOptions,
+  type ClientReadableStream,
   type ClientUnaryCall,
+  type handleServerStreamingCall,
   type handleUnaryCall,
   makeGenericClientConstructor,
   type Metadata,
   type ServiceError,
   type UntypedServiceImplementation,
 } from "@grpc/grpc-js";
+import {
+  ChangeSettingRequest,
+  ChangeSettingResponse,
+  DebugInfoPart,
+  DebugInfoRequest,
+  ListConnectionsRequest,
+  ListConnectionsResponse,
+  ListSettingsRequest,
+  ListSettingsResponse,
+  ListSubscriptionsRequest,
+  ListSubscriptionsResponse,
+  ListTenantsRequest,
+  ListTenantsResponse,
+  TopSubjectsRequest,
+  TopSubjectsResponse,
+  VerifyProgress,
+  VerifyRequest,
+} from "./inspect.ts";
 
 export const protobufPackage = "broker.v1";
 
@@ -60,6 +80,27 @@ export interface StatusResponse {
   role: string;
   /** Node that leads; empty while none is known. */
   leader: string;
+  /** Traffic may be sent to it; if not, why, in words. */
+  ready: boolean;
+  notReady: string[];
+  /** Of the last seconds, per second. Out: to subscribers. */
+  messagesInPerSecond: number;
+  messagesOutPerSecond: number;
+  bytesInPerSecond: number;
+  bytesOutPerSecond: number;
+  /** Shares of the last seconds, 0 to 1: of the main thread's time, and of all cores. */
+  mainUtilization: number;
+  cpuUtilization: number;
+  /** 99 of 100 of the last seconds took no longer, to a factor of two: single publishes, and durable writes. 0: there were none. */
+  publishP99Ms: number;
+  storeWriteP99Ms: number;
+  /** Of the file system of the data directory. */
+  diskFreeBytes: number;
+  diskBytes: number;
+  /** Connections of clients. */
+  connections: number;
+  /** Wall clock of the node, ms since 1970. */
+  clockMs: number;
 }
 
 export interface Subject {
@@ -70,6 +111,8 @@ export interface Subject {
   head: number;
   /** Up to here every id is a message or a void. */
   settled: number;
+  /** In whose space it is; empty: in none. */
+  tenant: string;
 }
 
 export interface ListSubjectsRequest {
@@ -78,6 +121,8 @@ export interface ListSubjectsRequest {
   pageToken: string;
   /** 1 to 10,000; 0 means 1,000. */
   pageSize: number;
+  /** Only those of this tenant; "default": those that are in no space. Empty: of all that the caller may see. A caller with a space sees that alone. */
+  tenant: string;
 }
 
 export interface ListSubjectsResponse {
@@ -88,6 +133,8 @@ export interface ListSubjectsResponse {
 
 export interface SubjectInfoRequest {
   subject: string;
+  /** In whose space it is; empty: in the caller's. */
+  tenant: string;
 }
 
 export interface SubjectInfoResponse {
@@ -102,6 +149,8 @@ export interface TrimSubjectRequest {
   subject: string;
   /** New first id; never moves back, never beyond settled + 1. */
   first: number;
+  /** In whose space it is; empty: in the caller's. */
+  tenant: string;
 }
 
 export interface TrimSubjectResponse {
@@ -134,6 +183,7 @@ export interface HotSubject {
   subject: string;
   /** Share of the shard's messages, 0 to 1. */
   share: number;
+  tenant: string;
 }
 
 /** A change of the shards: under way, or the last one. */
@@ -261,6 +311,20 @@ function createBaseStatusResponse(): StatusResponse {
     resize: "",
     role: "",
     leader: "",
+    ready: false,
+    notReady: [],
+    messagesInPerSecond: 0,
+    messagesOutPerSecond: 0,
+    bytesInPerSecond: 0,
+    bytesOutPerSecond: 0,
+    mainUtilization: 0,
+    cpuUtilization: 0,
+    publishP99Ms: 0,
+    storeWriteP99Ms: 0,
+    diskFreeBytes: 0,
+    diskBytes: 0,
+    connections: 0,
+    clockMs: 0,
   };
 }
 
@@ -343,6 +407,48 @@ export const StatusResponse: MessageFns<StatusResponse> = {
     }
     if (message.leader !== "") {
       writer.uint32(210).string(message.leader);
+    }
+    if (message.ready !== false) {
+      writer.uint32(216).bool(message.ready);
+    }
+    for (const v of message.notReady) {
+      writer.uint32(226).string(v!);
+    }
+    if (message.messagesInPerSecond !== 0) {
+      writer.uint32(233).double(message.messagesInPerSecond);
+    }
+    if (message.messagesOutPerSecond !== 0) {
+      writer.uint32(241).double(message.messagesOutPerSecond);
+    }
+    if (message.bytesInPerSecond !== 0) {
+      writer.uint32(249).double(message.bytesInPerSecond);
+    }
+    if (message.bytesOutPerSecond !== 0) {
+      writer.uint32(257).double(message.bytesOutPerSecond);
+    }
+    if (message.mainUtilization !== 0) {
+      writer.uint32(265).double(message.mainUtilization);
+    }
+    if (message.cpuUtilization !== 0) {
+      writer.uint32(273).double(message.cpuUtilization);
+    }
+    if (message.publishP99Ms !== 0) {
+      writer.uint32(281).double(message.publishP99Ms);
+    }
+    if (message.storeWriteP99Ms !== 0) {
+      writer.uint32(289).double(message.storeWriteP99Ms);
+    }
+    if (message.diskFreeBytes !== 0) {
+      writer.uint32(296).int64(message.diskFreeBytes);
+    }
+    if (message.diskBytes !== 0) {
+      writer.uint32(304).int64(message.diskBytes);
+    }
+    if (message.connections !== 0) {
+      writer.uint32(312).int64(message.connections);
+    }
+    if (message.clockMs !== 0) {
+      writer.uint32(320).int64(message.clockMs);
     }
     return writer;
   },
@@ -568,6 +674,118 @@ export const StatusResponse: MessageFns<StatusResponse> = {
             message.leader = reader.string();
             continue;
           }
+          case 27: {
+            if (tag !== 216) {
+              break;
+            }
+
+            message.ready = reader.bool();
+            continue;
+          }
+          case 28: {
+            if (tag !== 226) {
+              break;
+            }
+
+            message.notReady.push(reader.string());
+            continue;
+          }
+          case 29: {
+            if (tag !== 233) {
+              break;
+            }
+
+            message.messagesInPerSecond = reader.double();
+            continue;
+          }
+          case 30: {
+            if (tag !== 241) {
+              break;
+            }
+
+            message.messagesOutPerSecond = reader.double();
+            continue;
+          }
+          case 31: {
+            if (tag !== 249) {
+              break;
+            }
+
+            message.bytesInPerSecond = reader.double();
+            continue;
+          }
+          case 32: {
+            if (tag !== 257) {
+              break;
+            }
+
+            message.bytesOutPerSecond = reader.double();
+            continue;
+          }
+          case 33: {
+            if (tag !== 265) {
+              break;
+            }
+
+            message.mainUtilization = reader.double();
+            continue;
+          }
+          case 34: {
+            if (tag !== 273) {
+              break;
+            }
+
+            message.cpuUtilization = reader.double();
+            continue;
+          }
+          case 35: {
+            if (tag !== 281) {
+              break;
+            }
+
+            message.publishP99Ms = reader.double();
+            continue;
+          }
+          case 36: {
+            if (tag !== 289) {
+              break;
+            }
+
+            message.storeWriteP99Ms = reader.double();
+            continue;
+          }
+          case 37: {
+            if (tag !== 296) {
+              break;
+            }
+
+            message.diskFreeBytes = longToNumber(reader.int64());
+            continue;
+          }
+          case 38: {
+            if (tag !== 304) {
+              break;
+            }
+
+            message.diskBytes = longToNumber(reader.int64());
+            continue;
+          }
+          case 39: {
+            if (tag !== 312) {
+              break;
+            }
+
+            message.connections = longToNumber(reader.int64());
+            continue;
+          }
+          case 40: {
+            if (tag !== 320) {
+              break;
+            }
+
+            message.clockMs = longToNumber(reader.int64());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -582,7 +800,7 @@ export const StatusResponse: MessageFns<StatusResponse> = {
 };
 
 function createBaseSubject(): Subject {
-  return { name: "", first: 0, head: 0, settled: 0 };
+  return { name: "", first: 0, head: 0, settled: 0, tenant: "" };
 }
 
 export const Subject: MessageFns<Subject> = {
@@ -598,6 +816,9 @@ export const Subject: MessageFns<Subject> = {
     }
     if (message.settled !== 0) {
       writer.uint32(32).int64(message.settled);
+    }
+    if (message.tenant !== "") {
+      writer.uint32(42).string(message.tenant);
     }
     return writer;
   },
@@ -647,6 +868,14 @@ export const Subject: MessageFns<Subject> = {
             message.settled = longToNumber(reader.int64());
             continue;
           }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.tenant = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -661,7 +890,7 @@ export const Subject: MessageFns<Subject> = {
 };
 
 function createBaseListSubjectsRequest(): ListSubjectsRequest {
-  return { prefix: "", pageToken: "", pageSize: 0 };
+  return { prefix: "", pageToken: "", pageSize: 0, tenant: "" };
 }
 
 export const ListSubjectsRequest: MessageFns<ListSubjectsRequest> = {
@@ -674,6 +903,9 @@ export const ListSubjectsRequest: MessageFns<ListSubjectsRequest> = {
     }
     if (message.pageSize !== 0) {
       writer.uint32(24).uint32(message.pageSize);
+    }
+    if (message.tenant !== "") {
+      writer.uint32(34).string(message.tenant);
     }
     return writer;
   },
@@ -713,6 +945,14 @@ export const ListSubjectsRequest: MessageFns<ListSubjectsRequest> = {
             }
 
             message.pageSize = reader.uint32();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.tenant = reader.string();
             continue;
           }
         }
@@ -786,13 +1026,16 @@ export const ListSubjectsResponse: MessageFns<ListSubjectsResponse> = {
 };
 
 function createBaseSubjectInfoRequest(): SubjectInfoRequest {
-  return { subject: "" };
+  return { subject: "", tenant: "" };
 }
 
 export const SubjectInfoRequest: MessageFns<SubjectInfoRequest> = {
   encode(message: SubjectInfoRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.subject !== "") {
       writer.uint32(10).string(message.subject);
+    }
+    if (message.tenant !== "") {
+      writer.uint32(18).string(message.tenant);
     }
     return writer;
   },
@@ -816,6 +1059,14 @@ export const SubjectInfoRequest: MessageFns<SubjectInfoRequest> = {
             }
 
             message.subject = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.tenant = reader.string();
             continue;
           }
         }
@@ -911,7 +1162,7 @@ export const SubjectInfoResponse: MessageFns<SubjectInfoResponse> = {
 };
 
 function createBaseTrimSubjectRequest(): TrimSubjectRequest {
-  return { subject: "", first: 0 };
+  return { subject: "", first: 0, tenant: "" };
 }
 
 export const TrimSubjectRequest: MessageFns<TrimSubjectRequest> = {
@@ -921,6 +1172,9 @@ export const TrimSubjectRequest: MessageFns<TrimSubjectRequest> = {
     }
     if (message.first !== 0) {
       writer.uint32(16).int64(message.first);
+    }
+    if (message.tenant !== "") {
+      writer.uint32(26).string(message.tenant);
     }
     return writer;
   },
@@ -952,6 +1206,14 @@ export const TrimSubjectRequest: MessageFns<TrimSubjectRequest> = {
             }
 
             message.first = longToNumber(reader.int64());
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.tenant = reader.string();
             continue;
           }
         }
@@ -1206,7 +1468,7 @@ export const Shard: MessageFns<Shard> = {
 };
 
 function createBaseHotSubject(): HotSubject {
-  return { subject: "", share: 0 };
+  return { subject: "", share: 0, tenant: "" };
 }
 
 export const HotSubject: MessageFns<HotSubject> = {
@@ -1216,6 +1478,9 @@ export const HotSubject: MessageFns<HotSubject> = {
     }
     if (message.share !== 0) {
       writer.uint32(17).double(message.share);
+    }
+    if (message.tenant !== "") {
+      writer.uint32(26).string(message.tenant);
     }
     return writer;
   },
@@ -1247,6 +1512,14 @@ export const HotSubject: MessageFns<HotSubject> = {
             }
 
             message.share = reader.double();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.tenant = reader.string();
             continue;
           }
         }
@@ -1944,6 +2217,92 @@ export const AdminService = {
       Buffer.from(AdviseShardsResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): AdviseShardsResponse => AdviseShardsResponse.decode(value),
   },
+  /** Subscriptions that are open on this node. */
+  listSubscriptions: {
+    path: "/broker.v1.Admin/ListSubscriptions" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: ListSubscriptionsRequest): Buffer =>
+      Buffer.from(ListSubscriptionsRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): ListSubscriptionsRequest => ListSubscriptionsRequest.decode(value),
+    responseSerialize: (value: ListSubscriptionsResponse): Buffer =>
+      Buffer.from(ListSubscriptionsResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): ListSubscriptionsResponse => ListSubscriptionsResponse.decode(value),
+  },
+  /** Connections of clients of this node. */
+  listConnections: {
+    path: "/broker.v1.Admin/ListConnections" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: ListConnectionsRequest): Buffer =>
+      Buffer.from(ListConnectionsRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): ListConnectionsRequest => ListConnectionsRequest.decode(value),
+    responseSerialize: (value: ListConnectionsResponse): Buffer =>
+      Buffer.from(ListConnectionsResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): ListConnectionsResponse => ListConnectionsResponse.decode(value),
+  },
+  /** Subjects of this node that most is published to. */
+  topSubjects: {
+    path: "/broker.v1.Admin/TopSubjects" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: TopSubjectsRequest): Buffer => Buffer.from(TopSubjectsRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): TopSubjectsRequest => TopSubjectsRequest.decode(value),
+    responseSerialize: (value: TopSubjectsResponse): Buffer => Buffer.from(TopSubjectsResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): TopSubjectsResponse => TopSubjectsResponse.decode(value),
+  },
+  /** Tenants that this node has met: what they use and what they may. */
+  listTenants: {
+    path: "/broker.v1.Admin/ListTenants" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: ListTenantsRequest): Buffer => Buffer.from(ListTenantsRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): ListTenantsRequest => ListTenantsRequest.decode(value),
+    responseSerialize: (value: ListTenantsResponse): Buffer => Buffer.from(ListTenantsResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): ListTenantsResponse => ListTenantsResponse.decode(value),
+  },
+  /** Settings of this node and where they come from. */
+  listSettings: {
+    path: "/broker.v1.Admin/ListSettings" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: ListSettingsRequest): Buffer => Buffer.from(ListSettingsRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): ListSettingsRequest => ListSettingsRequest.decode(value),
+    responseSerialize: (value: ListSettingsResponse): Buffer =>
+      Buffer.from(ListSettingsResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): ListSettingsResponse => ListSettingsResponse.decode(value),
+  },
+  /** Changes one that needs no restart. */
+  changeSetting: {
+    path: "/broker.v1.Admin/ChangeSetting" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: ChangeSettingRequest): Buffer => Buffer.from(ChangeSettingRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): ChangeSettingRequest => ChangeSettingRequest.decode(value),
+    responseSerialize: (value: ChangeSettingResponse): Buffer =>
+      Buffer.from(ChangeSettingResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): ChangeSettingResponse => ChangeSettingResponse.decode(value),
+  },
+  /** Reads again what the store has and compares it with the log. Safe beside work. */
+  verify: {
+    path: "/broker.v1.Admin/Verify" as const,
+    requestStream: false as const,
+    responseStream: true as const,
+    requestSerialize: (value: VerifyRequest): Buffer => Buffer.from(VerifyRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): VerifyRequest => VerifyRequest.decode(value),
+    responseSerialize: (value: VerifyProgress): Buffer => Buffer.from(VerifyProgress.encode(value).finish()),
+    responseDeserialize: (value: Buffer): VerifyProgress => VerifyProgress.decode(value),
+  },
+  /** What a report of a problem needs, without secrets. */
+  debugInfo: {
+    path: "/broker.v1.Admin/DebugInfo" as const,
+    requestStream: false as const,
+    responseStream: true as const,
+    requestSerialize: (value: DebugInfoRequest): Buffer => Buffer.from(DebugInfoRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): DebugInfoRequest => DebugInfoRequest.decode(value),
+    responseSerialize: (value: DebugInfoPart): Buffer => Buffer.from(DebugInfoPart.encode(value).finish()),
+    responseDeserialize: (value: Buffer): DebugInfoPart => DebugInfoPart.decode(value),
+  },
 } as const;
 
 export interface AdminServer extends UntypedServiceImplementation {
@@ -1961,6 +2320,22 @@ export interface AdminServer extends UntypedServiceImplementation {
   moveSlot: handleUnaryCall<MoveSlotRequest, MoveSlotResponse>;
   /** How many shards would serve the present load best, and why. */
   adviseShards: handleUnaryCall<AdviseShardsRequest, AdviseShardsResponse>;
+  /** Subscriptions that are open on this node. */
+  listSubscriptions: handleUnaryCall<ListSubscriptionsRequest, ListSubscriptionsResponse>;
+  /** Connections of clients of this node. */
+  listConnections: handleUnaryCall<ListConnectionsRequest, ListConnectionsResponse>;
+  /** Subjects of this node that most is published to. */
+  topSubjects: handleUnaryCall<TopSubjectsRequest, TopSubjectsResponse>;
+  /** Tenants that this node has met: what they use and what they may. */
+  listTenants: handleUnaryCall<ListTenantsRequest, ListTenantsResponse>;
+  /** Settings of this node and where they come from. */
+  listSettings: handleUnaryCall<ListSettingsRequest, ListSettingsResponse>;
+  /** Changes one that needs no restart. */
+  changeSetting: handleUnaryCall<ChangeSettingRequest, ChangeSettingResponse>;
+  /** Reads again what the store has and compares it with the log. Safe beside work. */
+  verify: handleServerStreamingCall<VerifyRequest, VerifyProgress>;
+  /** What a report of a problem needs, without secrets. */
+  debugInfo: handleServerStreamingCall<DebugInfoRequest, DebugInfoPart>;
 }
 
 export interface AdminClient extends Client {
@@ -2090,6 +2465,116 @@ export interface AdminClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: AdviseShardsResponse) => void,
   ): ClientUnaryCall;
+  /** Subscriptions that are open on this node. */
+  listSubscriptions(
+    request: ListSubscriptionsRequest,
+    callback: (error: ServiceError | null, response: ListSubscriptionsResponse) => void,
+  ): ClientUnaryCall;
+  listSubscriptions(
+    request: ListSubscriptionsRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: ListSubscriptionsResponse) => void,
+  ): ClientUnaryCall;
+  listSubscriptions(
+    request: ListSubscriptionsRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: ListSubscriptionsResponse) => void,
+  ): ClientUnaryCall;
+  /** Connections of clients of this node. */
+  listConnections(
+    request: ListConnectionsRequest,
+    callback: (error: ServiceError | null, response: ListConnectionsResponse) => void,
+  ): ClientUnaryCall;
+  listConnections(
+    request: ListConnectionsRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: ListConnectionsResponse) => void,
+  ): ClientUnaryCall;
+  listConnections(
+    request: ListConnectionsRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: ListConnectionsResponse) => void,
+  ): ClientUnaryCall;
+  /** Subjects of this node that most is published to. */
+  topSubjects(
+    request: TopSubjectsRequest,
+    callback: (error: ServiceError | null, response: TopSubjectsResponse) => void,
+  ): ClientUnaryCall;
+  topSubjects(
+    request: TopSubjectsRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: TopSubjectsResponse) => void,
+  ): ClientUnaryCall;
+  topSubjects(
+    request: TopSubjectsRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: TopSubjectsResponse) => void,
+  ): ClientUnaryCall;
+  /** Tenants that this node has met: what they use and what they may. */
+  listTenants(
+    request: ListTenantsRequest,
+    callback: (error: ServiceError | null, response: ListTenantsResponse) => void,
+  ): ClientUnaryCall;
+  listTenants(
+    request: ListTenantsRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: ListTenantsResponse) => void,
+  ): ClientUnaryCall;
+  listTenants(
+    request: ListTenantsRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: ListTenantsResponse) => void,
+  ): ClientUnaryCall;
+  /** Settings of this node and where they come from. */
+  listSettings(
+    request: ListSettingsRequest,
+    callback: (error: ServiceError | null, response: ListSettingsResponse) => void,
+  ): ClientUnaryCall;
+  listSettings(
+    request: ListSettingsRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: ListSettingsResponse) => void,
+  ): ClientUnaryCall;
+  listSettings(
+    request: ListSettingsRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: ListSettingsResponse) => void,
+  ): ClientUnaryCall;
+  /** Changes one that needs no restart. */
+  changeSetting(
+    request: ChangeSettingRequest,
+    callback: (error: ServiceError | null, response: ChangeSettingResponse) => void,
+  ): ClientUnaryCall;
+  changeSetting(
+    request: ChangeSettingRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: ChangeSettingResponse) => void,
+  ): ClientUnaryCall;
+  changeSetting(
+    request: ChangeSettingRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: ChangeSettingResponse) => void,
+  ): ClientUnaryCall;
+  /** Reads again what the store has and compares it with the log. Safe beside work. */
+  verify(request: VerifyRequest, options?: Partial<CallOptions>): ClientReadableStream<VerifyProgress>;
+  verify(
+    request: VerifyRequest,
+    metadata?: Metadata,
+    options?: Partial<CallOptions>,
+  ): ClientReadableStream<VerifyProgress>;
+  /** What a report of a problem needs, without secrets. */
+  debugInfo(request: DebugInfoRequest, options?: Partial<CallOptions>): ClientReadableStream<DebugInfoPart>;
+  debugInfo(
+    request: DebugInfoRequest,
+    metadata?: Metadata,
+    options?: Partial<CallOptions>,
+  ): ClientReadableStream<DebugInfoPart>;
 }
 
 export const AdminClient = makeGenericClientConstructor(AdminService, "broker.v1.Admin") as unknown as {

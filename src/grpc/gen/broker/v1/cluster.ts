@@ -63,11 +63,33 @@ export interface MembersResponse {
   members: Member[];
   /** What needs attention, in words, with the command that helps. */
   warnings: string[];
+  /** What the gossip of the node that answers says: of each member, then of others that it has met. Empty where it does not gossip. */
+  seen: Seen[];
+}
+
+/** One name, as gossip sees it beside what Raft knows. Gossip never changes members. */
+export interface Seen {
+  nodeId: string;
+  /** As the node says itself; empty where it says nothing. */
+  instanceId: string;
+  raftAddress: string;
+  grpcAddress: string;
+  /** "alive", "suspect", "leaving", "left" or "failed"; empty where gossip has not met it. */
+  status: string;
+  /** HOST:PORT of its gossip port. */
+  gossipAddress: string;
+  isMember: boolean;
+  /** Why the two views differ, with what helps; empty where they agree. */
+  difference: string;
 }
 
 export interface JoinRequest {
   clusterId: string;
-  member: Member | undefined;
+  member:
+    | Member
+    | undefined;
+  /** Where the cluster has a gossip key: HMAC-SHA-256 with it over what docs/cluster.md says, so that only who has the key is taken in. */
+  proof: Buffer;
 }
 
 export interface JoinResponse {
@@ -99,6 +121,37 @@ export interface TransferLeaderRequest {
 export interface ChangeResponse {
   members: Member[];
   leader: string;
+}
+
+export interface GossipKeysRequest {
+  /** "list", "install" (all can read it from then on), "use" (all encrypt with it) or "remove". */
+  action: string;
+  /** 16, 24 or 32 bytes; for install. */
+  key: Buffer;
+  /** The first digits of one that is installed, as a list shows it; for use and remove in place of the key. */
+  fingerprint: string;
+}
+
+export interface GossipKey {
+  /** First 16 hex digits of the SHA-256 of the key: keys themselves are never shown. */
+  fingerprint: string;
+  /** Nodes that have it, and nodes that encrypt with it. */
+  nodes: number;
+  primaryOn: number;
+}
+
+export interface GossipKeyFailure {
+  nodeId: string;
+  message: string;
+}
+
+export interface GossipKeysResponse {
+  /** Nodes that gossip takes for alive, and brokers that it calls failed; and how many of them have answered. */
+  nodes: number;
+  answered: number;
+  failures: GossipKeyFailure[];
+  /** As they are behind it, on the nodes that answered. */
+  keys: GossipKey[];
 }
 
 function createBaseMembersRequest(): MembersRequest {
@@ -307,6 +360,7 @@ function createBaseMembersResponse(): MembersResponse {
     toleratesNow: 0,
     members: [],
     warnings: [],
+    seen: [],
   };
 }
 
@@ -350,6 +404,9 @@ export const MembersResponse: MessageFns<MembersResponse> = {
     }
     for (const v of message.warnings) {
       writer.uint32(106).string(v!);
+    }
+    for (const v of message.seen) {
+      Seen.encode(v!, writer.uint32(114).fork()).join();
     }
     return writer;
   },
@@ -471,6 +528,146 @@ export const MembersResponse: MessageFns<MembersResponse> = {
             message.warnings.push(reader.string());
             continue;
           }
+          case 14: {
+            if (tag !== 114) {
+              break;
+            }
+
+            message.seen.push(Seen.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseSeen(): Seen {
+  return {
+    nodeId: "",
+    instanceId: "",
+    raftAddress: "",
+    grpcAddress: "",
+    status: "",
+    gossipAddress: "",
+    isMember: false,
+    difference: "",
+  };
+}
+
+export const Seen: MessageFns<Seen> = {
+  encode(message: Seen, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.nodeId !== "") {
+      writer.uint32(10).string(message.nodeId);
+    }
+    if (message.instanceId !== "") {
+      writer.uint32(18).string(message.instanceId);
+    }
+    if (message.raftAddress !== "") {
+      writer.uint32(26).string(message.raftAddress);
+    }
+    if (message.grpcAddress !== "") {
+      writer.uint32(34).string(message.grpcAddress);
+    }
+    if (message.status !== "") {
+      writer.uint32(42).string(message.status);
+    }
+    if (message.gossipAddress !== "") {
+      writer.uint32(50).string(message.gossipAddress);
+    }
+    if (message.isMember !== false) {
+      writer.uint32(56).bool(message.isMember);
+    }
+    if (message.difference !== "") {
+      writer.uint32(66).string(message.difference);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Seen {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSeen();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.nodeId = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.instanceId = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.raftAddress = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.grpcAddress = reader.string();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.status = reader.string();
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.gossipAddress = reader.string();
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.isMember = reader.bool();
+            continue;
+          }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.difference = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -485,7 +682,7 @@ export const MembersResponse: MessageFns<MembersResponse> = {
 };
 
 function createBaseJoinRequest(): JoinRequest {
-  return { clusterId: "", member: undefined };
+  return { clusterId: "", member: undefined, proof: Buffer.alloc(0) };
 }
 
 export const JoinRequest: MessageFns<JoinRequest> = {
@@ -495,6 +692,9 @@ export const JoinRequest: MessageFns<JoinRequest> = {
     }
     if (message.member !== undefined) {
       Member.encode(message.member, writer.uint32(18).fork()).join();
+    }
+    if (message.proof.length !== 0) {
+      writer.uint32(26).bytes(message.proof);
     }
     return writer;
   },
@@ -526,6 +726,14 @@ export const JoinRequest: MessageFns<JoinRequest> = {
             }
 
             message.member = Member.decode(reader, reader.uint32());
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.proof = Buffer.from(reader.bytes());
             continue;
           }
         }
@@ -861,6 +1069,278 @@ export const ChangeResponse: MessageFns<ChangeResponse> = {
   },
 };
 
+function createBaseGossipKeysRequest(): GossipKeysRequest {
+  return { action: "", key: Buffer.alloc(0), fingerprint: "" };
+}
+
+export const GossipKeysRequest: MessageFns<GossipKeysRequest> = {
+  encode(message: GossipKeysRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.action !== "") {
+      writer.uint32(10).string(message.action);
+    }
+    if (message.key.length !== 0) {
+      writer.uint32(18).bytes(message.key);
+    }
+    if (message.fingerprint !== "") {
+      writer.uint32(26).string(message.fingerprint);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): GossipKeysRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGossipKeysRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.action = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.key = Buffer.from(reader.bytes());
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.fingerprint = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseGossipKey(): GossipKey {
+  return { fingerprint: "", nodes: 0, primaryOn: 0 };
+}
+
+export const GossipKey: MessageFns<GossipKey> = {
+  encode(message: GossipKey, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.fingerprint !== "") {
+      writer.uint32(10).string(message.fingerprint);
+    }
+    if (message.nodes !== 0) {
+      writer.uint32(16).uint32(message.nodes);
+    }
+    if (message.primaryOn !== 0) {
+      writer.uint32(24).uint32(message.primaryOn);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): GossipKey {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGossipKey();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.fingerprint = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.nodes = reader.uint32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.primaryOn = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseGossipKeyFailure(): GossipKeyFailure {
+  return { nodeId: "", message: "" };
+}
+
+export const GossipKeyFailure: MessageFns<GossipKeyFailure> = {
+  encode(message: GossipKeyFailure, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.nodeId !== "") {
+      writer.uint32(10).string(message.nodeId);
+    }
+    if (message.message !== "") {
+      writer.uint32(18).string(message.message);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): GossipKeyFailure {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGossipKeyFailure();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.nodeId = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.message = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseGossipKeysResponse(): GossipKeysResponse {
+  return { nodes: 0, answered: 0, failures: [], keys: [] };
+}
+
+export const GossipKeysResponse: MessageFns<GossipKeysResponse> = {
+  encode(message: GossipKeysResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.nodes !== 0) {
+      writer.uint32(8).uint32(message.nodes);
+    }
+    if (message.answered !== 0) {
+      writer.uint32(16).uint32(message.answered);
+    }
+    for (const v of message.failures) {
+      GossipKeyFailure.encode(v!, writer.uint32(26).fork()).join();
+    }
+    for (const v of message.keys) {
+      GossipKey.encode(v!, writer.uint32(34).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): GossipKeysResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGossipKeysResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.nodes = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.answered = reader.uint32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.failures.push(GossipKeyFailure.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.keys.push(GossipKey.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
 export type ClusterService = typeof ClusterService;
 export const ClusterService = {
   /** Members, and who leads. Any node answers, from what it knows. */
@@ -924,6 +1404,16 @@ export const ClusterService = {
     responseSerialize: (value: ChangeResponse): Buffer => Buffer.from(ChangeResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): ChangeResponse => ChangeResponse.decode(value),
   },
+  /** The keys that gossip is encrypted with: lists, adds, uses or removes one on all nodes that gossip, this node's own included. Repeating it is harmless. */
+  gossipKeys: {
+    path: "/broker.v1.Cluster/GossipKeys" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: GossipKeysRequest): Buffer => Buffer.from(GossipKeysRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): GossipKeysRequest => GossipKeysRequest.decode(value),
+    responseSerialize: (value: GossipKeysResponse): Buffer => Buffer.from(GossipKeysResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): GossipKeysResponse => GossipKeysResponse.decode(value),
+  },
 } as const;
 
 export interface ClusterServer extends UntypedServiceImplementation {
@@ -939,6 +1429,8 @@ export interface ClusterServer extends UntypedServiceImplementation {
   promote: handleUnaryCall<PromoteRequest, ChangeResponse>;
   /** Hands the lead to another voter; no call fails. */
   transferLeader: handleUnaryCall<TransferLeaderRequest, ChangeResponse>;
+  /** The keys that gossip is encrypted with: lists, adds, uses or removes one on all nodes that gossip, this node's own included. Repeating it is harmless. */
+  gossipKeys: handleUnaryCall<GossipKeysRequest, GossipKeysResponse>;
 }
 
 export interface ClusterClient extends Client {
@@ -1031,6 +1523,22 @@ export interface ClusterClient extends Client {
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: ChangeResponse) => void,
+  ): ClientUnaryCall;
+  /** The keys that gossip is encrypted with: lists, adds, uses or removes one on all nodes that gossip, this node's own included. Repeating it is harmless. */
+  gossipKeys(
+    request: GossipKeysRequest,
+    callback: (error: ServiceError | null, response: GossipKeysResponse) => void,
+  ): ClientUnaryCall;
+  gossipKeys(
+    request: GossipKeysRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: GossipKeysResponse) => void,
+  ): ClientUnaryCall;
+  gossipKeys(
+    request: GossipKeysRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: GossipKeysResponse) => void,
   ): ClientUnaryCall;
 }
 

@@ -74,6 +74,8 @@ export interface PeerBatch {
   publishedAt: number;
   /** As it is stored (docs/record-format.md). */
   batch: Buffer;
+  /** Of a batch that is traced: trace id (16 bytes), span id of the publish (8), flags (1), as in W3C Trace Context. */
+  trace: Buffer;
 }
 
 /** To the subscribers of the node, and never passed on by it. */
@@ -386,7 +388,14 @@ export const PeerInterest: MessageFns<PeerInterest> = {
 };
 
 function createBasePeerBatch(): PeerBatch {
-  return { subject: Buffer.alloc(0), base: 0, count: 0, publishedAt: 0, batch: Buffer.alloc(0) };
+  return {
+    subject: Buffer.alloc(0),
+    base: 0,
+    count: 0,
+    publishedAt: 0,
+    batch: Buffer.alloc(0),
+    trace: Buffer.alloc(0),
+  };
 }
 
 export const PeerBatch: MessageFns<PeerBatch> = {
@@ -405,6 +414,9 @@ export const PeerBatch: MessageFns<PeerBatch> = {
     }
     if (message.batch.length !== 0) {
       writer.uint32(42).bytes(message.batch);
+    }
+    if (message.trace.length !== 0) {
+      writer.uint32(50).bytes(message.trace);
     }
     return writer;
   },
@@ -460,6 +472,14 @@ export const PeerBatch: MessageFns<PeerBatch> = {
             }
 
             message.batch = Buffer.from(reader.bytes());
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.trace = Buffer.from(reader.bytes());
             continue;
           }
         }

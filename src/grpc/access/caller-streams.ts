@@ -1,0 +1,66 @@
+import { constants, type ServerHttp2Stream } from 'node:http2';
+import type { Verb } from '../../access/caller.ts';
+import type { AccessCaller, KnownIdentity } from '../../access/known-identity.ts';
+import type { Permissions } from '../../access/permissions.ts';
+import type { Reason } from '../../base/errors.ts';
+import { watchOf } from '../callers.ts';
+import { isMet, type Need } from './methods.ts';
+
+interface OpenStream {
+  readonly stream: ServerHttp2Stream;
+  readonly caller: AccessCaller;
+  readonly need: Need;
+}
+
+const VERBS = [
+  ['PUBLISH', 'publish'],
+  ['SUBSCRIBE', 'subscribe'],
+  ['FETCH', 'fetch'],
+] as const satisfies readonly (readonly [keyof typeof Verb, keyof Permissions])[];
+
+/** The streams that are open, by who has opened them: they end when their caller may not have them any more. */
+export class CallerStreams {
+  readonly #byIdentity = new Map<KnownIdentity, Set<OpenStream>>();
+
+  opened(stream: ServerHttp2Stream, caller: AccessCaller, need: Need): void {
+    const { known } = caller;
+    const open: OpenStream = { stream, caller, need };
+    const streams = this.#byIdentity.get(known) ?? new Set();
+    this.#byIdentity.set(known, streams.add(open));
+    stream.once('close', () => {
+      streams.delete(open);
+      if (streams.size === 0 && this.#byIdentity.get(known) === streams) this.#byIdentity.delete(known);
+    });
+  }
+
+  /** Whose streams are open. */
+  identities(): Iterable<KnownIdentity> {
+    return this.#byIdentity.keys();
+  }
+
+  /** Ends those of everybody who may not call at this time (epoch ms). */
+  sweep(now: number): void {
+    for (const [known, streams] of this.#byIdentity) {
+      const reason = known.refusalAt(now);
+      if (reason !== null) for (const { stream } of [...streams]) end(stream, reason);
+    }
+  }
+
+  /** What an identity may do has changed to what it says now. */
+  changed(known: KnownIdentity, before: Permissions): void {
+    const { permissions } = known.identity;
+    if (permissions.fingerprint === before.fingerprint) return;
+    const narrowed = VERBS.filter(([, verb]) => before.isNarrowedBy(verb, permissions)).map(([name]) => name);
+    for (const { stream, caller, need } of [...(this.#byIdentity.get(known) ?? [])]) {
+      if (!isMet(need, caller)) end(stream, 'PERMISSION_DENIED');
+      else watchOf(stream)?.changed(narrowed);
+    }
+  }
+}
+
+/** What does not answer by itself, such as reflection, is cut off. */
+function end(stream: ServerHttp2Stream, reason: Reason): void {
+  const watch = watchOf(stream);
+  if (watch === null) stream.close(constants.NGHTTP2_CANCEL);
+  else watch.ended(reason);
+}

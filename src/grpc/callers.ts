@@ -1,0 +1,67 @@
+import type { IncomingHttpHeaders, ServerHttp2Stream } from 'node:http2';
+import { Anonymous, type Caller, type Verb } from '../access/caller.ts';
+import { defined } from '../base/assert.ts';
+import type { Reason } from '../base/errors.ts';
+import { TENANT_DEFAULT } from '../base/subject-space.ts';
+import { TENANT_KEY, tenantOfHeader } from './tenant.ts';
+
+/** Says who begins a call, before anything of it is read. */
+export interface CallerSource {
+  /** The caller, or why the call is refused. A promise, which never rejects, where that takes time: the call waits unread meanwhile. */
+  of(stream: ServerHttp2Stream, headers: IncomingHttpHeaders): Caller | Reason | Promise<Caller | Reason>;
+}
+
+/** What a stream does when its caller is not what it was. */
+export interface CallerWatch {
+  /** Its caller may call no more: it ends with the reason. */
+  ended(reason: Reason): void;
+  /** Its caller may do other things than before; `narrowed`: with these, perhaps, something less. */
+  changed(narrowed: readonly (keyof typeof Verb)[]): void;
+}
+
+/** Names that are remembered: whoever invents more gets an object for each call. */
+const KNOWN_MAX = 1_024;
+
+/** Nobody has to say who they are. */
+export class OpenCallers implements CallerSource {
+  readonly #known = new Map<string, Caller>();
+  readonly #default = new Anonymous(TENANT_DEFAULT);
+
+  of(_: ServerHttp2Stream, headers: IncomingHttpHeaders): Caller | Reason {
+    const tenant = tenantOfHeader(headers[TENANT_KEY]);
+    if (tenant === null) return 'TENANT_INVALID';
+    return tenant === TENANT_DEFAULT ? this.#default : (this.#known.get(tenant) ?? this.#meet(tenant));
+  }
+
+  #meet(tenant: string): Caller {
+    const caller = new Anonymous(tenant);
+    if (this.#known.size < KNOWN_MAX) this.#known.set(tenant, caller);
+    return caller;
+  }
+}
+
+const CALLER = Symbol('caller');
+const WATCH = Symbol('watch');
+type NotedStream = ServerHttp2Stream & { [CALLER]?: Caller; [WATCH]?: CallerWatch };
+
+/** For `callerOf`, of a call that grpc-js takes. */
+export function noteCaller(stream: ServerHttp2Stream, caller: Caller): void {
+  (stream as NotedStream)[CALLER] = caller;
+}
+
+/** The caller of a call of grpc-js, which the door has noted before. */
+export function callerOf(call: object): Caller {
+  const { stream } = (call as { readonly call?: { readonly stream?: NotedStream } }).call ?? {};
+  return defined(stream?.[CALLER], 'a call has no caller: it has not come through the door');
+}
+
+/** From now on `watch` is told, as long as the call is open. In tests without a door nobody tells it. */
+export function watchCaller(call: object, watch: CallerWatch): void {
+  const { stream } = (call as { readonly call?: { readonly stream?: NotedStream } }).call ?? {};
+  if (stream !== undefined) stream[WATCH] = watch;
+}
+
+/** What was given to `watchCaller` for this stream; null: its call is not open yet, or is one of those that do not ask. */
+export function watchOf(stream: ServerHttp2Stream): CallerWatch | null {
+  return (stream as NotedStream)[WATCH] ?? null;
+}
