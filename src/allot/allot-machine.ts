@@ -3,6 +3,7 @@ import { readSafeUint } from '../base/bytes.ts';
 import { crc32 } from '../base/checksum.ts';
 import { REASON_CODE } from '../base/errors.ts';
 import { SLOT_COUNT, subjectHash } from '../base/subject.ts';
+import type { SubjectScope } from '../base/subject-space.ts';
 import { type AllotCounts, type AllotLimits, AllotState, rowOfSubject, subjectNumber } from './allot-state.ts';
 import {
   CLOSE_HEADER,
@@ -23,7 +24,15 @@ import {
 } from './commands.ts';
 import { PartsOpener } from './parts-opener.ts';
 import { BUCKET_COUNT } from './producers.ts';
-import { type AllotmentInfo, allotmentInfo, listSubjects, type SubjectVisitor, unresolvedOf } from './queries.ts';
+import {
+  type AllotmentInfo,
+  allotmentInfo,
+  listSubjects,
+  reportOf,
+  type SubjectReport,
+  type SubjectVisitor,
+  unresolvedOf,
+} from './queries.ts';
 import { Revocations } from './revocations.ts';
 import { type SlotSubjects, SubjectFlag } from './slot-subjects.ts';
 import { restoreState } from './snapshot-reader.ts';
@@ -159,6 +168,11 @@ export class AllotMachine {
     return holder === 0 ? null : allotmentInfo(this.#state, holder);
   }
 
+  /** What `verify` holds the store against. */
+  reportOf(subject: number): SubjectReport {
+    return reportOf(this.#state, subject);
+  }
+
   /** The subject's name: a view, valid until the next `apply`. */
   nameOf(subject: number): Uint8Array {
     return this.#state.slotOf(subject).names.nameAt(rowOfSubject(subject));
@@ -213,12 +227,12 @@ export class AllotMachine {
   }
 
   /**
-   * Visits subjects whose name begins with `prefix`, up to `limit` of them, and looks at no more than `limit` + 4,096 rows. `cursor`: 0 to
+   * Visits the subjects of `scope`, up to `limit` of them, and looks at no more than `limit` + 4,096 rows. `cursor`: 0 to
    * begin, then what the call before returned; -1 = that was all. Order: by slot, then by first publish. A subject that is added
    * meanwhile may be missed; none is visited twice.
    */
-  listSubjects(cursor: number, prefix: Uint8Array, limit: number, visit: SubjectVisitor): number {
-    return listSubjects(this.#state, cursor, prefix, limit, visit);
+  listSubjects(cursor: number, scope: SubjectScope, limit: number, visit: SubjectVisitor): number {
+    return listSubjects(this.#state, cursor, scope, limit, visit);
   }
 
   counts(): AllotCounts {

@@ -1,6 +1,7 @@
-import type { SubjectTable } from '../base/subject-table.ts';
+import { isInScope, type SubjectScope } from '../base/subject-space.ts';
 import { type AllotState, rowOfSubject, subjectNumber } from './allot-state.ts';
 import { expiresMaxOf } from './commands.ts';
+import { SubjectFlag } from './slot-subjects.ts';
 
 /** An allotment above `settled`, for start-up look-ups and supervision: an own copy. */
 export interface AllotmentInfo {
@@ -21,6 +22,20 @@ export interface AllotmentInfo {
   /** Largest expiry of its messages, s; 0 = one never expires. */
   readonly expiresMax: number;
   readonly bytes: number;
+}
+
+/** Where the log stands with a subject, for whoever holds the store against it: an own copy. */
+export interface SubjectReport {
+  readonly subject: Uint8Array;
+  readonly first: number;
+  readonly head: number;
+  readonly settled: number;
+  readonly everExpires: boolean;
+  /** Log time of the oldest allotment that is neither stored nor void, epoch ms; 0: there is none. */
+  readonly openSince: number;
+  /** Ids [voidFrom, voidTo] are void without a mark in the store (`cluster recover`); 0: there are none. */
+  readonly voidFrom: number;
+  readonly voidTo: number;
 }
 
 /** `subject` is the number that AllotMachine.head and the like take; the name is names[start, end). */
@@ -54,6 +69,24 @@ export function allotmentInfo(state: AllotState, holder: number): AllotmentInfo 
   };
 }
 
+export function reportOf(state: AllotState, subject: number): SubjectReport {
+  const slot = state.slotOf(subject);
+  const row = rowOfSubject(subject);
+  const range = slot.voidRanges?.get(row);
+  const tail = slot.tail(row);
+  return {
+    subject: slot.names.nameAt(row).slice(),
+    first: slot.first(row),
+    head: slot.head(row),
+    settled: slot.settled(row),
+    everExpires: (slot.flags(row) & SubjectFlag.EVER_EXPIRES) !== 0,
+    // The first above `settled` is the one that holds it back.
+    openSince: tail === 0 ? 0 : state.pool.openedAt(state.pool.next(tail)),
+    voidFrom: range?.from ?? 0,
+    voidTo: range?.to ?? 0,
+  };
+}
+
 export function unresolvedOf(
   state: AllotState,
   node: number,
@@ -70,7 +103,7 @@ export function unresolvedOf(
 export function listSubjects(
   state: AllotState,
   cursor: number,
-  prefix: Uint8Array,
+  scope: SubjectScope,
   limit: number,
   visit: SubjectVisitor,
 ): number {
@@ -83,21 +116,13 @@ export function listSubjects(
     for (; names !== null && row < names.size; row++) {
       if (found >= limit || looked >= limit + ROWS_PER_CALL) return number * ROW_SPAN + row;
       looked += 1;
-      if (!beginsWith(names, row, prefix)) continue;
-      found += 1;
       const start = names.nameStart(row);
-      visit(subjectNumber(number, row), names.names, start, start + names.nameLength(row));
+      const end = start + names.nameLength(row);
+      if (!isInScope(names.names, start, end, scope)) continue;
+      found += 1;
+      visit(subjectNumber(number, row), names.names, start, end);
     }
     row = 0;
   }
   return -1;
-}
-
-function beginsWith(names: SubjectTable, row: number, prefix: Uint8Array): boolean {
-  if (names.nameLength(row) < prefix.length) return false;
-  const start = names.nameStart(row);
-  for (let i = 0; i < prefix.length; i++) {
-    if (names.names[start + i] !== prefix[i]) return false;
-  }
-  return true;
 }

@@ -1,4 +1,4 @@
-import { isIPv6 } from 'node:net';
+import { isIP } from 'node:net';
 
 /** Where to listen or connect. `host` has no brackets; port 0 lets the system choose (listen only). */
 export interface Endpoint {
@@ -6,17 +6,23 @@ export interface Endpoint {
   readonly port: number;
 }
 
+/** What Serf and memberlist listen on where nobody says otherwise (serf cmd/serf/command/agent/config.go, DefaultBindPort). */
+export const GOSSIP_PORT = 7_946;
+
 const HOST_NAME =
   /^(?=.{1,253}$)[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*$/;
 
-/** Reads `HOST:PORT`, with IPv6 addresses in brackets (`[::1]:8081`). Null if it is not one. */
+/**
+ * Reads `HOST:PORT`, with IPv6 addresses in brackets (`[::1]:8081`). Null if it is not one. An IPv4 address may have them too: who writes
+ * `[$(POD_IP)]:8081` does not know which it is.
+ */
 export function parseEndpoint(text: string): Endpoint | null {
   const match = /^(?:\[([^\]]+)\]|([^:[\]]+)):(\d{1,5})$/.exec(text);
   if (match === null) return null;
   const [, bracketed, plain, digits] = match;
   const port = Number(digits);
   if (port > 65_535) return null;
-  if (bracketed !== undefined) return isIPv6(bracketed) ? { host: bracketed, port } : null;
+  if (bracketed !== undefined) return isIP(bracketed) !== 0 ? { host: bracketed, port } : null;
   return plain !== undefined && HOST_NAME.test(plain) ? { host: plain, port } : null;
 }
 

@@ -13,6 +13,8 @@ export type StatusName =
   | 'DEADLINE_EXCEEDED'
   | 'RESOURCE_EXHAUSTED'
   | 'FAILED_PRECONDITION'
+  | 'PERMISSION_DENIED'
+  | 'UNAUTHENTICATED'
   | 'ABORTED'
   | 'UNIMPLEMENTED'
   | 'INTERNAL'
@@ -42,7 +44,11 @@ export const REASONS = {
     'encode the request with the published proto files',
   ),
   SUBJECT_EMPTY: row('INVALID_ARGUMENT', 'the subject is empty', 'name a subject of 1 to 255 bytes'),
-  SUBJECT_TOO_LONG: row('INVALID_ARGUMENT', 'the subject is longer than 255 bytes of UTF-8', 'shorten the subject'),
+  SUBJECT_TOO_LONG: row(
+    'INVALID_ARGUMENT',
+    'the subject is longer than 255 bytes of UTF-8; with a space of its tenant, 255 less the name of the tenant and one',
+    'shorten the subject',
+  ),
   SUBJECT_NOT_UTF8: row('INVALID_ARGUMENT', 'the subject is not valid UTF-8', 'encode the subject as UTF-8'),
   SUBJECT_CONTROL_CHARACTER: row(
     'INVALID_ARGUMENT',
@@ -83,7 +89,7 @@ export const REASONS = {
   ),
   PRODUCER_INVALID: row(
     'INVALID_ARGUMENT',
-    'producer_id must be 1 to 64 bytes, together with a sequence from 1 to 2^53-1',
+    'producer_id must be 1 to 64 bytes without U+001F, together with a sequence from 1 to 2^53-1',
     'send both fields, or neither',
   ),
   SEQUENCE_UNKNOWN: row(
@@ -265,9 +271,14 @@ export const REASONS = {
     'a change of the shards is under way',
     'wait until `broker shards list` shows that it has ended',
   ),
+  VERIFY_RUNNING: row(
+    'FAILED_PRECONDITION',
+    'this node verifies its store already',
+    'wait until that has ended, or end it; one at a time is read beside the work of the node',
+  ),
   REQUEST_STALLED: row(
     'DEADLINE_EXCEEDED',
-    'nothing more of the request came for limits.receive_timeout',
+    'nothing more of the request came for limits.receive_timeout, or it took too long (limits.request_timeout, or others needed its room)',
     'send each request whole and at once',
   ),
   METHOD_UNKNOWN: row(
@@ -324,6 +335,21 @@ export const REASONS = {
     'the node belongs to another cluster',
     'name the nodes and the database of one cluster',
   ),
+  JOIN_UNPROVEN: row(
+    'PERMISSION_DENIED',
+    'the node has not shown that it has the gossip key of the cluster',
+    'give it the gossip.key of the others (`serf keys -list` shows which they have)',
+  ),
+  GOSSIP_OFF: row(
+    'FAILED_PRECONDITION',
+    'gossip of this node is off, or not encrypted',
+    'start the nodes with gossip.key',
+  ),
+  GOSSIP_KEY_INVALID: row(
+    'INVALID_ARGUMENT',
+    'the change of the gossip keys is not valid',
+    'see what is named; `broker cluster keys list` shows the keys that are installed',
+  ),
   NOT_CLUSTERED: row(
     'FAILED_PRECONDITION',
     'this node runs alone',
@@ -333,6 +359,51 @@ export const REASONS = {
     'FAILED_PRECONDITION',
     'whoever calls as a peer is of another cluster, no member of this one, or a member that was called under the name of another',
     'only nodes call this service: check which address each node advertises',
+  ),
+  NODE_UNPROVEN: row(
+    'PERMISSION_DENIED',
+    'only nodes of this cluster call this, and the certificate of the caller does not say that it is that node',
+    'give the node a certificate of an authority in tls.ca with URI:broker://CLUSTER/node/NODE, and set tls.cert, tls.key and tls.ca; while the cluster is on its way to TLS, tls.peers to optional',
+  ),
+  TENANT_INVALID: row(
+    'INVALID_ARGUMENT',
+    'the metadata x-tenant is not one name of 1 to 64 of the characters A-Z, a-z, 0-9, ".", "_" and "-"',
+    'send it once with a valid name, or leave it out for the tenant "default"',
+  ),
+  QUOTA_EXCEEDED: row(
+    'RESOURCE_EXHAUSTED',
+    'the tenant publishes more than its quota',
+    'wait as long as the retry delay says, send more slowly, or raise the quota (quotas.rules)',
+    1_000,
+  ),
+  SETTING_UNKNOWN: row('INVALID_ARGUMENT', 'there is no setting of this name', '`broker config show` lists all'),
+  SETTING_NOT_LIVE: row(
+    'FAILED_PRECONDITION',
+    'the setting cannot be changed while the broker runs',
+    'change the flag, the variable or the file, and restart the node',
+  ),
+  SETTING_INVALID: row('INVALID_ARGUMENT', 'the value of the setting is not valid', 'correct what is named'),
+  CREDENTIALS_MISSING: row(
+    'UNAUTHENTICATED',
+    'the call does not say who makes it, and who says nothing may do nothing here',
+    'send a token in the metadata `authorization: Bearer TOKEN`, or a client certificate',
+  ),
+  CREDENTIALS_INVALID: row(
+    'UNAUTHENTICATED',
+    'the token or certificate is not one that this broker takes, or was taken back',
+    'ask whoever runs the broker for a valid one; its log says what was wrong',
+  ),
+  CREDENTIALS_EXPIRED: row('UNAUTHENTICATED', 'the token has expired', 'get a new one and call again'),
+  CREDENTIALS_THROTTLED: row(
+    'RESOURCE_EXHAUSTED',
+    'more tokens that the broker has not seen before come than it verifies',
+    'wait and retry, and use each token for many calls',
+    500,
+  ),
+  PERMISSION_DENIED: row(
+    'PERMISSION_DENIED',
+    'the caller may not do this',
+    'ask whoever runs the broker for the permission; `broker access explain` says which rule decides',
   ),
 } as const satisfies Record<string, ReasonRow>;
 

@@ -48,12 +48,36 @@ export type PlantedBug =
   | 'S7-ack-before-close'
   /** An allotment is closed as void before its mark is in the store. */
   | 'S7-void-before-mark'
+  /** A node that is accused says nothing. */
+  | 'G1-no-refutation'
+  /** A node refutes with its own next incarnation, also below what it is accused with. */
+  | 'G1-refutes-too-low'
+  /** A suspicion that nobody else shares ends as early as one that all confirm. */
+  | 'G1-unconfirmed-at-once'
+  /** Who does not answer datagrams is not tried over a connection. */
+  | 'G1-no-stream-ping'
+  /** Accusations that the last refutation has overtaken are ignored. */
+  | 'G1-not-contradicted'
+  /** An alive message needs no newer incarnation. */
+  | 'G4-same-incarnation-revives'
+  /** What is alive in an exchange of everything is taken for newer than it is. */
+  | 'G4-push-pull-revives'
+  /** After a pause silence counts as if we had listened. */
+  | 'G5-late-tick-judges'
   /** What is revoked can be closed as stored. */
   | 'S7-close-revoked'
   /** What a leader revokes leaves open what its writer has behind it. */
   | 'S7-no-cascade'
   /** A revoked sequence is not forgotten. */
-  | 'S7-sequence-outlives-revoke';
+  | 'S7-sequence-outlives-revoke'
+  /** A start takes records of the Raft log whose content fails its checksum. */
+  | 'S5-log-unchecked'
+  /** What is read of a segment is not checked. */
+  | 'S5-batch-unchecked'
+  /** A start does not ask where the log ended when it was closed. */
+  | 'R24-end-unmarked'
+  /** A sealed segment that was cut is taken for one that a power cut tore. */
+  | 'S9-sealed-is-torn';
 
 const state: { planted: PlantedBug | null } = { planted: null };
 

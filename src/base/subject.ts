@@ -24,11 +24,6 @@ export function slotOfHash(hash: number): number {
   return hash & (SLOT_COUNT - 1);
 }
 
-export function slotOfSubject(subject: string): number {
-  const bytes = Buffer.from(subject);
-  return slotOfHash(subjectHash(bytes, 0, bytes.length));
-}
-
 const DOT = 0x2e;
 
 /**

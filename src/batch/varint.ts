@@ -31,6 +31,8 @@ export function writeVarint(target: Uint8Array, offset: number, value: number): 
 
 /** Longest varint that protobuf allows. */
 const VARINT_BYTES_MAX = 10;
+/** Longest tag or length: longer ones are refused by protobuf's libraries, whatever their value. */
+export const TAG_BYTES_MAX = 5;
 
 /** Reads varints without making objects: one per reader, reused. */
 export class VarintCursor {

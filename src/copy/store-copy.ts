@@ -1,13 +1,15 @@
 /** `broker store copy`: moves the messages of a broker that does not run from one store to another, under the same ids. */
+
 import type { AllotMachine } from '../allot/allot-machine.ts';
 import { assert } from '../base/assert.ts';
 import { BrokerError } from '../base/errors.ts';
 import { subjectHash } from '../base/subject.ts';
+import { ALL_SUBJECTS, nameOf } from '../base/subject-space.ts';
 import { checkOwner, markStore, storeKindOf } from '../storage/bind-store.ts';
 import { type DataDirectory, openDataDirectory, readNodeIdentity } from '../storage/data-directory.ts';
 import { type Disk, DiskError, NodeDisk } from '../storage/disk.ts';
 import { StartError } from '../storage/start-error.ts';
-import { allotLimits } from '../workers/raft/allot-limits.ts';
+import { allotLimits } from '../workers/raft/raft-settings.ts';
 import { readLog } from '../workers/raft/read-log.ts';
 import { type End, openEnd } from './open-end.ts';
 import { PageWriter } from './page-writer.ts';
@@ -182,7 +184,7 @@ class Copy {
         totals.add(walked);
         if (phase === 'copying') continue;
         const { source, target, difference } = walked;
-        await onSubject({ subject: Buffer.from(subject.ref.bytes).toString(), source, target, difference });
+        await onSubject({ ...nameOf(subject.ref.bytes), source, target, difference });
       }
     };
     const endsAll = (error: unknown): never => {
@@ -215,7 +217,7 @@ class Copy {
     let cursor = 0;
     while (cursor >= 0) {
       const some: LogSubject[] = [];
-      cursor = machine.listSubjects(cursor, new Uint8Array(0), LIST_ROWS, (subject, names, start, end) => {
+      cursor = machine.listSubjects(cursor, ALL_SUBJECTS, LIST_ROWS, (subject, names, start, end) => {
         const bytes = names.slice(start, end);
         some.push({
           ref: { bytes, hash: subjectHash(bytes, 0, bytes.length) },

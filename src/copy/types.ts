@@ -43,6 +43,8 @@ export interface Side {
 }
 
 export interface ComparedSubject {
+  /** In whose space it is; '': in none. */
+  readonly tenant: string;
   readonly subject: string;
   readonly source: Side;
   readonly target: Side;

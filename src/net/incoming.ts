@@ -1,8 +1,10 @@
 import type { Socket } from 'node:net';
 import type { Message, NodeId } from '../raft/messages.ts';
 import type { PeerFrame } from '../replica/types.ts';
+import type { NodeCertificate } from '../tls/node-certificate.ts';
 import type { NetworkCaps } from './caps.ts';
 import { Deadline } from './deadline.ts';
+import { Expiry } from './expiry.ts';
 import { FrameReader } from './framing.ts';
 import { type Answer, type GreetingCodec, GreetingReader } from './hello.ts';
 import type { FrameCodec } from './raft-frames.ts';
@@ -15,10 +17,10 @@ import { WireError } from './wire-error.ts';
 const UNREAD_SIGNALS_MAX = 64;
 
 /**
- * Why an accepted connection is over. `malformed`: for what came on it. `unspoken`: no hello in time. `silent`: no frame in time. `not-taken`: a snapshot was cut
+ * Why an accepted connection is over. `expired`: its certificate has, meanwhile. `malformed`: for what came on it. `unspoken`: no hello in time. `silent`: no frame in time. `not-taken`: a snapshot was cut
  * off, or its receiver did not want it or failed. `done`: a snapshot is installed.
  */
-export type IncomingEnd = 'refused' | 'malformed' | 'unspoken' | 'silent' | 'lost' | 'not-taken' | 'done';
+export type IncomingEnd = 'refused' | 'malformed' | 'unspoken' | 'silent' | 'lost' | 'not-taken' | 'done' | 'expired';
 
 export interface IncomingHost {
   readonly node: NodeId;
@@ -37,20 +39,24 @@ export interface IncomingHost {
 export class Incoming {
   /** HOST:PORT of the dialer's side. */
   readonly remote: string;
+  /** Null with clear text. */
+  readonly certificate: NodeCertificate | null;
   readonly #socket: Socket;
   readonly #host: IncomingHost;
   readonly #deadline = new Deadline();
   readonly #greeting = new GreetingReader();
   readonly #frames = new FrameReader();
   #alive: NodeJS.Timeout | null = null;
+  #expiry: Expiry | null = null;
   #hello: Hello | null = null;
   #isTakingSnapshot = false;
   #isOver = false;
 
-  constructor(socket: Socket, host: IncomingHost) {
+  constructor(socket: Socket, host: IncomingHost, remote: string, certificate: NodeCertificate | null) {
     this.#socket = socket;
     this.#host = host;
-    this.remote = `${socket.remoteAddress ?? 'unknown'}:${socket.remotePort ?? 0}`;
+    this.remote = remote;
+    this.certificate = certificate;
     this.#deadline.set(host.caps.helloMs, () => this.#end('unspoken', `no hello within ${host.caps.helloMs} ms`));
     socket
       .on('data', (chunk) => this.#handleData(chunk))
@@ -78,6 +84,7 @@ export class Incoming {
     this.#isOver = true;
     this.#deadline.clear();
     if (this.#alive !== null) clearInterval(this.#alive);
+    this.#expiry?.clear();
   }
 
   #handleData(chunk: Buffer): void {
@@ -104,6 +111,11 @@ export class Incoming {
     }
     this.#hello = hello;
     this.#alive = setInterval(() => this.#signalAlive(), caps.aliveEveryMs);
+    if (this.certificate !== null) {
+      this.#expiry = new Expiry(this.certificate.expiresAtMs, () =>
+        this.#end('expired', 'its certificate has expired'),
+      );
+    }
     if (hello.purpose === 'frames') this.#expectFrames();
     else void this.#takeSnapshot(hello.node);
   }

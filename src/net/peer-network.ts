@@ -33,7 +33,7 @@ export class PeerNetwork {
     assert(caps.silenceMs >= 2 * caps.aliveEveryMs, 'silenceMs must be at least twice aliveEveryMs');
     const greetings = new GreetingCodec();
     this.#options = options;
-    this.#context = { clusterId, node, instance, greetings, caps };
+    this.#context = { clusterId, node, instance, greetings, caps, tls: options.tls ?? null };
     this.#acceptor = new Acceptor(options, {
       caps,
       greetings,
@@ -45,8 +45,8 @@ export class PeerNetwork {
 
   /** As of now; those of a peer end when it is no peer any more. */
   get counters(): NetworkCounters {
-    const { refused, malformed, unspoken } = this.#acceptor;
-    return { refused, malformed, unspoken, peers: this.#counters };
+    const { refused, untrusted, malformed, unspoken } = this.#acceptor;
+    return { refused, untrusted, malformed, unspoken, peers: this.#counters };
   }
 
   /** Opens the port; resolves with it. Rejects with Node's error (EADDRINUSE, ...). */
@@ -55,7 +55,7 @@ export class PeerNetwork {
   }
 
   /**
-   * Whom to dial from now on: new ones are dialed, gone ones dropped, others kept unless address or instance changed. This node itself is left out. Accepted
+   * Whom to dial from now on: new ones are dialed, gone ones dropped, others kept unless address or instance changed; a changed rumour counts when they are dialed next. This node itself is left out. Accepted
    * connections are judged again: `admit` is called from inside.
    */
   setPeers(peers: readonly Peer[]): void {
@@ -63,7 +63,10 @@ export class PeerNetwork {
     const others = new Map(peers.filter(({ node }) => node !== this.#options.node).map((peer) => [peer.node, peer]));
     for (const [node, outgoing] of this.#outgoing) {
       const peer = others.get(node);
-      if (peer?.address === outgoing.peer.address && peer.instance === outgoing.peer.instance) continue;
+      if (peer !== undefined && outgoing.isOf(peer)) {
+        outgoing.follow(peer);
+        continue;
+      }
       outgoing.close();
       this.#outgoing.delete(node);
       this.#snapshots.get(node)?.cancel();
@@ -103,7 +106,7 @@ export class PeerNetwork {
     assert(message.type === 'snapshot' && message.to === to, 'not a snapshot for this peer');
     const outgoing = this.#outgoing.get(to);
     if (outgoing === undefined || this.#snapshots.has(to)) return 'failed';
-    const sender = new SnapshotSender(outgoing.peer, this.#context, this.#codec);
+    const sender = new SnapshotSender(outgoing.dialed, this.#context, this.#codec);
     this.#snapshots.set(to, sender);
     try {
       const outcome = await sender.send(message, chunks);

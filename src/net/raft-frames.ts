@@ -8,7 +8,7 @@ import {
   type NodeId,
   type Snapshot,
 } from '../raft/messages.ts';
-import type { Member, PeerFrame } from '../replica/types.ts';
+import type { Member, PeerFrame, RunTrace } from '../replica/types.ts';
 import { Fields } from './fields.ts';
 import { PlainMsgpack, VALUES_MAX } from './plain-msgpack.ts';
 
@@ -18,7 +18,7 @@ import { PlainMsgpack, VALUES_MAX } from './plain-msgpack.ts';
  *
  *   RAFT    kind, type, from, to, term, index, logTerm, commit, reject, rejectHint, context, force, snapshot or nil, entries
  *           snapshot: [index, term, voters, learners, ref]; entries: term, index, type and data of one after another in one array
- *   RUNS    kind, [run, ...]
+ *   RUNS    kind, [run, ...]; with traces also [place of a traced run, its context, ...]
  *   MEMBER  kind, node, instance, raft, grpc, protocol
  *   CLOCK   kind, wall clock in epoch ms
  */
@@ -53,6 +53,8 @@ const MEMBERS_MAX = 1_024;
 const PROTOCOL_MAX = 0xffff;
 /** Runs in one frame, and entries in one message. More is a defect of the sender (AssertionError). */
 export const RUNS_MAX = 65_536;
+/** Traces of one frame that are taken. */
+const TRACES_MAX = 1_024;
 export const ENTRIES_MAX = VALUES_MAX / ENTRY_FIELDS - 64;
 
 /** PeerFrame <-> bytes. */
@@ -76,7 +78,9 @@ function valuesOf(frame: PeerFrame): readonly unknown[] {
       return messageValues(frame.message);
     case 'runs':
       assert(frame.runs.length <= RUNS_MAX, 'too many runs in a frame');
-      return [Kind.RUNS, frame.runs];
+      return frame.traces === undefined
+        ? [Kind.RUNS, frame.runs]
+        : [Kind.RUNS, frame.runs, frame.traces.flatMap(({ index, context }) => [index, context])];
     case 'member': {
       const { node, instance, raft, grpc, protocol } = frame.member;
       return [Kind.MEMBER, node, instance, raft, grpc, protocol];
@@ -103,7 +107,7 @@ function frameOf(fields: Fields): PeerFrame {
     case Kind.RAFT:
       return { kind: 'raft', message: messageOf(fields) };
     case Kind.RUNS:
-      return { kind: 'runs', runs: runsOf(fields.nested('runs')) };
+      return runsFrameOf(fields);
     case Kind.MEMBER:
       return { kind: 'member', member: memberOf(fields) };
     case Kind.CLOCK:
@@ -164,6 +168,19 @@ function entriesOf(fields: Fields): readonly Entry[] {
 function runsOf(fields: Fields): readonly Uint8Array[] {
   if (fields.left > RUNS_MAX) throw fields.wrong('list of runs');
   return Array.from({ length: fields.left }, () => fields.bytes());
+}
+
+function runsFrameOf(fields: Fields): PeerFrame {
+  const runs = runsOf(fields.nested('runs'));
+  if (fields.left === 0) return { kind: 'runs', runs };
+  const list = fields.nested('traces');
+  const traces: RunTrace[] = [];
+  while (list.left > 0) {
+    const index = list.uint(RUNS_MAX);
+    const context = list.bytes();
+    if (traces.length < TRACES_MAX) traces.push({ index, context });
+  }
+  return { kind: 'runs', runs, traces };
 }
 
 function memberOf(fields: Fields): Member {

@@ -1,13 +1,22 @@
 import type { Message, NodeId } from '../raft/messages.ts';
 import type { PeerFrame } from '../replica/types.ts';
 import type { NetworkCaps } from './caps.ts';
+import type { PeerTls } from './peer-tls.ts';
 
 /** Why an acceptor does not take a connection. Sent to the dialer, so append-only. */
-export const REFUSAL_CODES = ['WRONG_CLUSTER', 'WRONG_NODE', 'WRONG_VERSION', 'INSTANCE_REFUSED', 'BUSY'] as const;
+export const REFUSAL_CODES = [
+  'WRONG_CLUSTER',
+  'WRONG_NODE',
+  'WRONG_VERSION',
+  'INSTANCE_REFUSED',
+  'BUSY',
+  'WRONG_CERTIFICATE',
+] as const;
 
 /**
  * WRONG_CLUSTER: the two have different cluster ids. WRONG_NODE: the acceptor is not whom the dialer wanted. WRONG_VERSION: no version that both speak.
- * INSTANCE_REFUSED: the cluster does not know the dialer, or knows another instance of it (R23). BUSY: too many connections; worth another try.
+ * INSTANCE_REFUSED: the cluster does not know the dialer, or knows another instance of it (R23). BUSY: too many connections; worth another try. WRONG_CERTIFICATE: the
+ * dialer's certificate is for another node than its hello.
  */
 export type RefusalCode = (typeof REFUSAL_CODES)[number];
 
@@ -40,6 +49,10 @@ export interface Peer {
   readonly address: string;
   /** When known, another instance that answers at the address is not spoken to. */
   readonly instance?: string | undefined;
+  /** HOST:PORT where somebody says that it is by now; null or none: nobody does. */
+  readonly rumour?: string | null;
+  /** Clear text, where TLS is optional: it was found to speak nothing else. */
+  readonly isClear?: boolean;
 }
 
 /** Takes one snapshot in. Calls come one after another, each after the one before it has resolved; after `end` or `abort` there are none. */
@@ -82,6 +95,8 @@ export interface PeerNetworkOptions {
   readonly events: PeerEvents;
   readonly log: NetworkLog;
   readonly caps?: Partial<NetworkCaps>;
+  /** None or null: clear text. */
+  readonly tls?: PeerTls | null;
 }
 
 /** Since the peer became one. `In` is what came from it, `Out` what was handed to the kernel or waits for it. */
@@ -99,6 +114,8 @@ export interface PeerCounters {
 export interface NetworkCounters {
   /** Connections that were closed with a refusal. */
   refused: number;
+  /** Connections that were closed for what TLS says of them: clear text, no certificate, a wrong one. */
+  untrusted: number;
   /** Connections that were closed because of what came on them. */
   malformed: number;
   /** Connections that were closed because too many had not said hello, or did not say it in time. */

@@ -56,6 +56,12 @@ export class SendWindow {
   #smallestMs = Number.POSITIVE_INFINITY;
   /** The sender has come close to the limit since the round began. */
   #wasUsed = false;
+  /** A quota's: what may be in flight at the most, whatever the queue allows. */
+  #bytesQuota = Number.POSITIVE_INFINITY;
+  #messagesQuota = Number.POSITIVE_INFINITY;
+  /** What the sender knows of. */
+  #bytesTold = 0;
+  #messagesTold = 0;
 
   constructor(limits: WindowLimits, base: BaseDelay) {
     const { bytesMin, bytesStart, bytesMax } = limits;
@@ -87,6 +93,37 @@ export class SendWindow {
   /** The same in messages. */
   get messagesLimit(): number {
     return this.#messagesLimit;
+  }
+
+  /** What may be in flight at the most from now on, beside what the queue allows; at least one batch always may. Told with the next `tell`. */
+  limitTo(bytes: number, messages: number): void {
+    this.#bytesQuota = bytes;
+    this.#messagesQuota = messages;
+  }
+
+  /** Moves what the sender is told as far as queue and quota allow; true if that is further than before. */
+  tell(): boolean {
+    const bytes = Math.min(this.#bytesLimit, Math.floor(this.#answered + this.#bytesQuota));
+    const messages = Math.min(this.#messagesLimit, Math.floor(this.#answeredMessages + this.#messagesQuota));
+    const isFurther = bytes > this.#bytesTold || messages > this.#messagesTold;
+    this.#bytesTold = Math.max(this.#bytesTold, bytes);
+    this.#messagesTold = Math.max(this.#messagesTold, messages);
+    return isFurther;
+  }
+
+  /** `bytesLimit` less what a quota holds back: what the sender is told, and has to keep to. */
+  get bytesTold(): number {
+    return this.#bytesTold;
+  }
+
+  get messagesTold(): number {
+    return this.#messagesTold;
+  }
+
+  /** The sender was told that it may send a batch of this size. */
+  isTold(bytes: number, messages: number): boolean {
+    if (this.#received === this.#answered && this.#receivedMessages === this.#answeredMessages) return true;
+    return this.#received + bytes <= this.#bytesTold && this.#receivedMessages + messages <= this.#messagesTold;
   }
 
   /** False: a batch of this size is beyond what the sender was allowed, and the stream has to end. */

@@ -5,7 +5,7 @@ import { storeKindOf } from '../storage/bind-store.ts';
 import { openDataDirectory, readNodeIdentity } from '../storage/data-directory.ts';
 import { type Disk, NodeDisk } from '../storage/disk.ts';
 import { sealLanes } from '../storage/embedded/seal-lanes.ts';
-import { allotLimits } from '../workers/raft/allot-limits.ts';
+import { allotLimits } from '../workers/raft/raft-settings.ts';
 import { readLog } from '../workers/raft/read-log.ts';
 import { type BackupFile, copyFile, SEGMENTS_NAME, STATE_NAME, writeManifest } from './manifest.ts';
 import { checkInterrupt, Refusal } from './refusal.ts';

@@ -12,6 +12,7 @@ import {
 import { NO_SINK } from '../allot/verdicts.ts';
 import { assert } from '../base/assert.ts';
 import { subjectHash } from '../base/subject.ts';
+import { ALL_SUBJECTS, nameOf, type SubjectName } from '../base/subject-space.ts';
 import { SubjectTable } from '../base/subject-table.ts';
 
 /**
@@ -44,8 +45,8 @@ export class KnownHeads {
     return this.#largest.head;
   }
 
-  get largestSubject(): string {
-    return this.#largest.row < 0 ? '' : Buffer.from(this.#names.nameAt(this.#largest.row)).toString();
+  get largestSubject(): SubjectName {
+    return nameOf(this.#largest.row < 0 ? new Uint8Array(0) : this.#names.nameAt(this.#largest.row));
   }
 
   /** Ids that a log gave and the store does not reach to. */
@@ -64,7 +65,7 @@ export class KnownHeads {
   addLog(machine: AllotMachine): void {
     this.#floorOfLog = Math.max(this.#floorOfLog, machine.floor);
     for (let cursor = 0; cursor >= 0; ) {
-      cursor = machine.listSubjects(cursor, new Uint8Array(0), 1_000, (subject, names, start, end) => {
+      cursor = machine.listSubjects(cursor, ALL_SUBJECTS, 1_000, (subject, names, start, end) => {
         const row = this.#rowOf(names.subarray(start, end));
         this.#given[row] = Math.max(this.#given[row] as number, machine.head(subject));
         this.#first[row] = Math.max(this.#first[row] as number, machine.first(subject));

@@ -6,6 +6,7 @@
  *   segments/       the embedded log's lanes, file by file; with a database there are none, its own tools copy the messages
  */
 import { join } from 'node:path';
+import { z } from 'zod';
 import { crc32 } from '../base/checksum.ts';
 import type { StoreKind } from '../config/schema.ts';
 import type { Disk } from '../storage/disk.ts';
@@ -48,6 +49,20 @@ export interface Manifest {
   readonly files: readonly BackupFile[];
 }
 
+/** What a restore takes from it: the checksum says that it is whole, and not who wrote it. */
+const FORM = z.object({
+  createdAt: z.string(),
+  clusterId: z.string(),
+  clusterName: z.string(),
+  nodeId: z.string(),
+  store: z.string(),
+  logIndex: z.int().min(0),
+  logTime: z.number(),
+  subjects: z.int().min(0),
+  producers: z.int().min(0),
+  files: z.array(z.object({ path: z.string(), bytes: z.int().min(0), crc32: z.int().min(0) })),
+});
+
 const PATH = /^(state|segments\/[\w.-]+(\/[\w.-]+)*)$/;
 
 /** The last step of a backup. `check` is the CRC-32 of the rest, as it stands. */
@@ -70,18 +85,19 @@ export function readManifest(disk: Disk, folder: string): Manifest {
   const damaged = (why: string): Refusal => new Refusal(`${path} is damaged: ${why}`, 'name another backup');
   if (size > MANIFEST_BYTES_MAX) throw damaged(`it has ${size} bytes`);
   const text = readWhole(disk, path, size).toString('utf8');
-  let found: Manifest & { readonly check?: unknown };
+  let found: unknown;
   try {
     found = JSON.parse(text);
   } catch {
     throw damaged('it is not JSON');
   }
-  const { check, ...body } = found;
+  const { check, ...body } = (found ?? {}) as Manifest & { readonly check?: unknown };
   if (body.format !== FORMAT || !Number.isSafeInteger(body.version)) throw damaged(`it is not a ${FORMAT}`);
   if (body.version !== VERSION) {
     throw new Refusal(`${path} is of version ${body.version}, this program knows ${VERSION}`, 'use the newer program');
   }
   if (check !== checkOf(body)) throw damaged('its checksum is wrong');
+  if (!FORM.safeParse(body).success) throw damaged('something in it is not what a backup writes');
   const strange = body.files.find(
     (file) => !PATH.test(file.path) || file.path.split('/').some((name) => /^\.+$/.test(name)),
   );

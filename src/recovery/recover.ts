@@ -17,8 +17,8 @@ import {
 import { type Disk, NodeDisk } from '../storage/disk.ts';
 import { type RecoveryMarker, removeMarker, writeMarker } from '../storage/recovery-marker.ts';
 import { StartError } from '../storage/start-error.ts';
-import { allotLimits } from '../workers/raft/allot-limits.ts';
 import { writeBirthState } from '../workers/raft/birth-state.ts';
+import { allotLimits } from '../workers/raft/raft-settings.ts';
 import { readLog } from '../workers/raft/read-log.ts';
 import { KnownHeads, RECOVERY_GAP } from './known-heads.ts';
 import { checkInterrupt, Refusal } from './refusal.ts';
@@ -132,7 +132,8 @@ export async function runCase(what: Case): Promise<RecoverySummary> {
       // The segments of a backup are looked at when they are in their place.
       idsBeyondStore: apply || what.kind === 'recover' || birth !== null ? heads.idsBeyondStore : null,
       largestHead: heads.largestHead,
-      largestSubject: heads.largestSubject,
+      largestSubject: heads.largestSubject.subject,
+      largestTenant: heads.largestSubject.tenant,
       gap: RECOVERY_GAP,
       floor: heads.floor(request.floor),
       logTime,

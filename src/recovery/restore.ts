@@ -3,7 +3,7 @@ import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { openRecoveringDirectory } from '../storage/data-directory.ts';
 import { type Disk, NodeDisk } from '../storage/disk.ts';
-import { allotLimits } from '../workers/raft/allot-limits.ts';
+import { allotLimits } from '../workers/raft/raft-settings.ts';
 import { makeParents } from './backup.ts';
 import { checkFile, copyFile, type Manifest, readManifest, STATE_NAME } from './manifest.ts';
 import { runCase } from './recover.ts';

@@ -5,6 +5,7 @@ import { recover } from './recover.ts';
 import { outcomeOf } from './refusal.ts';
 import { restore } from './restore.ts';
 import type { Recovery } from './types.ts';
+import { verify } from './verify.ts';
 
 /** `failpoints`: see src/base/failpoint.ts. */
 export function recovery(failpoints: string): Recovery {
@@ -13,5 +14,6 @@ export function recovery(failpoints: string): Recovery {
     recover: (request) => outcomeOf(() => recover(request)),
     restore: (request) => outcomeOf(() => restore(request)),
     backup: (request) => outcomeOf(() => backup(request)),
+    verify: (request) => outcomeOf(() => verify(request)),
   };
 }

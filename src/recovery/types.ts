@@ -1,5 +1,8 @@
 /** What `broker cluster recover`, `broker backup` and `broker restore` ask for and are told. */
 import type { Config, StoreKind } from '../config/schema.ts';
+import type { Progress } from '../verify/types.ts';
+
+export type { Finding, Progress as VerifyProgress } from '../verify/types.ts';
 
 export interface RecoveryProgress {
   /** In words, such as `reading the newest ids`. */
@@ -35,6 +38,18 @@ export interface BackupRequest extends RunOptions {
   readonly to: string;
 }
 
+export interface VerifyOfflineRequest {
+  readonly config: Config;
+  /** Only its subjects; '': all. */
+  readonly tenant: string;
+  /** Only subjects that begin with it. */
+  readonly prefix: string;
+  /** 0: as fast as it goes. */
+  readonly bytesPerSecond: number;
+  readonly interrupt: AbortSignal;
+  readonly onProgress: (progress: Progress) => void;
+}
+
 /** What a recovery does, or would do. */
 export interface RecoverySummary {
   readonly store: StoreKind;
@@ -56,6 +71,8 @@ export interface RecoverySummary {
   /** Of any subject, as it was, and its name; 0 and '' if there is none. */
   readonly largestHead: number;
   readonly largestSubject: string;
+  /** In whose space it is; '': in none. */
+  readonly largestTenant: string;
   /** Every head moves by this. */
   readonly gap: number;
   /** Subjects that were not found begin behind it. */
@@ -89,4 +106,6 @@ export interface Recovery {
   recover(request: RecoverRequest): Promise<Outcome<RecoverySummary>>;
   restore(request: RestoreRequest): Promise<Outcome<RecoverySummary>>;
   backup(request: BackupRequest): Promise<Outcome<BackupSummary>>;
+  /** Resolves with the last progress. */
+  verify(request: VerifyOfflineRequest): Promise<Outcome<Progress>>;
 }

@@ -25,7 +25,7 @@ import { Intake } from './intake.ts';
 import { LogClock } from './log-clock.ts';
 import { decodeRowChange, encodeRowChange, isSameRow, type MemberRowChange, MemberTable } from './member-table.ts';
 import { OwnRuns } from './own-runs.ts';
-import { PeerClocks } from './peer-clocks.ts';
+import { CLOCK_LEAD_MAX_MS, PeerClocks } from './peer-clocks.ts';
 import {
   type EntryCodec,
   LIMITS,
@@ -98,8 +98,8 @@ export class Replica {
   #termStart: Index = 0;
   /** The core takes no proposal until something is applied, or a tick has passed. */
   #isBlocked = false;
-  /** This node leads, and its clock is too far ahead of a majority's: it proposes nothing. */
-  #isClockAhead = false;
+  /** This node leads, and its clock is too far ahead, or not compared with a majority's yet: it proposes nothing. */
+  #isClockDoubtful = false;
   /** Tick at which a run of this node was applied, or sent while none was under way. */
   #progressTick = 0;
   /** The own run that holds the last revokes; no more are made before it is applied. */
@@ -211,7 +211,7 @@ export class Replica {
 
   /** `wallMs`: wall clock, epoch ms. */
   tick(wallMs: number): void {
-    this.#wallMs = wallMs;
+    this.#seesWall(wallMs);
     this.#tick += 1;
     this.#isBlocked = false;
     this.#core.tick();
@@ -227,7 +227,7 @@ export class Replica {
 
   /** A frame of a member; `from` is (by its hello) who it says it is. `wallMs`: now. */
   receive(from: NodeId, frame: PeerFrame, wallMs: number): void {
-    this.#wallMs = wallMs;
+    this.#seesWall(wallMs);
     this.#supervision.heard(from, this.#tick);
     switch (frame.kind) {
       case 'raft':
@@ -244,7 +244,7 @@ export class Replica {
       case 'clock':
         if (!Number.isFinite(frame.wallMs)) return;
         this.#clocks.saw(from, frame.wallMs - wallMs, this.#tick);
-        this.#checkClock(this.#core.configState().voters);
+        this.#checkClock();
         return;
       default:
         unreachable(frame);
@@ -292,7 +292,7 @@ export class Replica {
 
   /** Proposes or forwards what waits, and takes out the work of the core. */
   ready(wallMs: number): Ready | null {
-    this.#wallMs = wallMs;
+    this.#seesWall(wallMs);
     this.#look();
     this.#forward();
     this.#propose();
@@ -395,7 +395,7 @@ export class Replica {
         match: isLeading ? (matches.get(node) ?? 0) : -1,
         isActive: isLeading && this.#isActive(node),
         openAllotments: this.#machine.unresolvedOf(new TextEncoder().encode(node)),
-        clockOffsetMs: node === this.id ? 0 : this.#clocks.offsetOf(node, this.#tick),
+        clockOffsetMs: node === this.id ? 0 : this.#clocks.leastOffsetOf(node, this.#tick),
       };
     });
     return { node: this.id, leader, term, lastIndex: this.#core.lastIndex(), committed, applied, members };
@@ -414,6 +414,9 @@ export class Replica {
       if (wasLeading) this.#becomeFollower();
       if (isNew) this.#becomeLeader();
       if (leader !== NOBODY) this.#sendAgain();
+      // It proposes nothing before it has heard it.
+      if (leader !== NOBODY && leader !== this.id)
+        this.#frames.push({ to: leader, frame: { kind: 'clock', wallMs: this.#wallMs } });
     }
     if (this.#termStart > 0 && applied >= this.#termStart && !this.#intake.isOpen) this.#intake.open(this.#machine);
   }
@@ -426,11 +429,12 @@ export class Replica {
     this.#isBlocked = false;
     this.#revokeRun = 0;
     this.#rowIndex = 0;
+    this.#checkClock();
   }
 
   #becomeFollower(): void {
     this.#termStart = 0;
-    this.#isClockAhead = false;
+    this.#isClockDoubtful = false;
     // Its senders send again, to whoever leads.
     this.#intake.clear();
     this.#changes.lost();
@@ -476,7 +480,7 @@ export class Replica {
   }
 
   #mayPropose(): boolean {
-    return this.#intake.isOpen && !this.#intake.isEmpty && !this.#isBlocked && !this.#isClockAhead;
+    return this.#intake.isOpen && !this.#intake.isEmpty && !this.#isBlocked && !this.#isClockDoubtful;
   }
 
   #propose(): void {
@@ -497,7 +501,7 @@ export class Replica {
 
   /** The entry's index, or 0. */
   #proposeRow(change: MemberRowChange): Index {
-    if (!this.#intake.isOpen || this.#isClockAhead) return 0;
+    if (!this.#intake.isOpen || this.#isClockDoubtful) return 0;
     const result = this.#proposeEntry(ENTRY_KIND_MEMBER, encodeRowChange(change));
     return result === 'accepted' ? this.#core.lastIndex() : 0;
   }
@@ -532,7 +536,7 @@ export class Replica {
 
   #tickSecond(wallMs: number): void {
     this.#broadcast({ kind: 'clock', wallMs });
-    this.#checkClock(this.#core.configState().voters);
+    this.#checkClock();
   }
 
   #broadcast(frame: PeerFrame): void {
@@ -540,11 +544,21 @@ export class Replica {
     for (const to of [...voters, ...learners]) if (to !== this.id) this.#frames.push({ to, frame });
   }
 
-  /** Design section 2, log time: a leader that is far ahead would make everybody's messages expire early. */
-  #checkClock(voters: readonly NodeId[]): void {
-    const behind = this.#core.role === 'leader' ? this.#clocks.majorityBehind(voters, this.#tick) : [];
-    this.#isClockAhead = behind.length > 0;
-    const target = this.#isClockAhead ? this.#changes.bestVoter(behind) : NOBODY;
+  /** Between two looks a clock that nobody sets goes on by less than this. */
+  #seesWall(wallMs: number): void {
+    const isStep = wallMs - this.#wallMs > CLOCK_LEAD_MAX_MS;
+    this.#wallMs = wallMs;
+    if (!isStep) return;
+    this.#clocks.forget();
+    this.#checkClock();
+  }
+
+  /** Design section 2, log time: a leader that is far ahead would make everybody's messages expire early, for ever. */
+  #checkClock(): void {
+    if (this.#core.role !== 'leader') return;
+    const { isUsable, behind } = this.#clocks.judge(this.#core.configState().voters, this.id, this.#tick);
+    this.#isClockDoubtful = !isUsable;
+    const target = this.#changes.bestVoter(behind);
     if (target !== NOBODY) this.#core.transferLeadership(target);
   }
 
@@ -580,7 +594,7 @@ export class Replica {
   }
 
   #supervise(wallMs: number): void {
-    if (!this.#runs.isStarted || this.#runs.lastApplied < this.#revokeRun) return;
+    if (!this.#runs.isStarted || this.#runs.lastApplied < this.#revokeRun || this.#isClockDoubtful) return;
     const commands = this.#supervision.revokes(this.#machine, this.#tick, this.#timeOfNext(wallMs));
     if (commands.length === 0) return;
     this.#runs.add(commands);

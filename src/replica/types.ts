@@ -18,6 +18,12 @@ export const PROTOCOL_VERSION = 1;
 export const PROTOCOL_VERSION_MIN = 1;
 
 /** What travels between the Raft ports of two members, as plain objects; src/net has the bytes. */
+/** A run that is traced: its place in the frame, and the context of the trace (base/trace-context.ts). */
+export interface RunTrace {
+  readonly index: number;
+  readonly context: Uint8Array;
+}
+
 export type PeerFrame =
   /** Of a `snapshot` the bytes go a way of their own (PeerNetwork.sendSnapshot). */
   | { readonly kind: 'raft'; readonly message: Message }
@@ -25,7 +31,7 @@ export type PeerFrame =
    * To the leader: runs of commands of the sender for its next log entries, in their order. A run begins with its ORIGIN_RUN (src/allot/commands.ts), which
    * names node and incarnation and numbers the run.
    */
-  | { readonly kind: 'runs'; readonly runs: readonly Uint8Array[] }
+  | { readonly kind: 'runs'; readonly runs: readonly Uint8Array[]; readonly traces?: readonly RunTrace[] }
   /** To everybody, for the leader: the sender's own row is not what the cluster knows of it (a new address, a newer program). */
   | { readonly kind: 'member'; readonly member: Member }
   /** Once a second to every peer: wall clock of the sender, epoch ms. */

@@ -200,6 +200,12 @@ export class DoorbellRinger {
   }
 }
 
+/** Stands this thread still, which must have nothing else to do. `ms`: 0 or more. */
+export function pause(ms: number): void {
+  // Nobody rings it.
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms);
+}
+
 function nothing(): void {
   // Replaced before it can be called.
 }

@@ -19,18 +19,18 @@ const MARKER = 'STORE';
 const MARKER_BYTES_MAX = 64;
 
 /** What is written in the marker of a directory whose messages are in a database. The first is of a version that knew PostgreSQL only. */
-const MARKED: Readonly<Record<string, StoreKind>> = {
-  database: 'postgres',
-  postgres: 'postgres',
-  cassandra: 'cassandra',
-};
+const MARKED: ReadonlyMap<string, StoreKind> = new Map([
+  ['database', 'postgres'],
+  ['postgres', 'postgres'],
+  ['cassandra', 'cassandra'],
+]);
 
 /** Which store the directory belongs to; null while no broker has started there. StartError if its marker says something else. */
 export function storeKindOf(disk: Disk, root: string): StoreKind | null {
   const path = join(root, MARKER);
   const bytes = readSmallFile(disk, path, MARKER_BYTES_MAX);
   if (bytes === null) return disk.size(join(root, 'raft')) >= 0 ? 'embedded' : null;
-  const kind = MARKED[bytes.toString('latin1').trim()];
+  const kind = MARKED.get(bytes.toString('latin1').trim());
   if (kind !== undefined) return kind;
   throw new StartError('DATA_DIRECTORY_UNUSABLE', `${path} names no store that this program knows`);
 }

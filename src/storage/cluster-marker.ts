@@ -20,7 +20,7 @@ export interface ClusterMarker {
    * `members` are those it was told of. `member`: its log has it all.
    */
   readonly state: 'first' | 'joining' | 'joined' | 'member';
-  /** Of `joined`, else empty. */
+  /** Of `joined` and `member`: as the node knows them, for `member` as of its last look. Of `joining`: what a member knew whose log was damaged. */
   readonly members: readonly Member[];
 }
 

@@ -21,8 +21,8 @@ import { failpoint } from '../base/failpoint.ts';
 export interface Disk {
   /** Creates `path` for reading and writing; an error (EEXIST) if it is there. Its name is durable only after `syncDirectory`. */
   createExclusive(path: string, site?: string): DiskFile;
-  /** Opens `path` for reading and writing, made or emptied as needed: for temporary files that a rename will publish. */
-  createOrEmpty(path: string, site?: string): DiskFile;
+  /** Opens `path` for reading and writing, made or emptied as needed: for temporary files that a rename will publish. `mode`: of a file that is made. */
+  createOrEmpty(path: string, site?: string, mode?: number): DiskFile;
   open(path: string, access: 'read' | 'write', site?: string): DiskFile;
   /** Renames over `target` if it exists; then fsyncs the directory of `target` and, if another, of `source`. */
   rename(source: string, target: string): void;
@@ -141,9 +141,9 @@ export class NodeDisk implements Disk {
     return this.#open(path, O_RDWR | O_CREAT | O_EXCL, 'create', site);
   }
 
-  createOrEmpty(path: string, site = 'file'): DiskFile {
+  createOrEmpty(path: string, site = 'file', mode = FILE_MODE): DiskFile {
     const { O_RDWR, O_CREAT, O_TRUNC } = nodeFs.constants;
-    return this.#open(path, O_RDWR | O_CREAT | O_TRUNC, 'create', site);
+    return this.#open(path, O_RDWR | O_CREAT | O_TRUNC, 'create', site, mode);
   }
 
   open(path: string, access: 'read' | 'write', site = 'file'): DiskFile {
@@ -214,10 +214,10 @@ export class NodeDisk implements Disk {
     });
   }
 
-  #open(path: string, flags: number, operation: string, site: string): DiskFile {
+  #open(path: string, flags: number, operation: string, site: string, mode = FILE_MODE): DiskFile {
     const fd = guard(operation, path, () => {
       if (operation === 'create') failpoint('disk.create');
-      return this.#fs.openSync(path, flags, FILE_MODE);
+      return this.#fs.openSync(path, flags, mode);
     });
     return new NodeDiskFile(this.#fs, fd, path, site);
   }

@@ -21,6 +21,11 @@ export class InFlight {
     this.#bounds = bounds;
   }
 
+  /** Tasks that wait for their turn. */
+  get waiting(): number {
+    return this.#waiting.length;
+  }
+
   async run<T>(task: () => T | Promise<T>): Promise<T> {
     let isLate = false;
     if (this.#running < this.#limit) this.#running += 1;

@@ -3,7 +3,7 @@ import type { BirthRegistry } from './birth.ts';
 import type { CassandraStoreOptions } from './cassandra/cassandra-store.ts';
 import type { IncarnationRegistry } from './fence.ts';
 import type { PostgresStoreOptions } from './postgres/postgres-store.ts';
-import type { DatabaseStore } from './store.ts';
+import type { DatabaseStore, StoreConnections } from './store.ts';
 
 /** How to reach one; travels to threads as it is. */
 export type DatabaseOptions =
@@ -20,6 +20,8 @@ export interface OpenedDatabase extends DatabaseStore {
   currentWeaknesses(): Promise<readonly string[]>;
   /** Reads that it works on at a time; more wait in the order in which they came, and writes never wait for any. */
   readonly readsMax: number;
+  /** As of now; a look that costs nothing. */
+  connections(): StoreConnections;
   /** Groups that it writes at a time; more wait in the order in which they came. */
   readonly writesMax: number;
 }

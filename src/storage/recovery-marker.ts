@@ -3,6 +3,7 @@
  * starts in such a directory, and the next run goes on under the identity that is written here.
  */
 import { join } from 'node:path';
+import { z } from 'zod';
 import type { NodeIdentity } from './data-directory.ts';
 import type { Disk } from './disk.ts';
 import { readSmallFile, replaceFile } from './small-file.ts';
@@ -25,6 +26,21 @@ export interface RecoveryMarker {
   /** Where the Raft state that was there is put aside, a name in the directory, and the instance that wrote it; null: there was none. */
   readonly discarded: { readonly name: string; readonly instanceId: string } | null;
 }
+
+const FORMAT = z.object({
+  version: z.literal(VERSION),
+  kind: z.enum(['recover', 'restore']),
+  node: z.object({
+    version: z.int(),
+    clusterId: z.string(),
+    clusterName: z.string(),
+    nodeId: z.string(),
+    instanceId: z.string(),
+    createdAt: z.string(),
+  }),
+  replaces: z.string().nullable(),
+  discarded: z.object({ name: z.string(), instanceId: z.string() }).nullable(),
+});
 
 export function writeMarker(disk: Disk, root: string, marker: Omit<RecoveryMarker, 'version'>): RecoveryMarker {
   const whole = { version: VERSION, ...marker };
@@ -51,11 +67,10 @@ export function readMarker(disk: Disk, root: string): RecoveryMarker | null {
 
 function parse(text: string): RecoveryMarker | null {
   try {
-    const marker = JSON.parse(text) as RecoveryMarker;
-    const isOurs = marker.version === VERSION && (marker.kind === 'recover' || marker.kind === 'restore');
-    return isOurs && typeof marker.node.instanceId === 'string' ? marker : null;
-  } catch {
-    return null;
+    return FORMAT.safeParse(JSON.parse(text)).data ?? null;
+  } catch (error) {
+    if (error instanceof SyntaxError) return null;
+    throw error;
   }
 }
 

@@ -17,11 +17,11 @@ export function readSmallFile(disk: Disk, path: string, bytesMax: number): Buffe
 
 /**
  * Puts a small file in place of what was there: after a crash the one or the other is there, whole, and the new one is durable when the call returns. `site`: its
- * name among the places where a disk may fail (disk.ts).
+ * name among the places where a disk may fail (disk.ts). `mode`: who may read it, if not whoever may read the rest.
  */
-export function replaceFile(disk: Disk, path: string, bytes: Uint8Array, site = 'small-file'): void {
+export function replaceFile(disk: Disk, path: string, bytes: Uint8Array, site = 'small-file', mode?: number): void {
   const temporary = `${path}.tmp`;
-  const file = disk.createOrEmpty(temporary, site);
+  const file = disk.createOrEmpty(temporary, site, mode);
   try {
     file.writeFullySync(bytes, 0, bytes.length, 0);
     file.fdatasyncSync();

@@ -42,7 +42,13 @@ export type StartErrorCode =
   /** The node was a member, and its data directory has no Raft log any more. */
   | 'RAFT_LOG_LOST'
   /** A node with peers has no address that they could reach it at. */
-  | 'ADVERTISE_NEEDED';
+  | 'ADVERTISE_NEEDED'
+  /** The access file cannot be read, or has problems. */
+  | 'ACCESS_FILE_INVALID'
+  /** Certificate, key or authorities of `tls.*` cannot be used. */
+  | 'TLS_UNUSABLE'
+  /** A port beyond loopback has no TLS and authentication, and `insecure` is not set. */
+  | 'LISTENER_INSECURE';
 
 export class StartError extends Error {
   override name = 'StartError';

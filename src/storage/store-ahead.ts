@@ -1,3 +1,4 @@
+import { quotedSubject } from '../base/subject-space.ts';
 import { StartError } from './start-error.ts';
 import type { BeyondHead } from './store.ts';
 
@@ -5,6 +6,6 @@ import type { BeyondHead } from './store.ts';
 export function storeIsAhead({ subject, lastId, head }: BeyondHead): StartError {
   return new StartError(
     'STORE_AHEAD_OF_LOG',
-    `the store has id ${lastId} of subject "${Buffer.from(subject)}", but the log has given ids up to ${head} only: the Raft log is an older copy than the messages. Put back both from the same backup`,
+    `the store has id ${lastId} of subject ${quotedSubject(subject)}, but the log has given ids up to ${head} only: the Raft log is an older copy than the messages. Put back both from the same backup`,
   );
 }

@@ -81,6 +81,15 @@ export interface DatabaseStore extends MessageStore {
   dropExpired(beforeMs: number): Promise<number>;
 }
 
+/** What a database is busy with, of this store's connections alone. */
+export interface StoreConnections {
+  readonly open: number;
+  /** Requests that it works on. */
+  readonly busy: number;
+  /** Requests that wait for their turn. */
+  readonly waiting: number;
+}
+
 export type NewestVisitor = (subject: Uint8Array, lastId: number) => void;
 
 /** What a log has given: the greatest id of each subject, in their order; 0 if it does not know the subject. */

@@ -89,9 +89,11 @@ export class Cursor {
     return true;
   }
 
-  pause(group: TailGroup): void {
+  /** Its stream stands at `next`. */
+  pause(group: TailGroup, next = this.next): void {
     if (this.state === 'live') group.becameBehind();
     this.state = 'paused';
+    this.next = next;
   }
 
   /** Reads on from `next`, whatever it did before: the pause may have come before it had joined. */

@@ -13,6 +13,7 @@ import type {
   NewestVisitor,
   ReadResult,
   SealedBatch,
+  StoreConnections,
   Stored,
   StoredItem,
   StoreStats,
@@ -109,6 +110,17 @@ export class CassandraStore implements OpenedDatabase {
   readonly #text: ReturnType<typeof statements>;
   #damaged = 0;
   #isClosed = false;
+
+  connections(): StoreConnections {
+    const state = this.#client.getState();
+    const hosts = state.getConnectedHosts();
+    const sum = (of: (host: Host) => number): number => hosts.reduce((total, host) => total + of(host), 0);
+    return {
+      open: sum((host) => state.getOpenConnections(host)),
+      busy: sum((host) => state.getInFlightQueries(host)),
+      waiting: this.#reads.waiting + this.#writes.waiting,
+    };
+  }
 
   private constructor(client: Client, options: CassandraStoreOptions, weaknesses: readonly string[]) {
     this.#client = client;

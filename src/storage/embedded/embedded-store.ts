@@ -50,6 +50,8 @@ export interface EmbeddedOptions {
   readonly onNotice?: (message: string, error: unknown) => void;
   /** After each durable write: its duration, and what it wrote. */
   readonly onWritten?: (microseconds: number, bytes: number) => void;
+  /** After each read of the disk: how long it took, and the bytes that were wanted of it. */
+  readonly onRead?: (microseconds: number, bytes: number) => void;
   readonly disk?: Disk;
   /** Epoch ms; for a date in segment headers only. */
   readonly now?: () => number;
@@ -108,7 +110,14 @@ export class EmbeddedStore implements MessageStore {
     const cache = new TailCache(options.lane, options.cacheBytes);
     this.#cache = cache;
     const onDamage = options.onDamage ?? nothing;
-    this.#reader = new BatchReader({ files: this.#files, tail: cache, cacheBytes: options.cacheBytes, onDamage });
+    this.#reader = new BatchReader({
+      files: this.#files,
+      tail: cache,
+      cacheBytes: options.cacheBytes,
+      onDamage,
+      onRead: options.onRead ?? nothing,
+      clock: this.#clock,
+    });
     this.#space = new FreeSpace(disk, options.directory, options.lowSpaceBytes, this.#clock);
     this.#writer = new LaneWriter({
       disk,
@@ -321,6 +330,8 @@ export class EmbeddedStore implements MessageStore {
     if (fresh.some(({ kind }) => kind === 'data') && this.#space.isShortOf(bytes)) throw new BrokerError('STORE_FULL');
     const started = this.#clock();
     const { segment, offsets } = await this.#writer.write(fresh);
+    // An index that could not be made durable ends the process: nothing is acknowledged behind that, durable or not (traps S2).
+    if (this.#failure !== null) throw this.#failure;
     this.#space.used(bytes);
     for (let i = 0; i < fresh.length; i++) this.#insert(fresh[i] as SealedBatch, segment, offsets[i] as number);
     this.#options.onWritten?.((this.#clock() - started) * 1000, bytes);
@@ -364,7 +375,7 @@ export class EmbeddedStore implements MessageStore {
       const size = disk.size(join(files.path, segmentName(number)));
       const found = readSidecar(disk, files.path, id, size);
       // Another lane's segment that is being written, or one whose sidecar did not fit on the disk.
-      const isUsable = found !== null && found !== 'stale' && found !== 'damaged';
+      const isUsable = found !== null && typeof found !== 'string';
       const sidecar = isUsable ? found : encodeScanned(files.lane, number, scanFile(disk, files, number, size));
       loadSidecar(sidecar.bytes, this.#index, this.#options.ownsSlot);
       this.#count(sidecar.summary);

@@ -6,7 +6,7 @@ const WINDOW_BYTES = 1024 * 1024;
 
 /** Reads a file from front to back through one buffer, however large the things in it are. */
 export class ScanWindow {
-  readonly bytes = Buffer.allocUnsafeSlow(WINDOW_BYTES);
+  readonly bytes: Buffer;
   readonly #file: DiskFile;
   readonly #size: number;
   #start = 0;
@@ -16,6 +16,7 @@ export class ScanWindow {
   constructor(file: DiskFile, size: number) {
     this.#file = file;
     this.#size = size;
+    this.bytes = Buffer.allocUnsafeSlow(Math.min(WINDOW_BYTES, size));
   }
 
   /** Makes [position, position + length) available, at most the window's size; returns where it starts in `bytes`. */

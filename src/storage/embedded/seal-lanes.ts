@@ -1,4 +1,5 @@
 import { join } from 'node:path';
+import { isPlanted } from '../../base/planted.ts';
 import type { Disk } from '../disk.ts';
 import { segmentId, segmentName, sidecarName } from './segment-format.ts';
 import type { Damage } from './segment-scan.ts';
@@ -31,13 +32,18 @@ export interface SealReport {
 }
 
 /** What people have to hear of it. */
-export function sealNews({ torn, damages }: SealReport): LogNews[] {
+export function sealNews({ torn, damages, quarantined }: SealReport): LogNews[] {
   return [
     ...torn.map((cut) => ({ level: 'warn' as const, message: 'cut a torn end off a segment', fields: { ...cut } })),
     ...damages.map(({ path, damage }) => ({
       level: 'error' as const,
       message: 'a segment is damaged; what is readable in it is served',
       fields: { segment: path, damage: JSON.stringify(damage) },
+    })),
+    ...quarantined.map((path) => ({
+      level: 'warn' as const,
+      message: 'the index of a segment is damaged, or of a longer segment: it was put aside and made again',
+      fields: { path },
     })),
   ];
 }
@@ -93,10 +99,14 @@ function sealSegment(disk: Disk, files: LaneFiles, number: number, report: SealR
   const path = join(files.path, segmentName(number));
   const size = disk.size(path);
   const sidecar = readSidecar(disk, files.path, segmentId(files.lane, number), size);
-  if (sidecar === 'damaged') report.quarantined.push(quarantine(disk, join(files.path, sidecarName(number))));
+  // A segment that is shorter than when it was sealed was cut since, and what its sidecar lists is worth keeping.
+  const isBad = sidecar === 'damaged' || sidecar === 'cut';
+  if (isBad) report.quarantined.push(quarantine(disk, join(files.path, sidecarName(number))));
   else if (sidecar !== null && sidecar !== 'stale') return;
   report.scanned += 1;
-  const result = scanFile(disk, files, number, size);
+  const isNewest = number === files.numbers.at(-1);
+  const mayBeTorn = isNewest && (sidecar !== 'cut' || isPlanted('S9-sealed-is-torn'));
+  const result = scanFile(disk, files, number, size, mayBeTorn);
   for (const damage of result.damages) report.damages.push({ path, damage });
   if (result.length < size) report.torn.push({ path, bytes: size - result.length });
   if (result.groups === 0 && result.damages.length === 0) {

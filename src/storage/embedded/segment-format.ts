@@ -1,6 +1,7 @@
 import { assert } from '../../base/assert.ts';
-import { readSafeUint, tryReadSafeUint, writeSafeUint } from '../../base/bytes.ts';
+import { tryReadSafeUint, writeSafeUint } from '../../base/bytes.ts';
 import { crc32 } from '../../base/checksum.ts';
+import { BATCH_ALIGNMENT, BatchKind } from '../../batch/batch-format.ts';
 
 /**
  * Layout of a segment file (docs/record-format.md). Little endian.
@@ -87,14 +88,17 @@ export function decodeSegmentHeader(sector: Uint8Array): (SegmentHeader & { vers
   if (view.getUint32(SegmentOffset.MAGIC, true) !== SEGMENT_MAGIC) return null;
   const crc = view.getUint32(SegmentOffset.CRC, true);
   if (crc32(sector.subarray(SegmentOffset.VERSION, SEGMENT_HEADER_BYTES)) !== crc) return null;
-  return {
+  const header = {
     version: view.getUint32(SegmentOffset.VERSION, true),
     crc,
     lane: view.getUint32(SegmentOffset.LANE, true),
     number: view.getUint32(SegmentOffset.NUMBER, true),
-    nonce: readSafeUint(view, SegmentOffset.NONCE),
-    createdAt: readSafeUint(view, SegmentOffset.CREATED_AT),
+    nonce: tryReadSafeUint(view, SegmentOffset.NONCE),
+    createdAt: tryReadSafeUint(view, SegmentOffset.CREATED_AT),
   };
+  // What a newer program writes there is its own affair.
+  const isOurs = header.version !== SEGMENT_VERSION || (header.nonce >= 0 && header.createdAt >= 0);
+  return isOurs ? header : null;
 }
 
 const GroupOffset = {
@@ -233,7 +237,7 @@ export function writeDirectoryEntry(
   return offset + EntryOffset.SUBJECT + subject.length;
 }
 
-/** Reads the entry at `offset` into `entry`; returns the offset behind it, or -1 if the directory ends before. */
+/** Reads the entry at `offset` into `entry`; returns the offset behind it, or -1 if the directory ends before, or no batch is like that. */
 export function readDirectoryEntry(bytes: Uint8Array, view: DataView, offset: number, entry: DirectoryEntry): number {
   if (offset + DIRECTORY_ENTRY_BYTES > bytes.length) return -1;
   entry.base = tryReadSafeUint(view, offset + EntryOffset.BASE);
@@ -246,7 +250,14 @@ export function readDirectoryEntry(bytes: Uint8Array, view: DataView, offset: nu
   entry.kind = view.getUint8(offset + EntryOffset.KIND);
   entry.subjectStart = offset + EntryOffset.SUBJECT;
   entry.subjectEnd = entry.subjectStart + view.getUint8(offset + EntryOffset.SUBJECT_LENGTH);
-  return entry.subjectEnd <= bytes.length ? entry.subjectEnd : -1;
+  return entry.subjectEnd <= bytes.length && isSound(entry) ? entry.subjectEnd : -1;
+}
+
+/** As BatchView demands it of the batch itself. */
+function isSound({ base, publishedAt, count, length, kind, subjectStart, subjectEnd }: DirectoryEntry): boolean {
+  const areIds = base >= 1 && count >= 1 && base <= Number.MAX_SAFE_INTEGER - (count - 1);
+  const isBatch = length > 0 && length % BATCH_ALIGNMENT === 0 && (kind === BatchKind.DATA || kind === BatchKind.VOID);
+  return areIds && isBatch && publishedAt >= 0 && subjectEnd > subjectStart;
 }
 
 export function alignedTo(length: number, alignment: number): number {

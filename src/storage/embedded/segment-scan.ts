@@ -212,20 +212,21 @@ class SegmentScanner {
   #readBatches(position: number, end: number, header: GroupHeader): FoundBatch[] {
     const directoryStart = position + GROUP_HEADER_BYTES;
     const directoryEnd = directoryStart + header.directoryLength;
-    if (directoryEnd > end) return [];
-    const directory = this.#window.copy(directoryStart, header.directoryLength);
     const first = position + firstBatchOffset(header.directoryLength);
+    // The file was cut off before the first batch.
+    if (first > end) return [];
+    const directory = this.#window.copy(directoryStart, header.directoryLength);
     if (crc32(directory) !== header.directoryCrc) {
       this.#damage({ what: 'directory', position: directoryStart, length: header.directoryLength });
       return this.#walkBatches(first, end);
     }
     if (!this.#window.isZero(directoryEnd, first))
       this.#damage({ what: 'padding', position: directoryEnd, length: first - directoryEnd });
-    return this.#readListed(directory, first, end, header.batches);
+    return this.#readListed(directory, directoryStart, first, end, header.batches);
   }
 
-  /** The batches that a good directory lists. */
-  #readListed(directory: Buffer, first: number, end: number, batches: number): FoundBatch[] {
+  /** The batches that a directory with the right checksum lists. */
+  #readListed(directory: Buffer, directoryStart: number, first: number, end: number, batches: number): FoundBatch[] {
     const found: FoundBatch[] = [];
     const view = new DataView(directory.buffer, directory.byteOffset, directory.length);
     const listed: DirectoryEntry = {
@@ -244,7 +245,10 @@ class SegmentScanner {
     let position = first;
     for (let i = 0; i < batches; i++) {
       at = readDirectoryEntry(directory, view, at, listed);
-      if (at < 0) break;
+      if (at < 0) {
+        this.#damage({ what: 'directory', position: directoryStart, length: directory.length });
+        return [...found, ...this.#walkBatches(position, end)];
+      }
       const name = directory.subarray(listed.subjectStart, listed.subjectEnd);
       const isGood = position + listed.length <= end && this.#batchIsGood(position, listed.length, listed.headerCrc);
       found.push(this.#listedBatch(name, listed, position, isGood));

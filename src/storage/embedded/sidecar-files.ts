@@ -38,13 +38,16 @@ export interface Sidecar {
   readonly bytes: Buffer;
 }
 
-/** The sidecar of a segment of `size` bytes: null if there is none, `stale` if it is of another file or length, `damaged` if it is no sidecar. */
+/**
+ * The sidecar of a segment of `size` bytes: null if there is none, `stale` if it is of another file or a shorter one, `cut` if the segment was longer
+ * when it was sealed, `damaged` if it is no sidecar.
+ */
 export function readSidecar(
   disk: Disk,
   lanePath: string,
   segment: number,
   size: number,
-): Sidecar | 'stale' | 'damaged' | null {
+): Sidecar | 'stale' | 'cut' | 'damaged' | null {
   const path = join(lanePath, sidecarName(numberOf(segment)));
   const length = disk.size(path);
   if (length < 0) return null;
@@ -57,7 +60,8 @@ export function readSidecar(
   }
   const header = decodeSidecarHeader(bytes);
   if (header === null || !sidecarBodyIsGood(header, bytes)) return 'damaged';
-  return header.segment === segment && header.length === size ? { summary: header, bytes } : 'stale';
+  if (header.segment !== segment || header.length < size) return 'stale';
+  return header.length === size ? { summary: header, bytes } : 'cut';
 }
 
 export interface LaneFiles {
@@ -101,13 +105,18 @@ export function listLane(disk: Disk, directory: string, lane: number): LaneFiles
   return { lane, path, numbers: numbers.sort((a, b) => a - b), highest, unknown };
 }
 
-/** Scans one segment file. StartError if a newer program wrote it. */
-export function scanFile(disk: Disk, files: LaneFiles, number: number, size: number): ScanResult {
+/** Scans one segment file. `mayBeTorn`: it is the newest of its lane, and was not sealed. StartError if a newer program wrote it. */
+export function scanFile(
+  disk: Disk,
+  files: LaneFiles,
+  number: number,
+  size: number,
+  mayBeTorn = number === files.numbers.at(-1),
+): ScanResult {
   const path = join(files.path, segmentName(number));
   const file = disk.open(path, 'read', 'segment-scan');
   try {
-    const isLast = number === files.numbers.at(-1);
-    const result = scanSegment({ file, size, lane: files.lane, number, isLast });
+    const result = scanSegment({ file, size, lane: files.lane, number, isLast: mayBeTorn });
     if (result.isForeign) {
       throw new StartError(
         'SEGMENT_VERSION',

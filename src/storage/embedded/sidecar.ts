@@ -377,9 +377,49 @@ export function decodeSidecarHeader(bytes: Uint8Array): SidecarHeader | null {
   };
 }
 
+/** True if the body has its checksum, and the subjects and entries that the header counts: only then may it be walked. */
 export function sidecarBodyIsGood(header: SidecarHeader, bytes: Uint8Array): boolean {
   const body = bytes.subarray(SIDECAR_HEADER_BYTES);
-  return body.length === header.bodyLength && crc32(body) === header.bodyCrc;
+  return body.length === header.bodyLength && crc32(body) === header.bodyCrc && isSound(header, bytes);
+}
+
+function isSound(header: SidecarHeader, bytes: Uint8Array): boolean {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+  let subjects = 0;
+  let batches = 0;
+  let at = SIDECAR_HEADER_BYTES;
+  while (at < bytes.length) {
+    if (at + SUBJECT_HEADER_BYTES > bytes.length) return false;
+    const entries = view.getUint32(at + 4, true);
+    const nameLength = view.getUint8(at + 8);
+    if (nameLength === 0 || entries === 0) return false;
+    at += subjectBytes(nameLength) + entries * ENTRY_BYTES;
+    subjects += 1;
+    batches += entries;
+  }
+  return at === bytes.length && subjects === header.subjects && batches === header.batches;
+}
+
+/** Visits the subjects of a good sidecar: `entries` of each start at `start` of its bytes (writeEntry), its name is bytes[nameStart, nameEnd). */
+export function forEachSubject(
+  bytes: Uint8Array,
+  visit: (hash: number, nameStart: number, nameEnd: number, start: number, entries: number) => void,
+): void {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+  for (let at = SIDECAR_HEADER_BYTES; at < bytes.length; ) {
+    const entries = view.getUint32(at + 4, true);
+    const nameLength = view.getUint8(at + 8);
+    const name = at + SUBJECT_HEADER_BYTES;
+    const start = at + subjectBytes(nameLength);
+    visit(view.getUint32(at, true), name, name + nameLength, start, entries);
+    at = start + entries * ENTRY_BYTES;
+  }
+}
+
+/** Reads an entry as writeEntry wrote it. `words` is scratch for ENTRY_BYTES. */
+export function readEntry(view: DataView, offset: number, words: Uint32Array, entry: IndexEntry): void {
+  for (let word = 0; word < ENTRY_WORDS; word++) words[word] = view.getUint32(offset + word * 4, true);
+  unpackEntry(words, 0, entry);
 }
 
 /** Puts the entries of a good sidecar whose slots `ownsSlot` accepts into the index. Returns the number of entries put. */
@@ -388,24 +428,14 @@ export function loadSidecar(bytes: Uint8Array, index: SubjectIndex, ownsSlot: (s
   const entry = newEntry();
   const words = new Uint32Array(ENTRY_WORDS);
   let put = 0;
-  let at = SIDECAR_HEADER_BYTES;
-  while (at < bytes.length) {
-    const hash = view.getUint32(at, true);
-    const entries = view.getUint32(at + 4, true);
-    const nameLength = view.getUint8(at + 8);
-    const name = at + SUBJECT_HEADER_BYTES;
-    at += subjectBytes(nameLength);
-    if (ownsSlot(slotOfHash(hash)) && entries > 0) {
-      const place = index.rowFor(bytes, name, name + nameLength, hash);
-      for (let i = 0; i < entries; i++) {
-        for (let word = 0; word < ENTRY_WORDS; word++)
-          words[word] = view.getUint32(at + i * ENTRY_BYTES + word * 4, true);
-        unpackEntry(words, 0, entry);
-        index.putAt(place, entry);
-      }
-      put += entries;
+  forEachSubject(bytes, (hash, nameStart, nameEnd, start, entries) => {
+    if (!ownsSlot(slotOfHash(hash)) || entries === 0) return;
+    const place = index.rowFor(bytes, nameStart, nameEnd, hash);
+    for (let i = 0; i < entries; i++) {
+      readEntry(view, start + i * ENTRY_BYTES, words, entry);
+      index.putAt(place, entry);
     }
-    at += entries * ENTRY_BYTES;
-  }
+    put += entries;
+  });
   return put;
 }

@@ -11,6 +11,7 @@ import {
   type NewestVisitor,
   type ReadResult,
   type SealedBatch,
+  type StoreConnections,
   type Stored,
   type StoredItem,
   StoreFailure,
@@ -108,6 +109,12 @@ export class PostgresStore implements DatabaseStore {
     this.weaknesses = found.weaknesses;
     this.birth = new PostgresBirth(connection, options.schema);
     this.incarnations = new PostgresIncarnations(connection, options.schema);
+  }
+
+  connections(): StoreConnections {
+    const { totalCount, idleCount } = this.#connection.database.$pool;
+    const waiting = this.#reads.waiting + this.#writes.waiting;
+    return { open: totalCount, busy: totalCount - idleCount, waiting };
   }
 
   /** Connects, checks the server, brings the schema up to date. StartError if this server cannot be used. */

@@ -2,7 +2,8 @@ import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import { assert } from '../../base/assert.ts';
 import { failpoint } from '../../base/failpoint.ts';
-import type { Disk, DiskFile } from '../disk.ts';
+import { type Disk, type DiskFile, DiskFull } from '../disk.ts';
+import { END_NAME, writeEndMark } from './end-mark.ts';
 import { INDEX_MAX, SEGMENT_INSTANCE_BYTES } from './format.ts';
 import { type ParsedPointer, RecordBuilder } from './record.ts';
 import { emptyReport, quarantine, recover } from './recovery.ts';
@@ -45,10 +46,12 @@ export class RaftWal {
   /** Oldest first. */
   #snapshots: ParsedPointer[] = [];
   #writer: Writer | null = null;
+  #hasEndMark: boolean;
 
   private constructor(disk: Disk, dir: string, options: WalOptions, recovered: ReturnType<typeof recover>) {
     this.#disk = disk;
     this.#dir = dir;
+    this.#hasEndMark = recovered?.hasEndMark ?? false;
     if (recovered !== null) {
       this.#hardState = recovered.replay.hardState;
       this.#lastIndex = recovered.replay.lastIndex;
@@ -114,6 +117,7 @@ export class RaftWal {
     if (entries.length === 0 && hardState === null) return;
     const last = this.#checkEntries(entries);
     if (hardState !== null) this.#checkHardState(hardState, last);
+    this.#goOn();
     this.#builder.putAppend(entries, hardState);
     if (this.#log.isFull(this.#builder.length)) this.#log.roll(this.#lastIndex + 1);
     this.#log.write(this.#builder);
@@ -169,10 +173,30 @@ export class RaftWal {
     return this.#reserve.restore();
   }
 
+  /** Behind the last sync, before `close`: says where the log ends (end-mark.ts), until it is written to again. Throws DiskError. */
+  markEnd(): void {
+    const { end } = this.#log;
+    if (end === null || this.#hasEndMark) return;
+    try {
+      writeEndMark(this.#disk, this.#dir, end);
+      this.#hasEndMark = true;
+    } catch (error) {
+      // The next start knows no more of the end than behind a crash.
+      if (!(error instanceof DiskFull)) throw error;
+    }
+  }
+
   /** Does not sync. */
   close(): void {
     this.#writer?.abort();
     this.#log.close();
+  }
+
+  /** Before the first write: the log does not end where it was closed any more. */
+  #goOn(): void {
+    if (!this.#hasEndMark) return;
+    this.#disk.unlink(join(this.#dir, END_NAME));
+    this.#hasEndMark = false;
   }
 
   /** Returns the last index after the append. */
@@ -216,6 +240,7 @@ export class RaftWal {
     const installed = origin === 'installed';
     assert(installed || index <= this.#lastIndex, 'a snapshot of what is not in the log');
     const pointer = { index, term, bytes, crc, installed };
+    this.#goOn();
     const builder = new RecordBuilder();
     builder.putPointer(pointer);
     if (this.#log.isFull(builder.length)) this.#log.roll(this.#lastIndex + 1);

@@ -1,6 +1,8 @@
 import { join } from 'node:path';
+import { isPlanted } from '../../base/planted.ts';
 import type { Disk } from '../disk.ts';
 import { DiskError } from '../disk.ts';
+import { END_NAME, type EndMark, readEndMark } from './end-mark.ts';
 import * as format from './format.ts';
 import type { ParsedPointer } from './record.ts';
 import { Replay } from './replay.ts';
@@ -26,6 +28,8 @@ export interface Recovered {
   readonly segments: SegmentFile[];
   readonly newest: SegmentScan;
   readonly report: WalReport;
+  /** The mark of a good end is there: it goes before anything is written. */
+  readonly hasEndMark: boolean;
 }
 
 /** A snapshot file, read to its end. */
@@ -45,14 +49,16 @@ export function recover(disk: Disk, dir: string, instance: Uint8Array): Recovere
   const report = emptyReport();
   report.ignored = names.filter((name) => !isOurs(name));
   if (segments.length === 0) {
-    const orphan = names.find(isSnapshotName);
-    if (orphan !== undefined) throw new WalDamaged(join(dir, orphan), -1, 'there is a snapshot but no log');
+    const orphan = names.find((name) => isSnapshotName(name) || name === END_NAME);
+    if (orphan !== undefined) throw new WalDamaged(join(dir, orphan), -1, 'it is there, and the log is not');
     return null;
   }
+  const mark = isPlanted('R24-end-unmarked') ? null : readEndMark(disk, dir);
   const files = new SnapshotFiles(disk, dir);
   const newestWhole = files.newestWhole(names);
   const replay = new Replay((segments[0] as SegmentFile).firstIndex, newestWhole?.snapshot.index ?? 0);
   const newest = scanAll(disk, dir, segments, { replay, report, instance });
+  const end = mark === null || mark === 'damaged' ? mark : checkEnd(dir, segments.at(-1) as SegmentFile, newest, mark);
   const choice = chooseSnapshot(dir, replay, files);
   replay.dropTo(choice.snapshot?.index ?? 0);
   checkReach(dir, replay, choice.snapshot);
@@ -64,8 +70,17 @@ export function recover(disk: Disk, dir: string, instance: Uint8Array): Recovere
     report.damagedSnapshots.push(name);
     if (names.includes(name)) report.quarantined.push(quarantine(disk, dir, name));
   }
+  if (end === 'damaged') report.quarantined.push(quarantine(disk, dir, END_NAME));
   settleNewest(disk, dir, segments, newest, report);
-  return { replay, snapshot: choice.snapshot, kept: choice.kept, segments, newest, report };
+  return {
+    replay,
+    snapshot: choice.snapshot,
+    kept: choice.kept,
+    segments,
+    newest,
+    report,
+    hasEndMark: end === 'right',
+  };
 }
 
 /** Moves a file out of the way, under a name that is free. Returns where to. */
@@ -93,7 +108,11 @@ export function emptyReport(): WalReport {
 
 function isOurs(name: string): boolean {
   return (
-    format.parseSegmentName(name) !== null || isSnapshotName(name) || name === QUARANTINE_NAME || name === 'reserve'
+    format.parseSegmentName(name) !== null ||
+    isSnapshotName(name) ||
+    name === QUARANTINE_NAME ||
+    name === END_NAME ||
+    name === 'reserve'
   );
 }
 
@@ -129,6 +148,10 @@ function scanAll(
       scan = scanSegment(file, { isNewest, previous: scan?.last ?? null }, (type, payload) =>
         into.replay.record(type, payload),
       );
+    } catch (cause) {
+      // A sector that cannot be read is damage too: what it held may be on other nodes.
+      if (!(cause instanceof DiskError) || cause.code !== 'EIO') throw cause;
+      throw new WalDamaged(path, -1, cause.message, { cause });
     } finally {
       file.close();
     }
@@ -148,6 +171,25 @@ function checkHeader(path: string, segment: SegmentFile, scan: SegmentScan, inst
   if (!isNull(instance) && !isNull(header.instance) && Buffer.compare(header.instance, instance) !== 0) {
     throw new WalDamaged(path, 0, 'it was written by another instance of this node');
   }
+}
+
+/**
+ * The log was closed in good order, so nothing of its end can be torn, and it does not end earlier. Where it goes on behind the mark it is whole,
+ * and the mark is old.
+ */
+function checkEnd(dir: string, segment: SegmentFile, newest: SegmentScan, mark: EndMark): 'right' | 'damaged' {
+  const isSame = segment.sequence === mark.sequence && newest.end === mark.position && newest.last === mark.last;
+  const isBehind =
+    segment.sequence > mark.sequence || (segment.sequence === mark.sequence && newest.end > mark.position);
+  if (isBehind) return 'damaged';
+  if (isSame && newest.torn === null) return 'right';
+  const where = segment.sequence === mark.sequence ? `at byte ${mark.position}` : `in segment ${mark.sequence}`;
+  const torn = newest.torn === null ? '' : ` (${newest.torn})`;
+  throw new WalDamaged(
+    join(dir, segment.name),
+    newest.end,
+    `the log ends here${torn}, and it was closed in good order ${where}`,
+  );
 }
 
 function isNull(instance: Uint8Array): boolean {

@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import { failpoint } from '../../base/failpoint.ts';
 import { type Disk, type DiskFile, DiskFull } from '../disk.ts';
+import type { EndMark } from './end-mark.ts';
 import { SEGMENT_TEMPORARY_NAME, segmentName } from './format.ts';
 import { RecordBuilder } from './record.ts';
 import type { SegmentFile } from './recovery.ts';
@@ -98,6 +99,13 @@ export class SegmentLog {
   /** True if everything that was written is durable. */
   get isSynced(): boolean {
     return this.#open.synced === this.#open.end;
+  }
+
+  /** Where the log ends; null unless all of it is durable. */
+  get end(): EndMark | null {
+    if (this.#broken !== null || !this.isSynced) return null;
+    const { sequence } = this.#segments.at(-1) as SegmentFile;
+    return { sequence, position: this.#open.end, last: this.#last };
   }
 
   /**

@@ -1,4 +1,5 @@
 import { crc32 } from '../../base/checksum.ts';
+import { isPlanted } from '../../base/planted.ts';
 import type { DiskFile } from '../disk.ts';
 import { StartError } from '../start-error.ts';
 import * as format from './format.ts';
@@ -125,7 +126,7 @@ function readRecord(
   const whole = window.reach(position, bytes);
   if (whole < 0) return 'past the end';
   const body = window.bytes.subarray(whole + format.HEADER_BYTES, whole + bytes);
-  if (crc32(body, previous) !== bodyCrc) return 'bad payload';
+  if (crc32(body, previous) !== bodyCrc && !isPlanted('S5-log-unchecked')) return 'bad payload';
   return { type, epoch, crc, bytes, payload: body.subarray(0, length) };
 }
 
@@ -144,8 +145,10 @@ class Window {
   readonly fileBytes: number;
   readonly path: string;
   readonly #file: DiskFile;
-  #bytes = Buffer.allocUnsafeSlow(WINDOW_BYTES);
-  #view = new DataView(this.#bytes.buffer);
+  /** Of the window, if nothing asks for more. */
+  readonly #usualBytes: number;
+  #bytes: Buffer;
+  #view: DataView;
   #from = 0;
   #filled = 0;
 
@@ -153,6 +156,9 @@ class Window {
     this.#file = file;
     this.path = file.path;
     this.fileBytes = file.size();
+    this.#usualBytes = Math.min(WINDOW_BYTES, this.fileBytes);
+    this.#bytes = Buffer.allocUnsafeSlow(this.#usualBytes);
+    this.#view = new DataView(this.#bytes.buffer);
   }
 
   get bytes(): Buffer {
@@ -172,8 +178,8 @@ class Window {
   }
 
   #load(position: number, length: number): void {
-    const wanted = Math.max(length, WINDOW_BYTES);
-    if (this.#bytes.length < wanted || (this.#bytes.length > WINDOW_BYTES && wanted === WINDOW_BYTES)) {
+    const wanted = Math.max(length, this.#usualBytes);
+    if (this.#bytes.length < wanted || (this.#bytes.length > WINDOW_BYTES && wanted === this.#usualBytes)) {
       this.#bytes = Buffer.allocUnsafeSlow(wanted);
       this.#view = new DataView(this.#bytes.buffer);
     }
