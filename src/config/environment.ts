@@ -8,6 +8,11 @@ export type Environment = Readonly<Record<string, string | undefined>>;
 export const OTHER_VARIABLES = {
   BROKER_CONFIG: 'Path of the configuration file, as `--config`.',
   BROKER_ADDRESS: 'HOST:PORT that the client commands connect to, as `--address`.',
+  BROKER_TLS:
+    'true lets the client commands encrypt, as `--tls`. BROKER_TLS_CA, BROKER_TLS_CERT and BROKER_TLS_KEY, the variables of the settings, are theirs too.',
+  BROKER_TLS_NAME: 'Name that the certificate of the broker must carry for the client commands, as `--tls-name`.',
+  BROKER_TOKEN: 'Bearer token that the client commands show. `serve` has no use for it.',
+  BROKER_TOKEN_FILE: 'File with that token, as `--token-file`.',
   BROKER_FAILPOINTS: 'Faults to inject, for tests only: `site=action[@N],…`.',
 } as const;
 

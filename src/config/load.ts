@@ -1,9 +1,11 @@
 /** Flags, variables, file and defaults (in this order of strength) to one checked, frozen `Config`. Opens and writes nothing but the named file. */
 import { readFileSync } from 'node:fs';
+import { ConfigError } from './config-error.ts';
 import { type Environment, processEnvironment, thisMachine } from './environment.ts';
 import type { Machine } from './field.ts';
 import { RULES } from './rules.ts';
 import { allKeys, type Config, type Key } from './schema.ts';
+import { isReadableByAll, readSecretFile } from './secret-file.ts';
 import {
   FILE_BYTES_MAX,
   type Found,
@@ -13,23 +15,22 @@ import {
   type Setting,
   type Source,
   show,
+  showValue,
 } from './sources.ts';
+import { unusedSettings } from './unused.ts';
 
-/** One line per problem; each names key, value and rule, and the nearest valid key where one is near. The process exits with code 2. */
-export class ConfigError extends Error {
-  override name = 'ConfigError';
-  readonly problems: readonly string[];
-
-  constructor(problems: readonly string[]) {
-    super(problems.join('\n'));
-    this.problems = problems;
-  }
-}
+export { ConfigError };
 
 export interface Origin {
   readonly source: Source;
   /** `--shards`, `BROKER_SHARDS`, `broker.yaml:3`, or '' for a default. */
   readonly place: string;
+}
+
+/** What is in force for a key, and who said so. */
+interface Chosen {
+  readonly value: unknown;
+  readonly origin: Origin;
 }
 
 export interface LoadedConfig {
@@ -38,6 +39,18 @@ export interface LoadedConfig {
   readonly rows: readonly ConfigRow[];
   /** The file that was read, or null. */
   readonly file: string | null;
+  /** What is allowed and yet hardly meant, one line each. */
+  readonly warnings: readonly string[];
+  /** What may be shown nowhere, wherever it comes from: secrets, and the passwords inside of them. */
+  readonly secrets: readonly string[];
+  /** Of the keys that are not left at their defaults. */
+  readonly chosen: ReadonlyMap<string, Chosen>;
+  /** From the same flags and variables, and from the files as they are now. Throws ConfigError. */
+  reload(): LoadedConfig;
+  /** With one key changed at run time, its value written as in a flag. Throws ConfigError. */
+  changed(key: Key, value: string): LoadedConfig;
+  /** With these keys as they are in another, which came from the same places. Throws ConfigError. */
+  taken(keys: readonly Key[], other: LoadedConfig): LoadedConfig;
 }
 
 export interface ConfigRow {
@@ -53,39 +66,136 @@ export interface ConfigInput {
   readonly environment?: Environment;
   readonly machine?: Machine;
   readonly readFile?: (path: string) => string;
+  /** The secret in a file; throws what is wrong with the file. */
+  readonly readSecret?: (path: string) => string;
+  /** Whether every user of the machine can read a file. */
+  readonly isReadableByAll?: (path: string) => boolean;
 }
 
 /** Throws ConfigError. */
 export function loadConfig(input: ConfigInput): LoadedConfig {
+  return loadFrom({
+    argv: input.argv,
+    environment: input.environment ?? processEnvironment(),
+    machine: input.machine ?? thisMachine(),
+    readFile: input.readFile ?? readCapped,
+    readSecret: input.readSecret ?? readSecretFile,
+    isReadableByAll: input.isReadableByAll ?? isReadableByAll,
+  });
+}
+
+function loadFrom(input: Required<ConfigInput>): LoadedConfig {
   const keys = allKeys();
-  const environment = input.environment ?? processEnvironment();
+  const { environment } = input;
   const flags = readFlags(input.argv, keys);
   const variables = readVariables(environment, keys);
   const file = flags.config ?? (environment.BROKER_CONFIG || null);
-  const yaml = file === null ? { settings: [], problems: [] } : openYaml(file, keys, input.readFile ?? readCapped);
+  const yaml = file === null ? { settings: [], problems: [] } : openYaml(file, keys, input.readFile);
   const problems = [...flags.problems, ...variables.problems, ...yaml.problems];
   // Weakest first, so that stronger ones replace them. A weaker setting is checked too: a wrong line in a file is wrong all the time.
-  const chosen = new Map<Key, { readonly value: unknown; readonly origin: Origin }>();
-  for (const setting of [...yaml.settings, ...variables.settings, ...flags.settings]) {
-    const parsed = setting.key.field.schema.safeParse(setting.value);
-    const origin = { source: setting.source, place: setting.place };
-    if (parsed.success) chosen.set(setting.key, { value: parsed.data, origin });
-    else problems.push(refusal(setting));
+  const chosen = new Map<string, Chosen>();
+  const settings = [...yaml.settings, ...variables.settings, ...flags.settings];
+  for (const setting of settings) {
+    const read = readSetting(setting, input.readSecret);
+    if (typeof read === 'string') problems.push(read);
+    else chosen.set(setting.key.key, read);
   }
   if (problems.length > 0) throw new ConfigError(problems);
+  return assemble({ input, file, exposed: exposedSecrets(settings, file, input.isReadableByAll) }, chosen);
+}
 
-  const machine = input.machine ?? thisMachine();
+/** Secrets that others may see, one line each. */
+function exposedSecrets(
+  settings: readonly Setting[],
+  file: string | null,
+  isReadable: (path: string) => boolean,
+): string[] {
+  const secrets = settings.filter(({ key }) => key.field.isSecret === true);
+  const inFile = secrets.find(({ source, isFile }) => source === 'file' && isFile !== true);
+  return [
+    ...secrets
+      .filter(
+        ({ source, isFile, key, value }) =>
+          source === 'flag' && isFile !== true && key.field.secretsIn(value).length > 0,
+      )
+      .map(
+        ({ place }) =>
+          `${place}: every user of the machine sees it in \`ps\`; give it as ${place}-file PATH, or as a variable`,
+      ),
+    ...secrets
+      .filter(({ isFile, value }) => isFile === true && isReadable(String(value)))
+      .map(({ place, value }) => `${place} ${show(value)}: every user of the machine can read the file; chmod 600 it`),
+    ...(file !== null && inFile !== undefined && isReadable(file)
+      ? [
+          `config file ${show(file)}: every user of the machine can read it, and ${inFile.key.key} is in it; chmod 600 it`,
+        ]
+      : []),
+  ];
+}
+
+/** One line that says what is wrong, or the value. */
+function readSetting(setting: Setting, readSecret: (path: string) => string): Chosen | string {
+  const { key, isFile, source, place } = setting;
+  let value = setting.value;
+  if (isFile === true) {
+    try {
+      value = readSecret(String(value));
+    } catch (error) {
+      return `${key.key} (${place} ${show(value)}): cannot be read: ${(error as Error).message}`;
+    }
+  }
+  const parsed = key.field.schema.safeParse(value);
+  if (!parsed.success) return refusal({ ...setting, value });
+  return { value: parsed.data, origin: { source, place } };
+}
+
+/** Where a configuration comes from, beside its values. */
+interface Provenance {
+  readonly input: Required<ConfigInput>;
+  readonly file: string | null;
+  readonly exposed: readonly string[];
+}
+
+function assemble(from: Provenance, chosen: ReadonlyMap<string, Chosen>): LoadedConfig {
+  const { input, file } = from;
   const rows: ConfigRow[] = [];
+  const secrets: string[] = [];
   const tree: Tree = {};
-  for (const key of keys) {
-    const { value, origin } = chosen.get(key) ?? { value: defaultOf(key, machine), origin: DEFAULT };
+  for (const key of allKeys()) {
+    const { value, origin } = chosen.get(key.key) ?? { value: defaultOf(key, input.machine), origin: DEFAULT };
     put(tree, key.path, value);
     rows.push({ key: key.key, value: key.field.format(value), origin });
+    if (key.field.isSecret === true && value !== null) secrets.push(...key.field.secretsIn(value));
   }
   const config = deepFreeze(tree) as unknown as Config;
   checkRules(config, rows);
-  return { config, rows, file };
+  return {
+    config,
+    rows,
+    file,
+    warnings: [...from.exposed, ...unusedSettings(config, rows)],
+    secrets,
+    chosen,
+    reload: () => loadFrom(input),
+    changed: (key, value) => {
+      const read = readSetting({ key, value, source: 'changed', place: CHANGED_PLACE }, input.readSecret);
+      if (typeof read === 'string') throw new ConfigError([read]);
+      return assemble(from, new Map(chosen).set(key.key, read));
+    },
+    taken: (keys, other) => {
+      const next = new Map(chosen);
+      for (const { key } of keys) {
+        const found = other.chosen.get(key);
+        if (found === undefined) next.delete(key);
+        else next.set(key, found);
+      }
+      return assemble(from, next);
+    },
+  };
 }
+
+/** Where a value comes from that was changed at run time. */
+const CHANGED_PLACE = 'config set';
 
 /** More would be a list to read, not a hint. */
 const GUESSES_MAX = 2;
@@ -96,7 +206,8 @@ function refusal(setting: Setting): string {
   const { field, key } = setting.key;
   const guesses = field.guess(String(setting.value)).filter((guess) => field.schema.safeParse(guess).success);
   const hint = guesses.length === 0 ? '' : `; did you mean ${guesses.slice(0, GUESSES_MAX).join(' or ')}?`;
-  return `${key} ${show(setting.value)} (${setting.place}): ${field.rule}${hint}`;
+  const rule = field.explain?.(String(setting.value)) ?? field.rule;
+  return `${key} ${showValue(setting.key, setting.value)} (${setting.place}): ${rule}${hint}`;
 }
 
 function openYaml(path: string, keys: readonly Key[], readFile: (path: string) => string): Found {
@@ -126,7 +237,8 @@ export function defaultOf(key: Key, machine: Machine): unknown {
 }
 
 function checkRules(config: Config, rows: readonly ConfigRow[]): void {
-  const broken = RULES.filter((rule) => !rule.holds(config));
+  const isGiven = (key: string): boolean => rows.some((row) => row.key === key && row.origin.source !== 'default');
+  const broken = RULES.filter((rule) => !rule.holds(config, isGiven));
   if (broken.length === 0) return;
   throw new ConfigError(
     broken.map((rule) => {

@@ -11,8 +11,12 @@ export function variableOf(name: string): string {
   return `BROKER_${name.replace(/\./g, '_').toUpperCase()}`;
 }
 
-/** The candidate that is the fewest edits away, if that is near enough to be what was meant. */
-export function nearest(name: string, candidates: Iterable<string>): string | null {
+/**
+ * The candidate that is the fewest edits away, if that is near enough to be what was meant; else the shortest that begins with it, as
+ * `limits.body` begins `limits.body_bytes`.
+ */
+export function nearest(name: string, given: Iterable<string>): string | null {
+  const candidates = [...given];
   const limit = Math.max(2, Math.floor(name.length / 3));
   let best: string | null = null;
   let bestDistance = limit + 1;
@@ -23,7 +27,12 @@ export function nearest(name: string, candidates: Iterable<string>): string | nu
       bestDistance = distance;
     }
   }
-  return best;
+  return best ?? beginningWith(name, candidates);
+}
+
+function beginningWith(name: string, candidates: readonly string[]): string | null {
+  const longer = candidates.filter((one) => one.startsWith(name) && /^[._-]/.test(one.slice(name.length)));
+  return longer.sort((left, right) => left.length - right.length)[0] ?? null;
 }
 
 /** Insertions, deletions, replacements and swaps of neighbours (optimal string alignment) that make `left` into `right`. */

@@ -1,6 +1,10 @@
 /** Rules between keys. Each is checked once, after every key by itself is known to be valid. */
-import { type Endpoint, formatEndpoint, isAnyAddress } from './endpoint.ts';
+import { CONSOLE_RULES } from './console-rules.ts';
+import { formatEndpoint } from './endpoint.ts';
+import { LISTENER_RULES } from './listener-rules.ts';
+import { MEMBERSHIP_RULES } from './membership-rules.ts';
 import type { Config } from './schema.ts';
+import { TLS_RULES } from './tls-rules.ts';
 import { formatBytes, formatDuration } from './units.ts';
 
 export interface Rule {
@@ -8,10 +12,13 @@ export interface Rule {
   readonly key: string;
   /** As the documentation states it. */
   readonly text: string;
-  readonly holds: (config: Config) => boolean;
+  /** `isGiven`: whether a key is not left at its default. */
+  readonly holds: (config: Config, isGiven: (key: string) => boolean) => boolean;
   /** The figures on the other side, for the message. */
   readonly against: (config: Config) => string;
 }
+
+export { advertisedBy } from './membership-rules.ts';
 
 /** Room that a record on a ring needs beside body and headers: subject, producer id, lengths, the record's own header. */
 export const RING_RECORD_OVERHEAD_BYTES = 4_096;
@@ -47,54 +54,6 @@ function tlsRules(
       against: (config) => `${section}.tls_key is ${of(config).tlsKey === null ? 'not set' : 'set'}`,
     },
   ];
-}
-
-/** It will have peers, by what it was told; what its data directory says is found out at the start. */
-function hasPeers({ bootstrap, join }: Config): boolean {
-  return bootstrap || join !== null;
-}
-
-/** Whether peers can be told where to connect: also after the next start, so that the system may not choose the port. */
-function isAdvertisable({ listen, advertise }: { listen: Endpoint; advertise: Endpoint | null }): boolean {
-  return advertise !== null || (listen.port > 0 && !isAnyAddress(listen));
-}
-
-/** HOST:PORT as peers reach the node's ports; null if nobody could. */
-export function advertisedBy({ raft, grpc }: Pick<Config, 'raft' | 'grpc'>): { raft: string; grpc: string } | null {
-  if (!isAdvertisable(raft) || !isAdvertisable(grpc)) return null;
-  return { raft: formatEndpoint(raft.advertise ?? raft.listen), grpc: formatEndpoint(grpc.advertise ?? grpc.listen) };
-}
-
-function advertiseRule(section: 'grpc' | 'raft'): Rule {
-  return {
-    key: `${section}.advertise`,
-    text: `${section}.advertise is needed with bootstrap or join where ${section}.listen is 0.0.0.0 or [::], or its port is 0`,
-    holds: (config) => !hasPeers(config) || isAdvertisable(config[section]),
-    against: (config) => `${section}.listen is ${formatEndpoint(config[section].listen)}`,
-  };
-}
-
-/** The messages of an embedded store are on the disk of one node: another one could not read them. */
-function sharedStoreRule(key: 'bootstrap' | 'join'): Rule {
-  return {
-    key,
-    text: `${key} needs a store that all nodes share (postgres or cassandra): embedded keeps the messages on the disk of one node`,
-    holds: (config) =>
-      config.store.kind !== 'embedded' || (key === 'bootstrap' ? !config.bootstrap : config.join === null),
-    against: ({ store }) => `store is ${store.kind}`,
-  };
-}
-
-function differentPorts(section: 'grpc' | 'admin'): Rule {
-  return {
-    key: 'raft.listen',
-    text: `raft.listen and ${section}.listen must differ with bootstrap or join`,
-    holds: (config) =>
-      !hasPeers(config) ||
-      config.raft.listen.port === 0 ||
-      formatEndpoint(config.raft.listen) !== formatEndpoint(config[section].listen),
-    against: (config) => `${section}.listen is ${formatEndpoint(config[section].listen)}`,
-  };
 }
 
 export const RULES: readonly Rule[] = [
@@ -171,12 +130,8 @@ export const RULES: readonly Rule[] = [
     holds: ({ admin, grpc }) => admin.listen.port === 0 || formatEndpoint(admin.listen) !== formatEndpoint(grpc.listen),
     against: ({ grpc }) => `grpc.listen is ${formatEndpoint(grpc.listen)}`,
   },
-  sharedStoreRule('bootstrap'),
-  sharedStoreRule('join'),
-  advertiseRule('grpc'),
-  advertiseRule('raft'),
-  differentPorts('grpc'),
-  differentPorts('admin'),
+  ...CONSOLE_RULES,
+  ...MEMBERSHIP_RULES,
   {
     key: 'postgres.url',
     text: 'postgres.url is needed with store postgres',
@@ -215,6 +170,8 @@ export const RULES: readonly Rule[] = [
       store.kind !== 'cassandra' || store.acceptWeakDurability || !WEAK_CONSISTENCY.test(cassandra.consistency),
     against: () => 'that is false',
   },
+  ...TLS_RULES,
+  ...LISTENER_RULES,
   ...tlsRules('postgres', ({ postgres }) => postgres, ['tls_ca', 'tls_cert', 'tls_key']),
   ...tlsRules('cassandra', ({ cassandra }) => cassandra, ['tls_ca', 'tls_cert', 'tls_key', 'tls_name']),
 ];

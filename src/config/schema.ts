@@ -2,6 +2,8 @@
  * Every key of the configuration: the only list. Flags, variables, the YAML file, `broker config print`, docs/configuration.md and its
  * JSON schema, and the type `Config` are all made from it.
  */
+import { ACCESS } from './access-schema.ts';
+import { CONSOLE } from './console-schema.ts';
 import {
   boolean,
   bytes,
@@ -11,12 +13,17 @@ import {
   endpoints,
   type Field,
   integer,
-  MASK,
   optionalEndpoint,
   optionalText,
   secretText,
   text,
 } from './field.ts';
+import { BOOTSTRAP_EXPECT, DISCOVERY, GOSSIP } from './membership-schema.ts';
+import { METRICS } from './metrics-schema.ts';
+import { QUOTAS } from './quota-schema.ts';
+import { ADMIN_TLS, TLS } from './tls-schema.ts';
+import { TRACING } from './tracing-schema.ts';
+import { URL_DISGUISE } from './url-disguise.ts';
 
 /** Where messages can be. */
 export const STORE_KINDS = ['embedded', 'postgres', 'cassandra'] as const;
@@ -27,15 +34,6 @@ const REPLICATION = /^([1-9]\d?|\{ *'class' *: *'[A-Za-z.]+'( *, *'[^'\\]+' *: *
 
 const FILE_PATTERN = /^[^\0]+$/;
 const FILE_RULE = 'the path of a file';
-
-/** The URL without its password; nothing of it if it cannot be read, for then nobody knows where the password is. */
-function maskPassword(url: string): string {
-  if (!URL.canParse(url)) return MASK;
-  const shown = new URL(url);
-  if (shown.password !== '') shown.password = MASK;
-  if (shown.searchParams.has('password')) shown.searchParams.set('password', MASK);
-  return String(shown);
-}
 
 export const SCHEMA = {
   data_dir: text({
@@ -60,6 +58,7 @@ export const SCHEMA = {
     default: false,
     doc: 'Begin a cluster: the first node of several is started with it, once. It is born by a row in the database that all its nodes share, so at most one node can begin it; a node that has state already, or finds the row, begins nothing and says so. Together with `join` on every node, whichever comes first begins and the others join it.',
   }),
+  bootstrap_expect: BOOTSTRAP_EXPECT,
   join: endpoints({
     unset: 'none',
     doc: 'Members, by their gRPC addresses, of the cluster that a node without state joins; one that answers is enough. It waits until there is such a cluster. A node that has joined needs it no more.',
@@ -67,6 +66,10 @@ export const SCHEMA = {
   accept_clock: boolean({
     default: false,
     doc: 'Start although the clock is more than 24 h ahead of the last log time. Log time never falls, so after a start with a wrong clock messages carry wrong times until the clock has caught up.',
+  }),
+  insecure: boolean({
+    default: false,
+    doc: 'Let ports listen beyond this machine although strangers can read or use them: gRPC and admin without TLS and authentication, Raft without TLS, gossip without a key. Without it such a start is refused. For development, and where something in front of the broker does all of that; the log says so at the start and once an hour.',
   }),
   shards: {
     count: integer({
@@ -98,7 +101,7 @@ export const SCHEMA = {
   grpc: {
     listen: endpoint({
       default: '127.0.0.1:8081',
-      doc: 'Where clients connect. There is no encryption on this port yet, so it listens on loopback unless told otherwise.',
+      doc: 'Where clients connect: in clear text, or with `tls.cert` by TLS alone. It listens on loopback unless told otherwise.',
     }),
     advertise: optionalEndpoint({
       unset: 'where it listens',
@@ -115,9 +118,13 @@ export const SCHEMA = {
   admin: {
     listen: endpoint({
       default: '127.0.0.1:8000',
-      doc: 'Address of the HTTP server for /metrics, /healthz and /readyz. It tells names of subjects to whoever can reach it.',
+      doc: 'Address of the HTTP server for /metrics, /healthz, /readyz and the web console. It tells names of subjects and, with the console, messages to whoever can reach it; with `access.file` to those whose token has `observe` (/healthz and /readyz stay open).',
     }),
+    tls: ADMIN_TLS,
   },
+  tls: TLS,
+  console: CONSOLE,
+  access: ACCESS,
   store: {
     kind: choice({
       shortName: 'store',
@@ -153,7 +160,7 @@ export const SCHEMA = {
       pattern: /^postgres(ql)?:\/\/.+$/,
       rule: 'a URL such as postgres://user:password@host:5432/database',
       unset: 'needed with store postgres',
-      mask: maskPassword,
+      disguise: URL_DISGUISE,
       doc: 'The PostgreSQL server, which has to be a primary. The password is never printed.',
     }),
     schema: text({
@@ -176,18 +183,21 @@ export const SCHEMA = {
     tls_ca: optionalText({
       pattern: FILE_PATTERN,
       rule: FILE_RULE,
+      isFile: true,
       unset: 'those that Node knows',
       doc: 'Certificate authorities (PEM) that vouch for the server.',
     }),
     tls_cert: optionalText({
       pattern: FILE_PATTERN,
       rule: FILE_RULE,
+      isFile: true,
       unset: 'none',
       doc: 'Certificate (PEM) with which the broker shows who it is.',
     }),
     tls_key: optionalText({
       pattern: FILE_PATTERN,
       rule: FILE_RULE,
+      isFile: true,
       unset: 'none',
       doc: 'Private key (PEM) of `postgres.tls_cert`.',
     }),
@@ -196,6 +206,7 @@ export const SCHEMA = {
     contact_points: optionalText({
       pattern: CONTACT_POINTS,
       rule: 'HOST or HOST:PORT, several with commas between, IPv6 addresses in brackets',
+      isList: true,
       unset: 'needed with store cassandra',
       doc: 'Nodes of Cassandra from which the others are learned. Name two or three, so that a start does not depend on one; without a port it is 9042.',
     }),
@@ -248,18 +259,21 @@ export const SCHEMA = {
     tls_ca: optionalText({
       pattern: FILE_PATTERN,
       rule: FILE_RULE,
+      isFile: true,
       unset: 'those that Node knows',
       doc: 'Certificate authorities (PEM) that vouch for the servers.',
     }),
     tls_cert: optionalText({
       pattern: FILE_PATTERN,
       rule: FILE_RULE,
+      isFile: true,
       unset: 'none',
       doc: 'Certificate (PEM) with which the broker shows who it is.',
     }),
     tls_key: optionalText({
       pattern: FILE_PATTERN,
       rule: FILE_RULE,
+      isFile: true,
       unset: 'none',
       doc: 'Private key (PEM) of `cassandra.tls_cert`.',
     }),
@@ -326,6 +340,12 @@ export const SCHEMA = {
       default: '30s',
       doc: 'A request of which nothing more comes for this long, although its end is missing, is ended with REQUEST_STALLED. Turn it up if clients on bad lines send large messages.',
     }),
+    request_timeout: duration({
+      min: '1s',
+      max: '1d',
+      default: '5m',
+      doc: 'A request, or a message of a stream, that is not complete this long after it began is ended with REQUEST_STALLED, however steadily a little of it comes.',
+    }),
     in_flight_calls: integer({
       min: 1,
       max: 1_000_000,
@@ -338,11 +358,35 @@ export const SCHEMA = {
       default: 1_000,
       doc: 'Concurrent calls and streams of one HTTP/2 connection; clients wait with more, floods are cut off.',
     }),
+    streams: integer({
+      min: 1,
+      max: 100_000_000,
+      default: 150_000,
+      doc: 'Open calls and streams, all connections together, each of some KiB. Beyond it the connections with the most are cut off. More than `limits.subscriptions`, `limits.producer_streams` and `limits.in_flight_calls` together.',
+    }),
     connections: integer({
       min: 1,
       max: 1_000_000,
       default: 10_000,
-      doc: 'Open client connections. Beyond it new ones are closed at once. Needs as many file descriptors.',
+      doc: 'Open client connections. Beyond it the oldest on which there was no call yet is closed, or the new one if there is none. Needs as many file descriptors.',
+    }),
+    connections_per_address: integer({
+      min: 1,
+      max: 1_000_000,
+      default: 5_000,
+      doc: 'Open client connections from one address, so that one machine cannot take all of `limits.connections`. A proxy or NAT in front is one address: turn it up to what comes through it.',
+    }),
+    handshake_timeout: duration({
+      min: '1s',
+      max: '10m',
+      default: '10s',
+      doc: 'A connection whose client has not begun to speak HTTP/2 after this long is closed. Clients do so at once.',
+    }),
+    empty_bytes: bytes({
+      min: '16KiB',
+      max: '1GiB',
+      default: '256KiB',
+      doc: 'What a client may send on one connection in a second beside messages and the heads of calls: pings, settings, window updates beyond those that answers need. One that sends more for 4 s, or all of it at once, is cut off, and the log names it.',
     }),
     producer_streams: integer({
       min: 1,
@@ -486,6 +530,9 @@ export const SCHEMA = {
       doc: 'A snapshot is taken after this much log or `raft.snapshot_entries`, whichever comes first. A start holds the log behind the snapshot in memory.',
     }),
   },
+  gossip: GOSSIP,
+  discovery: DISCOVERY,
+  quotas: QUOTAS,
   subscribe: {
     buffer_bytes: bytes({
       min: '16KiB',
@@ -515,9 +562,12 @@ export const SCHEMA = {
       doc: 'After SIGTERM: longest wait for calls in flight to be answered. Keep it below what the supervisor waits before it kills (30 s in Kubernetes, 90 s in systemd).',
     }),
   },
+  metrics: METRICS,
+  tracing: TRACING,
   log: {
     level: choice({
       values: ['debug', 'info', 'warn', 'error'],
+      live: true,
       default: 'info',
       doc: 'Least severe log lines that are written.',
     }),

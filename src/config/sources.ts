@@ -1,16 +1,19 @@
 /** Reads the three places that settings come from into one form, without judging their values. */
-import { isMap, isScalar, LineCounter, parseDocument, type YAMLMap } from 'yaml';
+import { isMap, isScalar, isSeq, LineCounter, parseDocument, type YAMLMap } from 'yaml';
 import { isFailpointSpec } from '../base/failpoint.ts';
 import { type Environment, isForeignVariable } from './environment.ts';
-import type { Scalar } from './field.ts';
+import { MASK, type Scalar } from './field.ts';
 import { flagOf, nearest, variableOf } from './names.ts';
 import type { Key } from './schema.ts';
 
-export type Source = 'flag' | 'env' | 'file' | 'default';
+/** `changed`: while the broker runs. */
+export type Source = 'flag' | 'env' | 'file' | 'default' | 'changed';
 
 export interface Setting {
   readonly key: Key;
   readonly value: Scalar;
+  /** The value is the path of a file that has the secret. */
+  readonly isFile?: true;
   readonly source: Source;
   /** Where exactly: `--shards`, `BROKER_SHARDS`, `broker.yaml:3`. */
   readonly place: string;
@@ -22,15 +25,57 @@ export interface Found {
   readonly problems: readonly string[];
 }
 
+/** What a name in a source stands for: a key, or with `isFile` the file of a secret. */
+interface Named {
+  readonly key: Key;
+  readonly isFile?: true;
+}
+
+/** By all names that `spell` makes: of a secret there are two, `gossip.key` and `gossip.key_file`. */
+function byName(keys: readonly Key[], spell: (name: string) => string): Map<string, Named> {
+  return new Map(keys.flatMap((key) => namesOf(key, key.name).map(([name, named]) => [spell(name), named] as const)));
+}
+
+function namesOf(key: Key, name: string): readonly (readonly [string, Named])[] {
+  const itself = [name, { key }] as const;
+  return key.field.isSecret === true ? [itself, [fileNameOf(name), { key, isFile: true }]] : [itself];
+}
+
+/** Under this name a secret key takes the path of a file instead. */
+export function fileNameOf(name: string): string {
+  return `${name}_file`;
+}
+
+/** A secret and its file, both given in one place: nobody knows which of them is meant. */
+function twins(settings: readonly Setting[]): string[] {
+  return settings.flatMap((setting, index) => {
+    const twin = settings.slice(0, index).find(({ key }) => key === setting.key);
+    return twin === undefined ? [] : [`${twin.place} and ${setting.place}: only one of them may be given`];
+  });
+}
+
 /** Largest configuration file that is read. */
 export const FILE_BYTES_MAX = 1024 * 1024;
 
 const SHOWN_MAX = 80;
 
+/** A stray argument that may be shown: a word. Anything else may be the secret of a flag that was misspelt. */
+const WORD = /^[a-z][a-z-]{0,19}$/;
+
 /** A value in an error message: quoted, on one line, not too long. */
 export function show(value: unknown): string {
   const text = JSON.stringify(value) ?? String(value);
   return text.length > SHOWN_MAX ? `${text.slice(0, SHOWN_MAX)}…` : text;
+}
+
+/** Of a URL, user and password, and what follows "?", which may hold a key. */
+const URL_SECRETS = /(?<=:\/\/).*@|(?<=:\/\/[^?]*\?).*/gs;
+
+/** The value of a key in an error message, as `show`, with what nobody should read left out: also a password where none may be. */
+export function showValue({ field }: Key, value: unknown): string {
+  if (field.isSecret === true) return show(field.format(String(value)));
+  if (typeof value !== 'string') return show(value);
+  return show(value.replace(URL_SECRETS, (found) => (found.endsWith('@') ? `${MASK}@` : MASK)));
 }
 
 /**
@@ -44,7 +89,10 @@ function nearestOf(
   others: readonly string[],
 ): string | null {
   const spellings = new Map(others.map((other) => [other, other]));
-  for (const key of keys) spellings.set(spell(key.key), spell(key.name)).set(spell(key.name), spell(key.name));
+  for (const key of keys) {
+    for (const [name] of namesOf(key, key.key)) spellings.set(spell(name), spell(name.replace(key.key, key.name)));
+    for (const [name] of namesOf(key, key.name)) spellings.set(spell(name), spell(name));
+  }
   const near = nearest(name, spellings.keys());
   return near === null ? null : (spellings.get(near) ?? null);
 }
@@ -55,7 +103,7 @@ function didYouMean(guess: string | null): string {
 
 /** `--a-b VALUE`, `--a-b=VALUE`, and `--a-b` alone for true or false. `config` is the value of `--config`. */
 export function readFlags(argv: readonly string[], keys: readonly Key[]): Found & { readonly config: string | null } {
-  const byFlag = new Map(keys.map((key) => [flagOf(key.name), key]));
+  const byFlag = byName(keys, flagOf);
   const settings: Setting[] = [];
   const problems: string[] = [];
   const seen = new Set<string>();
@@ -66,24 +114,25 @@ export function readFlags(argv: readonly string[], keys: readonly Key[]): Found 
     const [, flag, given] = /^(--[^=]+)(?:=([\s\S]*))?$/.exec(argument) ?? [];
     position += 1;
     if (flag === undefined) {
-      problems.push(`unexpected argument ${show(argument)}: settings are given as --key VALUE`);
+      problems.push(
+        `unexpected argument${WORD.test(argument) ? ` ${show(argument)}` : ''}: settings are given as --key VALUE`,
+      );
       continue;
     }
-    const key = byFlag.get(flag);
-    if (key === undefined && flag !== '--config') {
+    const named = byFlag.get(flag);
+    if (named === undefined && flag !== '--config') {
       const following = argv[position];
-      const hasValue = given === undefined && following !== undefined && !following.startsWith('--');
-      if (hasValue) position += 1;
-      const value = given ?? (hasValue ? following : undefined);
-      const guess = nearestOf(flag, keys, flagOf, ['--config']);
-      problems.push(`unknown flag ${flag}${value === undefined ? '' : ` ${show(value)}`}: ${didYouMean(guess)}`);
+      if (given === undefined && following !== undefined && !following.startsWith('--')) position += 1;
+      // What its value is, nobody knows: it may be a secret whose name was misspelt.
+      const name = /^--[\w.-]*/.exec(flag)?.[0] ?? '--';
+      problems.push(`unknown flag ${name}: ${didYouMean(nearestOf(name, keys, flagOf, ['--config']))}`);
       continue;
     }
     let value = given;
     if (value === undefined) {
       const following = argv[position];
       const isTruth = following === 'true' || following === 'false';
-      if (key?.field.type === 'boolean' && !isTruth) {
+      if (named?.key.field.type === 'boolean' && !isTruth) {
         value = 'true';
       } else if (following !== undefined && !following.startsWith('--')) {
         value = following;
@@ -93,37 +142,43 @@ export function readFlags(argv: readonly string[], keys: readonly Key[]): Found 
     if (value === undefined) {
       problems.push(`${flag} needs a value`);
     } else if (seen.has(flag)) {
-      problems.push(`${flag} ${show(value)}: given twice`);
-    } else if (key === undefined) {
+      problems.push(`${flag} ${named === undefined ? show(value) : showValue(named.key, value)}: given twice`);
+    } else if (named === undefined) {
       config = value;
     } else {
-      settings.push({ key, value, source: 'flag', place: flag });
+      settings.push({ ...named, value, source: 'flag', place: flag });
     }
     seen.add(flag);
   }
-  return { settings, problems, config };
+  return { settings, problems: [...problems, ...twins(settings)], config };
 }
 
-/** Variables that are empty count as not set, as a shell or a compose file leaves them. */
+/**
+ * Variables that are empty count as not set, as a shell or a compose file leaves them. Not so those of secrets: what was to be protected would
+ * be open, and nobody told.
+ */
 export function readVariables(environment: Environment, keys: readonly Key[]): Found {
-  const byVariable = new Map(keys.map((key) => [variableOf(key.name), key]));
+  const byVariable = byName(keys, variableOf);
   const settings: Setting[] = [];
   const problems: string[] = [];
   for (const [variable, value] of Object.entries(environment).sort()) {
-    if (!variable.startsWith('BROKER_') || value === undefined || value === '') continue;
+    if (!variable.startsWith('BROKER_') || value === undefined) continue;
+    const named = byVariable.get(variable);
+    if (value === '' && named?.key.field.isSecret === true) {
+      problems.push(`${variable} "": a secret must not be empty; leave the variable out where there is none`);
+    }
+    if (value === '') continue;
     if (variable === 'BROKER_FAILPOINTS' && !isFailpointSpec(value)) {
       problems.push(`${variable} ${show(value)}: must be site=action[@N], and more such behind commas`);
     }
     if (isForeignVariable(variable)) continue;
-    const key = byVariable.get(variable);
-    if (key === undefined) {
-      const guess = nearestOf(variable, keys, variableOf, []);
-      problems.push(`unknown variable ${variable} ${show(value)}: ${didYouMean(guess)}`);
+    if (named === undefined) {
+      problems.push(`unknown variable ${variable}: ${didYouMean(nearestOf(variable, keys, variableOf, []))}`);
     } else {
-      settings.push({ key, value, source: 'env', place: variable });
+      settings.push({ ...named, value, source: 'env', place: variable });
     }
   }
-  return { settings, problems };
+  return { settings, problems: [...problems, ...twins(settings)] };
 }
 
 /** `text` is YAML; `path` is for messages. */
@@ -133,7 +188,8 @@ export function readYaml(text: string, path: string, keys: readonly Key[]): Foun
   const syntax = document.errors[0];
   if (syntax !== undefined) {
     const line = lines.linePos(syntax.pos[0]).line;
-    return { settings: [], problems: [`${path}:${line}: not valid YAML: ${syntax.message.split('\n')[0]}`] };
+    // Behind a colon some messages quote the file, which may have secrets.
+    return { settings: [], problems: [`${path}:${line}: not valid YAML: ${syntax.message.split(/:|\n/)[0]}`] };
   }
   if (document.contents === null) return { settings: [], problems: [] };
   if (!isMap(document.contents)) return { settings: [], problems: [`${path}: must be a mapping of keys to values`] };
@@ -148,13 +204,13 @@ class MapReader implements Found {
   readonly #path: string;
   readonly #lines: LineCounter;
   /** By key and, where there is one, by short name. */
-  readonly #byName: Map<string, Key>;
+  readonly #byName: Map<string, Named>;
   readonly #sections: Set<string>;
 
   constructor(path: string, lines: LineCounter, keys: readonly Key[]) {
     this.#path = path;
     this.#lines = lines;
-    this.#byName = new Map(keys.flatMap((key) => [[key.key, key] as const, [key.name, key] as const]));
+    this.#byName = new Map(keys.flatMap((key) => [...namesOf(key, key.key), ...namesOf(key, key.name)]));
     this.#sections = new Set(keys.flatMap(({ key }) => (key.includes('.') ? [key.slice(0, key.indexOf('.'))] : [])));
   }
 
@@ -167,25 +223,37 @@ class MapReader implements Found {
       if (isMap(value) && this.#sections.has(name)) {
         this.read(value, [...above, name]);
       } else if (this.#byName.has(name)) {
-        this.#add(this.#byName.get(name) as Key, isScalar(value) ? value.value : undefined, place);
+        this.#add(this.#byName.get(name) as Named, value, place);
       } else if (this.#sections.has(name)) {
         const isEmpty = value === null || (isScalar(value) && value.value === null);
         if (!isEmpty) this.problems.push(`${place}: ${name} is a group of keys, not a key`);
       } else {
-        const shown = isScalar(value) ? ` ${show(value.value)}` : '';
         const guess = nearest(name, [...this.#byName.keys(), ...this.#sections]);
-        this.problems.push(`${place}: unknown key ${name}${shown}: ${didYouMean(guess)}`);
+        this.problems.push(`${place}: unknown key ${name}: ${didYouMean(guess)}`);
       }
     }
   }
 
-  #add(key: Key, value: unknown, place: string): void {
-    if (typeof value === 'string' || typeof value === 'number' || typeof value === 'boolean') {
-      const twin = this.settings.find((setting) => setting.key === key);
-      if (twin === undefined) this.settings.push({ key, value, source: 'file', place });
-      else this.problems.push(`${place}: ${key.key} ${show(value)}: already set at ${twin.place}`);
-    } else {
-      this.problems.push(`${place}: ${key.key}: ${key.field.rule}`);
+  #add(named: Named, node: unknown, place: string): void {
+    const { key, isFile } = named;
+    const value = isSeq(node) && key.field.isList === true ? joined(node.items) : scalarOf(node);
+    if (value === null) {
+      this.problems.push(`${place}: ${key.key}: ${isFile === true ? 'must be the path of a file' : key.field.rule}`);
+      return;
     }
+    const twin = this.settings.find((setting) => setting.key === key);
+    if (twin === undefined) this.settings.push({ ...named, value, source: 'file', place });
+    else this.problems.push(`${place}: ${key.key} ${showValue(key, value)}: already set at ${twin.place}`);
   }
+}
+
+function scalarOf(node: unknown): Scalar | null {
+  const value: unknown = isScalar(node) ? node.value : null;
+  return typeof value === 'string' || typeof value === 'number' || typeof value === 'boolean' ? value : null;
+}
+
+/** A list as it is written with commas; null if one of its parts has one itself, or is no text. */
+function joined(items: readonly unknown[]): string | null {
+  const parts = items.map(scalarOf);
+  return parts.every((part) => part !== null && !String(part).includes(',')) ? parts.join(',') : null;
 }

@@ -16,7 +16,7 @@ export const RAFT_RING_BYTES = 1 << 22;
 
 /** main -> shard, payload ring. */
 export const ToShard = {
-  /** A raw PublishRequest. 0 f64 deadline (epoch ms, Infinity = none) · 8 f64 enqueued at (performance.now of the process) · 16 u32 call · 20 u32 hash · 24 u32 1 = the main thread is busy · 28 u32 unused · 32 frame. */
+  /** A raw PublishRequest. 0 f64 deadline (epoch ms, Infinity = none) · 8 f64 enqueued at (performance.now of the process) · 16 u32 call · 20 u32 hash · 24 u32 1 = the main thread is busy · 28 u32 bytes of its trace (0 or TRACE_BYTES) · 32 trace · frame. */
   PUBLISH: 1,
   /** 0 f64 deadline · 8 f64 id · 16 u32 call · 20 u32 hash · 24 subject. */
   FETCH: 2,
@@ -32,7 +32,7 @@ export const ToShard = {
   TRIM: 7,
   /** 0 u32 call · 4 u32 hash · 8 subject. */
   INFO: 8,
-  /** Payload, behind the publishes before it: a batch of a publish stream. 0 f64 enqueued at · 8 f64 sequence · 16 f64 expected head (-1 = any) · 24 u32 token (StreamToken) · 28 u32 hash · 32 u8 subject length · 33 u8 producer length (0 = none) · 34 u8 1 = the main thread is busy · 35 u8 unused · 36 subject · producer · records section. */
+  /** Payload, behind the publishes before it: a batch of a publish stream. 0 f64 enqueued at · 8 f64 sequence · 16 f64 expected head (-1 = any) · 24 u32 token (StreamToken) · 28 u32 hash · 32 u8 subject length · 33 u8 producer length (0 = none) · 34 u8 1 = the main thread is busy · 35 u8 flags (BatchFlag) · 36 trace (TRACE_BYTES, if it is traced) · subject · producer · records section. */
   PUBLISH_BATCH: 9,
   /** Payload, behind the last batch of a publish stream. 0 u32 the stream's number · 4 u32 unused. */
   STREAM_ENDED: 10,
@@ -49,6 +49,12 @@ export const ToShard = {
   /** Payload: a stored batch that another node wrote. 0 f64 base · 8 f64 log time · 16 u32 count · 20 u32 hash · 24 u32 subject length · 28 u32 unused · 32 subject · batch. Nothing of it is checked but that the subject is subscribed to. */
   PEER_BATCH: 16,
 } as const;
+
+/** A trace in front of what is traced: 0 f64 received at · 8 context (base/trace-context.ts) · 33 unused. Records that are not traced have none. */
+export const TRACE_BYTES = 40;
+
+/** Of PUBLISH_BATCH. OVER_QUOTA: refused in its order, and without a records section. */
+export const BatchFlag = { OVER_QUOTA: 1, TRACED: 2 } as const;
 
 /** Messages of one batch of a publish stream. */
 export const BATCH_MESSAGES_MAX = 65_535;
@@ -84,6 +90,8 @@ export const PEERS_HEADER = 8;
 export const PEER_BATCH_HEADER = 32;
 export const DRAIN_HEADER = 16;
 export const PUBLISH_HEADER = 32;
+/** With a trace. */
+export const PUBLISH_HEADER_MAX = PUBLISH_HEADER + TRACE_BYTES;
 export const FETCH_HEADER = 24;
 export const SUBSCRIBE_HEADER = 40;
 export const TRIM_HEADER = 16;
@@ -137,8 +145,10 @@ export const ToMain = {
   BORN: 15,
   /** Control: 0 u32 token · 4 u32 count · 8 count x (f64 head, f64 settled), -1 if not known. */
   POSITIONS: 16,
-  /** Payload: a batch of this shard that the log has closed as stored, for other nodes. As ToShard.PEER_BATCH. */
+  /** Payload: a batch of this shard that the log has closed as stored, for other nodes. As ToShard.PEER_BATCH, but 28 u32 bytes of a trace context at the end (0 or TRACE_CONTEXT_BYTES of base/trace-context.ts). */
   PEER_BATCH: 17,
+  /** Payload: a traced row was answered; tracing/trace-record.ts has the layout. In front of the runs that deliver it. */
+  TRACE: 18,
 } as const;
 
 /** A run of one message is at most this much longer than the PUBLISH record that brought it: id, time, headers and padding of the run. */
@@ -168,7 +178,12 @@ export const ToRaft = {
   INTEREST: 5,
   /** With peers: tell of new subjects of this shard's slots with BORN from now on, or no more. 0 u32 1 = on, 0 = off. */
   WATCH: 6,
+  /** An open that is traced, in front of its command: 0 u32 its counter · 4 context of the trace · 29 unused. Answered with TRACED. */
+  TRACE: 7,
 } as const;
+
+/** Of ToRaft.TRACE. */
+export const LOG_TRACE_BYTES = 32;
 
 export const INTEREST_HEADER = 8;
 
@@ -204,6 +219,8 @@ export const FromRaft = {
   BORN: 13,
   /** Before any answer: new subjects begin behind this id, which `cluster recover` set. Comes if it is not 0. 0 f64 floor. */
   FLOOR: 14,
+  /** In front of the answer to an open that is traced. 0 f64 taken off the ring · 8 f64 given to the log · 16 f64 applied (all ms of performance.now()) · 24 u32 counter · 28 u32 1 = this node led. */
+  TRACED: 15,
 } as const;
 
 export const PROGRESS_HEADER = 32;

@@ -1,8 +1,13 @@
 import type { MessagePort } from 'node:worker_threads';
+import type { SubjectReport } from '../allot/queries.ts';
+import type { SubjectScope } from '../base/subject-space.ts';
+import type { PeerMaterial, PeerTlsSettings } from '../net/peer-tls.ts';
 import type { ClusterView, Member, MemberChange, MemberChangeResult } from '../replica/types.ts';
 import type { SegmentSummary } from '../storage/embedded/sidecar.ts';
 import type { SlotColumns } from '../storage/embedded/slot-index.ts';
 import type { DatabaseOptions } from '../storage/open-database.ts';
+import type { ShardTraceSettings } from './tracing/shard-traces.ts';
+import type { ForeignIds } from './tracing/trace-record.ts';
 
 /**
  * Life cycle and administration between the main thread and the others, by MessagePort: typed unions, a few a second at most. Work travels on
@@ -59,6 +64,8 @@ export interface RaftThreadData {
   readonly failpoints: string;
   /** Null: alone, with no Raft port, for as long as this process runs. */
   readonly cluster: ClusterThreadData | null;
+  /** tracing.endpoint is set. */
+  readonly isTracing?: boolean;
 }
 
 /** What a node with peers is told at its start. */
@@ -73,6 +80,16 @@ export interface ClusterThreadData {
   readonly votersMax: number;
   /** Of a node without state that joins: the members, as the cluster told them. Null: it has state, or is the first. */
   readonly joining: readonly Member[] | null;
+  /** None or null: its Raft port speaks clear text. */
+  readonly tls?: PeerTlsSettings | null;
+}
+
+/** Where an instance of a node says, by gossip, that its Raft port is. */
+export interface RaftAddress {
+  readonly node: string;
+  readonly instance: string;
+  /** HOST:PORT */
+  readonly raft: string;
 }
 
 export interface OpenAllotment {
@@ -101,6 +118,12 @@ export interface SubjectRow {
   readonly settled: number;
 }
 
+export interface ReportPage {
+  readonly reports: readonly SubjectReport[];
+  /** -1: that was all. */
+  readonly next: number;
+}
+
 export interface RaftStatus {
   readonly term: number;
   readonly applied: number;
@@ -124,29 +147,48 @@ export type ToRaftThread =
   | {
       readonly kind: 'list-subjects';
       readonly token: number;
-      readonly prefix: Uint8Array;
+      readonly scope: SubjectScope;
       readonly cursor: number;
       readonly limit: number;
     }
   | { readonly kind: 'status'; readonly token: number }
   /** Up to where the log has given ids of these subjects, packed as heads.ts says. Also before `lead`. */
   | { readonly kind: 'heads'; readonly token: number; readonly subjects: Uint8Array }
+  /** What `verify` holds the store against: a page, as the log is applied here. */
+  | {
+      readonly kind: 'report-page';
+      readonly token: number;
+      readonly scope: SubjectScope;
+      readonly cursor: number;
+      readonly limit: number;
+    }
+  /** The same of some subjects, behind all that was committed anywhere before the question. */
+  | { readonly kind: 'report-now'; readonly token: number; readonly subjects: readonly Uint8Array[] }
   /** With a database: it has nothing beyond the log. Nothing is written to the log before. */
   | { readonly kind: 'lead' }
   | { readonly kind: 'cluster'; readonly token: number }
   /** Only the leader can; elsewhere it is refused with NOT_LEADER. Answered when it is applied or refused. */
   | { readonly kind: 'change'; readonly token: number; readonly change: MemberChange }
+  /** All that is known now; with peers only. */
+  | { readonly kind: 'addresses'; readonly addresses: readonly RaftAddress[] }
+  /** New certificates, for connections from now on; with TLS only. */
+  | { readonly kind: 'certificates'; readonly material: PeerMaterial }
   | { readonly kind: 'stop'; readonly token: number };
 
 export type FromRaftThread =
   /** `lastStored`: with a database, some of the last batches that must be in it. */
   | { readonly kind: 'ready'; readonly status: RaftStatus; readonly lastStored: readonly StoredAllotment[] }
+  /** The log is recovered. */
+  | { readonly kind: 'opened' }
   | { readonly kind: 'fatal'; readonly reason: string; readonly message: string }
   | { readonly kind: 'detached'; readonly token: number }
   | { readonly kind: 'open-allotments'; readonly token: number; readonly allotments: readonly OpenAllotment[] }
   | { readonly kind: 'subjects'; readonly token: number; readonly rows: readonly SubjectRow[]; readonly next: number }
   | { readonly kind: 'status'; readonly token: number; readonly status: RaftStatus }
   | { readonly kind: 'heads'; readonly token: number; readonly heads: readonly number[] }
+  | { readonly kind: 'reports'; readonly token: number; readonly page: ReportPage }
+  /** In the order of the question; null: the log does not know the subject. */
+  | { readonly kind: 'reports-now'; readonly token: number; readonly reports: readonly (SubjectReport | null)[] }
   | { readonly kind: 'cluster'; readonly token: number; readonly cluster: ClusterView }
   | { readonly kind: 'changed'; readonly token: number; readonly result: MemberChangeResult }
   /** Who leads has changed; '' = nobody is known to. Unasked. */
@@ -155,6 +197,8 @@ export type FromRaftThread =
   | { readonly kind: 'listening'; readonly port: number }
   /** Requests were applied whose answers a snapshot has swallowed: the shards that wait for them have to be replaced. */
   | { readonly kind: 'answers-lost' }
+  /** This node led, and traced ids were given to another one. */
+  | { readonly kind: 'gave-ids'; readonly ids: ForeignIds }
   | { readonly kind: 'stopped'; readonly token: number }
   | LogLine;
 
@@ -199,11 +243,14 @@ export interface ShardTask {
   /** Allotments of its slots that were open when the process, or its predecessor, ended. */
   readonly leftOpen: readonly OpenAllotment[];
   readonly failpoints: string;
+  /** Null: nothing is traced. */
+  readonly tracing: ShardTraceSettings | null;
   readonly port: MessagePort;
 }
 
 /** A subject that much is published to, with the messages that the shard's sketch has counted for it. */
 export interface HotSubject {
+  readonly tenant: string;
   readonly subject: string;
   readonly messages: number;
 }
@@ -268,7 +315,7 @@ export type ToShardThread =
   | { readonly kind: 'disown'; readonly token: number; readonly lane: number }
   /** The shard's share of store.cache_bytes. */
   | { readonly kind: 'cache'; readonly bytes: number }
-  | { readonly kind: 'hot'; readonly token: number };
+  | { readonly kind: 'hot'; readonly token: number; readonly limit: number };
 
 export type FromShardThread =
   | { readonly kind: 'ready' }

@@ -1,4 +1,4 @@
-import { MessageChannel, type MessagePort, type Worker } from 'node:worker_threads';
+import { MessageChannel, type MessagePort, receiveMessageOnPort, type Worker } from 'node:worker_threads';
 import { Piscina } from 'piscina';
 import { assert } from '../base/assert.ts';
 import { slotOfHash } from '../base/subject.ts';
@@ -21,6 +21,7 @@ import type {
 import type { RaftHandle } from './raft/raft-handle.ts';
 import type { SlotTable } from './slots/slot-table.ts';
 import { THREAD_MEMORY } from './thread-memory.ts';
+import type { ShardTraceSettings } from './tracing/shard-traces.ts';
 
 export interface ShardPoolOptions {
   /** Shards at the start: 0 to `shards` - 1. */
@@ -41,6 +42,8 @@ export interface ShardPoolOptions {
   /** One counter block for each shard that there may be. */
   readonly counters: readonly SharedArrayBuffer[];
   readonly failpoints: string;
+  /** Null: nothing is traced. */
+  readonly tracing: ShardTraceSettings | null;
 }
 
 /** What a started shard gives the front: its rings and its doorbell. Replaced as a whole when the thread is replaced. */
@@ -133,6 +136,11 @@ export class ShardPool {
   /** The shards that there are, in order. One of them may be being replaced. */
   get members(): number[] {
     return [...this.#members].sort((a, b) => a - b);
+  }
+
+  /** For what observes them from outside. Which shard each of them is at present, the pool does not know. */
+  get threads(): readonly Worker[] {
+    return this.#pool.threads;
   }
 
   /** Resolves when every shard serves. */
@@ -312,6 +320,7 @@ export class ShardPool {
       raftDoorbell: options.raftDoorbell,
       counters: options.counters[shard] as SharedArrayBuffer,
       limits: options.limits,
+      tracing: options.tracing,
       store: { ...options.store, cacheBytes: this.#cacheShare(shards) },
       hasPeers: this.#options.hasPeers,
       leftOpen: leftOpen.filter(({ hash }) => table.ownerOf(slotOfHash(hash)) === shard),
@@ -387,6 +396,10 @@ export class ShardPool {
   }
 
   #ended(shard: number, running: Running, segments: readonly SegmentSummary[] | null, error: Error | null): string {
+    // The end of a task comes by Piscina's port, which knows no order with ours: the last words of the thread may still wait in it.
+    for (let left = receiveMessageOnPort(running.port); left !== undefined; left = receiveMessageOnPort(running.port)) {
+      this.#handle(left.message as FromShardThread);
+    }
     running.port.close();
     running.isReady = false;
     this.#running[shard] = null;

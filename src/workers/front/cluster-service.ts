@@ -7,6 +7,8 @@ import { readDetails } from '../../grpc/error-details.ts';
 import {
   type AddRequest,
   type ChangeResponse,
+  type GossipKeysRequest,
+  type GossipKeysResponse,
   type JoinRequest,
   type JoinResponse,
   type Member,
@@ -14,15 +16,19 @@ import {
   ClusterService as Methods,
   type PromoteRequest,
   type RemoveRequest,
+  type Seen,
   type TransferLeaderRequest,
 } from '../../grpc/gen/broker/v1/cluster.ts';
 import type { CallContext } from '../../grpc/operator-calls.ts';
 import { passedOn } from '../../grpc/status.ts';
 import { PROTOCOL_VERSION } from '../../replica/types.ts';
+import type { GossipMember } from '../gossip/types.ts';
+import { isProven } from '../membership/join-proof.ts';
 import type { ClusterView, MemberChange, MemberView } from '../messages.ts';
 import type { RaftHandle } from '../raft/raft-handle.ts';
 import { clusterWarnings, tolerated, toleratedNow } from './cluster-warnings.ts';
 import { checkInstanceId, checkMember, checkNodeId } from './member-input.ts';
+import { seenByGossip } from './seen-by-gossip.ts';
 
 /** Longest wait for the leader's answer to a change, in ms: an election and a transfer may lie in between. */
 const CHANGE_MS = 20_000;
@@ -42,6 +48,12 @@ export interface ClusterServiceOptions {
   /** raft.voters */
   readonly votersWanted: number;
   readonly call: typeof callPeer;
+  /** What gossip says; null: this node does not gossip. */
+  readonly gossip: () => readonly GossipMember[] | null;
+  /** Lists or changes the gossip keys of all nodes. */
+  readonly changeKeys: (request: GossipKeysRequest) => Promise<GossipKeysResponse>;
+  /** Gossip keys: who joins shows that it has one of them. None: nobody is asked. */
+  readonly keys: () => readonly Uint8Array[];
   /** Epoch ms. */
   readonly now: () => number;
 }
@@ -86,6 +98,7 @@ export class ClusterService implements ClusterPort {
       toleratesNow: isHeard ? toleratedNow(voters.length, voters.filter(({ isActive }) => isActive).length) : -1,
       members,
       warnings: clusterWarnings({ members, leader, lastIndex, votersWanted, isHeard }),
+      seen: this.#seen(members, isHeard),
     };
   }
 
@@ -99,6 +112,13 @@ export class ClusterService implements ClusterPort {
         );
       }
       const member = checkMember(request.member);
+      const { certified = null, isForwarded } = context;
+      // Who passes it on vouches for it.
+      if (certified !== null && certified !== member.node && !isForwarded) {
+        throw new BrokerError('NODE_UNPROVEN', `${member.node} asks with the certificate of ${certified}`);
+      }
+      const keys = this.#options.keys();
+      if (keys.length > 0 && !isProven(keys, clusterId, member, request.proof)) throw new BrokerError('JOIN_UNPROVEN');
       return await this.#change(Methods.join, request, { kind: 'add', member }, context);
     });
   }
@@ -131,6 +151,11 @@ export class ClusterService implements ClusterPort {
       if (request.nodeId !== '') checkNodeId(request.nodeId);
       return await this.#change(Methods.transferLeader, request, { kind: 'transfer', node: request.nodeId }, context);
     });
+  }
+
+  /** Also of a node without peers: gossip has its own cluster. */
+  gossipKeys(request: GossipKeysRequest): Promise<GossipKeysResponse> {
+    return this.#options.changeKeys(request);
   }
 
   async #checked<T>(work: () => Promise<T>): Promise<T> {
@@ -174,7 +199,7 @@ export class ClusterService implements ClusterPort {
     const { call, now } = this.#options;
     const deadlineMs = Math.min(context.deadlineMs, now() + CHANGE_MS);
     try {
-      return await call(leader.grpc, method, request, { deadlineMs, isForwarded: true });
+      return await call(leader.grpc, method, request, { deadlineMs, isForwarded: true, node: leader.node });
     } catch (error) {
       if (!isServiceError(error)) throw error;
       // Never sent, or lost with the connection: every change may be asked for again.
@@ -191,7 +216,7 @@ export class ClusterService implements ClusterPort {
     const { call, now } = this.#options;
     const deadlineMs = Math.min(context.deadlineMs, now() + ASK_MS);
     try {
-      const answer = await call(leader.grpc, Methods.members, {}, { deadlineMs, isForwarded: true });
+      const answer = await call(leader.grpc, Methods.members, {}, { deadlineMs, isForwarded: true, node: leader.node });
       // It has lost the lead meanwhile, and knows as little as this node.
       return answer.leader === answer.nodeId && answer.clusterId === this.#options.clusterId ? answer.members : null;
     } catch (error) {
@@ -231,7 +256,13 @@ export class ClusterService implements ClusterPort {
       toleratesNow: 0,
       members: [self],
       warnings: [],
+      seen: this.#seen([self], true),
     };
+  }
+
+  #seen(members: readonly Member[], isHeard: boolean): Seen[] {
+    const { clusterId, clusterName, gossip } = this.#options;
+    return seenByGossip({ clusterId, clusterName, members, isHeard }, gossip());
   }
 }
 

@@ -1,4 +1,5 @@
 import type { DeliveryWindow } from '../../subscribe/delivery-window.ts';
+import type { Pattern } from '../../subscribe/pattern.ts';
 import type { StartPosition, SubjectGroup } from './subject-group.ts';
 
 /** One subject on a consume stream. */
@@ -19,6 +20,13 @@ export class ConsumerReader<Stream> {
   epoch = 0;
   /** A shard began anew while its stream might not send: it is subscribed again when it may. */
   isDetached = false;
+  /** What has brought the subject, if it was a pattern. */
+  readonly pattern: Pattern | null;
+  /** For a look at it: what was written, whether its last run was read for it alone, and since when it is there (ms of performance.now()). */
+  messages = 0;
+  bytes = 0;
+  isReading = true;
+  readonly openedAt = performance.now();
   /** What the client was told in a heartbeat. */
   toldNext = -1;
   toldHead = -1;
@@ -30,7 +38,9 @@ export class ConsumerReader<Stream> {
     stream: Stream,
     name: string,
     start: StartPosition,
+    pattern: Pattern | null = null,
   ) {
+    this.pattern = pattern;
     this.id = id;
     this.group = group;
     this.stream = stream;

@@ -1,5 +1,7 @@
 import type { ServerDuplexStream } from '@grpc/grpc-js';
+import type { Caller } from '../../access/caller.ts';
 import type { Reason } from '../../base/errors.ts';
+import { watchCaller } from '../../grpc/callers.ts';
 import { cutFrame } from '../../grpc/consumer-codec.ts';
 import { DeliveryStream, type OnSent } from '../../grpc/delivery-stream.ts';
 import { frameOf } from '../../grpc/frame.ts';
@@ -43,9 +45,11 @@ export interface ConsumerStreamPort extends SubscriptionPort {
   onFrame(stream: ConsumerStream, frame: Buffer): void;
   /** Asks where its subjects stand, and then lets it write its heartbeat. */
   askPositions(stream: ConsumerStream): void;
-  /** Messages that were written. */
-  delivered(messages: number): void;
+  /** What was written. */
+  delivered(messages: number, bytes: number): void;
   closed(stream: ConsumerStream): void;
+  /** Its caller may have more, or less, than before. */
+  permissionsChanged(stream: ConsumerStream): void;
 }
 
 /**
@@ -54,17 +58,20 @@ export interface ConsumerStreamPort extends SubscriptionPort {
  * has come for nothing, and goes on from the store when there is credit again.
  */
 export class ConsumerStream {
+  readonly caller: Caller;
   readonly out: DeliveryStream;
   readonly credit = new StreamCredit();
   readonly readers = new Map<string, Reader>();
   patterns: readonly StreamPattern[] = [];
   state: 'new' | 'open' | 'ended' = 'new';
+  /** The number of its first reader; 0: it has none yet. */
+  id = 0;
   /** Looking for the subjects of its patterns, one search after another. */
   searching: Promise<void> = Promise.resolve();
   searches = 0;
   /** Bytes that the stream had sent at the last sweep, and when that number last grew or nothing waited (ms of performance.now()). */
   sentSeen = -1;
-  movedAt = 0;
+  movedAt = performance.now();
   readonly #call: ServerDuplexStream<Buffer, Buffer>;
   readonly #port: ConsumerStreamPort;
   /** More is unsent than a stream may hold. */
@@ -79,7 +86,8 @@ export class ConsumerStream {
   #isAnnouncing = false;
   #heartbeat: NodeJS.Timeout | null = null;
 
-  constructor(call: ServerDuplexStream<Buffer, Buffer>, port: ConsumerStreamPort) {
+  constructor(call: ServerDuplexStream<Buffer, Buffer>, caller: Caller, port: ConsumerStreamPort) {
+    this.caller = caller;
     this.#call = call;
     this.#port = port;
     this.out = new DeliveryStream(call);
@@ -89,6 +97,7 @@ export class ConsumerStream {
     });
     call.on('end', () => this.#onHalfClose());
     call.on('cancelled', () => this.#close());
+    watchCaller(call, { ended: (reason) => this.end(reason), changed: () => port.permissionsChanged(this) });
   }
 
   get ended(): boolean {
@@ -108,6 +117,7 @@ export class ConsumerStream {
   /** Readers that were just made. */
   join(readers: readonly Reader[]): void {
     for (const reader of readers) this.readers.set(reader.name, reader);
+    if (this.id === 0) this.id = readers[0]?.id ?? 0;
     this.#unstarted += readers.length;
     const slice = this.#slice();
     for (const reader of readers) this.#port.subscribeAt(reader, reader.start, slice);
@@ -149,11 +159,12 @@ export class ConsumerStream {
 
   /** A run for the group of a reader. */
   offer(reader: Reader, run: BatchRun, held: HeldBytes): void {
-    this.#take(reader, run, held, this.isPaused, (error) => {
+    const isWritten = this.#take(reader, run, held, this.isPaused, (error) => {
       held.release();
       if (!isFailed(error)) run.pooled.release();
       this.#sent();
     });
+    if (isWritten) reader.isReading = false;
   }
 
   /** A run for this reader alone, which has to be given back what it cost. */
@@ -171,7 +182,8 @@ export class ConsumerStream {
       this.#giveBack(reader, cost, epoch);
       this.#sent();
     });
-    if (!isWritten) this.#giveBack(reader, cost, epoch);
+    if (isWritten) reader.isReading = true;
+    else this.#giveBack(reader, cost, epoch);
   }
 
   /** A shard has begun anew, or another one owns the subject: goes on from where the reader stands. */
@@ -234,23 +246,33 @@ export class ConsumerStream {
     }
     const { credit } = this;
     if (window.next <= run.firstId && credit.covers(run.sectionBytes, run.messages)) {
-      this.#pass(run, held, run.frame, run.sectionBytes, run.messages, onSent);
+      this.#pass(reader, run, held, run.frame, run.sectionBytes, run.messages, onSent);
       window.took(run.to);
       return true;
     }
     const cut = cutFrame(run.frame, window.next, credit.bytes, credit.messages);
-    if (cut.frame !== null) this.#pass(run, held, cut.frame, cut.bytes, cut.messages, onSent);
+    if (cut.frame !== null) this.#pass(reader, run, held, cut.frame, cut.bytes, cut.messages, onSent);
     window.took(cut.stoppedAt < 0 ? run.to : cut.stoppedAt);
     if (cut.stoppedAt >= 0) this.#miss(reader, window);
     return cut.frame !== null;
   }
 
-  #pass(run: BatchRun, held: HeldBytes, frame: Buffer, bytes: number, messages: number, onSent: OnSent): void {
+  #pass(
+    reader: Reader,
+    run: BatchRun,
+    held: HeldBytes,
+    frame: Buffer,
+    bytes: number,
+    messages: number,
+    onSent: OnSent,
+  ): void {
     this.credit.spend(bytes, messages);
     run.pooled.hold();
     held.hold();
     if (!this.out.write(frame, onSent)) held.release();
-    this.#port.delivered(messages);
+    reader.messages += messages;
+    reader.bytes += frame.length;
+    this.#port.delivered(messages, frame.length);
     if (this.out.unsentBytes > this.#port.bufferBytes) this.#isCongested = true;
   }
 

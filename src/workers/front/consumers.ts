@@ -1,18 +1,22 @@
 import type { ServerDuplexStream } from '@grpc/grpc-js';
+import { type Caller, Verb } from '../../access/caller.ts';
 import type { Reason } from '../../base/errors.ts';
-import { slotOfHash, subjectFault } from '../../base/subject.ts';
+import { SUBJECT_BYTES_MAX, slotOfHash, subjectFault } from '../../base/subject.ts';
+import { inSpace, isOfSpace, type SubjectScope } from '../../base/subject-space.ts';
 import { type ConsumeOpening, ConsumeScan, type SubjectSpec, scanConsume } from '../../grpc/consumer-codec.ts';
 import { decodeResumeToken, type StreamPositions } from '../../grpc/resume-token.ts';
 import { makeStatus } from '../../grpc/status.ts';
 import { HeldBytes, type UnsentBudget } from '../../grpc/unsent-budget.ts';
 import { hasWildcard, Pattern } from '../../subscribe/pattern.ts';
-import { Encoding, POSITIONS_HEADER, POSITIONS_MAX, Start, ToShard } from '../link.ts';
+import { Encoding, POSITIONS_MAX, Start } from '../link.ts';
 import type { SubjectRow } from '../messages.ts';
 import { HELD } from '../slots/slot-table.ts';
+import type { DeliveryTraces } from '../tracing/delivery-traces.ts';
 import type { BatchRun } from './batch-run.ts';
 import { ConsumerReader } from './consumer-reader.ts';
 import { ConsumerStream, type ConsumerStreamPort, type Reader, type StreamPattern } from './consumer-stream.ts';
 import { FramePool } from './frame-pool.ts';
+import type { PositionAsks } from './position-asks.ts';
 import type { Seats } from './seats.ts';
 import type { ShardLink } from './shard-link.ts';
 import {
@@ -21,6 +25,7 @@ import {
   goingOn,
   type Seat,
   type StartPosition,
+  type SubjectGroup,
   type SubscriptionPort,
 } from './subject-group.ts';
 import { SubjectWatch } from './subject-watch.ts';
@@ -32,6 +37,11 @@ const FIRST_ID: StartPosition = { kind: Start.ID, value: 1 };
 /** Where a subject begins that has come since its pattern was there: with its first message, unless that is too early for a start at a time. */
 function laterStart(start: StartPosition): StartPosition {
   return start.kind === Start.TIME ? start : FIRST_ID;
+}
+
+/** What a pattern has found is asked for by itself: it does not bring along what its caller may not have. `subject`: as the client calls it. */
+function mayHave({ caller }: ConsumerStream, subject: Buffer): boolean {
+  return caller.may(Verb.SUBSCRIBE, subject, 0, subject.length);
 }
 
 export interface ConsumerLimits {
@@ -54,20 +64,28 @@ export interface ConsumerRoutes extends SubscriptionPort {
   readonly refusing: Reason | null;
 }
 
-/** All subjects that exist, in pages. */
+/** All subjects that exist, as they are called inside the broker, in pages. */
 export interface SubjectDirectory {
   listSubjects(
-    prefix: Uint8Array,
+    scope: SubjectScope,
     cursor: number,
     limit: number,
   ): Promise<{ readonly rows: readonly SubjectRow[]; readonly next: number }>;
 }
 
+/** A subject that a stream is to have, as its client calls it. */
+interface Found {
+  readonly subject: Buffer;
+  /** Of the subject inside the broker. */
+  readonly hash?: number;
+  readonly start: StartPosition;
+  /** What has brought it, if it was one. */
+  readonly pattern?: Pattern | null;
+}
+
 /** A heartbeat that waits for what the shards know. */
-interface Asking {
-  readonly stream: ConsumerStream;
-  readonly readers: readonly Reader[];
-  readonly shard: number;
+interface Round {
+  unanswered: number;
 }
 
 /** All consume streams of this node. */
@@ -85,13 +103,14 @@ export class Consumers implements ConsumerStreamPort {
   readonly #patternStreams = new Set<ConsumerStream>();
   readonly #watch: SubjectWatch;
   readonly #scan = new ConsumeScan();
-  readonly #asking = new Map<number, Asking>();
-  /** POSITIONS records of a stream whose answer is missing. */
-  readonly #unanswered = new Map<ConsumerStream, number>();
-  #nextToken = 1;
+  readonly #positions: PositionAsks;
+  readonly #rounds = new Map<ConsumerStream, Round>();
   #directory: SubjectDirectory | null = null;
   stalled = 0;
   messages = 0;
+  bytes = 0;
+  /** Null: nothing is traced. */
+  traces: DeliveryTraces | null = null;
 
   constructor(
     routes: ConsumerRoutes,
@@ -99,7 +118,9 @@ export class Consumers implements ConsumerStreamPort {
     unsent: UnsentBudget,
     limits: ConsumerLimits,
     observer: GroupObserver,
+    positions: PositionAsks,
   ) {
+    this.#positions = positions;
     this.#unsent = unsent;
     this.#routes = routes;
     this.#seats = seats;
@@ -121,14 +142,19 @@ export class Consumers implements ConsumerStreamPort {
     return this.#streams.size;
   }
 
+  /** Of each subject; for a look at them. */
+  groups(): Iterable<SubjectGroup<Reader>> {
+    return this.#groups.all();
+  }
+
   /** Before the first stream is accepted. */
   useDirectory(directory: SubjectDirectory): void {
     this.#directory = directory;
   }
 
-  accept(call: ServerDuplexStream<Buffer, Buffer>): Reason | null {
+  accept(call: ServerDuplexStream<Buffer, Buffer>, caller: Caller): Reason | null {
     const refusal = this.#routes.refusing ?? (this.#seats.full ? 'SUBSCRIPTIONS_FULL' : null);
-    if (refusal === null) this.#streams.add(new ConsumerStream(call, this));
+    if (refusal === null) this.#streams.add(new ConsumerStream(call, caller, this));
     else call.emit('error', makeStatus(refusal, ''));
     return refusal;
   }
@@ -174,6 +200,13 @@ export class Consumers implements ConsumerStreamPort {
     const held = new HeldBytes(this.#unsent, run.frame.length);
     for (const reader of group?.members ?? []) reader.stream.offer(reader, run, held);
     run.pooled.release();
+    const { traces } = this;
+    if (traces !== null && traces.size > 0) traces.delivered(run.target, run.to, group?.members.size ?? 0);
+  }
+
+  /** -1: nobody is subscribed to it. */
+  groupOf(subject: Buffer): number {
+    return this.#groups.ofSubject(subject)?.id ?? -1;
   }
 
   readerRun(run: BatchRun): void {
@@ -191,20 +224,6 @@ export class Consumers implements ConsumerStreamPort {
     for (const stream of [...this.#patternStreams]) this.#found(stream, [{ subject, hash }], true);
   }
 
-  /** `at` of the view: pairs of head and settled, in the order that was asked for. */
-  positions(token: number, view: DataView, at: number): void {
-    const asking = this.#asking.get(token);
-    if (asking === undefined) return;
-    this.#asking.delete(token);
-    asking.readers.forEach((reader, i) => {
-      const head = view.getFloat64(at + i * 16, true);
-      if (head < 0) return;
-      reader.head = head;
-      reader.settled = view.getFloat64(at + i * 16 + 8, true);
-    });
-    this.#answered(asking.stream);
-  }
-
   attached(link: ShardLink): void {
     this.resume(({ group }) => group.shard === link.shard);
     this.#watch.attached(link);
@@ -212,11 +231,6 @@ export class Consumers implements ConsumerStreamPort {
 
   shardDied(shard: number): void {
     this.#watch.shardDied(shard);
-    for (const [token, asking] of this.#asking) {
-      if (asking.shard !== shard) continue;
-      this.#asking.delete(token);
-      this.#answered(asking.stream);
-    }
   }
 
   /** A shard was replaced, or subjects have another one now: their readers go on from where each one stands. */
@@ -251,8 +265,9 @@ export class Consumers implements ConsumerStreamPort {
     this.#routes.unsubscribe(seat);
   }
 
-  delivered(messages: number): void {
+  delivered(messages: number, bytes: number): void {
     this.messages += messages;
+    this.bytes += bytes;
   }
 
   onFrame(stream: ConsumerStream, frame: Buffer): void {
@@ -273,18 +288,28 @@ export class Consumers implements ConsumerStreamPort {
 
   askPositions(stream: ConsumerStream): void {
     // What an answer is missing for is told as it was known.
-    if (this.#unanswered.has(stream)) this.#heartbeat(stream);
+    if (this.#rounds.has(stream)) this.#heartbeat(stream);
     const byShard = Map.groupBy(stream.readers.values(), ({ group }) => group.shard);
-    let asked = 0;
+    const round: Round = { unanswered: 0 };
+    this.#rounds.set(stream, round);
     for (const link of this.#routes.links()) {
       const readers = byShard.get(link.shard) ?? [];
       for (let i = 0; i < readers.length; i += POSITIONS_MAX) {
-        this.#ask(stream, link, readers.slice(i, i + POSITIONS_MAX));
-        asked += 1;
+        this.#ask(stream, round, link, readers.slice(i, i + POSITIONS_MAX));
       }
     }
-    this.#unanswered.set(stream, asked);
-    if (asked === 0) this.#heartbeat(stream);
+    if (round.unanswered === 0) this.#heartbeat(stream);
+  }
+
+  permissionsChanged(stream: ConsumerStream): void {
+    if (stream.ended) return;
+    for (const { name } of stream.readers.values()) {
+      if (mayHave(stream, Buffer.from(name))) continue;
+      // By name: it is one that the client has had.
+      stream.end('PERMISSION_DENIED', 'it may subscribe to less than before');
+      return;
+    }
+    if (stream.patterns.length > 0) this.#search(stream, Promise.resolve(), true);
   }
 
   closed(stream: ConsumerStream): void {
@@ -297,15 +322,16 @@ export class Consumers implements ConsumerStreamPort {
     stream.readers.clear();
     this.#streams.delete(stream);
     this.#patternStreams.delete(stream);
-    this.#unanswered.delete(stream);
+    this.#rounds.delete(stream);
   }
 
   // --- opening ---
 
   #open(stream: ConsumerStream, { specs, resumeToken, heartbeatMs }: ConsumeOpening): void {
     const subjectsMax = this.#limits.consumerSubjectsMax;
+    const subjectBytesMax = SUBJECT_BYTES_MAX - stream.caller.space.length;
     const isResumed = resumeToken.length > 0;
-    const token = isResumed ? decodeResumeToken(resumeToken, subjectsMax) : null;
+    const token = isResumed ? decodeResumeToken(resumeToken, subjectsMax, subjectBytesMax) : null;
     if (isResumed && token === null) {
       stream.end('RESUME_TOKEN_INVALID');
       return;
@@ -313,15 +339,17 @@ export class Consumers implements ConsumerStreamPort {
     const wanted = new Map<string, StartPosition>();
     const patterns: StreamPattern[] = [];
     for (const spec of specs) {
-      const fault = this.#addSpec(spec, token, wanted, patterns);
+      const fault = this.#addSpec(spec, stream.caller, token, wanted, patterns);
       if (fault !== null) {
         stream.end(fault, spec.name.toString());
         return;
       }
     }
+    const found = new Map<string, Pattern>();
     for (const [name, next] of token?.next ?? []) {
-      const isWanted = wanted.has(name) || patterns.some(({ pattern }) => pattern.matches(Buffer.from(name)));
-      if (!isWanted) continue;
+      const first = patterns.find(({ pattern }) => pattern.matches(Buffer.from(name)));
+      if (!wanted.has(name) && (first === undefined || !mayHave(stream, Buffer.from(name)))) continue;
+      if (!wanted.has(name) && first !== undefined) found.set(name, first.pattern);
       const time = token?.times.get(name);
       const start = time === undefined ? FIRST_ID : { kind: Start.TIME, value: time };
       wanted.set(name, goingOn(start, next));
@@ -329,7 +357,7 @@ export class Consumers implements ConsumerStreamPort {
     stream.patterns = patterns;
     this.#join(
       stream,
-      [...wanted].map(([name, start]) => ({ subject: Buffer.from(name), start })),
+      [...wanted].map(([name, start]) => ({ subject: Buffer.from(name), start, pattern: found.get(name) ?? null })),
     );
     if (stream.ended) return;
     if (patterns.length > 0) this.#searchFirst(stream);
@@ -339,35 +367,41 @@ export class Consumers implements ConsumerStreamPort {
   /** Null, or why the subject or pattern cannot be had. */
   #addSpec(
     { name, start: kind, value }: SubjectSpec,
+    caller: Caller,
     token: StreamPositions | null,
     wanted: Map<string, StartPosition>,
     patterns: StreamPattern[],
   ): Reason | null {
     const start = { kind, value };
     const text = name.toString();
+    if (caller.space.length + name.length > SUBJECT_BYTES_MAX) return 'SUBJECT_TOO_LONG';
     if (!hasWildcard(name)) {
-      const fault = subjectFault(name, 0, name.length);
+      const fault = subjectFault(name, 0, name.length) ?? caller.demand(Verb.SUBSCRIBE, name, 0, name.length);
       if (fault === null && !wanted.has(text)) wanted.set(text, start);
       return fault;
     }
     const pattern = Pattern.parse(name);
     if (typeof pattern === 'string') return pattern;
+    if (!caller.mayFind(Verb.SUBSCRIBE, name)) return caller.demand(Verb.SUBSCRIBE, name, 0, name.length);
     // What it matches and the token does not know has come since.
     patterns.push({ pattern, start: token?.patterns.has(text) === true ? laterStart(start) : start });
     return null;
   }
 
   /** New subjects of a stream; ends it when they are too many. */
-  #join(stream: ConsumerStream, found: readonly { subject: Buffer; hash?: number; start: StartPosition }[]): void {
+  #join(stream: ConsumerStream, found: readonly Found[]): void {
     if (stream.readers.size + found.length > this.#limits.consumerSubjectsMax) {
       stream.end('CONSUMER_SUBJECTS_FULL');
       return;
     }
     const readers: Reader[] = [];
-    for (const { subject, hash = this.#routes.hashOf(subject, 0, subject.length), start } of found) {
+    const { space } = stream.caller;
+    for (const { subject, hash, start, pattern = null } of found) {
       if (this.#seats.full) break;
-      const group = this.#groups.get(subject, hash, this.#routes.shardOf(hash));
-      const reader = new ConsumerReader(this.#seats.take(), group, stream, subject.toString(), start);
+      const inner = space.length === 0 ? subject : inSpace(space, subject);
+      const known = hash ?? this.#routes.hashOf(inner, 0, inner.length);
+      const group = this.#groups.get(inner, known, this.#routes.shardOf(known));
+      const reader = new ConsumerReader(this.#seats.take(), group, stream, subject.toString(), start, pattern);
       group.members.add(reader);
       this.#byId.set(reader.id, reader);
       readers.push(reader);
@@ -400,8 +434,9 @@ export class Consumers implements ConsumerStreamPort {
 
   async #searchPages(stream: ConsumerStream, pattern: Pattern, isLater: boolean): Promise<void> {
     let cursor = 0;
+    const scope = { space: stream.caller.space, prefix: pattern.prefix };
     while (cursor >= 0 && !stream.ended && this.#directory !== null) {
-      const { rows, next } = await this.#directory.listSubjects(pattern.prefix, cursor, PAGE_SUBJECTS);
+      const { rows, next } = await this.#directory.listSubjects(scope, cursor, PAGE_SUBJECTS);
       this.#found(
         stream,
         rows.map(({ subject }) => ({ subject: Buffer.from(subject) })),
@@ -411,42 +446,44 @@ export class Consumers implements ConsumerStreamPort {
     }
   }
 
+  /** `subjects`: as they are called inside the broker, of whichever space. */
   #found(stream: ConsumerStream, subjects: readonly { subject: Buffer; hash?: number }[], isLater: boolean): void {
     if (stream.ended) return;
+    const { space } = stream.caller;
     const fresh = subjects.flatMap((found) => {
-      const first = stream.patterns.find(({ pattern }) => pattern.matches(found.subject));
-      if (first === undefined || stream.readers.has(found.subject.toString())) return [];
-      return [{ ...found, start: isLater ? laterStart(first.start) : first.start }];
+      // A pattern matches what is in the space of its caller, also that of a caller who has none.
+      if (!isOfSpace(found.subject, space)) return [];
+      const subject = found.subject.subarray(space.length);
+      const first = stream.patterns.find(({ pattern }) => pattern.matches(subject));
+      if (first === undefined || stream.readers.has(subject.toString())) return [];
+      if (!mayHave(stream, subject)) return [];
+      return [{ ...found, subject, start: isLater ? laterStart(first.start) : first.start, pattern: first.pattern }];
     });
     if (fresh.length > 0) this.#join(stream, fresh);
   }
 
   // --- heartbeats ---
 
-  #ask(stream: ConsumerStream, link: ShardLink, readers: readonly Reader[]): void {
-    const token = this.#nextToken++;
-    this.#asking.set(token, { stream, readers, shard: link.shard });
-    const { controlOutbox } = link;
-    const at = controlOutbox.begin(ToShard.POSITIONS, POSITIONS_HEADER + readers.length * 4);
-    const { view } = controlOutbox;
-    view.setUint32(at, token, true);
-    view.setUint32(at + 4, readers.length, true);
-    readers.forEach(({ id }, i) => void view.setUint32(at + POSITIONS_HEADER + i * 4, id, true));
-    controlOutbox.end();
-    this.#routes.touched(link);
-  }
-
-  #answered(stream: ConsumerStream): void {
-    const left = (this.#unanswered.get(stream) ?? 0) - 1;
-    if (left > 0) this.#unanswered.set(stream, left);
-    else if (this.#unanswered.has(stream)) this.#heartbeat(stream);
+  #ask(stream: ConsumerStream, round: Round, link: ShardLink, readers: readonly Reader[]): void {
+    round.unanswered += 1;
+    this.#positions.ask(
+      link,
+      readers.map(({ id }) => id),
+      (index, head, settled) => {
+        const reader = readers[index];
+        if (reader === undefined || head < 0) return;
+        reader.head = head;
+        reader.settled = settled;
+      },
+      () => {
+        round.unanswered -= 1;
+        if (round.unanswered === 0 && this.#rounds.get(stream) === round) this.#heartbeat(stream);
+      },
+    );
   }
 
   #heartbeat(stream: ConsumerStream): void {
-    this.#unanswered.delete(stream);
-    for (const [token, asking] of this.#asking) {
-      if (asking.stream === stream) this.#asking.delete(token);
-    }
+    this.#rounds.delete(stream);
     stream.heartbeat();
   }
 }

@@ -1,19 +1,19 @@
 import type { ServerDuplexStream, ServerWritableStream } from '@grpc/grpc-js';
+import { type Caller, Verb } from '../../access/caller.ts';
 import { assert, defined } from '../../base/assert.ts';
 import { BrokerError, REASON_NAMES, type Reason } from '../../base/errors.ts';
-import { slotOfHash, subjectFault, subjectHash } from '../../base/subject.ts';
+import { slotOfHash, subjectHash } from '../../base/subject.ts';
+import { innerSubjectFault } from '../../base/subject-space.ts';
+import type { CallTrace } from '../../base/trace-context.ts';
 import {
   decodeId,
-  encodeBroadcastMessage,
   encodeBroadcastResponse,
   encodeId,
   FetchScan,
   PublishScan,
-  SubjectRange,
   SubscribeScan,
   scanFetch,
   scanPublish,
-  scanSubject,
   scanSubscribe,
 } from '../../grpc/codec.ts';
 import { DeliveryStream } from '../../grpc/delivery-stream.ts';
@@ -24,12 +24,9 @@ import { UnsentBudget } from '../../grpc/unsent-budget.ts';
 import { recordBytesMaxOf } from '../../shm/layout.ts';
 import {
   BORN_HEADER,
-  CREDIT_BYTES,
   DELIVERY_EXTRA_BYTES,
   FETCH_HEADER,
-  OPEN_PRODUCER_HEADER,
-  POSITIONS_HEADER,
-  PUBLISH_HEADER,
+  PUBLISH_HEADER_MAX,
   StreamToken,
   ToMain,
   ToShard,
@@ -37,29 +34,37 @@ import {
 import { Peers } from '../peers/peers.ts';
 import type { ShardConnection } from '../shard-pool.ts';
 import { HELD, type SlotTable } from '../slots/slot-table.ts';
+import type { Tracing } from '../tracing/tracing.ts';
+import { Address } from './address.ts';
 import type { OverloadGuard } from './admission.ts';
 import { takeBatchRun } from './batch-run.ts';
+import { Broadcasts, innerRequest } from './broadcasts.ts';
 import { CallMetrics } from './call-metrics.ts';
 import { CallTable, Method } from './call-table.ts';
 import { type ConsumerRoutes, Consumers } from './consumers.ts';
 import type { DispatcherLimits } from './dispatcher-limits.ts';
 import { HoldQueue } from './hold-queue.ts';
+import { PositionAsks } from './position-asks.ts';
 import { type ProducerRoutes, ProducerStreams } from './producer-streams.ts';
-import { claimControl, putAdministration, putLookUp, putPublish, putSubscribe } from './request-records.ts';
+import type { Quotas } from './quotas.ts';
+import {
+  claimControl,
+  publishBytes,
+  putAdministration,
+  putCredit,
+  putLookUp,
+  putOpenProducer,
+  putPublish,
+  putSubscribe,
+  putUnsubscribe,
+} from './request-records.ts';
 import { takeRun } from './run.ts';
 import { Seats } from './seats.ts';
 import { ShardLink } from './shard-link.ts';
 import { SlotFront } from './slot-front.ts';
 import type { Seat, StartPosition } from './subject-group.ts';
+import type { SubjectInfo } from './subject-info.ts';
 import { Subscriptions } from './subscriptions.ts';
-
-/** Subject of the request at hand and the shard that owns it, or HELD. Reused: valid until the next call. */
-interface Route {
-  start: number;
-  end: number;
-  hash: number;
-  shard: number;
-}
 
 const RECORDS_A_ROUND = 1_024;
 /** A run is up to 128 KiB and goes to many streams: a few at a time, so that calls are not kept waiting. */
@@ -68,16 +73,6 @@ const RUNS_A_ROUND = 64;
 const LOOK_UP_BYTES = 512;
 const EMPTY = Buffer.alloc(0);
 
-/** What `Info` answers; the admin service turns it into its own message. */
-export interface SubjectInfo {
-  readonly first: number;
-  readonly head: number;
-  readonly settled: number;
-  readonly batches: number;
-  readonly bytes: number;
-  readonly everExpires: boolean;
-}
-
 /**
  * The engine behind the gRPC handlers, on the main thread: finds the shard of a request, admits or refuses it before any work is done, copies it
  * to the shard's ring, and answers calls when their answers come back.
@@ -85,10 +80,12 @@ export interface SubjectInfo {
 export class Dispatcher implements Engine, ProducerRoutes, ConsumerRoutes {
   readonly metrics = new CallMetrics();
   readonly subscriptions: Subscriptions;
+  readonly #broadcasts: Broadcasts;
   readonly producers: ProducerStreams;
   readonly consumers: Consumers;
   /** The other nodes; does nothing on a node alone. */
   readonly peers: Peers;
+  readonly positions = new PositionAsks((link) => this.touched(link));
   /** Of Subscribe and of Consume. */
   readonly seats: Seats;
   /** What deliveries hold until it has gone out. */
@@ -97,6 +94,8 @@ export class Dispatcher implements Engine, ProducerRoutes, ConsumerRoutes {
   readonly receiving: ReceiveBudget;
   /** This thread has no idle time left; told to the shards, which then make larger groups. */
   isBusy = false;
+  /** Null: nothing is traced. */
+  tracing: Tracing | null = null;
   readonly #limits: DispatcherLimits;
   readonly #calls: CallTable;
   readonly #links: (ShardLink | null)[];
@@ -106,8 +105,9 @@ export class Dispatcher implements Engine, ProducerRoutes, ConsumerRoutes {
   /** The longest publish that travels on a ring. */
   readonly #publishBytesMax: number;
   readonly #guard: OverloadGuard;
-  readonly #route: Route = { start: 0, end: 0, hash: 0, shard: 0 };
-  readonly #range = new SubjectRange();
+  /** Of the request at hand, and the shard that owns its subject, or HELD. Valid until the next call. */
+  readonly #address = new Address();
+  #shard = 0;
   readonly #fetchScan = new FetchScan();
   readonly #publishScan = new PublishScan();
   readonly #subscribeScan = new SubscribeScan();
@@ -122,21 +122,22 @@ export class Dispatcher implements Engine, ProducerRoutes, ConsumerRoutes {
   #refusing: Reason | null = 'NOT_READY';
   #flushQueued = false;
 
-  constructor(limits: DispatcherLimits, guard: OverloadGuard, table: SlotTable) {
+  constructor(limits: DispatcherLimits, guard: OverloadGuard, table: SlotTable, quotas?: Quotas) {
     this.#limits = limits;
     this.#guard = guard;
     this.#table = table;
-    this.#publishBytesMax = recordBytesMaxOf(limits.ringBytes) - DELIVERY_EXTRA_BYTES - PUBLISH_HEADER;
+    this.#publishBytesMax = recordBytesMaxOf(limits.ringBytes) - DELIVERY_EXTRA_BYTES - PUBLISH_HEADER_MAX;
     this.#calls = new CallTable(limits.callsMax);
     this.#links = new Array<ShardLink | null>(limits.shardsMax).fill(null);
     this.seats = new Seats(limits.subscriptionsMax);
     this.unsent = new UnsentBudget(limits.unsentBytesMax);
-    this.receiving = new ReceiveBudget(limits.bytesMax, limits.receiveTimeoutMs);
-    this.producers = new ProducerStreams(limits, this, this.receiving);
+    this.receiving = new ReceiveBudget(limits.bytesMax, limits.receiveTimeoutMs, limits.requestTimeoutMs);
+    this.producers = new ProducerStreams(limits, this, this.receiving, { quotas, metrics: this.metrics });
     this.peers = new Peers(this, this.producers.received);
     const { own, demand } = this.peers;
     this.subscriptions = new Subscriptions(this, this.seats, this.unsent, limits, own);
-    this.consumers = new Consumers(this, this.seats, this.unsent, limits, own);
+    this.#broadcasts = new Broadcasts(this.subscriptions, limits.scan);
+    this.consumers = new Consumers(this, this.seats, this.unsent, limits, own, this.positions);
     this.slots = new SlotFront({
       table,
       held: this.#held,
@@ -196,99 +197,99 @@ export class Dispatcher implements Engine, ProducerRoutes, ConsumerRoutes {
     this.#links[shard] = null;
     for (const call of this.#calls.callsOfShard(shard)) this.#fail(call, 'OUTCOME_UNKNOWN');
     this.consumers.shardDied(shard);
+    this.positions.shardDied(shard);
   }
 
   // --- Engine ---
 
-  publish(request: Buffer, deadlineMs: number, done: Done): void {
-    const route = this.#route;
-    const refusal = this.#admit(request, request.length, deadlineMs);
+  publish(request: Buffer, deadlineMs: number, done: Done, caller: Caller, trace: CallTrace | null = null): void {
+    const refusal = this.#admit(request, request.length, deadlineMs, Verb.PUBLISH, caller);
     if (refusal !== null) {
       this.#refuse(Method.PUBLISH, refusal, done);
       return;
     }
-    if (request.length > this.#publishBytesMax) {
+    const { hash, tail } = this.#address;
+    if (request.length + tail.length > this.#publishBytesMax) {
       // No valid request is that long (config/rules.ts): it is over a limit, or padded with fields that nobody knows.
       const fault = scanPublish(request, 0, request.length, this.#publishScan, this.#limits.scan);
       this.#refuse(Method.PUBLISH, fault ?? 'MESSAGE_TOO_LARGE', done);
       return;
     }
-    const { hash, shard } = route;
+    const shard = this.#shard;
     const now = performance.now();
     if (shard === HELD) {
       const call = this.#calls.open(done, Method.PUBLISH, HELD, request.length, now);
+      const kept = Buffer.from(tail);
       this.#holdCall(call, hash, (link) => {
-        const at = link.payload.claim(ToShard.PUBLISH, PUBLISH_HEADER + request.length);
-        if (at >= 0) putPublish(link, at, call, hash, request, deadlineMs, this.isBusy);
+        const at = link.payload.claim(ToShard.PUBLISH, publishBytes(request, kept, trace));
+        if (at >= 0) putPublish(link, at, call, hash, request, kept, deadlineMs, this.isBusy, trace);
         return at >= 0;
       });
       return;
     }
     const link = this.#links[shard] as ShardLink;
-    const at = link.payload.claim(ToShard.PUBLISH, PUBLISH_HEADER + request.length);
+    const at = link.payload.claim(ToShard.PUBLISH, publishBytes(request, tail, trace));
     if (at < 0) {
       this.#refuse(Method.PUBLISH, 'QUEUE_FULL', done);
       return;
     }
     const call = this.#calls.open(done, Method.PUBLISH, shard, request.length, now);
-    putPublish(link, at, call, hash, request, deadlineMs, this.isBusy);
+    putPublish(link, at, call, hash, request, tail, deadlineMs, this.isBusy, trace);
     this.touched(link);
   }
 
-  fetch(request: Buffer, deadlineMs: number, done: Done): void {
+  fetch(request: Buffer, deadlineMs: number, done: Done, caller: Caller): void {
     const scan = this.#fetchScan;
     const fault = scanFetch(request, 0, request.length, scan);
-    this.#lookUp(ToShard.FETCH, Method.FETCH, request, fault, scan.id, deadlineMs, done);
+    this.#lookUp(ToShard.FETCH, Method.FETCH, request, fault, scan.id, deadlineMs, done, caller);
   }
 
-  incIdx(request: Buffer, deadlineMs: number, done: Done): void {
-    this.#lookUp(ToShard.INCREMENT, Method.INCREMENT, request, null, 0, deadlineMs, done);
+  incIdx(request: Buffer, deadlineMs: number, done: Done, caller: Caller): void {
+    this.#lookUp(ToShard.INCREMENT, Method.INCREMENT, request, null, 0, deadlineMs, done, caller);
   }
 
-  broadcast(request: Buffer, _deadlineMs: number, done: Done): void {
-    const refusal = this.#refusing ?? this.broadcastHere(request);
+  broadcast(request: Buffer, _deadlineMs: number, done: Done, caller: Caller): void {
+    const fault = this.#refusing ?? this.#findAllowed(request, Verb.PUBLISH, caller);
+    const inner = fault === null ? innerRequest(request, this.#address) : request;
+    const refusal = fault ?? this.broadcastHere(inner);
     if (refusal !== null) {
       this.#refuse(Method.BROADCAST, refusal, done);
       return;
     }
-    this.peers.broadcastToAll(request);
+    this.peers.broadcastToAll(inner);
     this.metrics.answered(Method.BROADCAST, 0, 0);
     done(null, encodeBroadcastResponse(true));
   }
 
-  /** To the subscribers of this node alone. Null, or what is wrong with it: then nobody has got it. */
   broadcastHere(request: Buffer): Reason | null {
-    const scan = this.#publishScan;
-    const malformed = scanPublish(request, 0, request.length, scan, this.#limits.scan);
-    if (malformed !== null) return malformed;
-    const fault = subjectFault(request, scan.subjectStart, scan.subjectEnd);
-    if (fault !== null) return fault;
-    const subject = request.subarray(scan.subjectStart, scan.subjectEnd);
-    this.subscriptions.broadcast(subject, encodeBroadcastMessage(request, scan));
-    return null;
+    return this.#broadcasts.here(request);
   }
 
-  subscribe(request: Buffer, stream: ServerWritableStream<Buffer, Buffer>): void {
+  subscribe(request: Buffer, stream: ServerWritableStream<Buffer, Buffer>, caller: Caller): void {
     const scan = this.#subscribeScan;
     const fault = scanSubscribe(request, 0, request.length, scan);
     const refusal =
-      this.#refusing ?? fault ?? this.#findRoute(request) ?? (this.seats.full ? 'SUBSCRIPTIONS_FULL' : null);
+      this.#refusing ??
+      fault ??
+      this.#findAllowed(request, Verb.SUBSCRIBE, caller) ??
+      (this.seats.full ? 'SUBSCRIPTIONS_FULL' : null);
     if (refusal !== null) {
-      this.metrics.answered(Method.SUBSCRIBE, statusCodeOf(refusal), 0);
+      this.metrics.refused(Method.SUBSCRIBE, refusal);
       stream.emit('error', this.#statuses.of(refusal));
       return;
     }
-    const { start, end, hash, shard } = this.#route;
+    const { subject, hash } = this.#address;
     this.metrics.answered(Method.SUBSCRIBE, 0, 0);
     const position = { kind: scan.start, value: scan.value };
-    this.subscriptions.open(request.subarray(start, end), hash, shard, position, new DeliveryStream(stream));
+    const out = new DeliveryStream(stream);
+    this.subscriptions.follow(stream, caller, this.subscriptions.open(subject, hash, this.#shard, position, out));
   }
 
   // --- consume streams ---
 
-  consume(stream: ServerDuplexStream<Buffer, Buffer>): void {
-    const refusal = this.consumers.accept(stream);
-    this.metrics.answered(Method.CONSUME, refusal === null ? 0 : statusCodeOf(refusal), 0);
+  consume(stream: ServerDuplexStream<Buffer, Buffer>, caller: Caller): void {
+    const refusal = this.consumers.accept(stream, caller);
+    this.metrics.opened(Method.CONSUME, refusal);
   }
 
   shardOf(hash: number): number {
@@ -297,9 +298,9 @@ export class Dispatcher implements Engine, ProducerRoutes, ConsumerRoutes {
 
   // --- publish streams ---
 
-  publishStream(stream: ServerDuplexStream<Buffer, Buffer>): void {
-    const refusal = this.producers.accept(stream);
-    this.metrics.answered(Method.PUBLISH_STREAM, refusal === null ? 0 : statusCodeOf(refusal), 0);
+  publishStream(stream: ServerDuplexStream<Buffer, Buffer>, caller: Caller): void {
+    const refusal = this.producers.accept(stream, caller);
+    this.metrics.opened(Method.PUBLISH_STREAM, refusal);
   }
 
   hashOf(bytes: Buffer, start: number, end: number): number {
@@ -340,18 +341,12 @@ export class Dispatcher implements Engine, ProducerRoutes, ConsumerRoutes {
       };
       const call = this.#calls.open(done, Method.PUBLISH_STREAM, link.shard, LOOK_UP_BYTES, performance.now());
       this.#opening.set(call, resolve);
-      const at = link.controlOutbox.begin(ToShard.OPEN_PRODUCER, OPEN_PRODUCER_HEADER + producer.length);
-      const { view, bytes } = link.controlOutbox;
-      view.setUint32(at, call, true);
-      view.setUint32(at + 4, mayBeNew ? 1 : 0, true);
-      bytes.set(producer, at + OPEN_PRODUCER_HEADER);
-      link.controlOutbox.end();
+      putOpenProducer(link, call, producer, mayBeNew);
       this.touched(link);
     });
   }
 
-  // --- administration ---
-
+  // --- administration: subjects as they are called inside the broker ---
   info(subject: Buffer): Promise<SubjectInfo> {
     return this.#administer(ToShard.INFO, Method.INFO, subject, 0) as Promise<SubjectInfo>;
   }
@@ -374,22 +369,14 @@ export class Dispatcher implements Engine, ProducerRoutes, ConsumerRoutes {
   credit(seat: Seat, kind: number, next: number, creditBytes: number): void {
     const link = this.#links[seat.group.shard];
     if (link === null || link === undefined) return;
-    const at = link.controlOutbox.begin(ToShard.CREDIT, CREDIT_BYTES);
-    const { view } = link.controlOutbox;
-    view.setFloat64(at, next, true);
-    view.setUint32(at + 8, seat.id, true);
-    view.setUint32(at + 12, creditBytes, true);
-    view.setUint32(at + 16, kind, true);
-    link.controlOutbox.end();
+    putCredit(link, seat.id, kind, next, creditBytes);
     this.touched(link);
   }
 
   unsubscribe(seat: Seat): void {
     const link = this.#links[seat.group.shard];
     if (link === null || link === undefined) return;
-    const at = link.controlOutbox.begin(ToShard.UNSUBSCRIBE, 8);
-    link.controlOutbox.view.setUint32(at, seat.id, true);
-    link.controlOutbox.end();
+    putUnsubscribe(link, seat.id);
     this.touched(link);
   }
 
@@ -478,7 +465,7 @@ export class Dispatcher implements Engine, ProducerRoutes, ConsumerRoutes {
         return;
       }
       case ToMain.POSITIONS:
-        this.consumers.positions(view.getUint32(offset, true), view, offset + POSITIONS_HEADER);
+        this.positions.answered(view, offset);
         return;
       case ToMain.INFO: {
         const call = view.getUint32(offset + 40, true);
@@ -520,6 +507,9 @@ export class Dispatcher implements Engine, ProducerRoutes, ConsumerRoutes {
       case ToMain.PEER_BATCH:
         this.peers.stored(this.#source().fromPayload, offset, length);
         return;
+      case ToMain.TRACE:
+        this.tracing?.answered(view, bytes, offset);
+        return;
       case ToMain.GROUP_RUN:
         this.subscriptions.groupRun(takeRun(bytes, view, offset, length));
         return;
@@ -541,29 +531,24 @@ export class Dispatcher implements Engine, ProducerRoutes, ConsumerRoutes {
 
   // --- admission ---
 
-  /** Fills the route; null if the request may go on. `size`: bytes that it will hold until it is answered. */
-  #admit(request: Buffer, size: number, deadlineMs: number): Reason | null {
+  /** Fills the address; null if the request may go on. `size`: bytes that it will hold until it is answered. */
+  #admit(request: Buffer, size: number, deadlineMs: number, verb: Verb, caller: Caller): Reason | null {
     if (this.#refusing !== null) return this.#refusing;
-    const fault = this.#findRoute(request);
+    const fault = this.#findAllowed(request, verb, caller);
     if (fault !== null) return fault;
     if (this.#calls.full || this.bytesInFlight + size > this.#limits.bytesMax) return 'IN_FLIGHT_FULL';
     if (this.#guard.overloaded) return 'OVERLOADED';
-    if (this.#links[this.#route.shard] === null) return 'NOT_READY';
+    if (this.#links[this.#shard] === null) return 'NOT_READY';
     return deadlineMs <= Date.now() ? 'DEADLINE_PASSED' : null;
   }
 
-  #findRoute(request: Buffer): Reason | null {
-    const range = this.#range;
-    const malformed = scanSubject(request, 0, request.length, range);
-    if (malformed !== null) return malformed;
-    const fault = subjectFault(request, range.start, range.end);
+  /** Finds the address and its shard, for a caller who may do that with its subject, which it does not see the space of. */
+  #findAllowed(request: Buffer, verb: Verb, caller: Caller): Reason | null {
+    const address = this.#address;
+    const fault = address.find(request, caller);
     if (fault !== null) return fault;
-    const route = this.#route;
-    route.start = range.start;
-    route.end = range.end;
-    route.hash = subjectHash(request, range.start, range.end);
-    route.shard = this.#table.route(slotOfHash(route.hash));
-    return null;
+    this.#shard = this.#table.route(slotOfHash(address.hash));
+    return caller.demand(verb, address.bytes, address.start + caller.space.length, address.end);
   }
 
   /** A request of a subject and an id, on the control ring. */
@@ -575,20 +560,24 @@ export class Dispatcher implements Engine, ProducerRoutes, ConsumerRoutes {
     id: number,
     deadlineMs: number,
     done: Done,
+    caller: Caller,
   ): void {
-    const refusal = this.#admit(request, LOOK_UP_BYTES, deadlineMs) ?? fault;
+    const verb = type === ToShard.FETCH ? Verb.FETCH : Verb.PUBLISH;
+    const refusal = this.#admit(request, LOOK_UP_BYTES, deadlineMs, verb, caller) ?? fault;
     if (refusal !== null) {
       this.#refuse(method, refusal, done);
       return;
     }
-    const { start, end, hash, shard } = this.#route;
-    const length = FETCH_HEADER + end - start;
+    const shard = this.#shard;
+    const { subject, hash } = this.#address;
+    const length = FETCH_HEADER + subject.length;
     const now = performance.now();
     if (shard === HELD) {
       const call = this.#calls.open(done, method, HELD, LOOK_UP_BYTES, now);
+      const kept = Buffer.from(subject);
       this.#holdCall(call, hash, (link) => {
         const at = claimControl(link, type, length);
-        if (at >= 0) putLookUp(link, at, call, hash, request.subarray(start, end), id, deadlineMs);
+        if (at >= 0) putLookUp(link, at, call, hash, kept, id, deadlineMs);
         return at >= 0;
       });
       return;
@@ -600,13 +589,13 @@ export class Dispatcher implements Engine, ProducerRoutes, ConsumerRoutes {
       return;
     }
     const call = this.#calls.open(done, method, shard, LOOK_UP_BYTES, now);
-    putLookUp(link, at, call, hash, request.subarray(start, end), id, deadlineMs);
+    putLookUp(link, at, call, hash, subject, id, deadlineMs);
     this.touched(link);
   }
 
   #administer(type: number, method: number, subject: Buffer, first: number): Promise<SubjectInfo | number> {
     return new Promise((resolve, reject) => {
-      const fault = this.#refusing ?? subjectFault(subject, 0, subject.length);
+      const fault = this.#refusing ?? innerSubjectFault(subject, 0, subject.length);
       const hash = subjectHash(subject, 0, subject.length);
       const shard = this.#table.route(slotOfHash(hash));
       if (fault !== null || this.#links[shard] === null || this.#calls.full) {
@@ -664,6 +653,7 @@ export class Dispatcher implements Engine, ProducerRoutes, ConsumerRoutes {
 
   #fail(call: number, reason: Reason): void {
     this.#count(call, statusCodeOf(reason));
+    this.metrics.refusedFor('shard', reason);
     this.#calls.close(call)(this.#statuses.of(reason));
   }
 
@@ -672,7 +662,7 @@ export class Dispatcher implements Engine, ProducerRoutes, ConsumerRoutes {
   }
 
   #refuse(method: number, reason: Reason, done: Done): void {
-    this.metrics.answered(method, statusCodeOf(reason), 0);
+    this.metrics.refused(method, reason);
     done(this.#statuses.of(reason));
   }
 

@@ -1,44 +1,173 @@
-import {
-  RAFT_METRICS,
-  RAFT_SYNC,
-  RESIZE_PAUSE,
-  SHARD_GROUP_MESSAGES,
-  SHARD_METRICS,
-  SHARD_STORE_WRITE,
-} from '../../telemetry/catalogue.ts';
-import { MetricsRegistry } from '../../telemetry/metrics.ts';
+import { REASON_NAMES, type Reason } from '../../base/errors.ts';
+import { VERSION } from '../../base/version.ts';
+import type { Config } from '../../config/schema.ts';
+import { CALL_DURATION, STREAM_BATCH } from '../../telemetry/catalogue.ts';
+import { MetricsRegistry, type Sample } from '../../telemetry/metrics.ts';
 import type { Peers } from '../peers/peers.ts';
 import type { RaftCounters } from '../raft/raft-counters.ts';
-import type { ShardCounters } from '../shard/shard-counters.ts';
-import type { MoveCounters } from '../slots/move-counters.ts';
-import type { SlotTable } from '../slots/slot-table.ts';
-import { CallMetrics, DURATION_BUCKETS } from './call-metrics.ts';
+import { REFUSED_AT } from './call-metrics.ts';
 import { METHODS } from './call-table.ts';
 import type { Dispatcher } from './dispatcher.ts';
+import { addRaft } from './raft-metrics.ts';
+import { addShards, type ShardFigures } from './shard-metrics.ts';
+import { addTenants } from './tenant-metrics.ts';
 
-/** What there is to show of the shards. `isThere`: the others are not shown. */
-export interface ShardFigures {
-  readonly counters: readonly ShardCounters[];
-  readonly table: SlotTable;
-  readonly moves: MoveCounters;
-  readonly isThere: (shard: number) => boolean;
+/** Of batches of streams, which no call's code tells: alerts watch them, and would not see the first one of a series that begins with it. */
+const WATCHED_REASONS: ReadonlySet<Reason> = new Set<Reason>(['DATA_LOSS', 'INTERNAL_ERROR', 'OUTCOME_UNKNOWN']);
+
+export interface FrontFigures {
+  readonly dispatcher: Dispatcher;
+  readonly shards: ShardFigures;
+  readonly raft: RaftCounters;
+  readonly config: Config;
+  readonly nodeId: string;
+  readonly isReady: () => boolean;
+  /** Open connections of clients, and how many were closed because there were too many; null before the port is open. */
+  readonly connections: () => {
+    readonly open: number;
+    readonly refused: number;
+    readonly cuts: Readonly<Record<string, number>>;
+  } | null;
 }
 
-/** Everything that /metrics shows, read from the columns and shared counters when it is scraped. */
-export function frontMetrics(dispatcher: Dispatcher, shards: ShardFigures, raft: RaftCounters): MetricsRegistry {
-  const registry = new MetricsRegistry();
-  const { counts, buckets, sumsMs } = dispatcher.metrics;
-  const bucketLimitsMs = Array.from({ length: DURATION_BUCKETS }, (_, bucket) => CallMetrics.bucketLimitMs(bucket));
-  registry.addCalls({ methods: METHODS, counts, buckets, sumsMs, bucketLimitsMs });
-  const { subscriptions, consumers, seats } = dispatcher;
+/** Everything that /metrics shows, read from the columns and shared counters when it is scraped. What matters most comes first (metrics.series_max). */
+export function frontMetrics(figures: FrontFigures): MetricsRegistry {
+  const { dispatcher, config, connections } = figures;
+  const registry = new MetricsRegistry({ seriesMax: config.metrics.seriesMax });
+  addNode(registry, figures);
+  const { counts, durations, refusals } = dispatcher.metrics;
+  registry.addCalls({ methods: METHODS, counts, durations, duration: CALL_DURATION });
+  const refused = 'Calls, streams and batches of streams that were refused, by reason, and where that was decided.';
+  registry.addSamples('counter', 'broker_refused_total', refused, () => refusedSamples(refusals));
+  registry.addGauge('broker_calls_in_flight', 'Calls taken in and not answered.', {}, () => dispatcher.callsInFlight);
+  registry.addGauge(
+    'broker_in_flight_bytes',
+    'Bytes of calls taken in and not answered.',
+    {},
+    () => dispatcher.bytesInFlight,
+  );
+  registry.addGauge(
+    'broker_receiving_bytes',
+    'Bytes kept of requests that have not come to their end.',
+    {},
+    () => dispatcher.receiving.bytes,
+  );
+  registry.addGauge('broker_connections', 'Open connections of clients.', {}, () => connections()?.open ?? 0);
+  registry.addCounter(
+    'broker_connections_refused_total',
+    'Connections closed because there were too many.',
+    {},
+    () => connections()?.refused ?? 0,
+  );
+  registry.addSamples(
+    'counter',
+    'broker_connections_cut_total',
+    'Connections that were ended, or not taken, for what their clients did; the log names these.',
+    () => Object.entries(connections()?.cuts ?? {}).map(([reason, value]) => ({ labels: { reason }, value })),
+  );
+  addStreams(registry, dispatcher);
+  addTenants(registry, dispatcher.producers.quotas);
+  addSubscriptions(registry, dispatcher, figures.shards);
+  addRaft(registry, figures.raft);
+  addPeers(registry, dispatcher.peers);
+  addShards(registry, figures.shards, config.store.kind);
+  return registry;
+}
+
+function addNode(registry: MetricsRegistry, { config, nodeId, isReady, dispatcher }: FrontFigures): void {
+  registry.addGauge(
+    'broker_node_info',
+    'Always 1: which node this is, and what it runs.',
+    { node: nodeId, cluster: config.cluster, store: config.store.kind, version: VERSION, node_js: process.version },
+    () => 1,
+  );
+  registry.addGauge('broker_ready', '1 while /readyz says that the node should get traffic.', {}, () =>
+    isReady() ? 1 : 0,
+  );
+  registry.addGauge('broker_store_weak', '1 while settings of the database can lose acknowledged messages.', {}, () =>
+    dispatcher.producers.isWeak ? 1 : 0,
+  );
+  const { limits, subjects, producers, subscribe } = config;
+  const limit = (key: string, value: number): Sample => ({ labels: { key }, value });
+  const configured = [
+    limit('limits.connections', limits.connections),
+    limit('limits.in_flight_bytes', limits.inFlightBytes),
+    limit('limits.in_flight_calls', limits.inFlightCalls),
+    limit('limits.producer_streams', limits.producerStreams),
+    limit('limits.subscriptions', limits.subscriptions),
+    limit('producers.max', producers.max),
+    limit('subjects.max', subjects.max),
+    limit('subscribe.unsent_bytes', subscribe.unsentBytes),
+  ];
+  registry.addSamples('gauge', 'broker_configured_limit', 'Settings that bound what is shown here.', () => configured);
+}
+
+function refusedSamples(refusals: Dispatcher['metrics']['refusals']): Sample[] {
+  return REFUSED_AT.flatMap((at) => {
+    const column = refusals[at];
+    return REASON_NAMES.flatMap((reason, code) => {
+      const value = column[code] as number;
+      const isShown = value > 0 || (at === 'batch' && WATCHED_REASONS.has(reason));
+      return isShown ? [{ labels: { at, reason }, value }] : [];
+    });
+  });
+}
+
+function addStreams(registry: MetricsRegistry, { producers, metrics }: Dispatcher): void {
+  registry.addGauge('broker_publish_streams', 'Open publish streams.', {}, () => producers.count);
+  registry.addGauge(
+    'broker_publish_stream_in_flight_bytes',
+    'Bytes of batches without a result.',
+    {},
+    () => producers.bytesInFlight,
+  );
+  registry.addGauge(
+    'broker_publish_stream_window_bytes',
+    'What all publish streams together may have in flight.',
+    {},
+    () => producers.windowBytes,
+  );
+  registry.addCounter(
+    'broker_publish_stream_batches_total',
+    'Batches taken from publish streams.',
+    {},
+    () => producers.batches,
+  );
+  registry.addCounter(
+    'broker_publish_stream_messages_total',
+    'Messages of batches taken from publish streams.',
+    {},
+    () => producers.messages,
+  );
+  registry.addCounter(
+    'broker_publish_stream_refused_total',
+    'Batches of publish streams that were refused.',
+    {},
+    () => producers.refused,
+  );
+  registry.addHistogram(STREAM_BATCH, {}, [metrics.batches]);
+}
+
+function addSubscriptions(
+  registry: MetricsRegistry,
+  dispatcher: Dispatcher,
+  { counters, isThere }: ShardFigures,
+): void {
+  const { subscriptions, consumers, seats, unsent } = dispatcher;
   registry.addActiveSubscribers(() => seats.open);
+  registry.addGauge('broker_consume_streams', 'Consume streams that are open.', {}, () => consumers.count);
   registry.addCounter(
     'broker_deliveries_total',
     'Messages written to subscribers.',
     {},
     () => subscriptions.delivered + consumers.messages,
   );
-  registry.addGauge('broker_consume_streams', 'Consume streams that are open.', {}, () => consumers.count);
+  registry.addGauge(
+    'broker_subscription_lag_max_messages',
+    'Most messages that any subscription has before it.',
+    {},
+    () => Math.max(0, ...counters.map((shard, number) => (isThere(number) ? shard.get('lag_max') : 0))),
+  );
   registry.addCounter(
     'broker_broadcasts_dropped_total',
     'Broadcasts that a full subscriber did not get.',
@@ -51,54 +180,12 @@ export function frontMetrics(dispatcher: Dispatcher, shards: ShardFigures, raft:
     {},
     () => subscriptions.stalled + consumers.stalled,
   );
-  const { producers } = dispatcher;
-  registry.addGauge('broker_store_weak', '1 while settings of the database can lose acknowledged messages.', {}, () =>
-    producers.isWeak ? 1 : 0,
-  );
-  registry.addGauge('broker_publish_streams', 'Open publish streams.', {}, () => producers.count);
-  registry.addGauge(
-    'broker_publish_stream_in_flight_bytes',
-    'Bytes of batches without a result.',
-    {},
-    () => producers.bytesInFlight,
-  );
-  registry.addCounter(
-    'broker_publish_stream_batches_total',
-    'Batches taken from publish streams.',
-    {},
-    () => producers.batches,
-  );
-  registry.addCounter(
-    'broker_publish_stream_messages_total',
-    'Messages of these batches.',
-    {},
-    () => producers.messages,
-  );
-  registry.addCounter(
-    'broker_publish_stream_refused_total',
-    'Batches of publish streams that were refused.',
-    {},
-    () => producers.refused,
-  );
-  registry.addGauge('broker_calls_in_flight', 'Calls taken in and not answered.', {}, () => dispatcher.callsInFlight);
-  registry.addGauge('broker_in_flight_bytes', 'Bytes of these calls.', {}, () => dispatcher.bytesInFlight);
-  registry.addGauge(
-    'broker_receiving_bytes',
-    'Bytes kept of requests that have not come to their end.',
-    {},
-    () => dispatcher.receiving.bytes,
-  );
   registry.addGauge(
     'broker_unsent_bytes',
     'Bytes of deliveries that subscribers have not taken.',
     {},
-    () => dispatcher.unsent.bytes,
+    () => unsent.bytes,
   );
-  addPeers(registry, dispatcher.peers);
-  addShards(registry, shards);
-  registry.addBlock(RAFT_METRICS, (slot) => raft.get(slot), {});
-  registry.addHistogram(RAFT_SYNC.name, RAFT_SYNC.help, {}, raft.sync, RAFT_SYNC.scale);
-  return registry;
 }
 
 function addPeers(registry: MetricsRegistry, peers: Peers): void {
@@ -123,55 +210,4 @@ function addPeers(registry: MetricsRegistry, peers: Peers): void {
     'Batches and broadcasts that a peer had no room for or was not reached with (out), and batches that had no reader or no room here (in).';
   add('broker_peers_dropped_total', dropped, 'out', () => peers.unsent);
   add('broker_peers_dropped_total', dropped, 'in', () => peers.batchesIgnored);
-}
-
-function addShards(
-  registry: MetricsRegistry,
-  { counters: blocks, table, moves, isThere: isShard }: ShardFigures,
-): void {
-  registry.addHistogram(RESIZE_PAUSE.name, RESIZE_PAUSE.help, {}, moves.pause, RESIZE_PAUSE.scale);
-  registry.addCounter(
-    'broker_resize_failed_pieces_total',
-    'Moves of slots that were given up.',
-    {},
-    () => moves.failed,
-  );
-  registry.addGauge(
-    'broker_slots_held',
-    'Slots on their way to another shard: their work waits.',
-    {},
-    () => table.held,
-  );
-  blocks.forEach((counters, shard) => {
-    const labels = { shard: String(shard) };
-    const isThere = (): boolean => isShard(shard);
-    registry.addGauge('broker_shard_slots', 'Slots, of 1024, that it owns.', labels, () => table.count(shard), isThere);
-    const moved = (direction: string, slots: Float64Array): void =>
-      registry.addCounter(
-        'broker_shard_slots_moved_total',
-        'Slots that it was given (in) and that it gave away (out).',
-        { ...labels, direction },
-        () => slots[shard] as number,
-        isThere,
-      );
-    moved('in', moves.slotsIn);
-    moved('out', moves.slotsOut);
-    registry.addBlock(SHARD_METRICS, (slot) => counters.get(slot), labels, isThere);
-    registry.addHistogram(
-      SHARD_GROUP_MESSAGES.name,
-      SHARD_GROUP_MESSAGES.help,
-      labels,
-      counters.groupMessages,
-      SHARD_GROUP_MESSAGES.scale,
-      isThere,
-    );
-    registry.addHistogram(
-      SHARD_STORE_WRITE.name,
-      SHARD_STORE_WRITE.help,
-      labels,
-      counters.storeWrite,
-      SHARD_STORE_WRITE.scale,
-      isThere,
-    );
-  });
 }

@@ -1,15 +1,21 @@
 import type { ServerDuplexStream } from '@grpc/grpc-js';
+import type { Caller } from '../../access/caller.ts';
 import type { Reason } from '../../base/errors.ts';
+import { watchCaller } from '../../grpc/callers.ts';
 import { DeliveryStream } from '../../grpc/delivery-stream.ts';
 import { FrameIntake } from '../../grpc/frame-intake.ts';
 import type { FrameMemory } from '../../grpc/frame-memory.ts';
 import { type BatchErrors, FramePart, type FrameScan, ResponseBuilder } from '../../grpc/producer-codec.ts';
+import type { QuotaErrors } from '../../grpc/quota-status.ts';
 import type { ReceiveBudget } from '../../grpc/receive-budget.ts';
 import type { ReceivedGarbage } from '../../grpc/received-garbage.ts';
 import { type ErrorStatus, makeStatus } from '../../grpc/status.ts';
 import type { BaseDelay } from '../../publish/base-delay.ts';
 import { SendWindow, type WindowLimits } from '../../publish/send-window.ts';
 import { SequenceLedger } from '../../publish/sequence-ledger.ts';
+import type { StreamMeter, Verdict } from '../../quota/stream-meter.ts';
+import { producerInSpace } from './producer-names.ts';
+import type { Quotas } from './quotas.ts';
 
 /** Answers that the client has not taken; above it nothing more is read from it. */
 const UNSENT_BYTES_MAX = 1 << 20;
@@ -25,6 +31,8 @@ export type Passing = 'passed' | 'full' | Reason;
 export interface ProducerStreamPort {
   readonly scan: FrameScan;
   readonly errors: BatchErrors;
+  readonly quotas: Pick<Quotas, 'isOn' | 'openStream'>;
+  readonly quotaErrors: QuotaErrors;
   readonly received: {
     readonly memory: FrameMemory;
     readonly garbage: ReceivedGarbage;
@@ -32,10 +40,15 @@ export interface ProducerStreamPort {
   };
   readonly window: WindowLimits;
   readonly baseDelay: BaseDelay;
-  /** The shard of the batch under the scan, or why it has none; writes it there. Takes it into the ledger of the stream if it passed. */
-  pass(stream: ProducerStream, frame: Buffer): Passing;
+  /**
+   * The shard of the batch under the scan, or why it has none; writes it there. Takes it into the ledger of the stream if it passed. `isOver`: to be
+   * refused there as beyond a quota, in its order.
+   */
+  pass(stream: ProducerStream, frame: Buffer, isOver: boolean): Passing;
   /** So many bytes that it passed have their result. */
   settled(bytes: number): void;
+  /** A batch got its result, so long after it was taken. */
+  answeredAfter(ms: number): void;
   /** Answers the open: the fields of the first response. Rejects with an ErrorStatus. */
   open(stream: ProducerStream, producer: Buffer, firstSequence: number): Promise<Uint8Array>;
   /** Something is to be sent: `flush` will be called at the end of this turn. */
@@ -52,10 +65,11 @@ export interface ProducerStreamPort {
  */
 export class ProducerStream {
   readonly number: number;
+  readonly caller: Caller;
   readonly out: DeliveryStream;
   /** Null until it is open. */
   ledger: SequenceLedger | null = null;
-  /** Empty: nobody remembers the sequences. */
+  /** As it is called inside the broker. Empty: nobody remembers the sequences. */
   producer: Buffer = Buffer.alloc(0);
   isTouched = false;
   isBlocked = false;
@@ -74,9 +88,14 @@ export class ProducerStream {
   #waitingAt = 0;
   /** A retryable result was sent, so shards may remember something of this stream. */
   #hadFailures = false;
+  /** Null until something is metered. */
+  #meter: StreamMeter | null = null;
+  /** The first batch of waiting[0] waits for its turn of a quota. */
+  #isHeld = false;
 
-  constructor(number: number, call: ServerDuplexStream<Buffer, Buffer>, port: ProducerStreamPort) {
+  constructor(number: number, call: ServerDuplexStream<Buffer, Buffer>, caller: Caller, port: ProducerStreamPort) {
     this.number = number;
+    this.caller = caller;
     this.#call = call;
     this.#port = port;
     this.out = new DeliveryStream(call);
@@ -90,6 +109,13 @@ export class ProducerStream {
     );
     call.on('end', () => this.#onHalfClose());
     call.on('cancelled', () => this.#onCancelled());
+    watchCaller(call, {
+      ended: (reason) => this.end(reason),
+      // Whether a batch is still allowed is asked of each; a client that sends none learns it as well.
+      changed: (narrowed) => {
+        if (narrowed.includes('PUBLISH')) this.end('PERMISSION_DENIED', 'it may publish less than before');
+      },
+    });
     this.out.onDrained(() => this.#takeWaiting());
   }
 
@@ -133,7 +159,7 @@ export class ProducerStream {
     const sequence = ledger.sequenceOf(lowBits);
     this.#answered(ledger, sequence, false);
     this.#hadFailures = true;
-    if (this.#state !== 'ended') this.#response.refused(sequence, this.#port.errors.of(reason));
+    if (this.#state !== 'ended') this.#response.refused(sequence, this.#errorOf(reason, ledger, sequence));
     this.#afterAnswer();
   }
 
@@ -158,7 +184,21 @@ export class ProducerStream {
     this.#endIfDone();
   }
 
-  /** There may be room again. */
+  #errorOf(reason: Reason, ledger: SequenceLedger, sequence: number): Uint8Array {
+    const { errors, quotaErrors } = this.#port;
+    if (reason !== 'QUOTA_EXCEEDED' || this.#meter === null) return errors.of(reason);
+    const delayMs = this.#meter.delayMs(ledger.messages(sequence), ledger.bytes(sequence), performance.now());
+    return quotaErrors.of(delayMs);
+  }
+
+  /** Quotas have changed: what the sender may have in flight is told at once. */
+  retell(): void {
+    if (this.#state !== 'open') return;
+    this.#limitWindow();
+    if (this.window.tell()) this.#write();
+  }
+
+  /** There may be room again, or it is its turn of a quota. */
   retry(): void {
     this.isBlocked = false;
     this.#takeWaiting();
@@ -224,8 +264,10 @@ export class ProducerStream {
     }
     this.#state = 'opening';
     this.#intake.pause();
-    this.producer = open.producer;
-    this.#port.open(this, open.producer, open.firstSequence).then(
+    const { space } = this.caller;
+    const isPlain = space.length === 0 || open.producer.length === 0;
+    this.producer = isPlain ? open.producer : producerInSpace(space, open.producer);
+    this.#port.open(this, this.producer, open.firstSequence).then(
       (opened) => this.#opened(opened, open.firstSequence),
       (status: ErrorStatus) => this.#endWith(status),
     );
@@ -259,7 +301,7 @@ export class ProducerStream {
   #block(): void {
     if (this.#state !== 'open') return;
     this.isBlocked = true;
-    this.#port.blocked(this);
+    if (!this.#isHeld) this.#port.blocked(this);
   }
 
   /** False: there was no room for a batch or for its result, so it has to be tried again. */
@@ -302,8 +344,14 @@ export class ProducerStream {
       this.end('WINDOW_EXCEEDED', `the limits are ${bytesLimit} bytes and ${messagesLimit} messages in all`);
       return true;
     }
-    const passing = this.#port.pass(this, frame);
+    const meter = this.#metering();
+    const verdict = meter === null ? 'taken' : this.#judge(meter, frame, bytes);
+    this.#isHeld = verdict === 'wait';
+    if (this.#isHeld) return false;
+    const passing = this.#port.pass(this, frame, verdict === 'over');
     if (passing === 'full') return false;
+    if (verdict === 'over') meter?.refused();
+    else meter?.passed();
     this.window.received(bytes, count);
     if (passing === 'passed') return true;
     ledger.refuse(sequence);
@@ -314,13 +362,38 @@ export class ProducerStream {
     return true;
   }
 
+  // --- quotas ---
+
+  #metering(): StreamMeter | null {
+    const { quotas } = this.#port;
+    if (!quotas.isOn) return null;
+    this.#meter ??= quotas.openStream(this.caller.tenant, () => this.retry());
+    return this.#meter;
+  }
+
+  #judge(meter: StreamMeter, frame: Buffer, bytes: number): Verdict {
+    const { count, subjectStart, subjectEnd } = this.#port.scan;
+    const mayWait = this.window.isTold(bytes, count);
+    return meter.judge(frame, subjectStart, subjectEnd, count, bytes, mayWait, performance.now());
+  }
+
+  #limitWindow(): void {
+    const meter = this.#metering();
+    if (meter !== null) {
+      const now = performance.now();
+      this.window.limitTo(meter.windowBytes(now), meter.windowMessages(now));
+    } else if (this.#meter !== null) this.window.limitTo(Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY);
+  }
+
   // --- answers ---
 
   #answered(ledger: SequenceLedger, sequence: number, isStored: boolean): void {
     const now = performance.now();
     const bytes = ledger.bytes(sequence);
-    this.window.answered(bytes, ledger.messages(sequence), now - ledger.takenAt(sequence), now);
+    const ms = now - ledger.takenAt(sequence);
+    this.window.answered(bytes, ledger.messages(sequence), ms, now);
     this.#port.settled(bytes);
+    this.#port.answeredAfter(ms);
     ledger.settle(sequence, isStored);
   }
 
@@ -330,9 +403,10 @@ export class ProducerStream {
   }
 
   #write(): void {
-    this.out.write(
-      this.#response.take(this.ledger?.acknowledged ?? 0, this.window.bytesLimit, this.window.messagesLimit),
-    );
+    const { window, ledger } = this;
+    this.#limitWindow();
+    window.tell();
+    this.out.write(this.#response.take(ledger?.acknowledged ?? 0, window.bytesTold, window.messagesTold));
   }
 
   #steerReading(): void {
@@ -366,6 +440,7 @@ export class ProducerStream {
   #close(): void {
     if (this.#state === 'ended') return;
     this.#state = 'ended';
+    this.#meter?.close();
     this.#waiting.length = 0;
     this.#finishIfDone();
   }

@@ -1,18 +1,33 @@
 import type { ServerDuplexStream } from '@grpc/grpc-js';
+import { type Caller, Verb } from '../../access/caller.ts';
 import { defined } from '../../base/assert.ts';
 import type { Reason } from '../../base/errors.ts';
-import { subjectFault } from '../../base/subject.ts';
+import { SUBJECT_BYTES_MAX, subjectFault } from '../../base/subject.ts';
+import type { CallTrace } from '../../base/trace-context.ts';
 import { FrameMemory } from '../../grpc/frame-memory.ts';
 import { Durability, type ProducerOpened, PublishStreamResponse } from '../../grpc/gen/broker/v1/producer.ts';
 import { BatchErrors, FrameScan } from '../../grpc/producer-codec.ts';
+import { QuotaErrors } from '../../grpc/quota-status.ts';
 import type { ReceiveBudget } from '../../grpc/receive-budget.ts';
 import { ReceivedGarbage } from '../../grpc/received-garbage.ts';
 import { makeStatus } from '../../grpc/status.ts';
 import { BaseDelay } from '../../publish/base-delay.ts';
 import type { WindowLimits } from '../../publish/send-window.ts';
 import { LEDGER_SEQUENCES } from '../../publish/sequence-ledger.ts';
-import { BATCH_MESSAGES_MAX, PUBLISH_BATCH_HEADER, STREAM_ENDED_BYTES, StreamToken, ToShard } from '../link.ts';
+import {
+  BATCH_MESSAGES_MAX,
+  BatchFlag,
+  PUBLISH_BATCH_HEADER,
+  STREAM_ENDED_BYTES,
+  StreamToken,
+  ToShard,
+  TRACE_BYTES,
+} from '../link.ts';
+import type { Tracing } from '../tracing/tracing.ts';
+import { CallMetrics } from './call-metrics.ts';
 import { type Passing, ProducerStream, type ProducerStreamPort } from './producer-stream.ts';
+import { Quotas } from './quotas.ts';
+import { putTrace } from './request-records.ts';
 import type { ShardLink } from './shard-link.ts';
 
 /** A reader of a ring does not ring when it has made room: it is looked for again after this time, in ms. */
@@ -55,17 +70,28 @@ interface ProducerEntry {
 
 const NOTHING = new Uint8Array(0);
 
+/** What counts, and bounds, what streams publish. */
+export interface Meters {
+  readonly quotas: Quotas | undefined;
+  readonly metrics: CallMetrics;
+}
+
 /** All publish streams of this node. */
 export class ProducerStreams implements ProducerStreamPort {
   /** The database loses acknowledged messages in a power cut, and that was accepted (design section 3, promise 2). */
   isWeak = false;
+  /** Null: nothing is traced. */
+  tracing: Tracing | null = null;
   readonly scan = new FrameScan();
   readonly errors = new BatchErrors();
+  readonly quotaErrors = new QuotaErrors();
+  readonly quotas: Quotas;
   readonly received: ProducerStreamPort['received'];
   readonly window: WindowLimits;
   readonly baseDelay = new BaseDelay();
   readonly #limits: ProducerStreamLimits;
   readonly #routes: ProducerRoutes;
+  readonly #metrics: CallMetrics;
   /** By number; null = free. */
   readonly #streams: (ProducerStream | null)[] = [];
   readonly #free: number[] = [];
@@ -80,12 +106,26 @@ export class ProducerStreams implements ProducerStreamPort {
   messages = 0;
   batches = 0;
   refused = 0;
+  /** Whether the batch that found a full ring last is traced; #hasDrawn: there was one, and nobody has come since. */
+  #drawn: CallTrace | null = null;
+  #hasDrawn = false;
+  readonly #room = Buffer.alloc(SUBJECT_BYTES_MAX);
 
-  constructor(limits: ProducerStreamLimits, routes: ProducerRoutes, budget: ReceiveBudget) {
+  constructor(
+    limits: ProducerStreamLimits,
+    routes: ProducerRoutes,
+    budget: ReceiveBudget,
+    { quotas = new Quotas(), metrics = new CallMetrics() }: Partial<Meters> = {},
+  ) {
+    this.#metrics = metrics;
     this.received = { memory: new FrameMemory(), garbage: new ReceivedGarbage(), budget };
     this.#limits = limits;
     this.#routes = routes;
     this.window = limits.window;
+    this.quotas = quotas;
+    quotas.onChanged = () => {
+      for (const stream of [...this.#streams]) stream?.retell();
+    };
   }
 
   get count(): number {
@@ -94,6 +134,11 @@ export class ProducerStreams implements ProducerStreamPort {
 
   get bytesInFlight(): number {
     return this.#bytesInFlight;
+  }
+
+  /** What all streams together may have in flight; a walk over them, for scrapes. */
+  get windowBytes(): number {
+    return this.#streams.reduce((sum, stream) => sum + (stream?.window.size ?? 0), 0);
   }
 
   /** Streams wait for room on a ring, whose reader does not ring when it has made some. */
@@ -106,15 +151,21 @@ export class ProducerStreams implements ProducerStreamPort {
     return this.#streams.every((stream) => stream === null || stream.inFlight === 0);
   }
 
-  accept(call: ServerDuplexStream<Buffer, Buffer>): Reason | null {
-    const refusal = this.#routes.refusing ?? (this.#count >= this.#limits.producerStreamsMax ? 'STREAMS_FULL' : null);
+  /** Those that are open; for a look at them. */
+  *streams(): Generator<ProducerStream> {
+    for (const stream of this.#streams) if (stream !== null) yield stream;
+  }
+
+  accept(call: ServerDuplexStream<Buffer, Buffer>, caller: Caller): Reason | null {
+    const isFull = this.#count >= this.#limits.producerStreamsMax;
+    const refusal = this.#routes.refusing ?? (isFull ? 'STREAMS_FULL' : null);
     if (refusal !== null) {
       call.emit('error', makeStatus(refusal, ''));
       return refusal;
     }
     const number = this.#free.pop() ?? this.#streams.length;
     this.#count += 1;
-    this.#streams[number] = new ProducerStream(number, call, this);
+    this.#streams[number] = new ProducerStream(number, call, caller, this);
     return null;
   }
 
@@ -135,25 +186,38 @@ export class ProducerStreams implements ProducerStreamPort {
     return PublishStreamResponse.encode({ opened, acknowledged: 0, results: [], window: undefined }).finish();
   }
 
-  pass(stream: ProducerStream, frame: Buffer): Passing {
+  pass(stream: ProducerStream, frame: Buffer, isOver: boolean): Passing {
     const { scan } = this;
     const routes = this.#routes;
-    const fault = this.#faultOf(frame);
+    const fault = this.#faultOf(frame) ?? stream.caller.demand(Verb.PUBLISH, frame, scan.subjectStart, scan.subjectEnd);
     if (fault !== null) {
-      this.refused += 1;
+      this.#countRefused(fault);
       return fault;
     }
-    const hash = routes.hashOf(frame, scan.subjectStart, scan.subjectEnd);
+    const { space } = stream.caller;
+    const subject = space.length === 0 ? frame : this.#subjectInSpace(frame, space);
+    if (subject === null) {
+      this.#countRefused('SUBJECT_TOO_LONG');
+      return 'SUBJECT_TOO_LONG';
+    }
+    const subjectStart = subject === frame ? scan.subjectStart : 0;
+    const subjectLength = space.length + scan.subjectEnd - scan.subjectStart;
+    const hash = routes.hashOf(subject, subjectStart, subjectStart + subjectLength);
     const link = routes.linkOf(hash);
     const bytes = scan.sectionEnd - scan.sectionStart;
     if (link === null || routes.refusing !== null || !routes.hasRoom(bytes)) return 'full';
     const { payload } = link;
-    const subjectLength = scan.subjectEnd - scan.subjectStart;
-    const at = payload.claim(
-      ToShard.PUBLISH_BATCH,
-      PUBLISH_BATCH_HEADER + subjectLength + stream.producer.length + bytes,
-    );
-    if (at < 0) return 'full';
+    // Of a batch that is refused nothing is copied.
+    const sectionEnd = isOver ? scan.sectionStart : scan.sectionEnd;
+    const length = PUBLISH_BATCH_HEADER + subjectLength + stream.producer.length + sectionEnd - scan.sectionStart;
+    const mayTrace = !isOver && length + TRACE_BYTES <= payload.recordBytesMax;
+    const trace = mayTrace && this.tracing !== null ? this.#drawTrace(this.tracing) : null;
+    const at = payload.claim(ToShard.PUBLISH_BATCH, trace === null ? length : length + TRACE_BYTES);
+    if (at < 0) {
+      this.#drawn = trace;
+      this.#hasDrawn = mayTrace;
+      return 'full';
+    }
     const now = performance.now();
     const { view } = payload;
     view.setFloat64(at, now, true);
@@ -164,16 +228,23 @@ export class ProducerStreams implements ProducerStreamPort {
     view.setUint8(at + 32, subjectLength);
     view.setUint8(at + 33, stream.producer.length);
     view.setUint8(at + 34, routes.isBusy ? 1 : 0);
+    view.setUint8(at + 35, (isOver ? BatchFlag.OVER_QUOTA : 0) | (trace === null ? 0 : BatchFlag.TRACED));
     const target = payload.buffer;
     let to = at + PUBLISH_BATCH_HEADER;
-    to += frame.copy(target, to, scan.subjectStart, scan.subjectEnd);
+    if (trace !== null) {
+      putTrace(view, target, to, trace);
+      to += TRACE_BYTES;
+    }
+    to += subject.copy(target, to, subjectStart, subjectStart + subjectLength);
     if (stream.producer.length > 0) to += stream.producer.copy(target, to);
-    frame.copy(target, to, scan.sectionStart, scan.sectionEnd);
+    frame.copy(target, to, scan.sectionStart, sectionEnd);
     payload.commit();
     stream.ledger?.take(scan.sequence, link.shard, bytes, scan.count, now);
     this.#bytesInFlight += bytes;
-    this.batches += 1;
-    this.messages += scan.count;
+    if (!isOver) {
+      this.batches += 1;
+      this.messages += scan.count;
+    }
     routes.touched(link);
     return 'passed';
   }
@@ -194,6 +265,10 @@ export class ProducerStreams implements ProducerStreamPort {
     this.#bytesInFlight -= bytes;
   }
 
+  answeredAfter(ms: number): void {
+    this.#metrics.batches.observe(ms * 1_000);
+  }
+
   finished(stream: ProducerStream): void {
     this.#count -= 1;
     this.#leave(stream);
@@ -212,7 +287,7 @@ export class ProducerStreams implements ProducerStreamPort {
   }
 
   refuse(token: number, reason: Reason): void {
-    this.refused += 1;
+    this.#countRefused(reason);
     this.#streamOf(token).refused(StreamToken.sequence(token), reason);
   }
 
@@ -273,6 +348,20 @@ export class ProducerStreams implements ProducerStreamPort {
     return defined(this.#streams[StreamToken.stream(token)], 'an answer names a stream that is not there');
   }
 
+  #countRefused(reason: Reason): void {
+    this.refused += 1;
+    this.#metrics.refusedFor('batch', reason);
+  }
+
+  /** The subject of the batch under the scan as it is called inside the broker, from 0 on, until the next one; null: it is too long. */
+  #subjectInSpace(frame: Buffer, space: Uint8Array): Buffer | null {
+    const { subjectStart, subjectEnd } = this.scan;
+    if (space.length + subjectEnd - subjectStart > SUBJECT_BYTES_MAX) return null;
+    this.#room.set(space);
+    frame.copy(this.#room, space.length, subjectStart, subjectEnd);
+    return this.#room;
+  }
+
   /** Why no shard may have the batch under the scan, or null. */
   #faultOf(frame: Buffer): Reason | null {
     const { scan } = this;
@@ -310,6 +399,14 @@ export class ProducerStreams implements ProducerStreamPort {
     }
     this.#ending = this.#ending.filter(({ links }) => links.length > 0);
     if (this.#ending.length > 0) this.#retrySoon();
+  }
+
+  /** A batch that found the ring full comes again and again: it is drawn for once, or most of those that wait would be traced, or none. */
+  #drawTrace(tracing: Tracing): CallTrace | null {
+    const trace = this.#hasDrawn ? this.#drawn : tracing.beginRoot();
+    this.#hasDrawn = false;
+    this.#drawn = null;
+    return trace;
   }
 
   #tell(link: ShardLink, stream: number): boolean {

@@ -1,13 +1,17 @@
 import type { AdviseShardsResponse, ListShardsResponse, Shard, ShardsChange } from '../../grpc/gen/broker/v1/admin.ts';
 import type { HotSubjects } from '../messages.ts';
+import { HOT_COUNTERS } from '../shard/hot-subjects.ts';
 import type { ShardPool } from '../shard-pool.ts';
 import { type Advice, advise, type NodeLoad, Patience } from '../slots/advice.ts';
 import type { LoadMonitor } from '../slots/load-monitor.ts';
 import type { MoveCounters } from '../slots/move-counters.ts';
+import type { RecentLoad } from '../slots/recent-load.ts';
 import type { Resizer, ResizeState } from '../slots/resizer.ts';
 import type { SlotTable } from '../slots/slot-table.ts';
+import { seenRows } from './viewed-subjects.ts';
 
-/** Hot subjects shown of each shard, with at least this share of its messages. */
+/** Hot subjects shown of each shard: so many at most, with at least this share of its messages. */
+const HOT_MAX = 5;
 const HOT_SHARE_MIN = 0.02;
 
 /** The part of the admin service that concerns the shards, and what follows advice by itself. */
@@ -50,10 +54,11 @@ export class ShardsAdmin {
     return isRunning ? `${what}, ${slotsMoved} of ${slotsTotal} slots moved` : '';
   }
 
-  async list(): Promise<ListShardsResponse> {
-    const load = await this.#load();
+  /** `space`: of whom is told; in whose space subjects are that are named. */
+  async list(space: Uint8Array): Promise<ListShardsResponse> {
+    const load = await this.load();
     return {
-      shards: this.#shards(load),
+      shards: this.#shards(load, space),
       shardsMax: load.shardsMax,
       epoch: this.#table.epoch,
       auto: this.#isAuto,
@@ -75,39 +80,45 @@ export class ShardsAdmin {
     return this.change();
   }
 
-  async advise(): Promise<AdviseShardsResponse> {
-    const load = await this.#load();
+  async advise(space: Uint8Array): Promise<AdviseShardsResponse> {
+    const load = await this.load();
     return {
-      ...advise(load),
+      ...advise(space.length === 0 ? load : withoutNames(load)),
       cores: load.cores,
       mainUtilization: load.mainUtilization,
       cpuUtilization: load.cpuUtilization,
-      measured: this.#shards(load),
+      measured: this.#shards(load, space),
     };
   }
 
   /** Now and then, with shards.auto: follows the advice once it has been the same for long enough. */
   async maybeFollow(now: number): Promise<Advice | null> {
     if (!this.#isAuto || !this.#resizer.isFree) return null;
-    const advice = advise(await this.#load());
+    const advice = advise(await this.load());
     const shards = this.#patience.observe(advice, now);
     if (shards === null || !this.#resizer.isFree) return null;
     this.#resizer.resize(shards);
     return advice;
   }
 
-  async #load(): Promise<NodeLoad> {
+  /** The last seconds of the node as a whole. */
+  recent(): RecentLoad {
+    return this.#monitor.recent();
+  }
+
+  /** What the node was busy with in the last seconds. */
+  async load(): Promise<NodeLoad> {
     const members = this.#pool.members;
     const hot = await Promise.all(members.map((shard) => this.#hotSubjects(shard)));
     return this.#monitor.load(members, hot);
   }
 
   async #hotSubjects(shard: number): Promise<HotSubjects | null> {
-    const answer = await this.#pool.ask(shard, (token) => ({ kind: 'hot', token }));
+    const answer = await this.#pool.ask(shard, (token) => ({ kind: 'hot', token, limit: HOT_COUNTERS }));
     return answer?.kind === 'hot' ? answer.hot : null;
   }
 
-  #shards(load: NodeLoad): Shard[] {
+  #shards(load: NodeLoad, space: Uint8Array): Shard[] {
     return load.shards.map((shard) => ({
       shard: shard.shard,
       slots: this.#table.count(shard.shard),
@@ -119,11 +130,22 @@ export class ShardsAdmin {
       queueWaitMs: shard.queueWaitMs,
       storeWriteMs: shard.storeWriteMs,
       groupMessages: shard.groupMessages,
-      hotSubjects: shard.hotSubjects.filter(({ share }) => share >= HOT_SHARE_MIN),
+      hotSubjects: seenRows(shard.hotSubjects, space)
+        .filter(({ share }) => share >= HOT_SHARE_MIN)
+        .slice(0, HOT_MAX),
       slotsIn: this.#moves.slotsIn[shard.shard] as number,
       slotsOut: this.#moves.slotsOut[shard.shard] as number,
     }));
   }
+}
+
+/** Advice names the subject that it is about. */
+function withoutNames(load: NodeLoad): NodeLoad {
+  const shards = load.shards.map((shard) => {
+    const hotSubjects = shard.hotSubjects.map(({ share }) => ({ tenant: '', subject: '?', share }));
+    return { ...shard, hotSubjects };
+  });
+  return { ...load, shards };
 }
 
 function changeOf(state: ResizeState): ShardsChange {

@@ -45,6 +45,8 @@ export class SubjectGroup<Member> {
   readonly subject: Buffer;
   readonly encoding: number;
   readonly members = new Set<Member>();
+  /** Last id with a verdict, as the shard said when somebody last wanted a look at the subscriptions; -1: nobody has, or it does not know. */
+  settled = -1;
 
   constructor(id: number, shard: number, hash: number, subject: Buffer, encoding: number) {
     this.id = id;
@@ -94,6 +96,10 @@ export class GroupTable<Member> {
       const slot = slotOfHash(group.hash);
       if (slots.has(slot)) group.shard = shardOf(slot);
     }
+  }
+
+  all(): Iterable<SubjectGroup<Member>> {
+    return this.#byId.values();
   }
 
   ofSubject(subject: Buffer): SubjectGroup<Member> | undefined {

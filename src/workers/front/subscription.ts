@@ -16,8 +16,13 @@ export class Subscription {
   isDetached = false;
   /** Bytes that the stream had sent at the last sweep, and when that number last grew or nothing waited (ms of performance.now()). */
   sentSeen = -1;
-  movedAt = 0;
+  movedAt = performance.now();
   ended = false;
+  /** For a look at it: what was written, whether its last run was read for it alone, and since when it is there (ms of performance.now()). */
+  messages = 0;
+  bytes = 0;
+  isReading = true;
+  readonly openedAt = performance.now();
 
   constructor(id: number, group: SubjectGroup<Subscription>, stream: DeliveryStream, start: StartPosition) {
     this.id = id;

@@ -1,5 +1,7 @@
+import { type Caller, Verb } from '../../access/caller.ts';
 import type { Reason } from '../../base/errors.ts';
 import { slotOfHash } from '../../base/subject.ts';
+import { watchCaller } from '../../grpc/callers.ts';
 import type { DeliveryStream } from '../../grpc/delivery-stream.ts';
 import { frameOf } from '../../grpc/frame.ts';
 import { makeStatus } from '../../grpc/status.ts';
@@ -7,6 +9,7 @@ import { HeldBytes, type UnsentBudget } from '../../grpc/unsent-budget.ts';
 import { DeliveryWindow } from '../../subscribe/delivery-window.ts';
 import { Credit, Encoding, Start } from '../link.ts';
 import { HELD } from '../slots/slot-table.ts';
+import type { DeliveryTraces } from '../tracing/delivery-traces.ts';
 import { firstFrom, type Run } from './run.ts';
 import type { Seats } from './seats.ts';
 import {
@@ -15,6 +18,7 @@ import {
   goingOn,
   type Seat,
   type StartPosition,
+  type SubjectGroup,
   type SubscriptionPort,
 } from './subject-group.ts';
 import { Subscription } from './subscription.ts';
@@ -37,6 +41,9 @@ export class Subscriptions {
   broadcastsDropped = 0;
   stalled = 0;
   delivered = 0;
+  deliveredBytes = 0;
+  /** Null: nothing is traced. */
+  traces: DeliveryTraces | null = null;
 
   constructor(
     port: SubscriptionPort,
@@ -56,8 +63,13 @@ export class Subscriptions {
     return this.#byId.size;
   }
 
+  /** Of each subject; for a look at them. */
+  groups(): Iterable<SubjectGroup<Subscription>> {
+    return this.#groups.all();
+  }
+
   /** Opens a subscription; the caller has checked the subject, the start and that there is a seat. */
-  open(subject: Buffer, hash: number, shard: number, start: StartPosition, stream: DeliveryStream): void {
+  open(subject: Buffer, hash: number, shard: number, start: StartPosition, stream: DeliveryStream): Subscription {
     const group = this.#groups.get(subject, hash, shard);
     const subscription = new Subscription(this.#seats.take(), group, stream, start);
     group.members.add(subscription);
@@ -65,6 +77,7 @@ export class Subscriptions {
     stream.onCancelled(() => this.#close(subscription));
     stream.onDrained(() => this.#drained(subscription));
     this.#port.subscribeAt(subscription, start, this.#allowance);
+    return subscription;
   }
 
   /** The shard has fixed the start: from now on the client is told that it is live. */
@@ -88,14 +101,20 @@ export class Subscriptions {
     const group = this.#groups.ofId(run.target);
     if (group === undefined) return;
     const held = new HeldBytes(this.#unsent, run.frames.length);
-    for (const subscription of group.members) this.#offer(subscription, run, held);
+    for (const subscription of group.members) this.#offer(subscription, run, held, false);
+    if (this.traces !== null && this.traces.size > 0) this.traces.delivered(group.id, run.to, group.members.size);
+  }
+
+  /** -1: nobody is subscribed to it. */
+  groupOf(subject: Buffer): number {
+    return this.#groups.ofSubject(subject)?.id ?? -1;
   }
 
   readerRun(run: Run): void {
     const subscription = this.#byId.get(run.target);
     if (subscription === undefined) return;
     subscription.spentCredit += run.cost;
-    this.#offer(subscription, run, new HeldBytes(this.#unsent, run.frames.length));
+    this.#offer(subscription, run, new HeldBytes(this.#unsent, run.frames.length), true);
     if (!subscription.stream.isFull) this.#refund(subscription);
   }
 
@@ -113,6 +132,7 @@ export class Subscriptions {
       }
       this.#write(subscription, frame, held);
       this.delivered += 1;
+      subscription.messages += 1;
       taken += 1;
     }
     return taken;
@@ -135,6 +155,20 @@ export class Subscriptions {
 
   endAll(reason: Reason): void {
     for (const subscription of [...this.#byId.values()]) this.#end(subscription, reason);
+  }
+
+  /** Ends it when its caller may not have it any more. */
+  follow(call: object, caller: Caller, subscription: Subscription): void {
+    const { subject } = subscription.group;
+    const end = (reason: Reason): void => {
+      if (!subscription.ended) this.#end(subscription, reason);
+    };
+    watchCaller(call, {
+      ended: end,
+      changed: () => {
+        if (!caller.may(Verb.SUBSCRIBE, subject, caller.space.length, subject.length)) end('PERMISSION_DENIED');
+      },
+    });
   }
 
   /** A shard was replaced, or subjects have another one now: their subscriptions go on from where each one stands. */
@@ -172,12 +206,15 @@ export class Subscriptions {
     return this.#unsent.allowance(this.#limits.bufferBytes);
   }
 
-  #write({ stream }: Subscription, frames: Buffer, held: HeldBytes): void {
+  #write(subscription: Subscription, frames: Buffer, held: HeldBytes): void {
     held.hold();
-    if (!stream.write(frames, held.release)) held.release();
+    if (!subscription.stream.write(frames, held.release)) held.release();
+    subscription.bytes += frames.length;
+    this.deliveredBytes += frames.length;
   }
 
-  #offer(subscription: Subscription, run: Run, held: HeldBytes): void {
+  /** `isOwn`: it was read for this subscription alone. */
+  #offer(subscription: Subscription, run: Run, held: HeldBytes, isOwn: boolean): void {
     const window = subscription.window;
     if (window === null || window.judge(run.from, run.to) !== 'take') return;
     if (this.#unsent.isOver && subscription.stream.isFull) {
@@ -189,7 +226,9 @@ export class Subscriptions {
       // Every stream gets the same memory; one that has had the beginning of the run gets the rest of it.
       this.#write(subscription, first === 0 ? run.frames : run.frames.subarray(run.ends[first - 1]), held);
       this.delivered += run.count - first;
+      subscription.messages += run.count - first;
     }
+    subscription.isReading = isOwn;
     window.took(run.to);
     const { unsentBytes, isFull } = subscription.stream;
     if (unsentBytes > this.#limits.bufferBytes && isFull) this.#pause(subscription, window);

@@ -3,19 +3,26 @@ import { type ServiceError, status } from '@grpc/grpc-js';
 import { callPeer } from '../../grpc/cluster-client.ts';
 import { readDetails } from '../../grpc/error-details.ts';
 import { ClusterService } from '../../grpc/gen/broker/v1/cluster.ts';
+import { CLEAR_TEXT, type PeerCredentials } from '../../grpc/peer-credentials.ts';
 import type { Member } from '../../replica/types.ts';
 import type { JoinAnswer, JoinPort } from './join-cluster.ts';
+import { joinProof } from './join-proof.ts';
 
 /** Longest wait for one seed, in ms: it may have to find a leader first. */
 const ASK_MS = 10_000;
+/** Other news comes close behind the first, and each look costs a read of the database. */
+const NEWS_MS = 50;
 
-/** One seed's answer to a node that wants to join. Never rejects. */
+/** One seed's answer to a node that wants to join. `key`: the gossip key, if there is one. Never rejects. */
 export async function askSeed(
   seed: string,
   clusterId: string,
   member: Member,
   signal: AbortSignal,
+  key: Uint8Array | null,
+  security: PeerCredentials = CLEAR_TEXT,
 ): Promise<JoinAnswer> {
+  const proof = key === null ? Buffer.alloc(0) : Buffer.from(joinProof(key, clusterId, member));
   const wire = {
     nodeId: member.node,
     instanceId: member.instance,
@@ -29,8 +36,17 @@ export async function askSeed(
     openAllotments: 0,
   };
   try {
-    const options = { deadlineMs: Date.now() + ASK_MS, isForwarded: false, signal };
-    const { members } = await callPeer(seed, ClusterService.join, { clusterId, member: wire }, options);
+    const options = { deadlineMs: Date.now() + ASK_MS, isForwarded: false, signal, security };
+    const { members } = await callPeer(seed, ClusterService.join, { clusterId, member: wire, proof }, options);
+    // The first node of a cluster that was recovered leads before its own row is in the log. Who took this answer could never dial it, and
+    // would not hear of its address, since that comes by the log.
+    const silent = members.find(({ isLeader, raftAddress }) => isLeader && raftAddress === '');
+    if (silent !== undefined) {
+      return {
+        kind: 'unavailable',
+        message: `the leader, ${silent.nodeId}, has not told the log its Raft address yet`,
+      };
+    }
     return {
       kind: 'joined',
       members: members.map((one) => ({
@@ -54,15 +70,25 @@ function answerOf(error: ServiceError): JoinAnswer {
   return isFinal ? { kind: 'refused', reason, message } : { kind: 'unavailable', message };
 }
 
-/** What a joining node does of the world: calls, waits and log lines. */
-export function joinPort(tell: JoinPort['tell']): JoinPort {
+/** What a joining node does of the world: calls, waits and log lines. `news` resolves when others were found, or at the end of its signal; `key` is the gossip key. */
+export function joinPort(
+  tell: JoinPort['tell'],
+  news: (signal: AbortSignal) => Promise<void>,
+  key: () => Uint8Array | null,
+  security: PeerCredentials = CLEAR_TEXT,
+): JoinPort {
   return {
-    ask: askSeed,
+    ask: (seed, clusterId, member, signal) => askSeed(seed, clusterId, member, signal, key(), security),
     tell,
     pause: async (ms, signal) => {
-      await sleep(ms, undefined, { signal }).catch((error: unknown) => {
-        if (!signal.aborted) throw error;
-      });
+      const end = new AbortController();
+      const ending = AbortSignal.any([signal, end.signal]);
+      const slept = (wait: number): Promise<void> =>
+        sleep(wait, undefined, { signal: ending }).catch((error: unknown) => {
+          if (!ending.aborted) throw error;
+        });
+      await Promise.race([slept(ms), news(ending).then(() => slept(NEWS_MS))]);
+      end.abort();
     },
   };
 }

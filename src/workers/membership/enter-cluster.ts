@@ -6,7 +6,7 @@ import { type ClusterMarker, readClusterMarker, writeClusterMarker } from '../..
 import { adoptCluster, type DataDirectory, type NodeIdentity } from '../../storage/data-directory.ts';
 import type { Disk } from '../../storage/disk.ts';
 import { StartError } from '../../storage/start-error.ts';
-import { type JoinPort, joinCluster, WaitingNews } from './join-cluster.ts';
+import { CHECK_GOSSIP, type JoinPort, joinCluster, WaitingNews } from './join-cluster.ts';
 import { decideStart, type StartDecision } from './start-decision.ts';
 
 export interface EnterOptions {
@@ -14,14 +14,27 @@ export interface EnterOptions {
   readonly directory: Pick<DataDirectory, 'path' | 'raftPath' | 'node'>;
   readonly database: Pick<ReachedDatabase, 'findBirth' | 'claimBirth' | 'check' | 'place'>;
   readonly bootstrap: boolean;
-  /** HOST:PORT each. */
-  readonly seeds: readonly string[];
+  readonly seeds: Seeds;
   /** HOST:PORT as peers reach its ports; null: nobody could. */
   readonly advertised: { readonly raft: string; readonly grpc: string } | null;
   /** The data directory says that its messages are in such a database. */
   readonly isMarkedStore: boolean;
   readonly port: JoinPort;
   readonly signal: AbortSignal;
+}
+
+/** Whom a node without state may ask, and how many others it sees. What it returns changes while it waits, with gossip. */
+export interface Seeds {
+  /** There is, or will be, somebody to ask. */
+  readonly hasSource: boolean;
+  /** HOST:PORT of gRPC ports of members, or of nodes that may be by now. */
+  list(clusterId: string): readonly string[];
+  /** The configuration names it; else gossip has met it. */
+  isTold(seed: string): boolean;
+  /** bootstrap_expect; 0: not given. */
+  readonly expect: number;
+  /** Brokers of this cluster name without a cluster that are seen, this one included. */
+  seen(): number;
 }
 
 /** What the node is when it has found its cluster. */
@@ -57,11 +70,7 @@ export async function enterCluster(options: EnterOptions): Promise<Entered> {
       case 'refuse':
         throw new StartError(decision.code, decision.why);
       case 'wait':
-        await waiting.again(
-          'waiting for a cluster in the database: no node has begun one with --bootstrap yet',
-          { place: database.place },
-          signal,
-        );
+        await waitFor(decision.for, options, waiting);
         signal.throwIfAborted();
         continue;
       case 'serve':
@@ -78,15 +87,32 @@ export async function enterCluster(options: EnterOptions): Promise<Entered> {
         return begun;
       }
       case 'join':
-        return await join(options, row, decision.clusterId);
+        return await join(options, row, decision.clusterId, marker?.members ?? []);
     }
   }
 }
 
-/** The log has all that the marker was for. */
-export function settleMembership(disk: Disk, root: string): void {
+async function waitFor(
+  what: 'birth' | 'brokers',
+  { seeds, database, signal }: EnterOptions,
+  waiting: WaitingNews,
+): Promise<void> {
+  const { place } = database;
+  if (what === 'birth') {
+    const why = 'waiting for a cluster in the database: no node has begun one with --bootstrap yet';
+    await waiting.again(why, { place }, 'whether the first node runs, with --bootstrap and the same database', signal);
+  } else {
+    const why = 'waiting until gossip sees as many brokers as --bootstrap-expect says';
+    await waiting.again(why, { seen: seeds.seen(), expect: seeds.expect, place }, CHECK_GOSSIP, signal);
+  }
+}
+
+/** The log has all that the marker was for. The members stay beside it: whom to ask if the log cannot be read one day (mend-log.ts). */
+export function settleMembership(disk: Disk, root: string, members: readonly Member[]): void {
   const marker = readClusterMarker(disk, root);
-  if (marker !== null && marker.state !== 'member') writeClusterMarker(disk, root, { state: 'member', members: [] });
+  if (marker === null) return;
+  const isKept = marker.state === 'member' && JSON.stringify(marker.members) === JSON.stringify(members);
+  if (!isKept) writeClusterMarker(disk, root, { state: 'member', members });
 }
 
 function decide(options: EnterOptions, marker: ClusterMarker | null, row: BirthRow | null): StartDecision {
@@ -95,7 +121,9 @@ function decide(options: EnterOptions, marker: ClusterMarker | null, row: BirthR
   const hasLog = disk.size(directory.raftPath) >= 0 && disk.list(directory.raftPath).length > 0;
   const state = marker?.state ?? null;
   const facts = { marker: state, hasLog, clusterId, clusterName, nodeId, instanceId, bootstrap, row };
-  return decideStart({ ...facts, hasSeeds: seeds.length > 0 });
+  const hasSeeds = seeds.hasSource || (marker?.state === 'joining' && marker.members.length > 0);
+  const expect = seeds.expect === 0 ? 'off' : seeds.seen() >= seeds.expect ? 'met' : 'short';
+  return decideStart({ ...facts, hasSeeds, expect });
 }
 
 /** Null if another node was faster. */
@@ -115,16 +143,26 @@ async function begin(
   return { node, row: claimed, isClustered, joining: null };
 }
 
-async function join(options: EnterOptions, row: BirthRow | null, clusterId: string): Promise<Entered> {
+/** `known`: of a member whose log was lost to damage. */
+async function join(
+  options: EnterOptions,
+  row: BirthRow | null,
+  clusterId: string,
+  known: readonly Member[],
+): Promise<Entered> {
   const { disk, directory, database, port, seeds, signal } = options;
   const { raft, grpc } = needAddresses(options);
   // A member that cannot share the database would only be in the way.
   database.check(clusterId, row);
   // In this order: with the cluster's id and no marker it would look like the node whose row it is.
-  writeClusterMarker(disk, directory.path, { state: 'joining', members: [] });
+  writeClusterMarker(disk, directory.path, { state: 'joining', members: known });
   const node = adoptCluster(disk, directory, clusterId);
   const member: Member = { node: node.nodeId, instance: node.instanceId, raft, grpc, protocol: PROTOCOL_VERSION };
-  const members = await joinCluster(port, { seeds, clusterId, member, signal });
+  const members = await joinCluster(port, {
+    seeds: () => [...new Set([...seeds.list(clusterId), ...known.map(({ grpc: address }) => address)])],
+    isTold: (seed) => seeds.isTold(seed),
+    ...{ clusterId, member, signal },
+  });
   writeClusterMarker(disk, directory.path, { state: 'joined', members });
   return { node, row, isClustered: true, joining: members };
 }

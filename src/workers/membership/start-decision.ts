@@ -15,8 +15,10 @@ export interface StartFacts {
   readonly nodeId: string;
   readonly instanceId: string;
   readonly bootstrap: boolean;
-  /** `join` names somebody. */
+  /** `join`, `gossip.join` or `discovery` tell, or will, whom to ask. */
   readonly hasSeeds: boolean;
+  /** `bootstrap_expect`, which is a source of seeds too: not given; fewer brokers are seen; so many are. */
+  readonly expect: 'off' | 'short' | 'met';
   /** The birth row of the database. */
   readonly row: BirthRow | null;
 }
@@ -30,8 +32,8 @@ export type StartDecision =
   | { readonly kind: 'joined' }
   /** Asks to be taken into the cluster of the birth row. */
   | { readonly kind: 'join'; readonly clusterId: string }
-  /** There is no cluster yet: look again. */
-  | { readonly kind: 'wait' }
+  /** There is no cluster yet: look again. `for`: somebody to begin one, or more brokers. */
+  | { readonly kind: 'wait'; readonly for: 'birth' | 'brokers' }
   | { readonly kind: 'refuse'; readonly code: StartErrorCode; readonly why: string };
 
 /**
@@ -40,7 +42,7 @@ export type StartDecision =
  * decides the same way again, and none that has asked to join ever takes itself for the first.
  */
 export function decideStart(facts: StartFacts): StartDecision {
-  const { marker, hasLog, bootstrap, hasSeeds } = facts;
+  const { marker, hasLog, bootstrap, hasSeeds, expect } = facts;
   if (marker === 'member' && !hasLog) {
     const self = `${facts.nodeId}/${facts.instanceId}`;
     return refuse(
@@ -51,29 +53,37 @@ export function decideStart(facts: StartFacts): StartDecision {
   if (marker === 'joined') return { kind: 'joined' };
   if (marker === 'joining') return goOnJoining(facts);
   if (hasLog) {
-    const isClustered = marker !== null || bootstrap || hasSeeds;
-    const flags = [...(bootstrap ? ['--bootstrap'] : []), ...(hasSeeds ? ['--join'] : [])].join(' and ');
+    const isClustered = marker !== null || bootstrap || hasSeeds || expect !== 'off';
+    const flags = [
+      ...(bootstrap ? ['--bootstrap'] : []),
+      ...(expect === 'off' ? [] : ['--bootstrap-expect']),
+      ...(hasSeeds ? ['what names others to join'] : []),
+    ].join(' and ');
     const note = flags === '' ? '' : `the data directory has state already: ${flags} begins and joins nothing`;
     return { kind: 'serve', isClustered, note };
   }
   return decideWithoutState(facts);
 }
 
-function goOnJoining({ hasSeeds, row, clusterName }: StartFacts): StartDecision {
-  if (!hasSeeds) {
+function goOnJoining({ hasSeeds, expect, row, clusterName }: StartFacts): StartDecision {
+  if (!hasSeeds && expect === 'off') {
     return refuse(
       'JOIN_REFUSED',
-      'the node was about to join a cluster when it was stopped: name a member with --join HOST:PORT',
+      'the node was about to join a cluster when it was stopped: name a member with --join HOST:PORT, or let it find one with --gossip-join or --discovery',
     );
   }
-  return row === null ? { kind: 'wait' } : joinOf(row, clusterName);
+  return row === null ? { kind: 'wait', for: 'birth' } : joinOf(row, clusterName);
 }
 
-function decideWithoutState({ row, clusterId, clusterName, marker, bootstrap, hasSeeds }: StartFacts): StartDecision {
+function decideWithoutState(facts: StartFacts): StartDecision {
+  const { row, clusterId, clusterName, marker, bootstrap, expect } = facts;
+  const hasSeeds = facts.hasSeeds || expect !== 'off';
   const isClustered = marker === 'first' || bootstrap || hasSeeds;
   if (row === null) {
-    const begins = bootstrap || marker === 'first' || !hasSeeds;
-    return begins ? { kind: 'first', isClustered } : { kind: 'wait' };
+    // Whoever has tried before tries again, however many it sees now: others may wait for its row.
+    const begins = bootstrap || marker === 'first' || expect === 'met' || !hasSeeds;
+    if (begins) return { kind: 'first', isClustered };
+    return { kind: 'wait', for: expect === 'short' ? 'brokers' : 'birth' };
   }
   // It has claimed the row, and was stopped before it had a log.
   if (row.clusterId === clusterId) return { kind: 'first', isClustered };
@@ -81,7 +91,7 @@ function decideWithoutState({ row, clusterId, clusterName, marker, bootstrap, ha
   const flag = bootstrap ? '--bootstrap begins nothing: ' : '';
   return refuse(
     'CLUSTER_EXISTS',
-    `${flag}the database belongs to cluster ${row.clusterId} ("${row.name}"), and this node has no state of it. To join it name a member with --join HOST:PORT; if the logs of all its nodes are lost, \`broker cluster recover\` makes a new one for the messages that are there; for a cluster of its own name another schema or keyspace`,
+    `${flag}the database belongs to cluster ${row.clusterId} ("${row.name}"), and this node has no state of it. To join it name a member with --join HOST:PORT, or let the node find one with --gossip-join or --discovery; if the logs of all its nodes are lost, \`broker cluster recover\` makes a new one for the messages that are there; for a cluster of its own name another schema or keyspace`,
   );
 }
 

@@ -1,3 +1,4 @@
+import type { PeerCredentials } from '../../grpc/peer-credentials.ts';
 import type { PeerHandler } from '../../grpc/stream-services.ts';
 import type { Log } from '../../telemetry/log.ts';
 import type { ClusterView } from '../messages.ts';
@@ -8,7 +9,11 @@ export function meetPeers(
   peers: Peers,
   raft: { cluster(): Promise<ClusterView | null> },
   node: { readonly clusterId: string; readonly nodeId: string; readonly instanceId: string },
-  { messageBytes, log }: { readonly messageBytes: number; readonly log: Log },
+  {
+    messageBytes,
+    log,
+    security,
+  }: { readonly messageBytes: number; readonly log: Log; readonly security: PeerCredentials },
 ): PeerHandler {
   peers.start({
     clusterId: node.clusterId,
@@ -18,6 +23,7 @@ export function meetPeers(
     messageBytesMax: messageBytes,
     members: async () => (await raft.cluster())?.members ?? null,
     log,
+    security,
   });
   return (call) => peers.accept(call);
 }

@@ -33,7 +33,7 @@ export interface PeerCallPort {
   /** True if that was the challenge of this node to the one that the caller says it is. */
   prove(call: PeerCall, challenge: string): boolean;
   interest(node: string, interest: PeerInterest): void;
-  batch(message: Buffer, scan: PeerBatchScan): void;
+  batch(message: Buffer, scan: PeerBatchScan, node: string): void;
   broadcast(request: Buffer): void;
   /** It sends no more. */
   closed(call: PeerCall): void;
@@ -47,14 +47,17 @@ export class PeerCall implements PeerParts {
   /** When it said something last; before it is proven, when it began. Ms of performance.now(). */
   heardAt = performance.now();
   #isProven = false;
+  readonly #certified: string | null;
   readonly #call: ServerDuplexStream<Buffer, Buffer>;
   readonly #out: DeliveryStream;
   readonly #port: PeerCallPort;
   readonly #reader = new PeerReader();
   #hasEnded = false;
 
-  constructor(call: ServerDuplexStream<Buffer, Buffer>, port: PeerCallPort) {
+  /** `certified`: the node that calls, by its certificate; null: it showed none. */
+  constructor(call: ServerDuplexStream<Buffer, Buffer>, port: PeerCallPort, certified: string | null = null) {
     this.#call = call;
+    this.#certified = certified;
     this.#port = port;
     this.#out = new DeliveryStream(call);
     new FrameIntake(
@@ -75,7 +78,12 @@ export class PeerCall implements PeerParts {
 
   hello(hello: PeerHello): void {
     if (this.#hasEnded) return;
-    const refusal = this.node === '' ? this.#port.greet(hello) : 'it has said hello already';
+    const refusal =
+      this.#certified !== null && this.#certified !== hello.nodeId
+        ? `it says ${hello.nodeId}, and its certificate is for ${this.#certified}`
+        : this.node === ''
+          ? this.#port.greet(hello)
+          : 'it has said hello already';
     if (refusal !== null) {
       this.end('PEER_REFUSED', refusal);
       return;
@@ -91,7 +99,7 @@ export class PeerCall implements PeerParts {
   }
 
   batch(message: Buffer, scan: PeerBatchScan): void {
-    if (this.#isProven) this.#port.batch(message, scan);
+    if (this.#isProven) this.#port.batch(message, scan, this.node);
   }
 
   broadcast(request: Buffer): void {

@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
-import { Client, type ClientDuplexStream, credentials, type ServiceError } from '@grpc/grpc-js';
+import { type ChannelCredentials, Client, type ClientDuplexStream, type ServiceError } from '@grpc/grpc-js';
 import { encodeHello, encodeKeepalive, type PeerHello, PeerReader } from '../../grpc/peer-codec.ts';
+import { CLEAR_TEXT, type PeerCredentials } from '../../grpc/peer-credentials.ts';
 import type { Log } from '../../telemetry/log.ts';
 
 export const EXCHANGE_PATH = '/broker.v1.Peer/Exchange';
@@ -33,6 +34,8 @@ export interface PeerLinkPort {
   /** Of this node. */
   readonly hello: PeerHello;
   readonly log: Log;
+  /** None: clear text. */
+  readonly security?: PeerCredentials;
   /** The peer has answered: it knows nothing yet. */
   opened(link: PeerLink): void;
 }
@@ -52,6 +55,8 @@ export class PeerLink {
   #call: ClientDuplexStream<Buffer, Buffer> | null = null;
   #retryTimer: NodeJS.Timeout | null = null;
   #retryMs = RETRY_MS_MIN;
+  /** Counts attempts: what was begun for another one is of no use. */
+  #attempt = 0;
   /** Longest message that the peer takes. */
   #messageBytesMax = 0;
   #gathered: Buffer[] = [];
@@ -121,8 +126,24 @@ export class PeerLink {
     this.#retryTimer = null;
     this.#state = 'dialing';
     this.#movedAt = performance.now();
+    this.#attempt += 1;
+    const attempt = this.#attempt;
+    const { node, grpc } = this.target;
+    const { security = CLEAR_TEXT } = this.#port;
+    security.to(grpc, node).then(
+      (credentials) => {
+        if (this.#state === 'dialing' && this.#attempt === attempt) this.#beginCall(credentials, security);
+      },
+      (error: unknown) => {
+        if (this.#state === 'dialing' && this.#attempt === attempt) this.#fail(String(error));
+      },
+    );
+  }
+
+  #beginCall(credentials: ChannelCredentials, security: PeerCredentials): void {
     // A channel of grpc-js waits by rules of its own before it connects again: each attempt has a new one.
-    const client = new Client(this.target.grpc, credentials.createInsecure(), {
+    const client = new Client(this.target.grpc, credentials, {
+      ...security.channelOptions,
       'grpc.use_local_subchannel_pool': 1,
       // It would keep what was written for a second attempt.
       'grpc.enable_retries': 0,

@@ -2,6 +2,8 @@ import type { ServerDuplexStream } from '@grpc/grpc-js';
 import { assert } from '../../base/assert.ts';
 import type { Reason } from '../../base/errors.ts';
 import { subjectHash } from '../../base/subject.ts';
+import { TRACE_CONTEXT_BYTES } from '../../base/trace-context.ts';
+import { nodeOfCall } from '../../grpc/node-callers.ts';
 import {
   encodeBatch,
   encodeBroadcast,
@@ -12,10 +14,12 @@ import {
   type PeerHello,
   type PeerInterest,
 } from '../../grpc/peer-codec.ts';
+import { CLEAR_TEXT, type PeerCredentials } from '../../grpc/peer-credentials.ts';
 import { makeStatus } from '../../grpc/status.ts';
 import type { Log } from '../../telemetry/log.ts';
 import type { ShardLink } from '../front/shard-link.ts';
 import { PEER_BATCH_HEADER, ToShard } from '../link.ts';
+import type { Tracing } from '../tracing/tracing.ts';
 import { Demand, type DemandRoutes } from './demand.ts';
 import { InterestSet } from './interest-set.ts';
 import { OwnInterest } from './own-interest.ts';
@@ -42,6 +46,8 @@ export interface PeersOptions {
   /** Members of the cluster as this node knows them, itself among them; null: not known now. */
   readonly members: () => Promise<readonly PeerTarget[] | null>;
   readonly log: Log;
+  /** None: clear text. */
+  readonly security?: PeerCredentials;
 }
 
 /** What it needs of the dispatcher. */
@@ -83,6 +89,8 @@ export class Peers implements PeerLinkPort, PeerCallPort {
   unsent = 0;
   /** Batches that nobody here is subscribed to, or that their shard had no room for. */
   batchesIgnored = 0;
+  /** Null: nothing is traced. */
+  tracing: Tracing | null = null;
   readonly #routes: PeerRoutes;
   readonly #peers = new Map<string, Peer>();
   /** Calls that have not ended, of strangers too. */
@@ -155,6 +163,10 @@ export class Peers implements PeerLinkPort, PeerCallPort {
     return this.#options.log;
   }
 
+  get security(): PeerCredentials {
+    return this.#options?.security ?? CLEAR_TEXT;
+  }
+
   // --- to the others ---
 
   /** A broadcast of a client of this node. */
@@ -171,6 +183,7 @@ export class Peers implements PeerLinkPort, PeerCallPort {
   stored({ buffer, view }: { readonly buffer: Buffer; readonly view: DataView }, offset: number, length: number): void {
     const subjectStart = offset + PEER_BATCH_HEADER;
     const batchStart = subjectStart + view.getUint32(offset + 24, true);
+    const traceBytes = view.getUint32(offset + 28, true);
     const subject = buffer.toString('latin1', subjectStart, batchStart);
     // Encoded once for all, which also copies it off the ring.
     let part: Buffer | null = null;
@@ -186,7 +199,8 @@ export class Peers implements PeerLinkPort, PeerCallPort {
           buffer,
           subjectStart,
           batchStart,
-          offset + length,
+          offset + length - traceBytes,
+          traceBytes,
         );
         if (link.trySend(part)) {
           this.batchesSent += 1;
@@ -228,7 +242,7 @@ export class Peers implements PeerLinkPort, PeerCallPort {
   /** A call of broker.v1.Peer. */
   accept(call: ServerDuplexStream<Buffer, Buffer>): void {
     if (this.#options === null) call.emit('error', makeStatus('SHUTTING_DOWN', ''));
-    else this.#calls.add(new PeerCall(call, this));
+    else this.#calls.add(new PeerCall(call, this, nodeOfCall(call)));
   }
 
   greet(hello: PeerHello): string | null {
@@ -263,7 +277,8 @@ export class Peers implements PeerLinkPort, PeerCallPort {
 
   batch(
     message: Buffer,
-    { subjectStart, subjectEnd, base, count, publishedAt, batchStart, batchEnd }: PeerBatchScan,
+    { subjectStart, subjectEnd, base, count, publishedAt, batchStart, batchEnd, traceStart, traceEnd }: PeerBatchScan,
+    node: string,
   ): void {
     this.batchesReceived += 1;
     const link = this.own.wants(message.toString('latin1', subjectStart, subjectEnd))
@@ -285,6 +300,10 @@ export class Peers implements PeerLinkPort, PeerCallPort {
     message.copy(buffer, bytesAt, batchStart, batchEnd);
     link.payload.commit();
     this.#routes.touched(link);
+    if (traceEnd - traceStart !== TRACE_CONTEXT_BYTES || this.tracing === null) return;
+    const subject = Buffer.from(message.subarray(subjectStart, subjectEnd));
+    const context = message.subarray(traceStart, traceEnd);
+    this.tracing.expectDelivery(subject, Buffer.from(context), base, count, [], node);
   }
 
   /** Not passed on: its sender tells every node itself. */

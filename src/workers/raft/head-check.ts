@@ -2,9 +2,9 @@ import type { AllotMachine } from '../../allot/allot-machine.ts';
 import { rowOfSubject, slotOfSubject } from '../../allot/allot-state.ts';
 import { AllotVerdict } from '../../allot/verdicts.ts';
 import { subjectHash } from '../../base/subject.ts';
+import { ALL_SUBJECTS } from '../../base/subject-space.ts';
 import { verifyNewestIds } from '../newest-ids.ts';
 
-const ANY = new Uint8Array(0);
 const SUBJECTS_A_PAGE = 10_000;
 
 /** `id` is the first one that is concerned; the name, names[start, end), is valid during the call. */
@@ -42,7 +42,7 @@ export class HeadCheck {
   missing(owns: (slot: number) => boolean, visit: HeadVisitor): void {
     const machine = this.#machine;
     for (let cursor = 0; cursor >= 0; ) {
-      cursor = machine.listSubjects(cursor, ANY, SUBJECTS_A_PAGE, (subject, names, start, end) => {
+      cursor = machine.listSubjects(cursor, ALL_SUBJECTS, SUBJECTS_A_PAGE, (subject, names, start, end) => {
         const slot = slotOfSubject(subject);
         if (!owns(slot) || this.#reaching.get(slot)?.[rowOfSubject(subject)] === 1) return;
         const settled = machine.settled(subject);

@@ -106,8 +106,10 @@ export class LogWriter {
   /** On a full disk the reserve makes room for what is in flight; with that used up too, the process ends. */
   #append(entries: readonly Entry[]): void {
     const { wal, tell } = this.#parts;
+    const startedAt = performance.now();
     try {
       wal.append(entries, this.#hardState);
+      this.#parts.counters.append.observe((performance.now() - startedAt) * 1000);
     } catch (error) {
       if (!(error instanceof DiskFull) || !wal.releaseReserve()) throw error;
       tell('warn', 'the disk is full: the Raft log uses its reserve');

@@ -16,8 +16,14 @@ import { decodeSnapshotMeta, encodeSnapshotMeta } from './snapshot-meta.ts';
 
 const BIRTH_CHUNK_BYTES = 64 * 1024;
 
+/** `links`: null without peers. */
+export interface OpenedNode {
+  readonly node: RaftNode;
+  readonly links: PeerLinks | null;
+}
+
 /** Opens the log of this node and recovers what it says. With peers its Raft port is open, and it takes part. Throws StartError or WalError. */
-export async function openRaftNode(data: RaftThreadData, events: RaftNodeEvents): Promise<RaftNode> {
+export async function openRaftNode(data: RaftThreadData, events: RaftNodeEvents): Promise<OpenedNode> {
   const disk = new NodeDisk();
   const limits = {
     subjectsMax: data.subjectsMax,
@@ -73,7 +79,7 @@ export async function openRaftNode(data: RaftThreadData, events: RaftNodeEvents)
     replayed: state.entries,
   });
   node.open();
-  return node;
+  return { node, links };
 }
 
 /** Opens the Raft port, if there is to be one: what this node is for others has its number in it. */

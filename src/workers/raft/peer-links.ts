@@ -1,10 +1,13 @@
 import { PeerNetwork } from '../../net/peer-network.ts';
+import { type PeerMaterial, PeerTls } from '../../net/peer-tls.ts';
 import type { Hello, Refusal, SnapshotReceiver } from '../../net/types.ts';
 import type { Message, NodeId } from '../../raft/messages.ts';
 import { isAdmitted } from '../../replica/admission.ts';
 import type { Member, PeerFrame } from '../../replica/types.ts';
 import type { SnapshotReader } from '../../storage/raft-wal/snapshot-file.ts';
-import type { ClusterThreadData, LogLine } from '../messages.ts';
+import type { ClusterThreadData, LogLine, RaftAddress } from '../messages.ts';
+import type { LogTraces } from '../tracing/log-traces.ts';
+import { dialList } from './dial-list.ts';
 import { snapshotPieces } from './snapshot-transfer.ts';
 
 /** The node that frames and snapshots are for. */
@@ -22,30 +25,38 @@ export interface LinkedNode {
 
 /** What the Raft node says to its peers and hears of them: who may speak, whom to dial, frames and snapshots. */
 export class PeerLinks {
-  readonly #cluster: ClusterThreadData;
   readonly #node: NodeId;
   readonly #report: (line: LogLine) => void;
   readonly #network: PeerNetwork;
+  readonly #tls: PeerTls | null;
+  /** Null: nothing is traced. */
+  traces: LogTraces | null = null;
   #linked: LinkedNode | null = null;
   #dialed = '';
   /** The members as the cluster named them to a node that joins. */
   #told: readonly Member[];
   /** What the members were when they were last looked at. */
   #followed: readonly Member[] | null = null;
+  /** Where members say they are by now, by node. */
+  #moved: ReadonlyMap<NodeId, RaftAddress> = new Map();
 
   constructor(cluster: ClusterThreadData, node: NodeId, instance: string, report: (line: LogLine) => void) {
-    this.#cluster = cluster;
     this.#told = cluster.joining ?? [];
     this.#node = node;
     this.#report = report;
+    this.#tls = cluster.tls == null ? null : new PeerTls(cluster.tls);
     this.#network = new PeerNetwork({
+      tls: this.#tls,
       clusterId: cluster.clusterId,
       node,
       instance,
       listen: cluster.listen,
       events: {
         admit: (hello) => this.#admit(hello),
-        onFrame: (from, frame) => this.#linked?.onFrame(from, frame),
+        onFrame: (from, frame) => {
+          if (frame.kind === 'runs' && frame.traces !== undefined) this.traces?.came(from, frame);
+          this.#linked?.onFrame(from, frame);
+        },
         onUnreachable: (peer) => this.#linked?.onUnreachable(peer),
         onRefused: (peer, { code, words }) => {
           this.#tell('warn', 'a member refuses this node', { peer, code, reason: words });
@@ -57,6 +68,15 @@ export class PeerLinks {
         warn: (message, fields) => this.#tell('warn', message, { ...fields } as LogLine['fields']),
       },
     });
+  }
+
+  useCertificates(material: PeerMaterial): void {
+    this.#tls?.set(material);
+  }
+
+  /** Connections to the Raft port that were refused for what TLS says of them. */
+  get untrusted(): number {
+    return this.#network.counters.untrusted;
   }
 
   /** From here on frames are for that node, and its members are dialed. */
@@ -73,14 +93,22 @@ export class PeerLinks {
     return this.#network.close();
   }
 
+  /**
+   * Where nodes say, outside the log, that their Raft ports are: the log learns a new address only from a node that is heard, and if all of them
+   * have moved nobody hears anybody (G4). It counts for the instance that is a member only, while nothing answers at the address of the log: it is hearsay, and
+   * must not cut off who is well where the log says. It changes nobody's part in the cluster.
+   */
+  heardOf(addresses: readonly RaftAddress[]): void {
+    this.#moved = new Map(addresses.map((address) => [address.node, address]));
+    this.#followed = null;
+  }
+
   /** Dials the members of now. Costs nothing when they are those of before: it is called with every round of the loop. */
   follow(): void {
     const known = this.#linked?.members() ?? [];
     if (known === this.#followed) return;
     this.#followed = known;
-    const peers = (known.length > 0 ? known : (this.#cluster.joining ?? []))
-      .filter(({ node, raft }) => node !== this.#node && raft !== '')
-      .map(({ node, raft: address, instance }) => ({ node, address, instance }));
+    const peers = dialList(known, this.#told, this.#moved, this.#node);
     const key = JSON.stringify(peers);
     if (key === this.#dialed) return;
     this.#dialed = key;
@@ -89,7 +117,7 @@ export class PeerLinks {
 
   send(to: NodeId, frame: PeerFrame): void {
     if (frame.kind === 'raft' && frame.message.type === 'snapshot') this.#sendSnapshot(to, frame.message);
-    else this.#network.send(to, frame);
+    else this.#network.send(to, frame.kind === 'runs' && this.traces !== null ? this.traces.attach(frame) : frame);
   }
 
   #sendSnapshot(to: NodeId, message: Message): void {
@@ -116,9 +144,11 @@ export class PeerLinks {
     }
   }
 
-  /** This node has applied the log to beyond the place where it joined: its own table says who may speak. */
+  /** This node has applied the log to beyond the place where it joined: its own table says who may speak and is dialed. */
   caughtUp(): void {
+    if (this.#told.length === 0) return;
     this.#told = [];
+    this.#followed = null;
   }
 
   #admit({ node, instance }: Hello): Refusal | null {

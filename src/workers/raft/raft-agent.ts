@@ -3,6 +3,8 @@ import type { AllotmentInfo } from '../../allot/queries.ts';
 import { AllotVerdict, type PartAnswers } from '../../allot/verdicts.ts';
 import { assert } from '../../base/assert.ts';
 import { slotOfHash, subjectHash } from '../../base/subject.ts';
+import type { SubjectScope } from '../../base/subject-space.ts';
+import { TRACE_CONTEXT_BYTES } from '../../base/trace-context.ts';
 import { DoorbellRinger } from '../../shm/doorbell.ts';
 import { RingConsumer } from '../../shm/ring-consumer.ts';
 import { RingProducer } from '../../shm/ring-producer.ts';
@@ -22,6 +24,7 @@ import {
 import type { OpenAllotment, RaftStatus, RaftThreadData, ShardRings, SubjectRow } from '../messages.ts';
 import { Outbox } from '../outbox.ts';
 import { SlotOwners } from '../slots/slot-table.ts';
+import type { LogTraces } from '../tracing/log-traces.ts';
 import { HeadCheck, type HeadVisitor } from './head-check.ts';
 import { Interests, type ProgressWriter } from './interests.ts';
 import type { AnswerPort, RaftNode } from './raft-node.ts';
@@ -81,6 +84,9 @@ export class RaftAgent implements AnswerPort {
   readonly #heads: HeadCheck;
   /** By shard: 1 = its part of the store was held against the log. */
   readonly #verified: Uint8Array;
+  /** Null: nothing is traced. */
+  readonly #traces: LogTraces | null;
+  readonly #hasPeers: boolean;
   readonly #sides: (ShardSide | null)[];
   readonly #payload: Uint8Array[] = [];
   #payloadBytes = 0;
@@ -95,8 +101,10 @@ export class RaftAgent implements AnswerPort {
   readonly #onRequest = (type: number, offset: number, length: number): void => this.#request(type, offset, length);
 
   /** `wake`: calls doWork soon. */
-  constructor(node: RaftNode, data: RaftThreadData, wake: () => void) {
+  constructor(node: RaftNode, data: RaftThreadData, wake: () => void, traces: LogTraces | null = null) {
     this.#node = node;
+    this.#traces = traces;
+    this.#hasPeers = data.cluster !== null;
     this.#wake = wake;
     this.#interests = new Interests(() => node.machine);
     this.#owners = new SlotOwners(data.owners);
@@ -151,6 +159,7 @@ export class RaftAgent implements AnswerPort {
     if (this.#payloadBytes > 0) this.#propose();
     if (this.#queries.length + this.#reading.length > 0) this.#askToRead();
     done += this.#node.work();
+    this.#traces?.look(this.#node.machine, this.#node.standing.role === 'leader');
     done += this.#interests.tell(this.#writeProgress);
     for (const side of this.#sides) side?.flush();
     return done;
@@ -178,6 +187,11 @@ export class RaftAgent implements AnswerPort {
         // The ring's space is given back when the round is over, but the entry lives on in the log: copy.
         this.#payload.push(requests.bytes.slice(offset, offset + length));
         this.#payloadBytes += length;
+        return;
+      }
+      case ToRaft.TRACE: {
+        const context = requests.bytes.slice(offset + 4, offset + 4 + TRACE_CONTEXT_BYTES);
+        this.#traces?.asked(this.#from, requests.view.getUint32(offset, true), context);
         return;
       }
       case ToRaft.QUERY: {
@@ -216,6 +230,7 @@ export class RaftAgent implements AnswerPort {
   #propose(): void {
     this.#isRefused = !this.#node.propose(this.#payload);
     if (this.#isRefused) return;
+    this.#traces?.submitted(this.#node.standing.lastRun, this.#hasPeers);
     this.#payload.length = 0;
     this.#payloadBytes = 0;
     for (const then of this.#detached.splice(0)) this.#node.whenApplied(then);
@@ -283,6 +298,7 @@ export class RaftAgent implements AnswerPort {
   opened(shard: number, counter: number, base: number, time: number): void {
     const side = this.#sides[shard];
     if (side === null || side === undefined) return;
+    this.#tellTraced(side, shard, counter);
     const at = side.answers.begin(FromRaft.OPENED, 24);
     const view = side.answers.view;
     view.setFloat64(at, base, true);
@@ -292,9 +308,26 @@ export class RaftAgent implements AnswerPort {
     side.touched();
   }
 
+  /** In front of the answer, so that the shard has it when it goes on. */
+  #tellTraced(side: ShardSide, shard: number, counter: number): void {
+    const traces = this.#traces;
+    if (traces === null || traces.isEmpty) return;
+    const traced = traces.take(shard, counter);
+    if (traced === null) return;
+    const at = side.answers.begin(FromRaft.TRACED, 32);
+    const { view } = side.answers;
+    view.setFloat64(at, traced.receivedAt, true);
+    view.setFloat64(at + 8, traced.submittedAt, true);
+    view.setFloat64(at + 16, performance.now(), true);
+    view.setUint32(at + 24, counter, true);
+    view.setUint32(at + 28, this.#node.standing.role === 'leader' ? 1 : 0, true);
+    side.answers.end();
+  }
+
   openRefused(shard: number, counter: number, reasonCode: number): void {
     const side = this.#sides[shard];
     if (side === null || side === undefined) return;
+    this.#tellTraced(side, shard, counter);
     const at = side.answers.begin(FromRaft.REFUSED, 8);
     side.answers.view.setUint32(at, counter, true);
     side.answers.view.setUint32(at + 4, reasonCode, true);
@@ -305,6 +338,7 @@ export class RaftAgent implements AnswerPort {
   partsOpened(shard: number, counter: number, base: number, time: number, parts: PartAnswers): void {
     const side = this.#sides[shard];
     if (side === null || side === undefined) return;
+    this.#tellTraced(side, shard, counter);
     const at = side.answers.begin(FromRaft.OPENED_PARTS, OPENED_PARTS_HEADER + parts.length * PART_BYTES);
     const view = side.answers.view;
     view.setFloat64(at, base, true);
@@ -437,10 +471,10 @@ export class RaftAgent implements AnswerPort {
     return found;
   }
 
-  listSubjects(prefix: Uint8Array, cursor: number, limit: number): { rows: SubjectRow[]; next: number } {
+  listSubjects(scope: SubjectScope, cursor: number, limit: number): { rows: SubjectRow[]; next: number } {
     const rows: SubjectRow[] = [];
     const { machine } = this.#node;
-    const next = machine.listSubjects(cursor, prefix, limit, (handle, names, start, end) => {
+    const next = machine.listSubjects(cursor, scope, limit, (handle, names, start, end) => {
       rows.push({
         subject: names.slice(start, end),
         first: machine.first(handle),

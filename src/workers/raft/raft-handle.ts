@@ -1,21 +1,24 @@
 import { Worker } from 'node:worker_threads';
+import type { SubjectReport } from '../../allot/queries.ts';
 import { defined } from '../../base/assert.ts';
+import type { SubjectScope } from '../../base/subject-space.ts';
+import type { PeerMaterial } from '../../net/peer-tls.ts';
 import type { ClusterView, MemberChange, MemberChangeResult } from '../../replica/types.ts';
 import { packSubjects } from '../heads.ts';
 import type {
   FromRaftThread,
   LogLine,
   OpenAllotment,
+  RaftAddress,
   RaftStatus,
   RaftThreadData,
+  ReportPage,
   ShardRings,
   SubjectRow,
   ToRaftThread,
 } from '../messages.ts';
 import { THREAD_MEMORY } from '../thread-memory.ts';
-
-/** RaftThreadData.catchUpEntries: some seconds of a busy cluster. */
-export const CATCH_UP_ENTRIES = 4_096;
+import type { ForeignIds } from '../tracing/trace-record.ts';
 
 export interface RaftHandleEvents {
   onLog(line: LogLine): void;
@@ -27,6 +30,8 @@ export interface RaftHandleEvents {
   onListening(port: number): void;
   /** The shards wait for answers that will never come: replace them. */
   onAnswersLost(): void;
+  /** This node leads: traced ids were given to another node. */
+  onGaveIds?(ids: ForeignIds): void;
 }
 
 export type RaftReady = Extract<FromRaftThread, { kind: 'ready' }>;
@@ -41,6 +46,8 @@ export class RaftHandle {
   readonly #events: RaftHandleEvents;
   readonly #waiting = new Map<number, Waiter>();
   readonly #ready: Promise<RaftReady>;
+  readonly #opened = Promise.withResolvers<string | null>();
+  readonly #mayMend: boolean;
   #nextToken = 1;
   /** It has stopped in good order: its end is no death. */
   #stopped = false;
@@ -48,6 +55,7 @@ export class RaftHandle {
 
   constructor(data: RaftThreadData, events: RaftHandleEvents) {
     this.#events = events;
+    this.#mayMend = data.cluster !== null;
     this.#worker = new Worker(
       new URL(import.meta.url.endsWith('.ts') ? './raft-thread.ts' : './raft-thread.js', import.meta.url),
       {
@@ -75,8 +83,18 @@ export class RaftHandle {
     return this.#ready;
   }
 
+  /** Resolves when the log is recovered, with null; of one of several members also if it is damaged, with the damage: the thread is gone then. */
+  get opened(): Promise<string | null> {
+    return this.#opened.promise;
+  }
+
   get alive(): boolean {
     return !this.#dead;
+  }
+
+  /** For what observes it from outside. */
+  get thread(): Worker {
+    return this.#worker;
   }
 
   attach(shard: number, rings: ShardRings, doorbell: SharedArrayBuffer): void {
@@ -95,11 +113,11 @@ export class RaftHandle {
 
   /** `cursor`: 0 to begin, then `next` of the call before; -1 = that was all. */
   async listSubjects(
-    prefix: Uint8Array,
+    scope: SubjectScope,
     cursor: number,
     limit: number,
   ): Promise<{ rows: readonly SubjectRow[]; next: number }> {
-    const reply = await this.#ask((token) => ({ kind: 'list-subjects', token, prefix, cursor, limit }));
+    const reply = await this.#ask((token) => ({ kind: 'list-subjects', token, scope, cursor, limit }));
     return reply.kind === 'subjects' ? { rows: reply.rows, next: reply.next } : { rows: [], next: -1 };
   }
 
@@ -114,6 +132,18 @@ export class RaftHandle {
     const reply = await this.#ask((token) => ({ kind: 'heads', token, subjects: packed }));
     // The death was told, and ends the process.
     return reply.kind === 'heads' ? reply.heads : await new Promise(() => undefined);
+  }
+
+  /** What `verify` holds the store against; see listSubjects. Empty if the thread ends before. */
+  async reportPage(scope: SubjectScope, cursor: number, limit: number): Promise<ReportPage> {
+    const reply = await this.#ask((token) => ({ kind: 'report-page', token, scope, cursor, limit }));
+    return reply.kind === 'reports' ? reply.page : { reports: [], next: -1 };
+  }
+
+  /** Behind all that was committed before; in the order of `subjects`. Never resolves if the thread ends before. */
+  async reportsNow(subjects: readonly Uint8Array[]): Promise<readonly (SubjectReport | null)[]> {
+    const reply = await this.#ask((token) => ({ kind: 'report-now', token, subjects }));
+    return reply.kind === 'reports-now' ? reply.reports : await new Promise(() => undefined);
   }
 
   /** With a database, once it is known to have nothing beyond the log. */
@@ -133,6 +163,16 @@ export class RaftHandle {
     return reply.kind === 'changed'
       ? reply.result
       : { reason: 'SHUTTING_DOWN', message: 'the broker is shutting down' };
+  }
+
+  /** Where members' Raft ports are, as gossip says; all of them each time. */
+  heardOf(addresses: readonly RaftAddress[]): void {
+    this.#post({ kind: 'addresses', addresses });
+  }
+
+  /** For connections to and from peers from now on. */
+  useCertificates(material: PeerMaterial): void {
+    this.#post({ kind: 'certificates', material });
   }
 
   async stop(): Promise<void> {
@@ -160,6 +200,10 @@ export class RaftHandle {
     else if (message.kind === 'leader') this.#events.onLeader(message.leader, message.grpc);
     else if (message.kind === 'listening') this.#events.onListening(message.port);
     else if (message.kind === 'answers-lost') this.#events.onAnswersLost();
+    else if (message.kind === 'gave-ids') this.#events.onGaveIds?.(message.ids);
+    else if (message.kind === 'opened') this.#opened.resolve(null);
+    else if (message.kind === 'fatal' && message.reason === 'RAFT_LOG_DAMAGED' && this.#mayMend)
+      this.#damaged(message.message);
     else if (message.kind === 'fatal') this.#die(message.reason, message.message);
     else if (message.kind !== 'ready') {
       const waiter = defined(
@@ -169,6 +213,12 @@ export class RaftHandle {
       this.#waiting.delete(message.token);
       waiter.resolve(message);
     }
+  }
+
+  /** Nothing was written, and nobody waits for this thread yet. */
+  #damaged(message: string): void {
+    this.#dead = true;
+    void this.#worker.terminate().then(() => this.#opened.resolve(message));
   }
 
   #die(reason: string, message: string): void {

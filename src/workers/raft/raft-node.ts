@@ -6,6 +6,7 @@ import { type AllotmentOwner, type AllotSink, AllotVerdict, type PartAnswers } f
 import { assert, defined } from '../../base/assert.ts';
 import { failpoint } from '../../base/failpoint.ts';
 import { subjectHash } from '../../base/subject.ts';
+import { ALL_SUBJECTS } from '../../base/subject-space.ts';
 import type { SnapshotReceiver } from '../../net/types.ts';
 import type { MemoryRaftStorage } from '../../raft/memory-storage.ts';
 import { ENTRY_NORMAL, type Entry, type Message, type Ready } from '../../raft/messages.ts';
@@ -67,7 +68,6 @@ export interface RaftNodeEvents {
 /** Before a snapshot that found no space is tried again, in ms. */
 const SNAPSHOT_RETRY_MS = 30_000;
 
-const ANY = new Uint8Array(0);
 const SUBJECTS_A_PAGE = 10_000;
 
 /** Ticks of an election timeout: raft.election_timeout in heartbeats, with etcd's ratio as the least. */
@@ -75,7 +75,6 @@ const ELECTION_TICKS_MIN = 5;
 
 /** Of the entries that stay in memory behind a snapshot (catchUpEntries), in bytes. */
 const CATCH_UP_BYTES = 16 << 20;
-
 /** What concerns the cluster at large is looked after this often, in ms. */
 const LOOK_MS = 1_000;
 /** Orphans that are given to the shards at a time. */
@@ -114,6 +113,7 @@ export class RaftNode implements AllotSink {
   readonly name: Buffer;
   /** Its row among the members, as it should be. */
   readonly own: Member;
+  readonly standing: Pick<Replica, 'lastRun' | 'role'>;
   readonly #data: RaftThreadData;
   readonly #events: RaftNodeEvents;
   readonly #replica: Replica;
@@ -201,6 +201,7 @@ export class RaftNode implements AllotSink {
       // Nobody else is there to have lost what a lone node has open: it looks it up in its store.
       limits: data.cluster === null ? { openMsMax: Number.POSITIVE_INFINITY } : {},
     });
+    this.standing = this.#replica;
     this.#reads = new LogReads(this.#replica, electionTicks, randomBytes(4).readUInt32LE(0));
     this.#writer = new LogWriter(
       {
@@ -280,8 +281,8 @@ export class RaftNode implements AllotSink {
 
   /** About once a second. */
   countLevels(): void {
-    const memory = { stateBytes: this.machine.counts().bytes, logBytes: this.#storage.byteLength() };
-    this.#counters.levels(this.status(), memory);
+    this.#counters.levels(this.status(), this.#replica, this.#storage.byteLength());
+    this.#counters.untrusted(this.#links?.untrusted ?? 0);
     if (!this.#wal.holdsReserve && this.#wal.restoreReserve()) {
       this.#events.report(line('info', 'there is space again: the Raft log has its reserve back', {}));
     }
@@ -393,6 +394,7 @@ export class RaftNode implements AllotSink {
     this.#snapshot?.abort();
     this.#incoming?.abort();
     this.#wal.sync();
+    this.#wal.markEnd();
     this.#wal.close();
   }
 
@@ -432,8 +434,7 @@ export class RaftNode implements AllotSink {
   }
 
   #sendFrames(): void {
-    const frames = this.#replica.takeFrames();
-    for (const { to, frame } of frames) this.#links?.send(to, frame);
+    for (const { to, frame } of this.#replica.takeFrames()) this.#links?.send(to, frame);
   }
 
   #applyAll({ committedEntries }: Ready): void {
@@ -473,6 +474,7 @@ export class RaftNode implements AllotSink {
     const { leader } = this.#replica;
     if (leader === this.#leader) return;
     this.#leader = leader;
+    this.#counters.leaderChanged(leader);
     this.#reads.leaderChanged();
     this.#events.onLeader(leader, this.#replica.member(leader)?.grpc ?? '');
   }
@@ -511,6 +513,7 @@ export class RaftNode implements AllotSink {
         const kept =
           this.#links === null ? 0 : this.#storage.newestWithin(index, this.#data.catchUpEntries, CATCH_UP_BYTES);
         this.#storage.compact(index - kept);
+        this.#counters.snapshotTaken();
         this.tell('info', 'took a snapshot', { index, path });
       };
       try {
@@ -612,7 +615,7 @@ export class RaftNode implements AllotSink {
   #tellBorn(before: AllotMachine): void {
     if (this.#answers === null) return;
     for (let cursor = 0; cursor >= 0; ) {
-      cursor = this.machine.listSubjects(cursor, ANY, SUBJECTS_A_PAGE, (subject, names, start, end) => {
+      cursor = this.machine.listSubjects(cursor, ALL_SUBJECTS, SUBJECTS_A_PAGE, (subject, names, start, end) => {
         if (before.find(names, start, end, subjectHash(names, start, end)) < 0) this.born(subject);
       });
     }

@@ -5,8 +5,11 @@ import { Doorbell } from '../../shm/doorbell.ts';
 import { StartError } from '../../storage/start-error.ts';
 import { headsOf } from '../heads.ts';
 import type { FromRaftThread, RaftThreadData, ToRaftThread } from '../messages.ts';
+import { LogTraces } from '../tracing/log-traces.ts';
+import { ClockAlarm } from './clock-alarm.ts';
 import { openRaftNode } from './open-node.ts';
 import { RaftAgent } from './raft-agent.ts';
+import { reportPage, reportsOf } from './reports.ts';
 
 /** How often levels are counted, in ms. */
 const LEVELS_MS = 1_000;
@@ -17,8 +20,12 @@ const post = (message: FromRaftThread): void => port.postMessage(message);
 
 /** What cannot be worked around ends the process: main is told why, and ends it also if this thread just dies. */
 function fatal(error: unknown): void {
-  const reason = error instanceof StartError ? error.code : 'raft_thread_failed';
-  post({ kind: 'fatal', reason, message: error instanceof Error ? (error.stack ?? error.message) : String(error) });
+  // Where a program stood says nothing of a disk.
+  if (error instanceof StartError) post({ kind: 'fatal', reason: error.code, message: error.message });
+  else {
+    const message = error instanceof Error ? (error.stack ?? error.message) : String(error);
+    post({ kind: 'fatal', reason: 'raft_thread_failed', message });
+  }
 }
 
 try {
@@ -26,7 +33,7 @@ try {
   const signal = { stopped: false };
   const doorbell = new Doorbell(data.doorbell);
   const wake = (): void => doorbell.poke();
-  const node = await openRaftNode(data, {
+  const { node, links } = await openRaftNode(data, {
     report: post,
     onFatal: fatal,
     onLeader: (leader, grpc) => post({ kind: 'leader', leader, grpc }),
@@ -34,7 +41,10 @@ try {
     onAnswersLost: () => post({ kind: 'answers-lost' }),
     wake,
   });
-  const agent = new RaftAgent(node, data, wake);
+  post({ kind: 'opened' });
+  const traces = data.isTracing ? new LogTraces((ids) => post({ kind: 'gave-ids', ids })) : null;
+  if (links !== null) links.traces = traces;
+  const agent = new RaftAgent(node, data, wake, traces);
   node.answerTo(agent);
 
   /** From here on this process writes to the log: with a database, once that was held against the log. */
@@ -55,7 +65,7 @@ try {
         post({ kind: 'open-allotments', token: message.token, allotments: agent.openAllotments() });
         return;
       case 'list-subjects': {
-        const { rows, next } = agent.listSubjects(message.prefix, message.cursor, message.limit);
+        const { rows, next } = agent.listSubjects(message.scope, message.cursor, message.limit);
         post({ kind: 'subjects', token: message.token, rows, next });
         return;
       }
@@ -70,6 +80,16 @@ try {
         else node.barrier(tell);
         return;
       }
+      case 'report-page':
+        post({ kind: 'reports', token: message.token, page: reportPage(node.machine, message) });
+        return;
+      case 'report-now': {
+        const tell = (): void =>
+          post({ kind: 'reports-now', token: message.token, reports: reportsOf(node.machine, message.subjects) });
+        if (data.cluster === null) tell();
+        else node.barrier(tell);
+        return;
+      }
       case 'lead':
         start().catch(fatal);
         return;
@@ -78,6 +98,13 @@ try {
         return;
       case 'change':
         node.change(message.change).then((result) => post({ kind: 'changed', token: message.token, result }), fatal);
+        return;
+      case 'addresses':
+        links?.heardOf(message.addresses);
+        wake();
+        return;
+      case 'certificates':
+        links?.useCertificates(message.material);
         return;
       case 'stop':
         signal.stopped = true;
@@ -94,7 +121,11 @@ try {
     }
   });
   const ticks = setInterval(() => agent.tick(), data.heartbeatMs);
-  const levels = setInterval(() => node.countLevels(), LEVELS_MS);
+  const clocks = new ClockAlarm((level, message, fields) => node.tell(level, message, fields));
+  const levels = setInterval(() => {
+    node.countLevels();
+    clocks.look(node.cluster());
+  }, LEVELS_MS);
   doorbell
     .run(() => agent.doWork(), signal)
     .then(() => {

@@ -14,6 +14,8 @@ import {
   writeTrim,
 } from '../../allot/commands.ts';
 import { AllotVerdict } from '../../allot/verdicts.ts';
+import { childContext } from '../../base/trace-context.ts';
+import type { RowTrace } from '../tracing/trace-record.ts';
 import { ANY_HEAD, type OpenBatch } from './open-batch.ts';
 import type { RaftClient } from './raft-client.ts';
 import type { ActiveSubject } from './subjects.ts';
@@ -72,6 +74,11 @@ export class AllotRequests {
           : writePart(raft.view, raft.bytes, at, count, part.producer, part.sequence, part.checksum);
     }
     return counter;
+  }
+
+  /** The open of this counter is traced: for the trace of its first row. */
+  trace(counter: number, row: RowTrace | null): void {
+    if (row !== null) this.#raft.trace(counter, childContext(row.context, row.idsSpanId));
   }
 
   /** Asks for the last sequence of a producer; returns the counter that the answer will carry. */

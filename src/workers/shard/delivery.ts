@@ -84,6 +84,18 @@ export class Delivery {
     return this.#members.size;
   }
 
+  /** Subscriptions that are not at the tail, and the most ids that are settled and were not sent to one; a walk over all, about once a second. */
+  behind(): { readonly readers: number; readonly lagMax: number } {
+    let readers = 0;
+    let lagMax = 0;
+    for (const { subject, group, cursor } of this.#members.values()) {
+      const isLive = cursor.state === 'live';
+      if (!isLive) readers += 1;
+      lagMax = Math.max(lagMax, subject.resolvedTo + 1 - (isLive ? group.next : cursor.next));
+    }
+    return { readers, lagMax };
+  }
+
   /** The start is fixed: `next` is the first id that the subscription wants. */
   join(subject: ActiveSubject, { subscription, group: groupId, encoding, credit }: Joining, next: number): void {
     if (this.#members.has(subscription)) return;
@@ -117,7 +129,7 @@ export class Delivery {
     if (member === undefined) return;
     const { subject, group, cursor } = member;
     if (kind === Credit.PAUSE) {
-      cursor.pause(group);
+      cursor.pause(group, next);
       return;
     }
     if (kind === Credit.RESUME) cursor.resume(group, next, bytes);
@@ -184,7 +196,7 @@ export class Delivery {
     else if (bytes === null) {
       if (this.#sendEmpty(ToMain.GROUP_RUN, group.id, group.next, next)) group.next = next;
     } else {
-      group.next = this.#sendBatch(ToMain.GROUP_RUN, group.id, group.next, bytes, subject.ref.bytes);
+      group.next = this.#sendBatch(ToMain.GROUP_RUN, group.id, group.next, bytes, subject.shown);
     }
     if (group.next <= subject.resolvedTo) this.#pump(subject);
   }
@@ -192,7 +204,7 @@ export class Delivery {
   /** The batch at hand, or a void, goes to the consume streams at the tail. */
   #sendTail(subject: ActiveSubject, group: TailGroup, next: number, bytes: Buffer | null): void {
     const runs = this.#runs;
-    runs.begin(ToMain.GROUP_BATCHES, group.id, subject.ref.bytes, group.next);
+    runs.begin(ToMain.GROUP_BATCHES, group.id, subject.shown, group.next);
     const isAdded = bytes === null || runs.add(bytes, group.next, Date.now());
     if (isAdded) runs.flush(next);
     this.#stuckBytes = Math.max(this.#stuckBytes, runs.neededBytes);
@@ -336,8 +348,8 @@ export class Delivery {
   #sendBatches(subject: ActiveSubject, group: TailGroup, read: ReadResult, from: number, cursor?: Cursor): number {
     const runs = this.#runs;
     const now = Date.now();
-    if (cursor === undefined) runs.begin(ToMain.GROUP_BATCHES, group.id, subject.ref.bytes, from);
-    else runs.begin(ToMain.READER_BATCHES, cursor.subscription, subject.ref.bytes, from);
+    if (cursor === undefined) runs.begin(ToMain.GROUP_BATCHES, group.id, subject.shown, from);
+    else runs.begin(ToMain.READER_BATCHES, cursor.subscription, subject.shown, from);
     const credit = cursor?.credit ?? Number.POSITIVE_INFINITY;
     const next = this.#gather(subject, group, read, from, credit, now, cursor);
     this.#stuckBytes = Math.max(this.#stuckBytes, runs.neededBytes);
@@ -406,7 +418,7 @@ export class Delivery {
       if (goOn >= 0) return goOn;
       if (item.kind === 'data') {
         if (item.from > next && !this.#sendEmpty(type, target, next, item.from)) return next;
-        next = this.#sendBatch(type, target, Math.max(next, item.from), item.bytes, subject.ref.bytes, cursor);
+        next = this.#sendBatch(type, target, Math.max(next, item.from), item.bytes, subject.shown, cursor);
         if (next < item.to) return next;
       } else if (item.kind === 'damaged') {
         if (item.from > next && !this.#sendEmpty(type, target, next, item.from)) return next;

@@ -73,8 +73,8 @@ export class Gathering {
     return taken;
   }
 
-  /** Adds the scanned message of a unary call; `bytes` is the ring's memory, copied here. `deadline` in epoch ms. */
-  add(subject: ActiveSubject, call: number, bytes: Uint8Array, scan: PublishScan, deadline: number): void {
+  /** Adds the scanned message of a unary call, and returns its batch; `bytes` is the ring's memory, copied here. `deadline` in epoch ms. */
+  add(subject: ActiveSubject, call: number, bytes: Uint8Array, scan: PublishScan, deadline: number): OpenBatch {
     const batch = this.#waitingBatch(subject);
     const before = batch.builder.byteLength;
     batch.builder.appendRecord(
@@ -92,6 +92,7 @@ export class Gathering {
     }
     batch.addCall(call, part, deadline);
     this.#added(batch, before);
+    return batch;
   }
 
   /**
@@ -108,7 +109,7 @@ export class Gathering {
     producer: Uint8Array | null,
     sequence: number,
     expectedHead: number,
-  ): void {
+  ): OpenBatch {
     // What is expected holds of this batch alone.
     if (expectedHead !== ANY_HEAD) subject.waiting = null;
     const batch = this.#waitingBatch(subject);
@@ -122,6 +123,7 @@ export class Gathering {
     batch.expectedHead = expectedHead;
     if (expectedHead !== ANY_HEAD) subject.waiting = null;
     this.#added(batch, before);
+    return batch;
   }
 
   #waitingBatch(subject: ActiveSubject): OpenBatch {

@@ -51,6 +51,7 @@ export class GroupWriter {
   /** All its batches have their ids, or were refused. */
   ready(group: Group): void {
     group.state = 'ready';
+    if (group.times !== null) group.times.idsAt = performance.now();
     this.#advance();
   }
 
@@ -199,6 +200,7 @@ export class GroupWriter {
     failpoint('shard.before-append');
     group.state = 'writing';
     group.writingSince = performance.now();
+    if (group.times !== null) group.times.storeAt = group.writingSince;
     this.#append(group, sealed);
   }
 
@@ -207,11 +209,14 @@ export class GroupWriter {
     store.append(sealed).then(
       () => {
         group.state = rules.isRemote ? 'durable' : 'written';
-        counters.onWritten((performance.now() - group.writingSince) * 1000);
+        const now = performance.now();
+        if (group.times !== null) group.times.storedAt = now;
+        counters.onWritten((now - group.writingSince) * 1000);
         this.#advance();
         events.onProgress();
       },
       (error: unknown) => {
+        counters.writeFailed();
         if (error instanceof StoreUncertain) {
           group.wasUncertain = true;
           if (rules.mayRepeat(group.writingSince)) {
@@ -256,6 +261,7 @@ export class GroupWriter {
     }
     group.state = group.unclosed > 0 ? 'closing' : 'written';
     group.askedAt = performance.now();
+    if (group.times !== null) group.times.closeAt = group.askedAt;
     requests.send();
   }
 
@@ -273,9 +279,10 @@ export class GroupWriter {
       isAnyStored = true;
       if (batch.isUnary) main.acks(batch.base, batch.calls, batch.rows);
       else main.ackRows(batch);
+      if (batch.traces !== null) main.traces?.stored(batch);
       subject.resolved(allotment);
       if (!rules.isRemote) requests.closeStored(subject, batch.base);
-      events.onResolved(subject, allotment, batch.sealed);
+      events.onResolved(subject, allotment, batch.sealed, batch.traces);
     }
     // A mark that is stored says nothing: marks are taken below the low-space mark too.
     if (isAnyStored) counters.storeRefuses(null);
@@ -314,5 +321,7 @@ function isWriting({ state }: Group): boolean {
 /** One batch less is to be closed. */
 function becomeClosed(group: Group): void {
   group.unclosed -= 1;
-  if (group.unclosed === 0) group.state = 'written';
+  if (group.unclosed > 0) return;
+  group.state = 'written';
+  if (group.times !== null) group.times.closedAt = performance.now();
 }

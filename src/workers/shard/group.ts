@@ -1,4 +1,5 @@
 import type { BrokerError } from '../../base/errors.ts';
+import type { GroupTimes } from '../tracing/trace-record.ts';
 import type { OpenBatch } from './open-batch.ts';
 import type { ActiveSubject, Unresolved } from './subjects.ts';
 
@@ -32,6 +33,8 @@ export interface Group {
   writingSince: number;
   /** When the log was last asked for something of it, ms of performance.now(): for its ids, then to close it. */
   askedAt: number;
+  /** Null if nothing of it is traced. */
+  times: GroupTimes | null;
 }
 
 export function newGroup(batches: OpenBatch[], marks: VoidMark[]): Group {
@@ -47,6 +50,7 @@ export function newGroup(batches: OpenBatch[], marks: VoidMark[]): Group {
     error: null,
     writingSince: 0,
     askedAt: 0,
+    times: null,
   };
 }
 

@@ -439,7 +439,7 @@ export class LookupPath {
   }
 
   #send(fetch: FetchCall, view: BatchView): void {
-    const subject = fetch.subject.ref.bytes;
+    const subject = fetch.subject.shown;
     const length = encodedDeliveryBytes(view, fetch.id, subject.length);
     const outbox = this.#main.payloadOutbox;
     const at = outbox.begin(ToMain.FETCHED, 8 + length);

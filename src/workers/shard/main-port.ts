@@ -4,6 +4,7 @@ import { RingProducer } from '../../shm/ring-producer.ts';
 import type { SubjectRef } from '../../storage/store.ts';
 import { BORN_HEADER, POSITIONS_HEADER, ToMain } from '../link.ts';
 import { Outbox } from '../outbox.ts';
+import type { ShardTraces } from '../tracing/shard-traces.ts';
 import type { OpenBatch } from './open-batch.ts';
 
 const SUBSCRIBED_BYTES = 32;
@@ -19,6 +20,8 @@ export class MainPort {
   readonly control: Outbox;
   readonly payload: RingProducer;
   readonly payloadOutbox: Outbox;
+  /** Null: nothing is traced. */
+  traces: ShardTraces | null = null;
   readonly #ringer: DoorbellRinger;
   #sent = false;
 

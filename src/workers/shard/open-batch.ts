@@ -1,4 +1,5 @@
 import type { BatchBuilder } from '../../batch/batch-builder.ts';
+import type { GroupTimes, RowTrace } from '../tracing/trace-record.ts';
 import type { ActiveSubject, Unresolved } from './subjects.ts';
 
 /** What the state machine is told of a row that has a producer id and a sequence. */
@@ -58,6 +59,10 @@ export class OpenBatch {
   isAbandoned = false;
   /** Reason code if an earlier batch of the subject could not be stored: this one must not be either. -1: none. */
   doom = -1;
+  /** Rows that are traced; null if none is. */
+  traces: RowTrace[] | null = null;
+  /** Of its group, if something of it is traced and it has been sealed. */
+  times: GroupTimes | null = null;
   /** Messages and sequence of each row; null while every row is a unary call, with one message and sequence 0. */
   #counts: Uint32Array | null = null;
   #sequences: Float64Array | null = null;
@@ -84,6 +89,11 @@ export class OpenBatch {
     this.#add(token, part, Number.POSITIVE_INFINITY, messages);
     this.#counts[this.rows - 1] = messages;
     this.#sequences[this.rows - 1] = sequence;
+  }
+
+  trace(row: RowTrace): void {
+    this.traces ??= [];
+    this.traces.push(row);
   }
 
   /** Every row is a unary call. */

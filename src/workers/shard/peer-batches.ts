@@ -66,12 +66,18 @@ export class PeerBatches {
   }
 
   /** The log has closed the ids: as stored, then `bytes` are the batch, valid until this returns; or as void, which nobody is sent. */
-  resolved(subject: SubjectRef, { base, count, publishedAt }: Allotted, bytes: Uint8Array | null): void {
+  resolved(
+    subject: SubjectRef,
+    { base, count, publishedAt }: Allotted,
+    bytes: Uint8Array | null,
+    trace: Uint8Array = NO_TRACE,
+  ): void {
     if (bytes === null) return;
     if (!this.#wantsAll && (this.#wanted.size === 0 || !this.#wanted.has(keyOf(subject.bytes)))) return;
     const { payload, payloadOutbox } = this.#main;
     const name = subject.bytes;
-    const length = PEER_BATCH_HEADER + name.length + bytes.length;
+    const batchEnd = PEER_BATCH_HEADER + name.length + bytes.length;
+    const length = batchEnd + trace.length;
     // Deliveries to clients of this node come first: they get at least half of the ring.
     const isFree = length <= payload.recordBytesMax && payload.freeBytes() - length >= payload.capacityBytes / 2;
     const at = isFree && !payloadOutbox.blocked ? payload.claim(ToMain.PEER_BATCH, length) : -1;
@@ -83,6 +89,8 @@ export class PeerBatches {
     view.setUint32(at + 16, count, true);
     view.setUint32(at + 20, subject.hash, true);
     view.setUint32(at + 24, name.length, true);
+    view.setUint32(at + 28, trace.length, true);
+    payload.bytes.set(trace, at + batchEnd);
     payload.bytes.set(name, at + PEER_BATCH_HEADER);
     payload.bytes.set(bytes, at + PEER_BATCH_HEADER + name.length);
     payload.commit();
@@ -124,6 +132,8 @@ export class PeerBatches {
     );
   }
 }
+
+const NO_TRACE = new Uint8Array(0);
 
 function keyOf({ buffer, byteOffset, length }: Uint8Array): string {
   return Buffer.from(buffer as ArrayBuffer, byteOffset, length).toString('latin1');

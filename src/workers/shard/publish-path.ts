@@ -3,6 +3,8 @@ import { REASON_CODE, REASON_NAMES, type Reason } from '../../base/errors.ts';
 import { stampBatch } from '../../batch/batch-builder.ts';
 import type { SealLimits } from '../../batch/seal-policy.ts';
 import type { MessageStore } from '../../storage/store.ts';
+import { noteLog } from '../tracing/shard-traces.ts';
+import { type LogTimes, NO_TIMES } from '../tracing/trace-record.ts';
 import { AbandonedOpens } from './abandoned-opens.ts';
 import type { AllotRequests } from './allot-requests.ts';
 import { Gathering } from './gathering.ts';
@@ -235,6 +237,11 @@ export class PublishPath {
     this.#answered(entry.group, entry.batch);
   }
 
+  /** What the Raft thread has to say of a traced open, in front of its answer. */
+  logged(counter: number, log: LogTimes): void {
+    noteLog(this.#allotting.get(counter)?.batch.traces ?? null, log);
+  }
+
   refused(counter: number, reasonCode: number): void {
     const increment = this.#incrementing.get(counter);
     if (increment !== undefined) {
@@ -361,11 +368,18 @@ export class PublishPath {
       group.unanswered += 1;
       this.#events.onSealed(batch.subject, batch.messages);
       batch.counter = this.#requests.openBatch(batch);
+      if (batch.traces !== null) this.#traceGroup(group, batch, now);
       this.#allotting.set(batch.counter, { batch, group });
     }
     this.#counters.onGroup(group.messages, group.batches.length, group.bytes);
     if (group.unanswered === 0) this.#writer.ready(group);
     else this.#requests.send();
+  }
+
+  #traceGroup(group: Group, batch: OpenBatch, now: number): void {
+    group.times ??= { ...NO_TIMES, sealedAt: now };
+    batch.times = group.times;
+    this.#requests.trace(batch.counter, batch.traces?.[0] ?? null);
   }
 
   /** Requests whose deadline passed while they waited must cost no more: their clients have gone. */

@@ -2,7 +2,7 @@ import { assert } from '../../base/assert.ts';
 import { DoorbellRinger } from '../../shm/doorbell.ts';
 import { RingProducer } from '../../shm/ring-producer.ts';
 import type { SubjectRef } from '../../storage/store.ts';
-import { INTEREST_HEADER, QUERY_HEADER, RAFT_RING_BYTES, ToRaft } from '../link.ts';
+import { INTEREST_HEADER, LOG_TRACE_BYTES, QUERY_HEADER, RAFT_RING_BYTES, ToRaft } from '../link.ts';
 import { Outbox } from '../outbox.ts';
 
 /** Commands are gathered in pieces of at most this many bytes; a quarter of the ring, so that a record of it always fits. */
@@ -78,6 +78,15 @@ export class RaftClient {
     this.#outbox.end();
     this.#sent = true;
     return counter;
+  }
+
+  /** The open with this counter, which was not sent yet, is traced. */
+  trace(counter: number, context: Uint8Array): void {
+    const at = this.#outbox.begin(ToRaft.TRACE, LOG_TRACE_BYTES);
+    this.#outbox.view.setUint32(at, counter, true);
+    this.#outbox.bytes.set(context, at + 4);
+    this.#outbox.end();
+    this.#sent = true;
   }
 
   /** From now on, or no more, the shard is told where the log stands with this subject. */

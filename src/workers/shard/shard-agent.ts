@@ -5,6 +5,7 @@ import { PublishScan, type ScanLimits, scanPublish } from '../../grpc/codec.ts';
 import type { RingConsumer } from '../../shm/ring-consumer.ts';
 import type { MessageStore } from '../../storage/store.ts';
 import {
+  BatchFlag,
   DRAIN_HEADER,
   FETCH_HEADER,
   FromRaft,
@@ -20,8 +21,10 @@ import {
   StateFlag,
   SUBSCRIBE_HEADER,
   ToShard,
+  TRACE_BYTES,
   TRIM_HEADER,
 } from '../link.ts';
+import { readCallTrace } from '../tracing/shard-traces.ts';
 import type { AllotRequests } from './allot-requests.ts';
 import type { Delivery } from './delivery.ts';
 import type { ForeignRepeats } from './foreign-repeats.ts';
@@ -95,6 +98,7 @@ export class ShardAgent {
   constructor(parts: ShardParts) {
     this.#parts = parts;
     this.#partAnswers = new RingPartAnswers(parts.fromRaft.view);
+    this.#records.wantsTraces = parts.main.traces !== null;
   }
 
   /** Nobody waits for an answer of the log that only this loop knows of. */
@@ -212,16 +216,34 @@ export class ShardAgent {
       main.refuse(call, 'DEADLINE_PASSED');
       return;
     }
-    const frame = offset + PUBLISH_HEADER;
+    const traceBytes = view.getUint32(offset + 28, true);
+    const frame = offset + PUBLISH_HEADER + traceBytes;
     const fault = scanPublish(bytes, frame, offset + length, this.#scan, limits) ?? publish.refusal;
+    const hash = view.getUint32(offset + 20, true);
     if (fault !== null) {
       main.refuse(call, fault);
+      if (traceBytes > 0) this.#traceRefusal(offset, fault);
       return;
     }
-    const hash = view.getUint32(offset + 20, true);
     const subject = subjects.get(bytes, this.#scan.subjectStart, this.#scan.subjectEnd, hash);
     publish.gathering.isSourceBusy = view.getUint32(offset + 24, true) === 1;
-    publish.gathering.add(subject, call, bytes, this.#scan, deadline);
+    const batch = publish.gathering.add(subject, call, bytes, this.#scan, deadline);
+    const { traces } = main;
+    if (traces === null || (traceBytes === 0 && this.#scan.headerCount === 0)) return;
+    const given = readCallTrace(bytes, view, offset + PUBLISH_HEADER, traceBytes);
+    const trace = traces.ofPublish(call, view.getFloat64(offset + 8, true), given, bytes, this.#scan);
+    if (trace !== null) batch.trace(trace);
+  }
+
+  /** Of a unary publish that was traced from the start, and refused before it was in a batch. */
+  #traceRefusal(offset: number, fault: Reason): void {
+    const { traces } = this.#parts.main;
+    const { bytes, view } = this.#parts.fromMainPayload;
+    const given = readCallTrace(bytes, view, offset + PUBLISH_HEADER, TRACE_BYTES);
+    if (traces === null || given === null) return;
+    const { subjectStart, subjectEnd } = this.#scan;
+    const subject = { bytes: bytes.subarray(subjectStart, subjectEnd), hash: view.getUint32(offset + 20, true) };
+    traces.refusedAtOnce(view.getUint32(offset + 16, true), view.getFloat64(offset + 8, true), given, subject, fault);
   }
 
   #publishBatch(offset: number, length: number): void {
@@ -230,7 +252,9 @@ export class ShardAgent {
     const sequence = view.getFloat64(offset + 8, true);
     const token = view.getUint32(offset + 24, true);
     counters.queueWait(performance.now() - view.getFloat64(offset, true));
-    const subjectStart = offset + PUBLISH_BATCH_HEADER;
+    const flags = view.getUint8(offset + 35);
+    const traceBytes = (flags & BatchFlag.TRACED) === 0 ? 0 : TRACE_BYTES;
+    const subjectStart = offset + PUBLISH_BATCH_HEADER + traceBytes;
     const subjectEnd = subjectStart + view.getUint8(offset + 32);
     const producerEnd = subjectEnd + view.getUint8(offset + 33);
     const subject = subjects.get(bytes, subjectStart, subjectEnd, view.getUint32(offset + 28, true));
@@ -240,7 +264,10 @@ export class ShardAgent {
       return;
     }
     failures.cameAgain(subject, token);
-    const fault = this.#records.scan(bytes, producerEnd, offset + length, limits) ?? publish.refusal;
+    const fault =
+      (flags & BatchFlag.OVER_QUOTA) !== 0
+        ? 'QUOTA_EXCEEDED'
+        : (this.#records.scan(bytes, producerEnd, offset + length, limits) ?? publish.refusal);
     if (fault !== null) {
       failures.note(subject, token, sequence, fault);
       main.refuse(token, fault);
@@ -248,7 +275,7 @@ export class ShardAgent {
     }
     const producer = producerEnd > subjectEnd ? Buffer.from(bytes.subarray(subjectEnd, producerEnd)) : null;
     publish.gathering.isSourceBusy = view.getUint8(offset + 34) === 1;
-    publish.gathering.addSection(
+    const batch = publish.gathering.addSection(
       subject,
       token,
       bytes,
@@ -259,6 +286,11 @@ export class ShardAgent {
       sequence,
       view.getFloat64(offset + 16, true),
     );
+    const { traces } = main;
+    if (traces === null || (traceBytes === 0 && this.#records.traces.length === 0)) return;
+    const given = readCallTrace(bytes, view, offset + PUBLISH_BATCH_HEADER, traceBytes);
+    const trace = traces.ofBatch(token, view.getFloat64(offset, true), given, this.#records.traces);
+    if (trace !== null) batch.trace(trace);
   }
 
   #control(type: number, offset: number, length: number): void {
@@ -371,6 +403,14 @@ export class ShardAgent {
           view.getFloat64(offset, true),
           view.getFloat64(offset + 8, true),
         );
+        return;
+      case FromRaft.TRACED:
+        publish.logged(view.getUint32(offset + 24, true), {
+          receivedAt: view.getFloat64(offset, true),
+          submittedAt: view.getFloat64(offset + 8, true),
+          appliedAt: view.getFloat64(offset + 16, true),
+          isLeader: view.getUint32(offset + 28, true) === 1,
+        });
         return;
       case FromRaft.FLOOR:
         this.#floor = view.getFloat64(offset, true);

@@ -1,7 +1,8 @@
 import { performance } from 'node:perf_hooks';
 import { REASON_CODE, REASON_NAMES, type Reason } from '../../base/errors.ts';
-import { CounterBlock, Log2Histogram } from '../../shm/counters.ts';
-import type { StoreStats } from '../../storage/store.ts';
+import { CounterBlock } from '../../shm/counters.ts';
+import { DURATION_SHAPE, type HistogramShape, SharedHistogram } from '../../shm/histogram.ts';
+import type { StoreConnections, StoreStats } from '../../storage/store.ts';
 import type { PeerBatchCounters } from './peer-batches.ts';
 import type { PublishCounters } from './publish-ports.ts';
 import type { ReadCounters } from './shard-store.ts';
@@ -33,9 +34,26 @@ export const SHARD_CELLS = [
   'peer_batches_dropped_total',
   'peer_batches_kept_total',
   'peer_batches_refused_total',
+  'catch_up_readers',
+  'lag_max',
+  'read_bytes_total',
+  'read_failures_total',
+  'write_failures_total',
+  'connections_open',
+  'connections_busy',
+  'connections_waiting',
 ] as const;
 
 type Cell = (typeof SHARD_CELLS)[number];
+
+export interface ShardLevels {
+  readonly activeSubjects: number;
+  readonly subscriptions: number;
+  readonly parkedFetches: number;
+  /** Subscriptions that are not at the tail, and the most messages that any subscription has before it. */
+  readonly behind: { readonly readers: number; readonly lagMax: number };
+  readonly connections: StoreConnections;
+}
 
 const LEVELS: readonly Cell[] = [
   'queue_bytes',
@@ -49,33 +67,42 @@ const LEVELS: readonly Cell[] = [
   'store_batches',
   'store_subjects',
   'store_refusal',
+  'catch_up_readers',
+  'lag_max',
+  'connections_open',
+  'connections_busy',
+  'connections_waiting',
 ];
 
 /** Messages of a group: 1 to 2^16. */
-const GROUP_MESSAGES_SHAPE = { smallest: 1, buckets: 18 };
-/** One durable write, from 32 us to 17 s. */
-const STORE_WRITE_SHAPE = { smallest: 32, buckets: 20 };
+const GROUP_MESSAGES_SHAPE: HistogramShape = { smallest: 1, perDoubling: 1, doublings: 16 };
 
 const NAMES = [
   ...SHARD_CELLS,
-  ...Log2Histogram.slotNames('group_messages', GROUP_MESSAGES_SHAPE),
-  ...Log2Histogram.slotNames('store_write_microseconds', STORE_WRITE_SHAPE),
+  ...SharedHistogram.slotNames('group_messages', GROUP_MESSAGES_SHAPE),
+  ...SharedHistogram.slotNames('store_write', DURATION_SHAPE),
+  ...SharedHistogram.slotNames('store_read', DURATION_SHAPE),
 ];
 
 /** The counters of one shard in shared memory: written by its thread alone, read by the main thread at scrape. */
 export class ShardCounters implements PublishCounters, ReadCounters, PeerBatchCounters {
   readonly #block: CounterBlock;
   readonly #at: Record<Cell, number>;
-  readonly groupMessages: Log2Histogram;
-  readonly storeWrite: Log2Histogram;
+  readonly groupMessages: SharedHistogram;
+  /** In microseconds, as is `storeRead`. */
+  readonly storeWrite: SharedHistogram;
+  readonly storeRead: SharedHistogram;
   #utilization = performance.eventLoopUtilization();
+  /** `queue_wait_count` when levels were told last. */
+  #waits = 0;
 
   constructor(buffer?: SharedArrayBuffer) {
     const block = new CounterBlock(NAMES, buffer);
     this.#block = block;
     this.#at = Object.fromEntries(SHARD_CELLS.map((name, index) => [name, index])) as Record<Cell, number>;
-    this.groupMessages = new Log2Histogram(block, block.indexOf('group_messages_count'), GROUP_MESSAGES_SHAPE);
-    this.storeWrite = new Log2Histogram(block, block.indexOf('store_write_microseconds_count'), STORE_WRITE_SHAPE);
+    this.groupMessages = new SharedHistogram(block, 'group_messages', GROUP_MESSAGES_SHAPE);
+    this.storeWrite = new SharedHistogram(block, 'store_write', DURATION_SHAPE);
+    this.storeRead = new SharedHistogram(block, 'store_read', DURATION_SHAPE);
   }
 
   get buffer(): SharedArrayBuffer {
@@ -96,6 +123,21 @@ export class ShardCounters implements PublishCounters, ReadCounters, PeerBatchCo
 
   onWritten(microseconds: number): void {
     this.storeWrite.observe(microseconds);
+  }
+
+  /** The store refused a write, or left open what became of it. */
+  writeFailed(): void {
+    this.#block.add(this.#at.write_failures_total, 1);
+  }
+
+  /** The store answered a read of messages after so long. */
+  readFrom(microseconds: number, bytes: number): void {
+    this.storeRead.observe(microseconds);
+    this.#block.add(this.#at.read_bytes_total, bytes);
+  }
+
+  readFailed(): void {
+    this.#block.add(this.#at.read_failures_total, 1);
   }
 
   queueBytes(bytes: number): void {
@@ -140,14 +182,23 @@ export class ShardCounters implements PublishCounters, ReadCounters, PeerBatchCo
   }
 
   /** Levels, about once a second. */
-  levels(levels: { activeSubjects: number; subscriptions: number; parkedFetches: number }, store: StoreStats): void {
+  levels(levels: ShardLevels, store: StoreStats): void {
     const block = this.#block;
     const next = performance.eventLoopUtilization();
     block.set(this.#at.event_loop_utilization, performance.eventLoopUtilization(next, this.#utilization).utilization);
     this.#utilization = next;
+    const waits = this.get('queue_wait_count');
+    // What came last says nothing of now if nothing has come since and nothing waits.
+    if (waits === this.#waits && this.get('queue_bytes') === 0) block.set(this.#at.queue_wait_ms, 0);
+    this.#waits = waits;
     block.set(this.#at.active_subjects, levels.activeSubjects);
     block.set(this.#at.subscriptions, levels.subscriptions);
     block.set(this.#at.parked_fetches, levels.parkedFetches);
+    block.set(this.#at.catch_up_readers, levels.behind.readers);
+    block.set(this.#at.lag_max, levels.behind.lagMax);
+    block.set(this.#at.connections_open, levels.connections.open);
+    block.set(this.#at.connections_busy, levels.connections.busy);
+    block.set(this.#at.connections_waiting, levels.connections.waiting);
     block.set(this.#at.store_bytes, store.bytes);
     block.set(this.#at.store_segments, store.segments);
     block.set(this.#at.store_batches, store.batches);

@@ -7,7 +7,7 @@ import type { SegmentSummary } from '../../storage/embedded/sidecar.ts';
 import type { SlotColumns } from '../../storage/embedded/slot-index.ts';
 import { InFlight } from '../../storage/in-flight.ts';
 import { type OpenedDatabase, openDatabase } from '../../storage/open-database.ts';
-import type { MessageStore, ReadResult, StoreStats, SubjectRef } from '../../storage/store.ts';
+import type { MessageStore, ReadResult, StoreConnections, StoreStats, SubjectRef } from '../../storage/store.ts';
 import type { ShardTask } from '../messages.ts';
 import { Arrivals } from './arrivals.ts';
 import { DatabaseTrims } from './database-trims.ts';
@@ -38,6 +38,8 @@ export interface OpenedStore {
   readonly embedded: EmbeddedShardStore | null;
   /** What is there with a database only. */
   readonly database: (LookupDatabase & KeptBatches) | null;
+  /** What the database is busy with. */
+  readonly connections: () => StoreConnections;
   /** Groups that it writes at a time. */
   readonly writesMax: number;
   /** Groups that are to be on their way at a time at least. */
@@ -48,6 +50,9 @@ export interface OpenedStore {
 export interface ReadCounters {
   /** Of messages: from memory, or asked of the database. */
   read(isFromMemory: boolean): void;
+  /** The disk or the database gave so many bytes after so long. */
+  readFrom(microseconds: number, bytes: number): void;
+  readFailed(): void;
 }
 
 /** With a database, beside the groups that are being written: one being given ids, one being closed in the log, and one to spare. */
@@ -77,6 +82,7 @@ export async function openShardStore(
       store: databaseStore(database, { recent, arrivals }, waitMs, onNotice, counters),
       embedded: null,
       database: { recent, arrivals, readsMax, waitMs },
+      connections: () => database.connections(),
       writesMax,
       groupsMin: writesMax + GROUPS_BESIDE,
     };
@@ -94,9 +100,19 @@ export async function openShardStore(
     cacheBytes: store.cacheBytes,
     onFatal,
     onNotice,
+    onRead: (microseconds, bytes) => counters.readFrom(microseconds, bytes),
   });
-  return { store: embedded, embedded, database: null, writesMax: 1, groupsMin: 1 };
+  return {
+    store: embedded,
+    embedded,
+    database: null,
+    connections: () => NO_CONNECTIONS,
+    writesMax: 1,
+    groupsMin: 1,
+  };
 }
+
+const NO_CONNECTIONS: StoreConnections = { open: 0, busy: 0, waiting: 0 };
 
 /** To count the rows of a database reads all of its index: people may ask for that, a scrape may not. */
 export const NO_LEVELS: StoreStats = { bytes: 0, segments: 0, batches: 0, subjects: 0, damaged: 0 };
@@ -120,12 +136,17 @@ function databaseStore(
     try {
       return await answer();
     } catch (error) {
+      counters.readFailed();
       throw errors.ofRead(error);
     }
   };
   const readMessages = (subject: SubjectRef, from: number, until: number, maxBytes: number): Promise<ReadResult> => {
     counters.read(false);
-    return read(() => store.read(subject, from, until, maxBytes));
+    const startedAt = performance.now();
+    return read(() => store.read(subject, from, until, maxBytes)).then((result) => {
+      counters.readFrom((performance.now() - startedAt) * 1000, bytesOf(result));
+      return result;
+    });
   };
   const rare = new InFlight(RARE_READS_MAX, { tasks: RARE_WAITING_MAX, ms: waitMs });
   return {
@@ -164,4 +185,8 @@ function databaseStore(
     releaseSegments: () => undefined,
     trimsFor: () => undefined,
   };
+}
+
+function bytesOf({ items }: ReadResult): number {
+  return items.reduce((bytes, item) => bytes + (item.kind === 'data' ? item.bytes.length : 0), 0);
 }

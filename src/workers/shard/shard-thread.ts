@@ -1,6 +1,8 @@
 import { threadId } from 'node:worker_threads';
 import { defined } from '../../base/assert.ts';
 import { armFailpoints, failpoint } from '../../base/failpoint.ts';
+import { subjectFields } from '../../base/subject-space.ts';
+import { childContext } from '../../base/trace-context.ts';
 import { Doorbell } from '../../shm/doorbell.ts';
 import { RingConsumer } from '../../shm/ring-consumer.ts';
 import { type SealReport, sealNews } from '../../storage/embedded/seal-lanes.ts';
@@ -8,6 +10,8 @@ import type { SegmentSummary } from '../../storage/embedded/sidecar.ts';
 import { transferablesOf } from '../../storage/embedded/slot-transfer.ts';
 import { BATCH_MESSAGES_MAX } from '../link.ts';
 import type { FromShardThread, LogLine, ShardTask, ToShardThread } from '../messages.ts';
+import { ShardTraces } from '../tracing/shard-traces.ts';
+import type { RowTrace } from '../tracing/trace-record.ts';
 import { AllotRequests } from './allot-requests.ts';
 import { Delivery } from './delivery.ts';
 import { ForeignRepeats } from './foreign-repeats.ts';
@@ -27,6 +31,7 @@ import { StreamFailures } from './stream-failures.ts';
 import { type ActiveSubject, ActiveSubjects, type Unresolved } from './subjects.ts';
 import { untilThere } from './until-there.ts';
 
+const NOT_TRACED: readonly RowTrace[] = [];
 /** How often parked calls, closes and idle subjects are looked at, in ms, while there are any. */
 const TICK_MS = 20;
 /** How often levels are counted and retention is judged, in ms. */
@@ -88,16 +93,17 @@ async function serveShard(task: ShardTask): Promise<readonly SegmentSummary[]> {
   };
   const opened = await whenThere(() => openShardStore(task, owned, onFatal, onNotice, onSealed, counters));
   if (opened === null) return endEarly();
-  const { store, embedded, database, writesMax, groupsMin } = opened;
+  const { store, embedded, database, writesMax, groupsMin, connections } = opened;
   const subjects = new ActiveSubjects(task.hasPeers);
   const main = new MainPort(task.rings.toMainControl, task.rings.toMainPayload, task.mainDoorbell);
+  if (task.tracing !== null) main.traces = new ShardTraces(shard, task.tracing, main.payload, () => main.touched());
   const raft = new RaftClient(task.rings.toRaft, task.raftDoorbell, task.generation);
   const requests = new AllotRequests(raft, shard);
   const onProgress = (): void => doorbell.poke();
   const onDamage = (subject: ActiveSubject, id: number): void => {
     counters.damaged();
-    const name = Buffer.from(subject.ref.bytes).toString();
-    log('error', 'a stored message is missing or damaged', { subject: name, id, reason: 'DATA_LOSS' });
+    const fields = { ...subjectFields(subject.ref.bytes), id, reason: 'DATA_LOSS' };
+    log('error', 'a stored message is missing or damaged', fields);
   };
   const delivery = new Delivery(store, main, onProgress, onDamage, (subject, learned) =>
     lookup.confirm(subject, 0, learned),
@@ -114,13 +120,14 @@ async function serveShard(task: ShardTask): Promise<readonly SegmentSummary[]> {
       onProgress,
       onFatal,
       onSealed: (subject, messages) => hot.add(subject.ref, messages),
-      onResolved(subject, allotment, bytes) {
+      onResolved(subject, allotment, bytes, traces) {
         if (bytes !== null && database !== null) {
           database.recent.add(subject.ref, allotment.base, allotment.count, bytes);
           database.arrivals.added(subject.ref, allotment.base);
         }
         delivery.resolved(subject, allotment, bytes);
-        peerBatches.resolved(subject.ref, allotment, bytes);
+        const [traced] = traces ?? NOT_TRACED;
+        peerBatches.resolved(subject.ref, allotment, bytes, traced && childContext(traced.context, traced.spanId));
         agent.resolved(subject, allotment.base);
         if (subject.awaiting > 0) lookup.reached(subject, allotment);
         if (lookup.parked > 0) lookup.resolved(subject, allotment.base, allotment.count);
@@ -252,7 +259,7 @@ async function serveShard(task: ShardTask): Promise<readonly SegmentSummary[]> {
         store.resizeCache(message.bytes);
         break;
       case 'hot':
-        post({ kind: 'hot', token: message.token, hot: hot.report() });
+        post({ kind: 'hot', token: message.token, hot: hot.report(message.limit) });
         break;
     }
     doorbell.poke();
@@ -268,6 +275,8 @@ async function serveShard(task: ShardTask): Promise<readonly SegmentSummary[]> {
         activeSubjects: subjects.size,
         subscriptions: delivery.members,
         parkedFetches: lookup.waitingFetches,
+        behind: delivery.behind(),
+        connections: connections(),
       },
       embedded?.stats() ?? NO_LEVELS,
     );

@@ -1,4 +1,5 @@
 import { assert, defined } from '../../base/assert.ts';
+import { shownSubject } from '../../base/subject-space.ts';
 import { SubjectTable } from '../../base/subject-table.ts';
 import type { SubjectRef } from '../../storage/store.ts';
 import type { TailGroup } from '../../subscribe/tail-group.ts';
@@ -34,6 +35,8 @@ export interface Repeat {
 /** What a shard knows of a subject that something is going on with. Nothing here is durable: it can be dropped when idle. */
 export class ActiveSubject {
   readonly ref: SubjectRef;
+  /** As its clients call it: without the space in front. */
+  readonly shown: Uint8Array;
   /**
    * With peers: other nodes are given ids of it, and close them. What has its verdict is then what the log has settled, as far as this shard was
    * told (`learn`): its own allotments may lie between those of others.
@@ -80,6 +83,7 @@ export class ActiveSubject {
 
   constructor(ref: SubjectRef, isShared = false) {
     this.ref = ref;
+    this.shown = shownSubject(ref.bytes);
     this.isShared = isShared;
   }
 

@@ -153,6 +153,7 @@ export class TakeBacks {
     if (allotment === null) return;
     batch.allotment = null;
     const reasons = this.#failures.reasonsOf(batch, reasonCode);
+    if (batch.traces !== null) this.#main.traces?.refused(batch, reasonCode);
     this.#revoke({ subject, allotment, publishedAt, expiresMax, calls: calls.subarray(0, rows), reasons });
     this.afterRefusal(subject);
   }
@@ -172,6 +173,7 @@ export class TakeBacks {
   }
 
   refuseRows(batch: OpenBatch, reasons: Uint16Array): void {
+    if (batch.traces !== null) this.#main.traces?.refused(batch, reasons[0] ?? OUTCOME_UNKNOWN);
     this.#main.refuseEach(batch.calls.subarray(0, batch.rows), reasons);
   }
 

@@ -1,3 +1,4 @@
+import type { SubjectName } from '../../base/subject-space.ts';
 /** What the last seconds of one shard were like. */
 export interface ShardLoad {
   readonly shard: number;
@@ -13,7 +14,7 @@ export interface ShardLoad {
   readonly storeWriteMs: number;
   readonly groupMessages: number;
   /** Heaviest first; shares of the shard's messages. */
-  readonly hotSubjects: readonly { readonly subject: string; readonly share: number }[];
+  readonly hotSubjects: readonly (SubjectName & { readonly share: number })[];
 }
 
 export interface NodeLoad {
@@ -145,7 +146,7 @@ function maybeGrow(load: NodeLoad, busiest: Busiest, usable: number, keep: Keep)
   const after = Math.max(total / wanted, hot);
   if (after > busy * (1 - GAIN_MIN)) {
     return keep(
-      `${now}, and subject "${hottest?.subject ?? ''}" makes ${percent(hottest?.share ?? 0)} of its messages: a subject is served by one shard`,
+      `${now}, and subject "${hottest?.subject ?? ''}"${ofTenant(hottest)} makes ${percent(hottest?.share ?? 0)} of its messages: a subject is served by one shard`,
       'none: spread that load over several subjects',
     );
   }
@@ -155,6 +156,10 @@ function maybeGrow(load: NodeLoad, busiest: Busiest, usable: number, keep: Keep)
     reason: `${now}, requests wait ${busiest.load.queueWaitMs.toFixed(1)} ms for it, and cores are idle`,
     effect: `the busiest would be about ${percent(after)} busy`,
   };
+}
+
+function ofTenant(hottest: SubjectName | undefined): string {
+  return hottest === undefined || hottest.tenant === '' ? '' : ` of tenant ${hottest.tenant}`;
 }
 
 function percent(share: number): string {

@@ -1,6 +1,7 @@
 import type { HotSubjects } from '../messages.ts';
 import type { ShardCounters } from '../shard/shard-counters.ts';
 import type { NodeLoad, ShardLoad } from './advice.ts';
+import { type FrontLook, quantileBetween, type RecentLoad } from './recent-load.ts';
 
 /** Figures are over this many seconds, one look a second. */
 const WINDOW_S = 10;
@@ -13,6 +14,9 @@ interface Look {
   /** CPU time of the process, ms. */
   readonly cpuMs: number;
   readonly shards: readonly ShardLook[];
+  readonly front: FrontLook;
+  /** Durable writes of all shards, in the buckets of their histograms. */
+  readonly writeBuckets: readonly number[];
 }
 
 interface ShardLook {
@@ -32,9 +36,11 @@ export class LoadMonitor {
   readonly #counters: readonly ShardCounters[];
   readonly #cores: number;
   readonly #shardsMax: number;
+  readonly #front: () => FrontLook;
   readonly #looks: Look[] = [];
 
   constructor(parts: {
+    readonly front: () => FrontLook;
     readonly counters: readonly ShardCounters[];
     readonly cores: number;
     readonly shardsMax: number;
@@ -42,6 +48,7 @@ export class LoadMonitor {
     this.#counters = parts.counters;
     this.#cores = parts.cores;
     this.#shardsMax = parts.shardsMax;
+    this.#front = parts.front;
     this.look();
   }
 
@@ -59,22 +66,74 @@ export class LoadMonitor {
       writes: counters.storeWrite.count,
       utilization: counters.get('event_loop_utilization'),
     }));
-    this.#looks.push({ at: performance.now(), active, idle, cpuMs: (user + system) / 1000, shards });
+    const front = this.#front();
+    const writeBuckets = this.#writeLimitsMs.map((_, i) =>
+      this.#counters.reduce((sum, { storeWrite }) => sum + storeWrite.bucketCount(i), 0),
+    );
+    this.#looks.push({
+      at: performance.now(),
+      active,
+      idle,
+      cpuMs: (user + system) / 1000,
+      shards,
+      front,
+      writeBuckets,
+    });
     if (this.#looks.length > WINDOW_S + 1) this.#looks.shift();
   }
 
   /** `members`: the shards that there are; `hot`: what each says of its subjects, in their order. */
   load(members: readonly number[], hot: readonly (HotSubjects | null)[]): NodeLoad {
-    const first = this.#looks[0] as Look;
-    const last = this.#looks.at(-1) as Look;
-    const ms = Math.max(1, last.at - first.at);
-    const turns = last.active - first.active + (last.idle - first.idle);
+    const { first, last, ms } = this.#window();
     return {
       cores: this.#cores,
       shardsMax: this.#shardsMax,
+      ...this.#utilization(),
+      shards: members.map((shard, i) => this.#shardLoad(shard, first, last, ms, hot[i] ?? null)),
+    };
+  }
+
+  /** Of the node as a whole. */
+  recent(): RecentLoad {
+    const { first, last, ms } = this.#window();
+    const perSecond = (from: number, to: number): number => (Math.max(0, to - from) * 1000) / ms;
+    const sum = ({ shards }: Look, cell: 'messages' | 'bytes'): number =>
+      shards.reduce((total, shard) => total + shard[cell], 0);
+    return {
+      messagesIn: perSecond(sum(first, 'messages'), sum(last, 'messages')),
+      bytesIn: perSecond(sum(first, 'bytes'), sum(last, 'bytes')),
+      messagesOut: perSecond(first.front.messagesOut, last.front.messagesOut),
+      bytesOut: perSecond(first.front.bytesOut, last.front.bytesOut),
+      ...this.#utilization(),
+      publishP99Ms: quantileBetween(
+        first.front.publishBuckets,
+        last.front.publishBuckets,
+        last.front.publishLimitsMs,
+        0.99,
+      ),
+      storeWriteP99Ms: quantileBetween(first.writeBuckets, last.writeBuckets, this.#writeLimitsMs, 0.99),
+    };
+  }
+
+  get #writeLimitsMs(): number[] {
+    const histogram = this.#counters[0]?.storeWrite;
+    if (histogram === undefined) return [];
+    const { grid } = histogram;
+    return Array.from({ length: grid.length }, (_, i) => grid.limitOf(i) / 1000);
+  }
+
+  #window(): { readonly first: Look; readonly last: Look; readonly ms: number } {
+    const first = this.#looks[0] as Look;
+    const last = this.#looks.at(-1) as Look;
+    return { first, last, ms: Math.max(1, last.at - first.at) };
+  }
+
+  #utilization(): { readonly mainUtilization: number; readonly cpuUtilization: number } {
+    const { first, last, ms } = this.#window();
+    const turns = last.active - first.active + (last.idle - first.idle);
+    return {
       mainUtilization: turns > 0 ? (last.active - first.active) / turns : 0,
       cpuUtilization: Math.min(1, (last.cpuMs - first.cpuMs) / ms / this.#cores),
-      shards: members.map((shard, i) => this.#shardLoad(shard, first, last, ms, hot[i] ?? null)),
     };
   }
 
@@ -99,7 +158,7 @@ export class LoadMonitor {
       hotSubjects:
         hot === null || hot.total === 0
           ? []
-          : hot.subjects.map(({ subject, messages }) => ({ subject, share: messages / hot.total })),
+          : hot.subjects.map(({ tenant, subject, messages }) => ({ tenant, subject, share: messages / hot.total })),
     };
   }
 }

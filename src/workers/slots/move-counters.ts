@@ -1,7 +1,5 @@
-import { CounterBlock, Log2Histogram } from '../../shm/counters.ts';
-
-/** From 0.25 ms to 4 s. */
-const PAUSE_SHAPE = { smallest: 250, buckets: 16 };
+import { CounterBlock } from '../../shm/counters.ts';
+import { DURATION_SHAPE, SharedHistogram } from '../../shm/histogram.ts';
 
 /** What moves of slots have cost since the start; on the main thread. */
 export class MoveCounters {
@@ -9,15 +7,15 @@ export class MoveCounters {
   readonly slotsIn: Float64Array;
   readonly slotsOut: Float64Array;
   /** How long the slots of a piece were held, in microseconds. */
-  readonly pause: Log2Histogram;
+  readonly pause: SharedHistogram;
   /** Pieces that were given up: a shard died, or did not come to an end in time. */
   failed = 0;
 
   constructor(shardsMax: number) {
     this.slotsIn = new Float64Array(shardsMax);
     this.slotsOut = new Float64Array(shardsMax);
-    const block = new CounterBlock(Log2Histogram.slotNames('pause_microseconds', PAUSE_SHAPE));
-    this.pause = new Log2Histogram(block, 0, PAUSE_SHAPE);
+    const block = new CounterBlock(SharedHistogram.slotNames('pause', DURATION_SHAPE));
+    this.pause = new SharedHistogram(block, 'pause', DURATION_SHAPE);
   }
 
   moved(from: number, to: number, slots: number): void {

@@ -1,0 +1,13 @@
+import { StartError } from '../../storage/start-error.ts';
+
+/** A port that cannot be opened is a clear end of the start, naming the key. */
+export async function listening<T>(key: string, opened: Promise<T>): Promise<T> {
+  try {
+    return await opened;
+  } catch (cause) {
+    const message = cause instanceof Error ? cause.message : String(cause);
+    throw new StartError('PORT_UNAVAILABLE', `${key}: ${message}; choose another address, or stop what uses it`, {
+      cause,
+    });
+  }
+}

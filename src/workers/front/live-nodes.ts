@@ -1,0 +1,28 @@
+import type { ClusterService } from './cluster-service.ts';
+import type { Quotas } from './quotas.ts';
+
+/** How often the members are counted, in ms. */
+const COUNT_MS = 2_000;
+const TIMEOUT_MS = 1_500;
+
+/** Divides quotas between the nodes of the cluster that its leader hears, this one included. While no leader says, the last number stays. */
+export function watchNodes(cluster: Pick<ClusterService, 'members'>, quotas: Quotas): NodeJS.Timeout {
+  let isAsking = false;
+  const count = async (): Promise<void> => {
+    if (isAsking || !quotas.isOn) return;
+    isAsking = true;
+    try {
+      const { members } = await cluster.members({ isForwarded: false, deadlineMs: Date.now() + TIMEOUT_MS });
+      const live = members.filter(({ isActive }) => isActive).length;
+      if (live > 0) quotas.setNodes(live);
+    } finally {
+      isAsking = false;
+    }
+  };
+  const look = (): void => {
+    // A node without a leader does not know; it is asked again.
+    count().catch(() => undefined);
+  };
+  look();
+  return setInterval(look, COUNT_MS).unref();
+}
