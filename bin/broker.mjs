@@ -26,11 +26,29 @@ function load(path) {
   return import(pathToFileURL(join(root, 'dist', `${path}.js`)).href);
 }
 
+/**
+ * As process 1 of a container a signal that nothing listens to does nothing, not even SIGTERM: until the server listens, it ends the process
+ * here, where nothing has begun. The function that is returned ends that.
+ */
+function stopBeforeStart() {
+  if (process.pid !== 1 || process.argv[2] !== 'serve') return () => undefined;
+  const end = () => process.exit(0);
+  const signals = ['SIGTERM', 'SIGINT'];
+  for (const signal of signals) process.on(signal, end);
+  return () => signals.forEach((signal) => void process.off(signal, end));
+}
+
+const listens = stopBeforeStart();
 if (isLaunched()) {
   stopWithLauncher();
   keepCompiled();
   const { run } = await load('cli/run');
-  const serve = async (config) => (await load('main')).serve(config);
+  const serve = async (loaded) => {
+    const main = await load('main');
+    const ended = main.serve(loaded);
+    listens();
+    return await ended;
+  };
   const copyStore = async (request) => (await load('copy/store-copy')).copyStore(request);
   const offline = async (what, request) => {
     const [{ recovery }, { failpointSpec }] = await Promise.all([load('recovery/run'), load('config/environment')]);
@@ -40,6 +58,7 @@ if (isLaunched()) {
     recover: (request) => offline('recover', request),
     restore: (request) => offline('restore', request),
     backup: (request) => offline('backup', request),
+    verify: (request) => offline('verify', request),
   };
   process.exitCode = await run(process.argv.slice(2), { serve, copyStore, recovery });
 } else {

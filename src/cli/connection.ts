@@ -3,12 +3,24 @@ import type {
   ClusterChange,
   ClusterMember,
   ClusterMembers,
+  GossipKeys,
+  HealthStatus,
+  InspectMethod,
   Message,
+  NodeSetting,
   NodeStatus,
+  OpenConnections,
+  OpenSubscriptions,
   PublishOptions,
   Start,
   SubjectInfo,
+  SubscriptionsRequest,
+  Tenants,
+  TopSubjects,
+  Verification,
 } from '../client/index.ts';
+
+export type { InspectMethod } from '../client/index.ts';
 
 export interface PublishInput {
   readonly subject: string;
@@ -24,10 +36,11 @@ export interface ShardRow {
   readonly utilization: number;
   readonly storeBusy: number;
   readonly messagesPerSecond: number;
+  readonly bytesPerSecond: number;
   readonly queueWaitMs: number;
   readonly storeWriteMs: number;
   readonly groupMessages: number;
-  readonly hotSubjects: readonly { readonly subject: string; readonly share: number }[];
+  readonly hotSubjects: readonly { readonly tenant: string; readonly subject: string; readonly share: number }[];
 }
 
 /** A change of the shards: under way, or the last one. */
@@ -50,6 +63,13 @@ export interface ShardsAdvice {
   readonly [figure: string]: string | number;
 }
 
+/** `fingerprint`: of use and remove, in place of the key. */
+export interface GossipKeyChange {
+  readonly action: 'list' | 'install' | 'use' | 'remove';
+  readonly key?: Buffer;
+  readonly fingerprint?: string;
+}
+
 export interface Connection {
   /** Resolves with the id once the message is durable. */
   publish(input: PublishInput): Promise<number>;
@@ -57,6 +77,8 @@ export interface Connection {
   /** Ends without an error at an interrupt. */
   subscribe(subjects: readonly string[], start: Start, broadcasts: boolean): AsyncIterable<Message>;
   status(): Promise<NodeStatus>;
+  /** '': the whole server. */
+  health(service: string): Promise<HealthStatus>;
   /** Page by page, in the broker's order. */
   listSubjects(prefix: string): AsyncIterable<SubjectInfo>;
   subjectInfo(subject: string): Promise<SubjectInfo>;
@@ -67,6 +89,17 @@ export interface Connection {
   resizeShards(shards: number): Promise<ShardsChange>;
   moveSlot(slot: number, shard: number): Promise<ShardsChange>;
   adviseShards(): Promise<{ readonly advice: ShardsAdvice; readonly shards: readonly ShardRow[] }>;
+  settings(): Promise<readonly NodeSetting[]>;
+  /** It is in force when this resolves. */
+  changeSetting(key: string, value: string): Promise<NodeSetting>;
+  /** The node's answer as it is. */
+  inspect(method: InspectMethod): Promise<object>;
+  /** Files of a bundle, in parts. */
+  debugInfo(cpuProfileMs: number): AsyncIterable<{ readonly name: string; readonly content: Uint8Array }>;
+  subscriptions(request: SubscriptionsRequest): Promise<OpenSubscriptions>;
+  connections(limit: number): Promise<OpenConnections>;
+  topSubjects(limit: number): Promise<TopSubjects>;
+  tenants(limit: number): Promise<Tenants>;
   members(): Promise<ClusterMembers>;
   addMember(
     member: Pick<ClusterMember, 'nodeId' | 'instanceId' | 'raftAddress' | 'grpcAddress'>,
@@ -76,5 +109,8 @@ export interface Connection {
   promoteMember(nodeId: string): Promise<ClusterChange>;
   /** '': the voter that has most of the log. */
   transferLeader(nodeId: string): Promise<ClusterChange>;
+  gossipKeys(change: GossipKeyChange): Promise<GossipKeys>;
+  /** Ends with an answer that is `done`. `bytesPerSecond`: 0: as fast as it goes. */
+  verify(prefix: string, bytesPerSecond: number): AsyncIterable<Verification>;
   close(): Promise<void>;
 }

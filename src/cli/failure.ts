@@ -10,9 +10,14 @@ export const EXIT = {
   usage: 2,
   /** No broker answers at the address. */
   unreachable: 3,
+  /** `verify`: the store was not read to its end, so nothing is known. */
+  notVerified: 4,
   /** Ctrl-C, as shells count it. */
   interrupted: 130,
 } as const;
+
+/** Of `broker check`, whose codes are those of Nagios plugins: it could not be found out. */
+export const CHECK_UNKNOWN = 3;
 
 export type ExitCode = (typeof EXIT)[keyof typeof EXIT];
 
@@ -36,10 +41,13 @@ export function usageError(message: string, next = ''): CliError {
 /** What a failed call means to the person who typed the command. */
 export function explain(error: ClientError, address: string): CliError {
   if (error instanceof ConnectionError && error.outcome === 'none') {
+    const { why } = error;
     return new CliError(
       EXIT.unreachable,
-      `cannot connect to ${address}`,
-      'start a broker with `broker serve`, or name another with --address HOST:PORT',
+      `cannot connect to ${address}${why === null ? '' : `: ${why}`}`,
+      why === null
+        ? 'start a broker with `broker serve`, or name another with --address HOST:PORT'
+        : 'compare --tls-ca, --tls-cert and --tls-name with the tls.* settings of the broker',
       { cause: error },
     );
   }
@@ -56,6 +64,15 @@ export function explain(error: ClientError, address: string): CliError {
       EXIT.failed,
       `${address} did not answer in time (DEADLINE_EXCEEDED)`,
       'the call may or may not have taken effect; allow more time with --timeout',
+      { cause: error },
+    );
+  }
+  // A broker of this version has all that the commands ask: this is a proxy, or another version.
+  if (error.status === 'UNIMPLEMENTED' && error.reason === null) {
+    return new CliError(
+      EXIT.failed,
+      `${address} does not offer this call (UNIMPLEMENTED)`,
+      "name a node's own address with --address: Envoy passes on only what clients need, and an older broker lacks newer commands",
       { cause: error },
     );
   }

@@ -4,6 +4,22 @@ import { CliError, EXIT } from './failure.ts';
 
 export type Format = 'table' | 'json';
 
+/** A terminal that a command draws on. */
+export interface Terminal {
+  readonly columns: number;
+  readonly rows: number;
+  /** At once, as far as the system takes it: also while the process ends. */
+  writeNow(text: string): void;
+  /** Returns what takes the listener off again. */
+  onResize(listener: () => void): () => void;
+}
+
+type TerminalStream = Writable & { readonly isTTY?: boolean; readonly columns?: number; readonly rows?: number };
+
+/** What a terminal is taken for that does not say. */
+const COLUMNS_DEFAULT = 80;
+const ROWS_DEFAULT = 24;
+
 /** One row of a result; the order of its keys is the order of the columns. */
 export type Row = Readonly<Record<string, string | number | boolean | null>>;
 
@@ -13,11 +29,11 @@ export class OutputClosed extends Error {
 }
 
 export class Output {
-  readonly #stream: Writable;
+  readonly #stream: TerminalStream;
   readonly isTerminal: boolean;
   #error: Error | null = null;
 
-  constructor(stream: Writable & { readonly isTTY?: boolean }) {
+  constructor(stream: TerminalStream) {
     this.#stream = stream;
     this.isTerminal = stream.isTTY === true;
     stream.on('error', (error: NodeJS.ErrnoException) => {
@@ -26,6 +42,25 @@ export class Output {
           ? new OutputClosed('the output was closed', { cause: error })
           : new CliError(EXIT.failed, `the output could not be written: ${error.message}`, '', { cause: error });
     });
+  }
+
+  /** Null: it is none. */
+  get terminal(): Terminal | null {
+    const stream = this.#stream;
+    if (!this.isTerminal) return null;
+    return {
+      get columns() {
+        return stream.columns || COLUMNS_DEFAULT;
+      },
+      get rows() {
+        return stream.rows || ROWS_DEFAULT;
+      },
+      writeNow: (text) => void stream.write(text),
+      onResize: (listener) => {
+        stream.on('resize', listener);
+        return () => void stream.off('resize', listener);
+      },
+    };
   }
 
   /** Resolves when the stream can take more. Rejects with OutputClosed, or with a CliError that says what else went wrong with the output. */

@@ -1,4 +1,6 @@
 /** What people type on the command line, to values. Every function throws a usage error that names the rule. */
+
+import { isTenant } from '../base/subject-space.ts';
 import type { Start } from '../client/index.ts';
 import { type Endpoint, parseEndpoint } from '../config/endpoint.ts';
 import { parseDuration } from '../config/units.ts';
@@ -73,4 +75,9 @@ export function parseStart(text: string, now: number): Start {
   throw usageError(
     `--from ${text}: must be new, earliest, an id (42), a time (2026-05-01T12:00:00Z) or how long ago (15m)`,
   );
+}
+
+export function parseTenant(text: string): string {
+  if (isTenant(text)) return text;
+  throw usageError(`--tenant ${text}: must be 1 to 64 letters, digits, ".", "_" or "-"`);
 }

@@ -53,6 +53,7 @@ function rowOf(summary: RecoverySummary): Row {
     ids_beyond_store: summary.idsBeyondStore,
     largest_head: summary.largestHead,
     largest_subject: summary.largestSubject,
+    ...(summary.largestTenant === '' ? {} : { largest_tenant: summary.largestTenant }),
     gap: summary.gap,
     floor: summary.floor,
     log_time: new Date(summary.logTime).toISOString(),

@@ -1,26 +1,13 @@
 /** The `broker` command: finds the subcommand, runs it, and turns how it ended into an exit code and at most two lines on stderr. */
 
-import type { Readable, Writable } from 'node:stream';
+import type { Writable } from 'node:stream';
 import { Command, CommanderError } from 'commander';
 import { VERSION } from '../base/version.ts';
+import { ConfigError } from '../config/config-error.ts';
 import { processEnvironment } from '../config/environment.ts';
-import { ConfigError } from '../config/load.ts';
 import { connectWithClient } from './client-connection.ts';
-import { backupCommand } from './commands/backup.ts';
-import { benchCommand } from './commands/bench.ts';
-import { clusterCommand } from './commands/cluster.ts';
-import { configCommand } from './commands/config.ts';
-import { fetchCommand } from './commands/fetch.ts';
-import { publishCommand } from './commands/publish.ts';
-import { restoreCommand } from './commands/restore.ts';
-import { serveCommand } from './commands/serve.ts';
-import { shardsCommand } from './commands/shards.ts';
-import { statusCommand } from './commands/status.ts';
-import { storeCommand } from './commands/store.ts';
-import { subjectsCommand } from './commands/subjects.ts';
-import { subscribeCommand } from './commands/subscribe.ts';
 import type { Context } from './context.ts';
-import { CliError, EXIT, type ExitCode } from './failure.ts';
+import { CHECK_UNKNOWN, CliError, EXIT, type ExitCode } from './failure.ts';
 import { Output, OutputClosed } from './output.ts';
 
 export interface RunOptions {
@@ -29,7 +16,7 @@ export interface RunOptions {
   readonly recovery: Context['recovery'];
   readonly connect?: Context['connect'];
   readonly environment?: Context['environment'];
-  readonly stdin?: Readable & { readonly isTTY?: boolean };
+  readonly stdin?: Context['stdin'];
   readonly stdout?: Writable & { readonly isTTY?: boolean };
   readonly stderr?: Writable & { readonly isTTY?: boolean };
   readonly now?: () => number;
@@ -64,14 +51,16 @@ export async function run(argv: readonly string[], options: RunOptions): Promise
   if (isClient) for (const signal of SIGNALS) process.on(signal, onSignal);
   try {
     const help: string[] = [];
-    const program = build(context, outcome, (text) => help.push(text));
+    const program = await build(argv[0], context, outcome, (text) => help.push(text));
     try {
       await program.parseAsync([...argv], { from: 'user' });
     } finally {
       if (help.length > 0) await context.out.write(help.join(''));
     }
   } catch (error) {
-    outcome.code = await explainEnd(error, context);
+    const code = await explainEnd(error, context);
+    // Monitoring reads the codes of `check` by other rules: what kept it from judging is unknown, not critical.
+    outcome.code = argv[0] === 'check' && code !== EXIT.ok ? CHECK_UNKNOWN : code;
   } finally {
     for (const signal of SIGNALS) process.off(signal, onSignal);
   }
@@ -80,25 +69,49 @@ export async function run(argv: readonly string[], options: RunOptions): Promise
 
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 
-function build(context: Context, outcome: { code: number }, print: (text: string) => void): Command {
+type MakeCommand = (context: Context, outcome: { code: number }) => Command;
+
+/** In the order of the help. Only the one that is asked for is loaded: a probe is made every few seconds and must cost little. */
+const COMMANDS: Readonly<Record<string, () => Promise<MakeCommand>>> = {
+  serve: async () => (await import('./commands/serve.ts')).serveCommand,
+  publish: async () => (await import('./commands/publish.ts')).publishCommand,
+  subscribe: async () => (await import('./commands/subscribe.ts')).subscribeCommand,
+  fetch: async () => (await import('./commands/fetch.ts')).fetchCommand,
+  status: async () => (await import('./commands/status.ts')).statusCommand,
+  top: async () => (await import('./commands/top.ts')).topCommand,
+  check: async () => (await import('./commands/check.ts')).checkCommand,
+  health: async () => (await import('./commands/health.ts')).healthCommand,
+  subjects: async () => (await import('./commands/subjects.ts')).subjectsCommand,
+  shards: async () => (await import('./commands/shards.ts')).shardsCommand,
+  quotas: async () => (await import('./commands/quotas.ts')).quotasCommand,
+  store: async () => (await import('./commands/store.ts')).storeCommand,
+  cluster: async () => (await import('./commands/cluster.ts')).clusterCommand,
+  access: async () => (await import('./commands/access.ts')).accessCommand,
+  verify: async () => (await import('./commands/verify.ts')).verifyCommand,
+  backup: async () => (await import('./commands/backup.ts')).backupCommand,
+  restore: async () => (await import('./commands/restore.ts')).restoreCommand,
+  bench: async () => (await import('./commands/bench.ts')).benchCommand,
+  certs: async () => (await import('./commands/certs.ts')).certsCommand,
+  debug: async () => (await import('./commands/debug.ts')).debugCommand,
+  config: async () => (await import('./commands/config.ts')).configCommand,
+};
+
+async function build(
+  name: string | undefined,
+  context: Context,
+  outcome: { code: number },
+  print: (text: string) => void,
+): Promise<Command> {
   const program = new Command('broker')
     .description('A message broker: durable before it acknowledges, ids 1, 2, 3, … in each subject, none given twice.')
     .version(VERSION, '-V, --version', 'print the version')
     .addHelpText('after', AFTER_HELP)
     .helpCommand(false);
-  program.addCommand(serveCommand(context, outcome));
-  program.addCommand(publishCommand(context));
-  program.addCommand(subscribeCommand(context));
-  program.addCommand(fetchCommand(context));
-  program.addCommand(statusCommand(context));
-  program.addCommand(subjectsCommand(context));
-  program.addCommand(shardsCommand(context));
-  program.addCommand(storeCommand(context));
-  program.addCommand(clusterCommand(context));
-  program.addCommand(backupCommand(context));
-  program.addCommand(restoreCommand(context));
-  program.addCommand(benchCommand(context));
-  program.addCommand(configCommand(context));
+  const isKnown = name !== undefined && Object.hasOwn(COMMANDS, name);
+  for (const command of isKnown ? [name] : Object.keys(COMMANDS)) {
+    const make = await COMMANDS[command]?.();
+    if (make !== undefined) program.addCommand(make(context, outcome));
+  }
   const prepare = (command: Command): void => {
     command
       .exitOverride()

@@ -1,8 +1,9 @@
 /** Unary calls: one request, one answer, and the rules of trying again. */
-import { type Client as GrpcClient, Metadata, type ServiceError, status } from '@grpc/grpc-js';
+import { type Client as GrpcClient, type Metadata, type ServiceError, status } from '@grpc/grpc-js';
 import type { Endpoints } from './endpoints.ts';
 import { ClientError, errorOf } from './errors.ts';
 import { RetryBudget, retryDelayMs } from './retry.ts';
+import { ClientTracing } from './tracing.ts';
 import { sleep } from './wait.ts';
 
 export interface CallOptions {
@@ -27,6 +28,8 @@ export class Calls {
   readonly #random: () => number;
   readonly #budget: RetryBudget | null;
   readonly stats: CallStats = { calls: 0, attempts: 0 };
+  /** Null: this program traces nothing. */
+  readonly tracing = ClientTracing.find();
 
   constructor(
     endpoints: Endpoints,
@@ -36,6 +39,11 @@ export class Calls {
     this.#timeoutMs = options.timeoutMs;
     this.#random = options.random;
     this.#budget = options.retries ? new RetryBudget() : null;
+  }
+
+  /** One request, many answers; not tried again. Whoever leaves the loop cancels the call. */
+  answers(path: string, request: Buffer, { signal, timeoutMs = this.#timeoutMs }: CallOptions): AsyncGenerator<Buffer> {
+    return answersOf(this.#endpoints, path, request, timeoutMs, signal);
   }
 
   /**
@@ -50,12 +58,16 @@ export class Calls {
     this.#budget?.noteCall();
     for (let failures = 1; ; failures += 1) {
       const client = this.#endpoints.connected ?? (await this.#endpoints.connect(deadlineMs, signal));
+      const metadata = this.#endpoints.metadata();
+      this.tracing?.addTo(metadata);
       this.stats.attempts += 1;
       try {
-        return await callOnce(client, path, request, deadlineMs, signal);
+        return await callOnce(client, path, request, metadata, deadlineMs, signal);
       } catch (error) {
         if (!(error instanceof ClientError)) throw error;
         if (error.code === status.UNAVAILABLE) this.#endpoints.avoid(client);
+        // It was refused at the door, so it took no effect.
+        if (this.#endpoints.renewsToken(error)) continue;
         if (!isWorthwhile(error, isRepeatable)) throw error;
         const delay = retryDelayMs(failures, error.retryAfterMs, this.#random());
         // A refusal says more than the deadline that would take its place.
@@ -63,6 +75,30 @@ export class Calls {
         await sleep(delay, signal);
       }
     }
+  }
+}
+
+/** `timeoutMs` of the options is for the connection: how long answers come is not known. */
+async function* answersOf(
+  endpoints: Endpoints,
+  path: string,
+  request: Buffer,
+  timeoutMs: number,
+  signal: AbortSignal | undefined,
+): AsyncGenerator<Buffer> {
+  signal?.throwIfAborted();
+  const client = endpoints.connected ?? (await endpoints.connect(Date.now() + timeoutMs, signal));
+  const call = client.makeServerStreamRequest(path, raw, raw, request, endpoints.metadata());
+  const onAbort = (): void => call.cancel();
+  signal?.addEventListener('abort', onAbort, { once: true });
+  try {
+    for await (const answer of call) yield answer as Buffer;
+  } catch (error) {
+    signal?.throwIfAborted();
+    throw errorOf(error as ServiceError);
+  } finally {
+    signal?.removeEventListener('abort', onAbort);
+    call.cancel();
   }
 }
 
@@ -76,6 +112,7 @@ function callOnce(
   client: GrpcClient,
   path: string,
   request: Buffer,
+  metadata: Metadata,
   deadline: number,
   signal: AbortSignal | undefined,
 ): Promise<Buffer> {
@@ -85,7 +122,7 @@ function callOnce(
       if (error !== null) reject(errorOf(error));
       else resolve(response as Buffer);
     };
-    const call = client.makeUnaryRequest(path, raw, raw, request, new Metadata(), { deadline }, done);
+    const call = client.makeUnaryRequest(path, raw, raw, request, metadata, { deadline }, done);
     const onAbort = (): void => {
       reject(signal?.reason);
       call.cancel();

@@ -50,6 +50,11 @@ export function encodeIncrementId(subject: string): Buffer {
   return finish(new BinaryWriter().uint32(tag(1, LENGTH)).string(subject));
 }
 
+/** HealthCheckRequest of grpc.health.v1; '' asks for the whole server. */
+export function encodeHealthCheck(service: string): Buffer {
+  return finish(new BinaryWriter().uint32(tag(1, LENGTH)).string(service));
+}
+
 /** SubscribeRequest, and SubjectStart, whose fields have the same numbers. */
 export function encodeSubscribe(subject: string, start: Start): Buffer {
   const writer = new BinaryWriter().uint32(tag(1, LENGTH)).string(subject);

@@ -1,5 +1,5 @@
 /** One Consume stream (proto/broker/v1/consumer.proto), from its opening to its end. */
-import { type ClientDuplexStream, type Client as GrpcClient, Metadata, type StatusObject } from '@grpc/grpc-js';
+import type { ClientDuplexStream, Client as GrpcClient, Metadata, StatusObject } from '@grpc/grpc-js';
 import { ConsumeRequest, Heartbeat, type Position, Started } from '../grpc/gen/broker/v1/consumer.ts';
 import type { Start } from './codec.ts';
 import { FieldCursor, MessageBatch } from './message.ts';
@@ -49,6 +49,7 @@ export class ConsumeStream {
       readonly positions: Positions;
       readonly credit: StreamCredit;
       readonly heartbeatMs: number;
+      readonly metadata: Metadata;
       readonly listener: ConsumeListener;
     },
   ) {
@@ -63,7 +64,7 @@ export class ConsumeStream {
     };
     // Written before there is a stream that its failure would leave open, and with nobody who listens.
     const first = ConsumeRequest.encode({ open, credit: options.credit }).finish();
-    const call = client.makeBidiStreamRequest(PATH, raw, raw, new Metadata());
+    const call = client.makeBidiStreamRequest(PATH, raw, raw, options.metadata);
     this.#call = call;
     this.ended = new Promise((resolve, reject) => {
       call.on('data', (frame: Buffer) => {

@@ -1,9 +1,19 @@
 /** The addresses of a cluster and one gRPC channel to each: any node takes any call, so a caller wants one that answers. */
-import { type ChannelCredentials, connectivityState, credentials, Client as GrpcClient } from '@grpc/grpc-js';
+import {
+  type ChannelCredentials,
+  connectivityState,
+  credentials,
+  Client as GrpcClient,
+  Metadata,
+  status,
+} from '@grpc/grpc-js';
 import { assert } from '../base/assert.ts';
-import { connectionError } from './errors.ts';
+import { TENANT_KEY } from '../grpc/tenant.ts';
+import { type ClientError, type ConnectionError, connectionError } from './errors.ts';
 import { isLoopback } from './loopback.ts';
 import { retryDelayMs } from './retry.ts';
+import type { ConnectFailures } from './tls.ts';
+import type { Token } from './token.ts';
 import { abortable, sleep } from './wait.ts';
 
 /** Messages that a broker can be set to send; the broker's own limit is what counts. */
@@ -15,8 +25,14 @@ const ADDRESS_PATIENCE_MS = 2_000;
 
 export interface EndpointOptions {
   readonly credentials: ChannelCredentials;
+  /** Knows why handshakes failed; null or absent: nobody does. */
+  readonly failures?: ConnectFailures | null;
   /** Fails at once if no address answers, instead of waiting for one. */
   readonly failFast: boolean;
+  /** Whose calls these are; absent: the broker's default. */
+  readonly tenant?: string | undefined;
+  /** Says who calls; null or absent: nothing does. */
+  readonly token?: Token | null;
   /** Uniform in [0, 1). */
   readonly random: () => number;
 }
@@ -49,6 +65,20 @@ export class Endpoints {
     return this.#endpoint.address;
   }
 
+  /** What every call is sent with. Behind `connect` or `connected`, which see to it that there is a token. */
+  metadata(): Metadata {
+    const metadata = new Metadata();
+    const { tenant, token } = this.#options;
+    if (tenant !== undefined) metadata.set(TENANT_KEY, tenant);
+    if (token?.value != null) metadata.set('authorization', `Bearer ${token.value}`);
+    return metadata;
+  }
+
+  /** A call was refused for who makes it: true if it is worth another try, with another token. */
+  renewsToken({ code }: Pick<ClientError, 'code'>): boolean {
+    return code === status.UNAUTHENTICATED && this.#options.token?.refused() === true;
+  }
+
   get failsFast(): boolean {
     return this.#options.failFast;
   }
@@ -60,16 +90,19 @@ export class Endpoints {
   /** The channel in use if it is connected, else null: the way of nearly every call. */
   get connected(): GrpcClient | null {
     const { client } = this.#endpoint;
-    return client !== null && client.getChannel().getConnectivityState(false) === connectivityState.READY
+    return client !== null &&
+      this.#hasToken &&
+      client.getChannel().getConnectivityState(false) === connectivityState.READY
       ? client
       : null;
   }
 
   /** A channel that is connected. Rejects with ConnectionError at the deadline (ms since 1970), with the signal's reason when it is aborted. */
   async connect(deadlineMs: number, signal: AbortSignal | undefined): Promise<GrpcClient> {
+    if (this.connected === null) await this.#askForToken(signal);
     for (let round = 1; ; round += 1) {
       for (let tries = 0; tries < this.#endpoints.length; tries += 1) {
-        if (this.#closed) throw connectionError(this.address);
+        if (this.#closed) throw this.#failure([this.#endpoint]);
         const client = this.#clientOf(this.#endpoint);
         const patience =
           this.#endpoints.length === 1 ? deadlineMs : Math.min(deadlineMs, Date.now() + ADDRESS_PATIENCE_MS);
@@ -78,10 +111,10 @@ export class Endpoints {
         ) {
           return client;
         }
-        if (Date.now() >= deadlineMs) throw connectionError(this.address);
+        if (Date.now() >= deadlineMs) throw this.#failure([this.#endpoint]);
         this.avoid(client);
       }
-      if (this.#options.failFast) throw connectionError(this.#endpoints.map(({ address }) => address).join(', '));
+      if (this.#options.failFast) throw this.#failure(this.#endpoints);
       const delay = retryDelayMs(round, null, this.#options.random(), { firstMs: 20, maxMs: 500 });
       await sleep(Math.min(delay, Math.max(1, deadlineMs - Date.now())), signal);
     }
@@ -95,6 +128,29 @@ export class Endpoints {
   close(): void {
     this.#closed = true;
     for (const endpoint of this.#endpoints) endpoint.client?.close();
+  }
+
+  get #hasToken(): boolean {
+    const { token } = this.#options;
+    return token === undefined || token === null || token.value !== null;
+  }
+
+  async #askForToken(signal: AbortSignal | undefined): Promise<void> {
+    const { token } = this.#options;
+    if (token === undefined || token === null) return;
+    try {
+      await abortable(token.ask(), signal);
+    } catch (cause) {
+      signal?.throwIfAborted();
+      const why = `the token could not be had: ${cause instanceof Error ? cause.message : String(cause)}`;
+      throw connectionError(this.address, why, { cause });
+    }
+  }
+
+  #failure(endpoints: readonly Endpoint[]): ConnectionError {
+    const reasons = endpoints.map(({ address }) => this.#options.failures?.failureOf(address) ?? null);
+    const reason = reasons.find((one) => one !== null) ?? null;
+    return connectionError(endpoints.map(({ address }) => address).join(', '), reason);
   }
 
   #clientOf(endpoint: Endpoint): GrpcClient {

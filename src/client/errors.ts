@@ -2,6 +2,7 @@
 import { type ServiceError, type StatusObject, status } from '@grpc/grpc-js';
 import { type Outcome, REASONS, type Reason, type ReasonRow } from '../base/errors.ts';
 import { readDetails } from '../grpc/error-details.ts';
+import { proxyDelayMs } from './proxy-refusal.ts';
 
 export interface ClientErrorFields {
   /** Number of google.rpc.Code. */
@@ -49,6 +50,13 @@ export class RefusedError extends ClientError {
 /** No connection, or it was lost on the way. With the outcome `none` nothing was sent. */
 export class ConnectionError extends ClientError {
   override name = 'ConnectionError';
+  /** Why, as far as is known, such as a certificate that is not taken; null: nobody answers. */
+  readonly why: string | null;
+
+  constructor(message: string, fields: ClientErrorFields & { readonly why?: string | null }, options?: ErrorOptions) {
+    super(message, fields, options);
+    this.why = fields.why ?? null;
+  }
 }
 
 /** No answer within `timeoutMs`, or no result within `deliveryTimeoutMs`. */
@@ -73,10 +81,11 @@ export function closedError(what: string): UsageError {
 /** Waiting helps as soon as somebody answers again. */
 export const CONNECT_RETRY_MS = 100;
 
-export function connectionError(address: string, options?: ErrorOptions): ConnectionError {
+/** `why`: as far as is known, such as a certificate that is not taken. */
+export function connectionError(address: string, why: string | null = null, options?: ErrorOptions): ConnectionError {
   return new ConnectionError(
-    `no connection to ${address}`,
-    { code: status.UNAVAILABLE, reason: null, outcome: 'none', retryAfterMs: CONNECT_RETRY_MS },
+    `no connection to ${address}${why === null ? '' : `: ${why}`}`,
+    { code: status.UNAVAILABLE, reason: null, outcome: 'none', retryAfterMs: CONNECT_RETRY_MS, why },
     options,
   );
 }
@@ -103,11 +112,14 @@ export function errorOf(end: ServiceError | StatusObject): ClientError {
   const details = readDetails(end.metadata);
   const { reason } = details;
   const name = status[end.code] ?? String(end.code);
+  // A proxy that limits calls has passed nothing on.
+  const isProxy = reason === null && end.code === status.RESOURCE_EXHAUSTED;
+  const proxyDelay = isProxy ? proxyDelayMs(end.metadata) : null;
   const fields: ClientErrorFields = {
     code: end.code,
     reason,
-    outcome: details.outcome ?? assumedOutcome(end.code, reason),
-    retryAfterMs: details.retryAfterMs,
+    outcome: details.outcome ?? (proxyDelay === null ? assumedOutcome(end.code, reason) : 'none'),
+    retryAfterMs: proxyDelay ?? details.retryAfterMs,
   };
   const cause = end instanceof Error ? { cause: end } : undefined;
   const message = `${end.details} (${reason ?? name})`;

@@ -1,6 +1,7 @@
-/** What programs import as `broker`: docs/client.md. */
+/** What programs import as `broker`: docs/clients.md. */
 
 export type { Outcome } from '../base/errors.ts';
+export { readAddress, tlsWanted } from './addresses.ts';
 export type { CallOptions, CallStats } from './calls.ts';
 export {
   ADDRESS_DEFAULT,
@@ -10,9 +11,19 @@ export {
   type ClusterMembers,
   type ConnectOptions,
   connect,
+  type GossipKeys,
+  type HealthStatus,
+  type InspectMethod,
+  type NodeSetting,
   type NodeStatus,
+  type OpenConnections,
+  type OpenSubscriptions,
   type PublishOptions,
   type SubjectInfo,
+  type SubscriptionsRequest,
+  type Tenants,
+  type TopSubjects,
+  type Verification,
 } from './client.ts';
 export type { Start } from './codec.ts';
 export {
@@ -27,3 +38,6 @@ export type { Body, Header, HeadersInput, Message, MessageBatch } from './messag
 export type { MessageOptions, PublishedRange, Publisher, PublisherOptions, PublisherStats } from './publisher.ts';
 export type { SubscribeOptions } from './subscribe-options.ts';
 export type { SubjectPosition, Subscription } from './subscription.ts';
+export type { TlsOptions } from './tls.ts';
+export type { TokenSource } from './token.ts';
+export { traceContext } from './tracing.ts';

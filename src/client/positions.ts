@@ -92,7 +92,7 @@ export class Positions {
 
 /** Whether a subscription that ended with this error can go on by itself. */
 export function isPassing(error: ClientError): boolean {
-  // Without a reason only the transport can have said it: what it says of a connection passes.
-  if (error.reason === null) return !(error instanceof RefusedError);
+  // Without a reason only the transport can have said it, or a proxy: what it says of a connection passes, and a limit on calls.
+  if (error.reason === null) return !(error instanceof RefusedError) || error.retryable;
   return error.retryAfterMs !== null || error.reason === 'OUTCOME_UNKNOWN';
 }

@@ -1,5 +1,5 @@
 /** One channel of a publisher: gathers batches, and keeps a PublishStream going for them. Batches of a subject always take the same lane. */
-import { type ClientDuplexStream, type Client as GrpcClient, Metadata, type StatusObject, status } from '@grpc/grpc-js';
+import { type ClientDuplexStream, type Client as GrpcClient, type StatusObject, status } from '@grpc/grpc-js';
 import { Outcome, PublishStreamRequest, PublishStreamResponse } from '../grpc/gen/broker/v1/producer.ts';
 import type { ChunkPool } from './chunk-pool.ts';
 import type { Endpoints } from './endpoints.ts';
@@ -254,6 +254,7 @@ export class PublishLane implements SessionPort<OutBatch> {
     const { signal } = this.#closing;
     let failures = 0;
     while (!signal.aborted && this.#isFailed === null) {
+      let retryAfterMs: number | null = null;
       try {
         const client = await this.#endpoints.connect(Date.now() + CONNECT_TIMEOUT_MS, signal);
         // Between the connection and this line it may have been closed: a stream that begins now would be ended by nobody.
@@ -268,7 +269,11 @@ export class PublishLane implements SessionPort<OutBatch> {
         this.#hasStored = false;
         if (!isRenewal) {
           this.#endpoints.avoid(client);
-          if (end.code !== status.OK) this.#judge(errorOf(end));
+          if (end.code !== status.OK) {
+            const failure = errorOf(end);
+            if (end.code === status.RESOURCE_EXHAUSTED) retryAfterMs = failure.retryAfterMs;
+            this.#judge(failure);
+          }
         }
       } catch (error) {
         if (signal.aborted) return;
@@ -278,7 +283,7 @@ export class PublishLane implements SessionPort<OutBatch> {
       failures += 1;
       this.#pump();
       const { backoff, random } = this.#options;
-      await sleep(retryDelayMs(failures, null, random(), backoff), signal).catch(() => undefined);
+      await sleep(retryDelayMs(failures, retryAfterMs, random(), backoff), signal).catch(() => undefined);
     }
   }
 
@@ -289,6 +294,7 @@ export class PublishLane implements SessionPort<OutBatch> {
       this.#session.restart(error);
       return;
     }
+    if (this.#endpoints.renewsToken(error)) return;
     if (!isPassing(error) && error.reason !== 'WINDOW_EXCEEDED') this.#fail(error);
   }
 
@@ -309,7 +315,7 @@ export class PublishLane implements SessionPort<OutBatch> {
   /** Resolves with the status that the stream ended with. */
   #stream(client: GrpcClient): Promise<StatusObject> {
     return new Promise((resolve) => {
-      const call = client.makeBidiStreamRequest(PATH, raw, raw, new Metadata());
+      const call = client.makeBidiStreamRequest(PATH, raw, raw, this.#endpoints.metadata());
       this.#call = call;
       let isOpened = false;
       call.on('data', (frame: Buffer) => {

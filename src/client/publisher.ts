@@ -17,6 +17,7 @@ import {
 } from './out-batch.ts';
 import { PublishLane } from './publish-lane.ts';
 import { BACKOFF, RETRY_BUDGET, RetryBudget } from './retry.ts';
+import { ClientTracing } from './tracing.ts';
 import { abortable } from './wait.ts';
 
 export interface PublisherOptions {
@@ -82,6 +83,8 @@ const PRODUCER_BYTES_MAX = 60;
 
 export class Publisher {
   readonly producerId: string;
+  /** Null: this program traces nothing. */
+  readonly #tracing = ClientTracing.find();
   readonly #lanes: readonly PublishLane[];
   readonly #endpoints: readonly Endpoints[];
   readonly #bufferBytes: number;
@@ -180,6 +183,11 @@ export class Publisher {
     }
   }
 
+  #extrasOf(options: MessageOptions | undefined): RecordExtras | null {
+    const extras = extrasOf(options);
+    return this.#tracing === null ? extras : this.#tracing.extras(extras);
+  }
+
   /** Throws, before anything is taken, where the arguments are not fit to be sent. */
   #publishMany(subject: string, bodies: readonly Body[], options?: MessageOptions): Promise<PublishedRange> {
     checkSubject(subject);
@@ -188,7 +196,7 @@ export class Publisher {
     const { promise, resolve, reject } = Promise.withResolvers<PublishedRange>();
     const { signal } = options ?? {};
     const many = new Many(bodies.length, resolve, reject);
-    const extras = extrasOf(options);
+    const extras = this.#extrasOf(options);
     const expected = expectedOf(options);
     let next = 0;
     this.#admit((failure) => {
@@ -213,7 +221,7 @@ export class Publisher {
     checkBody(body);
     if (this.#isFull || this.#waiting.size > 0) return false;
     const bodyLength = bodyLengthOf(body);
-    const extras = options === undefined ? null : extrasOf(options);
+    const extras = this.#extrasOf(options);
     const expected = expectedOf(options);
     if (expected >= 0) {
       this.#appendAlone(subject, [body], expected, extras, null);

@@ -1,5 +1,5 @@
 /** One Subscribe stream of the plain service: a subject, message by message. For brokers without Consume, and for broadcasts. */
-import { type ClientReadableStream, type Client as GrpcClient, Metadata, type StatusObject } from '@grpc/grpc-js';
+import type { ClientReadableStream, Client as GrpcClient, Metadata, StatusObject } from '@grpc/grpc-js';
 import { encodeSubscribe, type Start } from './codec.ts';
 import { FieldCursor, MessageBatch } from './message.ts';
 import type { Positions } from './positions.ts';
@@ -21,6 +21,7 @@ export class SubscribeStream {
       readonly subject: string;
       readonly start: Start;
       readonly positions: Positions;
+      readonly metadata: Metadata;
       onBatch(batch: MessageBatch, bytes: number): void;
       onStarted(): void;
     },
@@ -31,7 +32,7 @@ export class SubscribeStream {
       raw,
       raw,
       encodeSubscribe(subject, options.start),
-      new Metadata(),
+      options.metadata,
     );
     this.#call = call;
     this.ended = new Promise((resolve, reject) => {

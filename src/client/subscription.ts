@@ -164,6 +164,7 @@ export class Subscription implements AsyncIterable<Message> {
     let failures = 0;
     let error: unknown = null;
     while (!signal.aborted) {
+      let retryAfterMs: number | null = null;
       try {
         const before = this.#positions.taken;
         this.#hasStarted = false;
@@ -176,6 +177,8 @@ export class Subscription implements AsyncIterable<Message> {
         if (this.#hasStarted || this.#positions.taken > before) failures = 0;
         const failure = errorOf(end);
         if (this.#fallsBack(failure)) continue;
+        // A limit says when it has room again: to ask sooner is to be refused again.
+        if (end.code === status.RESOURCE_EXHAUSTED) retryAfterMs = failure.retryAfterMs;
         if (end.code !== status.OK) this.#endpoints.avoid(client);
         if (end.code !== status.OK && !this.#goesOn(failure)) {
           error = failure;
@@ -193,13 +196,14 @@ export class Subscription implements AsyncIterable<Message> {
         }
       }
       failures += 1;
-      await sleep(retryDelayMs(failures, null, Math.random(), BACKOFF), signal).catch(() => undefined);
+      await sleep(retryDelayMs(failures, retryAfterMs, Math.random(), BACKOFF), signal).catch(() => undefined);
     }
     this.#queue.end(error);
     this.#started.reject(error ?? new DOMException('the subscription was closed', 'AbortError'));
   }
 
   #goesOn(error: ClientError): boolean {
+    if (this.#endpoints.renewsToken(error)) return true;
     if (error.reason !== 'RESUME_TOKEN_INVALID') return isPassing(error);
     return this.#positions.dropToken();
   }
@@ -215,6 +219,7 @@ export class Subscription implements AsyncIterable<Message> {
   async #follow(client: GrpcClient, signal: AbortSignal): Promise<StatusObject> {
     if (this.#isPlain) return await this.#followPlain(client, signal);
     const stream = new ConsumeStream(client, {
+      metadata: this.#endpoints.metadata(),
       positions: this.#positions,
       credit: this.#creditLeft,
       heartbeatMs: this.#options.heartbeatMs ?? 1_000,
@@ -256,6 +261,7 @@ export class Subscription implements AsyncIterable<Message> {
     const stream = new SubscribeStream(client, {
       subject,
       start: next === undefined ? start : { id: next },
+      metadata: this.#endpoints.metadata(),
       positions: this.#positions,
       onBatch: (batch, bytes) => {
         this.#queue.push(batch, bytes, 1);

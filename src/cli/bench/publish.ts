@@ -35,6 +35,9 @@ export async function benchPublish(
       batchBytes: batchBytesOf(load),
       batchMessages: Math.max(load.batch, 1),
     });
+    // What is left of the load is then waited for no longer: a quota, or a broker that is away, may keep it for ever.
+    const cut = (): void => void publisher.close({ signal }).catch(() => undefined);
+    signal.addEventListener('abort', cut, { once: true });
     const subject = load.isMultiSubject ? `${load.subject}.${index}` : load.subject;
     const waiting = new Set<Promise<void>>();
     const intervalMs = load.throughput === 0 ? 0 : (1_000 * load.batch * load.clients) / load.throughput;

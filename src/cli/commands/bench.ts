@@ -1,14 +1,17 @@
 import { Command } from 'commander';
-import { type Client, ClientError, connect } from '../../client/index.ts';
+import { type Client, ClientError } from '../../client/index.ts';
 import { Figures } from '../bench/figures.ts';
 import { withProgress } from '../bench/progress.ts';
 import { benchPublish } from '../bench/publish.ts';
 import { benchFetch, benchSubscribe } from '../bench/read.ts';
+import { clientOf, explainConnected } from '../client-connection.ts';
 import type { Context } from '../context.ts';
-import { explain, usageError } from '../failure.ts';
+import { usageError } from '../failure.ts';
 import { addressesOf, type ClientOptions, example, withClient } from '../options.ts';
 import type { Row } from '../output.ts';
 import { parsePositive, parseStart } from '../parse.ts';
+import { tlsOf } from '../tls.ts';
+import { tokenOf } from '../token.ts';
 
 interface BenchOptions extends ClientOptions {
   readonly subject: string;
@@ -111,7 +114,15 @@ async function runBench(
   work: (client: Client, figures: Figures) => Promise<void>,
 ): Promise<void> {
   const addresses = addressesOf(context, options);
-  const client = connect(addresses, { timeoutMs: options.timeout, failFast: true });
+  const tls = tlsOf(context.environment, options, addresses);
+  const token = tokenOf(context.environment, options);
+  const client = clientOf(addresses, {
+    timeoutMs: options.timeout,
+    tenant: options.tenant,
+    tls,
+    token,
+    failFast: true,
+  });
   const figures = new Figures();
   const total = options.msgs * (settings.bench === 'subscribe' ? options.clients : 1);
   try {
@@ -122,7 +133,7 @@ async function runBench(
     figures.end(performance.now());
     await context.out.record(figures.summary(settings), options.output);
   } catch (error) {
-    throw error instanceof ClientError ? explain(error, addresses.join(', ')) : error;
+    throw error instanceof ClientError ? await explainConnected(error, { addresses, tls }) : error;
   } finally {
     await client.close();
   }

@@ -8,8 +8,11 @@ import { addressesOf, type ClientOptions, example, withClient, withConnection } 
 import type { Row } from '../output.ts';
 import { parseAddress } from '../parse.ts';
 import { recoverCommand } from './cluster-recover.ts';
+import { keysCommand } from './gossip-keys.ts';
 
 const COLUMNS = ['node', 'role', 'leader', 'heard', 'behind', 'open', 'grpc', 'raft', 'instance'];
+/** With gossip: what Raft and what gossip say, side by side. */
+const BOTH_COLUMNS = ['node', 'role', 'leader', 'heard', 'gossip', 'behind', 'open', 'grpc', 'raft', 'instance'];
 /** How often, in ms, and how long a node that leaves is asked whether another one leads. */
 const WATCH_MS = 100;
 const WATCH_MAX_MS = 10_000;
@@ -26,24 +29,23 @@ export function clusterCommand(context: Context): Command {
     .addCommand(leaveCommand(context))
     .addCommand(promoteCommand(context))
     .addCommand(transferCommand(context))
+    .addCommand(keysCommand(context))
     .addCommand(recoverCommand(context));
 }
 
 function membersCommand(context: Context): Command {
   const command = withClient(new Command('members'))
     .description(
-      'The nodes, with what the leader knows of them: whether it hears them, how many log entries they are behind, and their batches without a verdict.',
+      'The nodes, with what the leader knows of them: whether it hears them, how many log entries they are behind, and their batches without a verdict. With gossip also how that sees them, whom else it has met, and why the two differ.',
     )
     .action(async (options: ClientOptions) => {
       await withConnection(context, options, async (connection) => {
         const found = await connection.members();
-        const { lastIndex } = leaderOf(found) ?? { lastIndex: found.lastIndex };
-        await context.out.rows(
-          found.members.map((member) => toRow(member, lastIndex)),
-          COLUMNS,
-          options.output,
-        );
+        await context.out.rows(memberRows(found), found.seen.length > 0 ? BOTH_COLUMNS : COLUMNS, options.output);
         for (const warning of found.warnings) await context.notes.line(`broker: ${warning}`);
+        for (const { nodeId, difference } of found.seen) {
+          if (difference !== '') await context.notes.line(`broker: ${nodeId}: ${difference}`);
+        }
       });
     });
   return example(command, 'broker cluster members', 'broker cluster members -o json');
@@ -193,6 +195,40 @@ async function tell(context: Context, { members, leader }: ClusterChange, option
 function leaderOf({ members }: ClusterMembers): { readonly lastIndex: number } | null {
   const leader = members.find(({ isLeader, matchIndex }) => isLeader && matchIndex >= 0);
   return leader === undefined ? null : { lastIndex: leader.matchIndex };
+}
+
+/** Members as Raft knows them, with gossip's word beside it; then those whom only gossip knows. */
+function memberRows(found: ClusterMembers): Row[] {
+  const { lastIndex } = leaderOf(found) ?? { lastIndex: found.lastIndex };
+  if (found.seen.length === 0) return found.members.map((member) => toRow(member, lastIndex));
+  const byNode = new Map(found.seen.map((seen) => [seen.nodeId, seen]));
+  const members = found.members.map((member) => ({
+    ...toRow(member, lastIndex),
+    ...gossipColumns(byNode.get(member.nodeId)),
+  }));
+  const others = found.seen
+    .filter(({ isMember }) => !isMember)
+    .map((seen) => ({
+      node: seen.nodeId,
+      role: null,
+      leader: false,
+      heard: null,
+      behind: null,
+      open: null,
+      grpc: seen.grpcAddress,
+      raft: seen.raftAddress,
+      instance: seen.instanceId,
+      ...gossipColumns(seen),
+    }));
+  return [...members, ...others];
+}
+
+function gossipColumns(seen: ClusterMembers['seen'][number] | undefined): Row {
+  return {
+    gossip: seen === undefined || seen.status === '' ? null : seen.status,
+    gossip_address: seen?.gossipAddress ?? '',
+    difference: seen?.difference ?? '',
+  };
 }
 
 /** What only the leader knows is null where it did not say. */

@@ -12,8 +12,7 @@ export function serveCommand(context: Context, outcome: { code: number }): Comma
     .allowUnknownOption()
     .allowExcessArguments()
     .action(async () => {
-      const { config } = loadConfig({ argv: command.args, environment: context.environment });
-      outcome.code = await context.serve(config);
+      outcome.code = await context.serve(loadConfig({ argv: command.args, environment: context.environment }));
     });
   example(command, 'broker serve --data-dir ./data --grpc-listen 127.0.0.1:8081');
   return command.addHelpText('after', () => `\n${formatKeysForHelp()}`);

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Command } from 'commander';
-import { slotOfSubject } from '../../base/subject.ts';
+import { shownName, slotOfSubject } from '../../base/subject-space.ts';
 import type { Connection, ShardRow, ShardsChange } from '../connection.ts';
 import type { Context } from '../context.ts';
 import { CliError, EXIT, usageError } from '../failure.ts';
@@ -146,7 +146,7 @@ function toRow(shard: ShardRow): Row {
     hot:
       hottest === undefined
         ? null
-        : `${hottest.subject} ${Math.round(hottest.share * 100)}% (slot ${slotOfSubject(hottest.subject)})`,
+        : `${shownName(hottest)} ${Math.round(hottest.share * 100)}% (slot ${slotOfSubject(hottest.subject, hottest.tenant)})`,
   };
 }
 

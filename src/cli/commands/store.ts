@@ -1,4 +1,5 @@
 import { Command, Option } from 'commander';
+import { shownName } from '../../base/subject-space.ts';
 import { loadConfig } from '../../config/load.ts';
 import { STORE_KINDS, type StoreKind } from '../../config/schema.ts';
 import type { ComparedSubject, CopyProgress, CopySummary } from '../../copy/types.ts';
@@ -155,7 +156,7 @@ class Rows {
     this.#table = new LongTable(context.out, COLUMNS);
   }
 
-  async add({ subject, source, target, difference }: ComparedSubject): Promise<void> {
+  async add({ tenant, subject, source, target, difference }: ComparedSubject): Promise<void> {
     if (difference === null && !this.#options.list) return;
     const row: Row = {
       subject,
@@ -168,8 +169,8 @@ class Rows {
       target_last: target.last,
       difference,
     };
-    if (this.#options.output === 'json') await this.#context.out.json(row);
-    else if (this.#table.add(row)) await this.show();
+    if (this.#options.output === 'json') await this.#context.out.json(tenant === '' ? row : { tenant, ...row });
+    else if (this.#table.add({ ...row, subject: shownName({ tenant, subject }) })) await this.show();
   }
 
   /** Writes what was gathered. */

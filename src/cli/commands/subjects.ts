@@ -1,20 +1,22 @@
 import { Command } from 'commander';
-import { slotOfSubject } from '../../base/subject.ts';
+import { slotOfSubject } from '../../base/subject-space.ts';
 import type { SubjectInfo } from '../../client/index.ts';
 import type { Context } from '../context.ts';
 import { type ClientOptions, example, withClient, withConnection } from '../options.ts';
 import type { Row } from '../output.ts';
 import { parsePositive } from '../parse.ts';
 
-const COLUMNS = ['subject', 'first', 'settled', 'head'] as const;
+const COLUMNS = ['subject', 'first', 'settled', 'head'];
 
 export function subjectsCommand(context: Context): Command {
   const command = new Command('subjects').description('List, look at and trim subjects.');
   return command.addCommand(listCommand(context)).addCommand(infoCommand(context)).addCommand(trimCommand(context));
 }
 
-function toRow(info: SubjectInfo): Row {
-  return { subject: info.subject, first: info.first, settled: info.settled, head: info.head };
+/** `tenant` is there for a subject in a space only. */
+function toRow({ tenant, subject, first, settled, head }: SubjectInfo): Row {
+  const row = { subject, first, settled, head };
+  return tenant === '' ? row : { tenant, ...row };
 }
 
 function listCommand(context: Context): Command {
@@ -31,7 +33,8 @@ function listCommand(context: Context): Command {
           if (isCut || context.interrupt.aborted) break;
           rows.push(toRow(info));
         }
-        await context.out.rows(rows, COLUMNS, options.output);
+        const hasTenants = rows.some(({ tenant }) => tenant !== undefined);
+        await context.out.rows(rows, hasTenants ? ['tenant', ...COLUMNS] : COLUMNS, options.output);
         if (isCut) await context.notes.line(`broker: there are more than ${options.limit}; --limit shows more`);
       });
     });
@@ -45,7 +48,7 @@ function infoCommand(context: Context): Command {
     .action(async (subject: string, options: ClientOptions) => {
       await withConnection(context, options, async (connection) => {
         const info = await connection.subjectInfo(subject);
-        await context.out.record({ ...toRow(info), slot: slotOfSubject(subject) }, options.output);
+        await context.out.record({ ...toRow(info), slot: slotOfSubject(subject, info.tenant) }, options.output);
       });
     });
   return example(command, 'broker subjects info orders.eu -o json');
