@@ -85,7 +85,7 @@ export class BatchProducer {
     await stream.settled(...batches.map(({ sequence }) => sequence));
     const end = Operations.now();
     batches.forEach(({ sequence, subject, drafts, start }, index) => {
-      const result = stream.results.get(sequence);
+      const result = this.#context.isDoubtful ? undefined : stream.results.get(sequence);
       const error = result?.error;
       const isStored = result !== undefined && error === undefined;
       for (const [message, attempt] of (attempts[index] as number[]).entries()) {

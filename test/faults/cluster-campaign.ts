@@ -1,6 +1,8 @@
 /** What the campaigns on clusters share: parts, each on a new cluster that is judged at its end, and the table of all. */
+import { randomBytes } from 'node:crypto';
 import { chooseCassandra, choosePostgres } from '../servers/chosen-server.ts';
 import { PostgresServer } from '../servers/postgres.ts';
+import type { Machine } from '../support/cluster.ts';
 import { ClusterNetwork } from '../support/network.ts';
 import type { CampaignOptions, CampaignResult, CampaignRow, CampaignStore } from './campaign.ts';
 import { LOAD_SIZE, type LoadSize } from './cluster-load.ts';
@@ -21,6 +23,28 @@ export interface StepOutcome {
   readonly healMs?: number;
   /** Terms that began meanwhile. */
   readonly elections?: number;
+  /** A promise that was seen broken before anything was read back. The part ends here: what is left of the cluster may not be able to answer. */
+  readonly broken?: string;
+}
+
+/** What the nodes of one part run on; made before them, disposed of behind them. */
+export interface Equipment extends Disposable {
+  readonly machines: readonly Machine[];
+}
+
+/** For the steps of a campaign: what its present cluster runs on. */
+export function renewed<E extends Equipment>(make: () => E): { equip(): E; present(): E } {
+  let present: E | null = null;
+  return {
+    equip: () => {
+      present = make();
+      return present;
+    },
+    present: () => {
+      if (present === null) throw new Error('no cluster has been equipped');
+      return present;
+    },
+  };
 }
 
 export interface ClusterCampaign {
@@ -33,6 +57,9 @@ export interface ClusterCampaign {
   readonly ackedPerStep: number;
   /** LOAD_SIZE if absent. */
   readonly size?: LoadSize;
+  readonly flags?: readonly string[];
+  /** For a new cluster. */
+  equip?(): Equipment;
   plan(seed: number, runs: number): readonly Step[];
 }
 
@@ -40,6 +67,8 @@ interface Part {
   readonly verdict: RigVerdict;
   readonly outcomes: readonly (StepOutcome & { readonly kind: string })[];
   readonly finalRefusals: readonly string[];
+  /** Of the step that ended it (StepOutcome). */
+  readonly broken: string | null;
   readonly kept: string | null;
 }
 
@@ -70,12 +99,15 @@ async function runPart(
   onStep(0, `starting ${campaign.nodes} nodes`);
   await using place = await openPlace(campaign);
   const { network, storeFlags } = place;
+  using equipment = campaign.equip?.() ?? null;
   await using rig = await ClusterRig.start({
     nodes: campaign.nodes,
-    storeFlags,
+    storeFlags: storeFlags(),
     network,
     seed,
     size: campaign.size ?? LOAD_SIZE,
+    ...(campaign.flags === undefined ? {} : { flags: campaign.flags }),
+    ...(equipment === null ? {} : { machines: equipment.machines }),
   });
   try {
     return await runSteps(campaign, rig, steps, onStep);
@@ -96,37 +128,51 @@ async function runSteps(
   for (const [index, step] of steps.entries()) {
     await rig.loaded(campaign.ackedPerStep);
     onStep(index, `${step.about}; ${rig.load.acked} acknowledged`);
-    outcomes.push({ kind: step.kind, ...(await step.run(rig)) });
+    const outcome = await step.run(rig);
+    outcomes.push({ kind: step.kind, ...outcome });
+    if (outcome.broken !== undefined) return endedEarly(rig, outcomes, outcome.broken);
   }
   await rig.loaded(campaign.ackedPerStep);
   onStep(steps.length, 'reading everything back from every node');
   const verdict = await rig.judge();
   const isGood = verdict.violations.length + (verdict.linearizability?.violations.length ?? 0) === 0;
   const finalRefusals = [...rig.load.context.finalRefusals].slice(0, REFUSED_FOR_EVER_KEPT);
-  return { verdict, outcomes, finalRefusals, kept: isGood ? null : rig.cluster.keep() };
+  return { verdict, outcomes, finalRefusals, broken: null, kept: isGood ? null : rig.cluster.keep() };
 }
 
-interface Place extends AsyncDisposable {
+function endedEarly(rig: ClusterRig, outcomes: Part['outcomes'], broken: string): Part {
+  const { counts } = rig.history.judge();
+  return {
+    verdict: { counts, violations: [], linearizability: null },
+    outcomes,
+    finalRefusals: [],
+    broken,
+    kept: rig.cluster.keep(),
+  };
+}
+
+export interface Place extends AsyncDisposable {
   readonly network: ClusterNetwork | null;
-  readonly storeFlags: readonly string[];
+  /** Of a schema or keyspace that nobody else has. */
+  storeFlags(): readonly string[];
 }
 
 /** A database, and where wanted a network that reaches it. */
-async function openPlace(campaign: PlacedCampaign): Promise<Place> {
+export async function openPlace(campaign: Pick<PlacedCampaign, 'needsNetwork' | 'store' | 'nodes'>): Promise<Place> {
   // Each node has connections of its own.
   const settings = ['max_connections=200'];
   if (!campaign.needsNetwork) {
     const server = await (campaign.store === 'cassandra' ? chooseCassandra() : choosePostgres(settings));
-    const schema = `faults_${Date.now().toString(36)}`;
+    const storeFlags = (): string[] => server.flags(`faults_${randomBytes(6).toString('hex')}`);
     const dispose = (): Promise<void> => server.remove();
-    return { network: null, storeFlags: server.flags(schema), [Symbol.asyncDispose]: dispose };
+    return { network: null, storeFlags, [Symbol.asyncDispose]: dispose };
   }
   const network = await ClusterNetwork.create(campaign.nodes);
   const server = await PostgresServer.start([...settings, `listen_addresses=127.0.0.1,${network.outside}`]);
   const allowed = ['127.0.0.1/32', network.subnet].map((hosts) => `host all all ${hosts} password\n`);
   server.writeData('pg_hba.conf', allowed.join(''));
   await server.configure({});
-  const storeFlags = server.brokerFlags(server.url.replace('127.0.0.1', network.outside));
+  const storeFlags = (): string[] => server.brokerFlags(server.url.replace('127.0.0.1', network.outside));
   const dispose = async (): Promise<void> => {
     await server.remove();
     await network[Symbol.asyncDispose]();
@@ -135,11 +181,12 @@ async function openPlace(campaign: PlacedCampaign): Promise<Place> {
 }
 
 function violationsOf(parts: readonly Part[]): string[] {
-  return parts.flatMap(({ verdict, kept }) =>
-    [...verdict.violations, ...(verdict.linearizability?.violations ?? [])].map(
+  return parts.flatMap(({ verdict, broken, kept }) => [
+    ...(broken === null ? [] : [`${broken} (kept: ${kept})`]),
+    ...[...verdict.violations, ...(verdict.linearizability?.violations ?? [])].map(
       ({ rule, subject, id, detail }) => `${rule}: ${subject} id ${id}: ${detail} (kept: ${kept})`,
     ),
-  );
+  ]);
 }
 
 /** Rules that say that something acknowledged is not there, and that something is there twice. */
@@ -157,7 +204,7 @@ function summarize(parts: readonly Part[], seed: number): CampaignResult {
     acked: sum(({ counts }) => counts.acked),
     lost: found.filter(({ rule }) => LOST.includes(rule)).length,
     doubled: found.filter(({ rule }) => DOUBLED.includes(rule)).length,
-    violations: found.length,
+    violations: violationsOf(parts).length,
     ...gapColumns(outcomes),
   };
   const kinds = [...new Set(outcomes.map(({ kind }) => kind))].sort();

@@ -33,6 +33,11 @@ export class LoadContext {
   /** Messages that were acknowledged, over all starts of the load. */
   ackedCount = 0;
   isOver = true;
+  /**
+   * Acknowledgements that come now count as unknown: a disk is being cut, and may have said that a sync is done of what is gone
+   * (PowerCutDisk.cut).
+   */
+  isDoubtful = false;
   /** Answers that say "no effect": how often each. */
   readonly refusals = new Map<string, number>();
   /** Refusals that do not say when to try again. */
@@ -95,6 +100,11 @@ export async function publishOnce(
     operations.publish({ client: lane, subject, start, end: Operations.now(), key: submission, count: 1, outcome, id });
   try {
     const id = await client.publish({ subject, body });
+    if (context.isDoubtful) {
+      history.endAttempt(attempt, { outcome: 'unknown' });
+      record('unknown', 0);
+      return false;
+    }
     history.endAttempt(attempt, { outcome: 'ok', id });
     record('ok', id);
     context.onAcked(subject, id, 1);

@@ -5,6 +5,7 @@ import type { ClusterNode } from '../support/cluster.ts';
 import type { Campaign, CampaignOptions, CampaignResult } from './campaign.ts';
 import { type ClusterCampaign, runClusterCampaign, type Step, type StepOutcome } from './cluster-campaign.ts';
 import type { ClusterRig } from './cluster-rig.ts';
+import { shuffled } from './shuffled.ts';
 
 type Victim = 'leader' | 'follower' | 'all';
 
@@ -79,15 +80,6 @@ async function killOne(
   await (back ?? cluster.startAll());
   await rig.answering(cluster.nodes, at);
   return { gapsMs: others.length === 0 ? rig.gapsMs(cluster.nodes, at) : gapsMs };
-}
-
-function shuffled<T>(list: readonly T[], prng: Prng): T[] {
-  const copy = [...list];
-  for (let at = copy.length - 1; at > 0; at--) {
-    const other = prng.nextBelow(at + 1);
-    [copy[at], copy[other]] = [copy[other] as T, copy[at] as T];
-  }
-  return copy;
 }
 
 /** `nodes`: 1 for a rehearsal, in which "leader" and "all" are the lone node. */

@@ -167,6 +167,10 @@ export class ClusterLoad {
     const client = this.#clients[producer.at] as BrokerClient;
     try {
       const id = await client.publish({ subject, body, producerId: producer.id, sequence });
+      if (this.context.isDoubtful) {
+        history.endAttempt(attempt, { outcome: 'unknown' });
+        return;
+      }
       history.endAttempt(attempt, { outcome: 'ok', id });
       const times = { client: producer.id, subject, start, end: Operations.now() };
       operations.publish({ ...times, key: submission, count: 1, outcome: 'ok', id });
@@ -189,6 +193,7 @@ export class ClusterLoad {
       const start = Operations.now();
       try {
         const id = await client.incIdx(INC_SUBJECT);
+        if (this.context.isDoubtful) continue;
         history.observeFetch(INC_SUBJECT, id, history.beginFetch(), { kind: 'void' });
         const times = { client: `${this.context.label}-inc`, subject: INC_SUBJECT, start, end: Operations.now() };
         operations.inc({ ...times, outcome: 'ok', id });

@@ -7,6 +7,7 @@ import { isUsable } from '../support/tools.ts';
 import type { Campaign } from './campaign.ts';
 import { type ClusterCampaign, runClusterCampaign, type Step } from './cluster-campaign.ts';
 import { type ClusterRig, ELECTION_TIMEOUT_MS } from './cluster-rig.ts';
+import { shuffled } from './shuffled.ts';
 
 const STEPS_PER_PART = 24;
 const ACKED_PER_STEP = 500;
@@ -79,7 +80,61 @@ export function partitionStep(name: ShapeName, { which, lastsMs }: { which: numb
   };
 }
 
-async function termOf(rig: ClusterRig): Promise<number> {
+/** Of a swizzle: between one node and the next, at most. */
+const SWIZZLE_MS = ELECTION_TIMEOUT_MS;
+
+/**
+ * Swizzle-clog: node after node is cut off from the others, in one order, and let in again in another. For a while some are cut off from each
+ * other that each hear a third.
+ */
+export function swizzleStep(seed: number): Step {
+  return {
+    kind: 'swizzle-clog',
+    about: `swizzle-clog ${seed}`,
+    run: async (rig) => {
+      const prng = new Prng(seed);
+      const { nodes } = rig.cluster;
+      const network = rig.network as ClusterNetwork;
+      const termBefore = await termOf(rig);
+      const chosen = shuffled(nodes, prng).slice(0, 1 + prng.nextBelow(nodes.length));
+      const clogged = new Set<ClusterNode>();
+      const show = async (): Promise<void> => {
+        network.set({ cuts: cutsOf(clogged, nodes) });
+        await sleep(prng.nextBelow(SWIZZLE_MS));
+      };
+      const at = performance.now();
+      try {
+        for (const node of chosen) {
+          clogged.add(node);
+          await show();
+        }
+        for (const node of shuffled(chosen, prng)) {
+          clogged.delete(node);
+          await show();
+        }
+      } finally {
+        network.set();
+      }
+      const healedAt = performance.now();
+      await rig.answering(nodes, healedAt);
+      // Of nodes that were a majority all the time there may be none.
+      const gapsMs = chosen.length * 2 < nodes.length ? rig.gapsMs(others(nodes, chosen), at, healedAt) : [];
+      return { gapsMs, healMs: performance.now() - healedAt, elections: (await termOf(rig)) - termBefore };
+    },
+  };
+}
+
+/** Every link of these nodes, both ways. */
+function cutsOf(clogged: ReadonlySet<ClusterNode>, nodes: readonly ClusterNode[]): Cut[] {
+  return [...clogged].flatMap((node) => nodes.flatMap((other) => (other === node ? [] : both(node, other))));
+}
+
+function others(nodes: readonly ClusterNode[], without: readonly ClusterNode[]): ClusterNode[] {
+  return nodes.filter((node) => !without.includes(node));
+}
+
+/** The newest term that a node knows. */
+export async function termOf(rig: ClusterRig): Promise<number> {
   const answers = await Promise.all(rig.cluster.nodes.map((node) => node.members(10_000)));
   return Math.max(...answers.map(({ term }) => term));
 }
@@ -89,7 +144,11 @@ function plan(seed: number, runs: number): Step[] {
   const names = Object.keys(SHAPES) as ShapeName[];
   return Array.from({ length: runs }, (_, run) => {
     const lastsMs = ELECTION_TIMEOUT_MS + prng.nextBelow(5 * ELECTION_TIMEOUT_MS);
-    return partitionStep(names[run % names.length] as ShapeName, { which: prng.nextBelow(2), lastsMs });
+    const which = prng.nextBelow(2);
+    const turn = run % (names.length + 1);
+    return turn === names.length
+      ? swizzleStep(prng.nextUint32())
+      : partitionStep(names[turn] as ShapeName, { which, lastsMs });
   });
 }
 
@@ -105,8 +164,8 @@ export const CLUSTER_PARTITIONS: ClusterCampaign = {
 export const clusterPartition: Campaign = {
   name: 'cluster-partition',
   about:
-    'three nodes in network namespaces: cuts in one direction and both, bridges, and loss of 1, 5 and 20 %, under load',
-  defaultRuns: 90,
+    'three nodes in network namespaces: cuts in one direction and both, bridges, swizzle-clog, and loss of 1, 5 and 20 %, under load',
+  defaultRuns: 100,
   run: async (options) => {
     if (!isUsable('namespaces')) {
       const how = 'needs root on Linux with ip, nft and nsenter (in Debian: iproute2, nftables, util-linux)';

@@ -1,4 +1,4 @@
-/** SIGSTOP of leaders, followers and all nodes for 1 to 10 election timeouts, then SIGCONT: who comes back late changes no verdict. */
+/** SIGSTOP of leaders, followers and all nodes for 1 to 10 election timeouts, now and then for up to 60, then SIGCONT: who comes back late changes no verdict. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Prng } from '../../src/base/prng.ts';
 import type { ClusterNode } from '../support/cluster.ts';
@@ -11,6 +11,9 @@ type Target = 'leader' | 'follower' | 'all';
 /** In turn. */
 const TARGETS: readonly Target[] = ['leader', 'leader', 'leader', 'leader', 'follower', 'all'];
 const LONGEST_ET = 10;
+/** Of so many steps one is of up to LONG_ET: more than a connection that nobody answers is kept. */
+const LONG_EVERY = 7;
+const LONG_ET = 60;
 const STEPS_PER_PART = 20;
 const ACKED_PER_STEP = 500;
 
@@ -51,7 +54,8 @@ async function pauseNodes(rig: ClusterRig, paused: readonly ClusterNode[], pause
 function plan(seed: number, runs: number): Step[] {
   const prng = new Prng(seed);
   return Array.from({ length: runs }, (_, run) => {
-    const pauseMs = ELECTION_TIMEOUT_MS + prng.nextBelow((LONGEST_ET - 1) * ELECTION_TIMEOUT_MS);
+    const longestEt = run % LONG_EVERY === LONG_EVERY - 1 ? LONG_ET : LONGEST_ET;
+    const pauseMs = ELECTION_TIMEOUT_MS + prng.nextBelow((longestEt - 1) * ELECTION_TIMEOUT_MS);
     return pauseStep(TARGETS[run % TARGETS.length] as Target, { which: prng.nextUint32(), pauseMs });
   });
 }
@@ -67,7 +71,8 @@ export const CLUSTER_PAUSES: ClusterCampaign = {
 
 export const clusterPause: Campaign = {
   name: 'cluster-pause',
-  about: 'three nodes on a database: leaders, followers and all are stopped for 1 to 10 election timeouts, under load',
+  about:
+    'three nodes on a database: leaders, followers and all are stopped for 1 to 10 election timeouts, one of 7 up to 60, under load',
   defaultRuns: 60,
   hasStores: true,
   run: (options) => runClusterCampaign(CLUSTER_PAUSES, options),

@@ -15,7 +15,7 @@ import { delivered } from './kill-load.ts';
 
 /** Default of `raft.election_timeout`: a follower waits for this to twice this. */
 export const ELECTION_TIMEOUT_MS = 1_000;
-const RECOVERY_TIMEOUT_MS = 60_000;
+const RECOVERY_TIMEOUT_MS = 180_000;
 const READ_TIMEOUT_MS = 180_000;
 const READ_ATTEMPTS = 5;
 /** Of what a stream gave, so many messages are fetched as well. */

@@ -50,7 +50,7 @@ async function publishUntilRefused(rig: FaultRig, client: BrokerClient): Promise
  */
 async function fillLog(address: string, isEnough: () => boolean): Promise<void> {
   const admin = new AdminClient(address, credentials.createInsecure());
-  const request = { subject: `full.${'x'.repeat(240)}`, first: 1 };
+  const request = { subject: `full.${'x'.repeat(240)}`, first: 1, tenant: '' };
   const trim = (): Promise<void> => new Promise((resolve) => admin.trimSubject(request, () => resolve()));
   try {
     for (let i = 0; i < TRIM_ROUNDS_MAX && !isEnough(); i++) await Promise.all(Array.from({ length: 256 }, trim));

@@ -5,22 +5,29 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { BrokerProcess, BrokerStartError, makeDataDirectory } from '../support/broker.ts';
 import { type Counts, History, type Violation } from '../support/checker.ts';
 import { BrokerClient } from '../support/client.ts';
+import { until } from '../support/until.ts';
 import type { Campaign, CampaignOptions, CampaignResult, CampaignRow } from './campaign.ts';
 import { KillLoad, reader, readStreams } from './kill-load.ts';
 import { failpointSites, type KillPlan, planKills, RUNS_PER_FOLDER } from './kill-plan.ts';
 
+/** What differs between the campaigns. */
+interface KillStyle {
+  readonly flags: readonly string[];
+  readonly hasFailpoints: boolean;
+  /** A run goes on at least until so many publishes were acknowledged since the broker came up. */
+  readonly ackedPerRun: number;
+}
+
 /** Small files, so that the load passes through rolls, snapshots and compactions. */
-const FLAGS = [
-  '--segment-bytes',
-  '1MiB',
-  '--raft-snapshot-entries',
-  '100',
-  '--raft-snapshot-bytes',
-  '1MiB',
-  '--log-format',
-  'json',
-];
+const SMALL_FILES: KillStyle = {
+  flags: ['--segment-bytes', '1MiB', '--raft-snapshot-entries', '100', '--raft-snapshot-bytes', '1MiB'],
+  hasFailpoints: true,
+  ackedPerRun: 0,
+};
+/** As somebody runs it who has read nothing: only folder and ports are told, so that it meets no other. Of its calls alone: with its streams 200 runs make more than a million. */
+const BARE: KillStyle = { flags: [], hasFailpoints: false, ackedPerRun: 1_200 };
 const STREAMS_TIMEOUT_MS = 60_000;
+const LOADED_MS_MAX = 300_000;
 
 interface RunOutcome {
   readonly plan: KillPlan;
@@ -43,13 +50,15 @@ interface FolderOutcome {
 /** A broker that does not come back after a kill has lost everything. */
 class FolderRun {
   readonly #broker: BrokerProcess;
+  readonly #ackedPerRun: number;
   readonly #history = new History();
   readonly #load: KillLoad;
   readonly #onRun: (plan: KillPlan) => void;
   readonly #outcomes: RunOutcome[] = [];
 
-  constructor(broker: BrokerProcess, seed: number, onRun: (plan: KillPlan) => void) {
+  constructor(broker: BrokerProcess, seed: number, { ackedPerRun }: KillStyle, onRun: (plan: KillPlan) => void) {
     this.#broker = broker;
+    this.#ackedPerRun = ackedPerRun;
     this.#load = new KillLoad(this.#history, seed, `s${seed}`);
     this.#onRun = onRun;
   }
@@ -108,6 +117,7 @@ class FolderRun {
   /** Starts the broker, armed or not, lets the load run and resolves when the process is dead and every call answered. */
   async #loadUntilDeath(plan: KillPlan): Promise<'killed' | 'failpoint'> {
     const { failpoint, delayMs, run } = plan;
+    const ackedBefore = this.#load.acked;
     if (failpoint !== null) await this.#broker.kill();
     if (!this.#broker.running) {
       const spec = failpoint === null ? '' : `${failpoint.site}=kill@${failpoint.hit}`;
@@ -116,6 +126,12 @@ class FolderRun {
       if (await this.#readyOrKilled()) return 'failpoint';
     }
     this.#load.start(this.#broker.address, `kill.run.${run}`);
+    const acked = (): number => this.#load.acked - ackedBefore;
+    await until(
+      () => acked() >= this.#ackedPerRun || !this.#broker.running,
+      () => `${acked()} of ${this.#ackedPerRun} publishes were acknowledged\n${this.#broker.logs}`,
+      LOADED_MS_MAX,
+    );
     const ended = await Promise.race([sleep(delayMs, null), this.#broker.exited]);
     if (ended !== null && (failpoint === null || ended.signal !== 'SIGKILL')) {
       throw new Error(`the broker ended by itself (${ended.signal ?? ended.code})\n${this.#broker.logs}`);
@@ -144,14 +160,15 @@ class FolderRun {
 }
 
 async function runFolder(
+  style: KillStyle,
   seed: number,
   plans: readonly KillPlan[],
   onRun: (plan: KillPlan) => void,
 ): Promise<FolderOutcome> {
   const dataDir = makeDataDirectory('broker-kill-');
-  const broker = await BrokerProcess.create({ dataDir, flags: FLAGS });
+  const broker = await BrokerProcess.create({ dataDir, flags: [...style.flags, '--log-format', 'json'] });
   try {
-    const outcome = await new FolderRun(broker, seed, onRun).run(plans);
+    const outcome = await new FolderRun(broker, seed, style, onRun).run(plans);
     if (outcome.violations.length === 0) rmSync(dataDir, { recursive: true, force: true });
     return { ...outcome, dataDir, logs: broker.logs };
   } catch (error) {
@@ -161,14 +178,16 @@ async function runFolder(
   }
 }
 
-export async function runKillCampaign(options: CampaignOptions): Promise<CampaignResult> {
-  const { runs, seed, onProgress } = options;
-  const sites = failpointSites();
+export const runKillCampaign = (options: CampaignOptions): Promise<CampaignResult> => runKills(SMALL_FILES, options);
+export const runBareKills = (options: CampaignOptions): Promise<CampaignResult> => runKills(BARE, options);
+
+async function runKills(style: KillStyle, { runs, seed, onProgress }: CampaignOptions): Promise<CampaignResult> {
+  const sites = style.hasFailpoints ? failpointSites() : [];
   const plans = planKills(seed, runs, sites);
   const folders: FolderOutcome[] = [];
   for (let first = 0; first < runs; first += RUNS_PER_FOLDER) {
     const part = plans.slice(first, first + RUNS_PER_FOLDER);
-    const folder = await runFolder(seed + first, part, (plan) => onProgress(plan.run, runs, describePlan(plan)));
+    const folder = await runFolder(style, seed + first, part, (plan) => onProgress(plan.run, runs, describePlan(plan)));
     folders.push(folder);
     if (folder.violations.length > 0) break;
   }
@@ -219,6 +238,13 @@ function summarize(folders: readonly FolderOutcome[], sites: readonly string[], 
   ];
   return { rows: [row], violations, notes };
 }
+
+export const killBare: Campaign = {
+  name: 'kill-bare',
+  about: 'one node without any configuration: kill -9 at random instants, a million acknowledgements',
+  defaultRuns: 200,
+  run: runBareKills,
+};
 
 export const kill: Campaign = {
   name: 'kill',

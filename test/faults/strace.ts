@@ -61,6 +61,14 @@ export class Strace implements Disposable {
     return calls;
   }
 
+  /** Epoch ms at which the first call came back that was made to fail; 0 if none was. */
+  injectedAt(): number {
+    return (
+      Math.min(...this.#lines.filter((line) => line.includes('(INJECTED)')).map(timeOf), Number.MAX_VALUE) %
+      Number.MAX_VALUE
+    );
+  }
+
   /** Epoch ms at which the last thread had gone; 0 if none has. */
   exitedAt(): number {
     return Math.max(0, ...this.#lines.filter((line) => /\+\+\+ (exited|killed)/.test(line)).map(timeOf));

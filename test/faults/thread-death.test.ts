@@ -1,4 +1,4 @@
-/** A thread of a broker process dies: a shard is replaced, without the Raft thread the process ends. */
+/** A thread of a broker process dies: a shard is replaced, without the Raft or the main thread the process ends. */
 import assert from 'node:assert/strict';
 import { readdirSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
@@ -9,13 +9,12 @@ import { makeDataDirectory, startBroker } from '../support/broker.ts';
 import { BrokerClient, CallError } from '../support/client.ts';
 import { requireTool } from '../support/tools.ts';
 import { onThisMachine } from '../support/yardstick.ts';
-import { FaultRig, type LogLine, logLines, pause, within } from './rig.ts';
+import { PROCESS_DEATHS, processDeaths } from './process-campaign.ts';
+import { FaultRig, type LogLine, logLines, pause } from './rig.ts';
 import { DEATHS, shardDeaths } from './shard-campaign.ts';
 import { ONE_FILE_THREAD, Strace } from './strace.ts';
 
 const LONG = process.env.BROKER_TEST_LONG === '1';
-/** Only ends a wait for a process that stays. */
-const EXIT_MS_MAX = 40_000;
 const DEATHS_EACH = LONG ? 10 : 2;
 /** A replacement loads one thread of those that the start of the whole process has loaded. No machine is busy at each of them alone, so the quickest counts. */
 const STARTS_MAX = 2;
@@ -120,47 +119,13 @@ describe('a shard thread dies while segments are let go of', () => {
   });
 });
 
-const RAFT_DEATHS = [
-  { how: 'an exception behind a sync', failpoints: 'raft.after-sync=throw@60', reason: 'raft_thread_failed' },
-  { how: 'process.exit', failpoints: 'raft.after-apply=exit@60', reason: 'raft_thread_exit' },
-  { how: 'an exception before an append', failpoints: 'raft.before-append=throw@60', reason: 'raft_thread_failed' },
-  { how: 'an exhausted heap', failpoints: 'raft.after-apply=oom@60', reason: 'raft_thread_error' },
-];
-
-describe('the Raft thread dies under load', () => {
-  for (const { how, failpoints, reason } of LONG ? RAFT_DEATHS : RAFT_DEATHS.slice(0, 2)) {
-    it(`[W1] by ${how}: the process ends with code 70 and says why, and nothing acknowledged is lost`, async () => {
-      await using rig = await FaultRig.start({
-        env: { BROKER_FAILPOINTS: failpoints },
-        nodeFlags: ['--max-old-space-size=96'],
-      });
-      rig.startLoad();
-      const exit = await within(rig.broker.exited, EXIT_MS_MAX);
-      assert.deepEqual(exit, { code: 70, signal: null }, rig.broker.logs);
-      const said = rig.lines.find(({ message }) => message === 'the broker cannot go on');
-      assert.equal(said?.reason, reason);
-      await rig.load.stop();
-      await rig.broker.restart({ env: { BROKER_FAILPOINTS: '' } });
-      await rig.assertKept(10);
+describe('what the process cannot live without dies under load', () => {
+  for (const death of LONG ? PROCESS_DEATHS : PROCESS_DEATHS.filter((_, index) => index % 2 === 0)) {
+    it(`[W1] ${death.name}: the process ends within 1 s with its code and says why where it can, and nothing acknowledged is lost`, async (t) => {
+      const { violations, dyingMs, acked } = await processDeaths(death, LONG ? DEATHS_EACH : 1, 12);
+      t.diagnostic(`${dyingMs.map(Math.round)} ms from the last acknowledgement to the end`);
+      assert.deepEqual(violations, []);
+      assert.ok(acked > 10, 'the load was no load');
     });
   }
-});
-
-describe('the main thread meets a defect', () => {
-  it('[W1] the process ends with code 70 and says why in its log, and nothing acknowledged is lost', async () => {
-    const defect =
-      "import { isMainThread } from 'node:worker_threads'; if (isMainThread) process.on('SIGUSR2', () => { throw new Error('a defect'); });";
-    const env = { NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(defect)}` };
-    await using rig = await FaultRig.start({ env });
-    rig.startLoad();
-    await rig.loaded(20);
-    process.kill(rig.broker.pid, 'SIGUSR2');
-    assert.deepEqual(await within(rig.broker.exited, EXIT_MS_MAX), { code: 70, signal: null }, rig.broker.logs);
-    const said = rig.lines.find(({ message }) => message === 'the broker cannot go on');
-    assert.equal(said?.reason, 'main_thread_failed');
-    assert.match(said.error, /Error: a defect\n +at /);
-    await rig.load.stop();
-    await rig.broker.restart({ env: { NODE_OPTIONS: '' } });
-    await rig.assertKept(10);
-  });
 });

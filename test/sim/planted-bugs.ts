@@ -1,10 +1,11 @@
 import { type PlantedBug, plantBug } from '../../src/base/planted.ts';
 import { simulateCluster } from './cluster-sim.ts';
+import { simulateGossip } from './gossip-sim.ts';
 import { simulateRaft } from './raft-sim.ts';
 
 export interface Planted {
   readonly bug: PlantedBug;
-  readonly simulator: 'raft' | 'cluster';
+  readonly simulator: 'raft' | 'cluster' | 'gossip';
   /** The first seed that finds it: `npm run sim -- --planted`. */
   readonly seed: number;
 }
@@ -12,7 +13,7 @@ export interface Planted {
 /** The issue asks for each to be found within this many. */
 export const SEEDS_MAX = 1_000;
 
-const SIMULATORS = { raft: simulateRaft, cluster: simulateCluster };
+const SIMULATORS = { raft: simulateRaft, cluster: simulateCluster, gossip: simulateGossip };
 
 /** What the simulator says of a seed with the bug in place; null when it sees nothing. */
 export function findingOf({ bug, simulator }: Pick<Planted, 'bug' | 'simulator'>, seed: number): string | null {
@@ -54,4 +55,12 @@ export const PLANTED: readonly Planted[] = [
   { bug: 'S7-close-revoked', simulator: 'cluster', seed: 1 },
   { bug: 'S7-no-cascade', simulator: 'cluster', seed: 40 },
   { bug: 'S7-sequence-outlives-revoke', simulator: 'cluster', seed: 1 },
+  { bug: 'G1-no-refutation', simulator: 'gossip', seed: 3 },
+  { bug: 'G1-refutes-too-low', simulator: 'gossip', seed: 11 },
+  { bug: 'G1-unconfirmed-at-once', simulator: 'gossip', seed: 2 },
+  { bug: 'G1-no-stream-ping', simulator: 'gossip', seed: 2 },
+  { bug: 'G1-not-contradicted', simulator: 'gossip', seed: 368 },
+  { bug: 'G4-same-incarnation-revives', simulator: 'gossip', seed: 1 },
+  { bug: 'G4-push-pull-revives', simulator: 'gossip', seed: 1 },
+  { bug: 'G5-late-tick-judges', simulator: 'gossip', seed: 77 },
 ];

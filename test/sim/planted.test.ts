@@ -24,7 +24,7 @@ for (const planted of PLANTED) {
 
 test('docs/reliability.md has every planted bug with the seeds that finding it takes', () => {
   const text = readFileSync(join(import.meta.dirname, '..', '..', 'docs', 'reliability.md'), 'utf8');
-  const rows = [...text.matchAll(/^\| `([RS]\d+-[\w-]+)` \| (raft|cluster) \| (\d+) \|/gm)];
+  const rows = [...text.matchAll(/^\| `([GRS]\d+-[\w-]+)` \| (raft|cluster|gossip) \| (\d+) \|/gm)];
   assert.deepEqual(
     rows.map(([, bug, simulator, seed]) => ({ bug, simulator, seed: Number(seed) })),
     PLANTED.map(({ bug, simulator, seed }) => ({ bug, simulator, seed })),
