@@ -45,6 +45,21 @@ const SUITES = [
   { name: 'wire', about: 'bytes on the wire and what bad ones get', files: 'wire/**/*', width: CORES, minutes: 3 },
   { name: 'sim', about: 'deterministic simulation from seeds', files: 'sim/**/*', width: CORES, minutes: 5 },
   { name: 'e2e', about: 'a real broker process', files: 'e2e/**/*', width: 1, minutes: 6 },
+  {
+    name: 'operate',
+    about: 'what operators hold in their hands, on real brokers: commands, pages, metrics, limits',
+    files: 'operate/**/*',
+    width: CORES,
+    minutes: 6,
+  },
+  {
+    name: 'image',
+    about: 'the image, built and run by an engine of its own',
+    files: 'image/**/*',
+    width: 1,
+    minutes: 8,
+  },
+  { name: 'manifests', about: 'those of Kubernetes, strictly', files: 'kubernetes/**/*', width: 1, minutes: 5 },
   { name: 'faults', about: 'kills, disk errors, power cuts', files: 'faults/**/*', width: 1, minutes: 10 },
 ] as const;
 

@@ -15,6 +15,7 @@ import { behindRelay } from './behind-relay.ts';
 import { birthSuite } from './birth.ts';
 import { incarnationSuite } from './incarnations.ts';
 import { messageStoreSuite } from './message-store.ts';
+import { verifySuite } from './verify.ts';
 
 const missing = cassandraMissing();
 const given = process.env.CASSANDRA_CONTACT_POINTS?.split(',')[0];
@@ -54,6 +55,31 @@ if (missing !== null) {
       await client.shutdown();
     };
     return await behindRelay(t, relay, () => CassandraStore.open(options), changeByte);
+  });
+
+  verifySuite('cassandra', async (t) => {
+    const options = optionsFor(contact);
+    const store = await CassandraStore.open(options);
+    const client = createClient(options);
+    t.after(async () => {
+      await client.shutdown();
+      await store.close();
+    });
+    const run = async (text: string, { subject, base }: SealedBatch, ...values: Buffer[]): Promise<void> => {
+      const key = [Buffer.from(subject.bytes), bucketOf(base), base];
+      const where = `${text} WHERE subject = ? AND bucket = ? AND base = ?`;
+      await client.execute(where, [...values, ...key], { prepare: true });
+    };
+    const table = `${options.keyspace}.batches`;
+    return {
+      store,
+      remove: (batch) => run(`DELETE FROM ${table}`, batch),
+      async changeByte(batch, offset) {
+        const changed = Buffer.from(batch.bytes);
+        changed.writeUInt8(changed.readUInt8(offset) ^ 1, offset);
+        await run(`UPDATE ${table} SET bytes = ?`, batch, changed);
+      },
+    };
   });
 
   test('cassandra: a trim deletes what was published by a clock that is ahead, and the directory of what lies below', async (t) => {

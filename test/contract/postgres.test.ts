@@ -7,13 +7,16 @@ import { PostgresConnection } from '../../src/storage/postgres/connection.ts';
 import { PostgresStore, type PostgresStoreOptions } from '../../src/storage/postgres/postgres-store.ts';
 import { Statements } from '../../src/storage/postgres/statements.ts';
 import { type SealedBatch, StoreFailure } from '../../src/storage/store.ts';
+import { databaseStore } from '../../src/verify/stores.ts';
 import { PostgresServer } from '../servers/postgres.ts';
 import { Relay } from '../servers/relay.ts';
 import { dataBatch, plain, subjectRef, voidBatch } from '../unit/batch-support.ts';
+import { logOf, shown, verified } from '../unit/verify-rig.ts';
 import { behindRelay } from './behind-relay.ts';
 import { birthSuite } from './birth.ts';
 import { incarnationSuite } from './incarnations.ts';
 import { messageStoreSuite } from './message-store.ts';
+import { verifySuite } from './verify.ts';
 
 const server = process.env.POSTGRES_URL === undefined ? await PostgresServer.start() : null;
 const url = process.env.POSTGRES_URL ?? (server as PostgresServer).url;
@@ -44,6 +47,43 @@ messageStoreSuite('postgres', async (t) => {
     connection.end();
   };
   return await behindRelay(t, relay, () => PostgresStore.open(chosen), changeByte);
+});
+
+verifySuite('postgres', async (t) => {
+  const chosen = options();
+  const store = await PostgresStore.open(chosen);
+  const connection = new PostgresConnection(chosen);
+  t.after(async () => {
+    connection.end();
+    await store.close();
+  });
+  const run = async (text: string, { subject, base }: SealedBatch, ...more: number[]): Promise<void> => {
+    const where = `${text} WHERE subject = $1 AND base = $2`;
+    const { rowCount } = await connection.database.result(where, [Buffer.from(subject.bytes), base, ...more]);
+    assert.equal(rowCount, 1);
+  };
+  const table = `${chosen.schema}.batch`;
+  return {
+    store,
+    remove: (batch) => run(`DELETE FROM ${table}`, batch),
+    changeByte: (batch, offset) =>
+      run(`UPDATE ${table} SET bytes = set_byte(bytes, $3, get_byte(bytes, $3) # 1)`, batch, offset),
+  };
+});
+
+test('postgres: verify finds a batch that is there twice, in two slices', async (t) => {
+  const chosen = options();
+  const store = await PostgresStore.open(chosen);
+  t.after(() => store.close());
+  const subject = subjectRef('doubled');
+  const publishedAt = Date.now();
+  await store.append([dataBatch(subject, [plain('a'), plain('b')], { base: 1, publishedAt })]);
+  await store.append([dataBatch(subject, [plain('c', 3_600)], { base: 2, publishedAt })]);
+  // Files under another slice, as its messages expire.
+  await store.append([dataBatch(subject, [plain('a', 3_600), plain('b', 3_600)], { base: 1, publishedAt })]);
+  const log = logOf({ doubled: { settled: 2, everExpires: true } });
+  const { findings } = await verified(log, (tally, pace) => databaseStore(store, tally, pace));
+  assert.deepEqual(shown(findings), ['twice doubled 1-2', 'twice doubled 2-2']);
 });
 
 birthSuite('postgres', async (t) => {

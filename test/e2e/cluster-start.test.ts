@@ -1,6 +1,8 @@
 /** How real processes find out whether they begin a cluster, join one, wait or are refused, on a real PostgreSQL. */
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
+import { type AddressInfo, createServer } from 'node:net';
 import { join } from 'node:path';
 import { after, describe, it, type TestContext } from 'node:test';
 import { connect } from '../../src/client/index.ts';
@@ -50,6 +52,18 @@ describe('A node on a database', () => {
   it('without a cluster waits for one if it is to join, and ends the wait at SIGTERM', async (t) => {
     const broker = await created(t, [...server.brokerFlags(), '--join', '127.0.0.1:1']);
     await waiting(broker, /waiting for a cluster in the database/);
+    assert.equal((await broker.stop()).code, 0);
+    assert.match(broker.logs, /"stopped"/);
+  });
+
+  it('ends at SIGTERM while it waits for a database that says nothing', async (t) => {
+    const silent = createServer().listen(0, '127.0.0.1');
+    await once(silent, 'listening');
+    t.after(() => silent.close());
+    const url = `postgres://nobody@127.0.0.1:${(silent.address() as AddressInfo).port}/nothing`;
+    const broker = await created(t, ['--store', 'postgres', '--postgres-url', url, '--store-timeout', '5m']);
+    broker.launch();
+    await once(silent, 'connection');
     assert.equal((await broker.stop()).code, 0);
     assert.match(broker.logs, /"stopped"/);
   });

@@ -5,6 +5,7 @@ import { after, before, describe, it } from 'node:test';
 import { type Client, type ClusterMembers, connect } from '../../src/client/index.ts';
 import { PostgresServer } from '../servers/postgres.ts';
 import { BrokerProcess } from '../support/broker.ts';
+import { command } from '../support/commands.ts';
 import { freePorts } from '../support/ports.ts';
 import { until } from '../support/until.ts';
 
@@ -59,6 +60,15 @@ const votersOf = ({ members }: ClusterMembers): string[] =>
     .map(({ nodeId }) => nodeId)
     .sort();
 
+/** What `broker check` says of the cluster at one of its nodes, and how it ends. */
+async function checked(node: Node): Promise<{ readonly code: number | null; readonly levels: string }> {
+  const only = 'leader,tolerance,clock_skew,versions';
+  const { code, row, err } = await command(['check', '--only', only, '--address', node.process.address]);
+  assert.equal(err, '');
+  const checks = row.checks as { check: string; level: string }[];
+  return { code, levels: checks.map(({ check, level }) => `${check} ${level}`).join(', ') };
+}
+
 const nodeOf = (name: string): Node => nodes.find((node) => node.name === name) ?? assert.fail(`no node ${name}`);
 
 /** Publishes through each node, and fetches every message from every node. */
@@ -95,6 +105,8 @@ describe('A cluster of three nodes', { timeout: 240_000 }, () => {
       assert.deepEqual(found.warnings, []);
       assert.equal(found.nodeId, node.name);
     }
+    const levels = 'leader ok, tolerance ok, clock_skew ok, versions ok';
+    assert.deepEqual(await checked(nodeOf('n2')), { code: 0, levels });
   });
 
   it('takes a publish on any node, with ids of one row, and every node serves it', async () => {
@@ -151,6 +163,10 @@ describe('A cluster of three nodes', { timeout: 240_000 }, () => {
     const found = await membersUntil(alive[0] as Node, (seen) => seen.leader !== leader && seen.toleratesNow === 0);
     assert.match(found.warnings.join(), new RegExp(`voter ${leader} is not heard of: 2 of 3`));
     await exchange('c.failover', alive);
+    assert.deepEqual(await checked(alive[1] as Node), {
+      code: 1,
+      levels: 'leader ok, tolerance warning, clock_skew ok, versions unknown',
+    });
     // What the dead one acknowledged is there.
     assert.equal((await (alive[0] as Node).client.fetch('c.any', 1)).text, 'from n1');
     await dead.process.restart();

@@ -312,17 +312,25 @@ describe('memory', () => {
       ),
     );
     let taken = 0;
-    const watch = setInterval(async () => {
-      taken = Math.max(taken, (await Metrics.of(broker)).sum('broker_in_flight_bytes'));
-    }, 100);
+    let isOver = false;
+    // Awaited, so that no look outlives the broker.
+    const watch = (async (): Promise<void> => {
+      while (!isOver) {
+        taken = Math.max(taken, (await Metrics.of(broker)).sum('broker_in_flight_bytes'));
+        await pause(100);
+      }
+    })();
     void until(
       () => (reasons.get('IN_FLIGHT_FULL') ?? 0) > 200,
       () => `${reasons.get('IN_FLIGHT_FULL')} were refused`,
     ).finally(() => gate.open());
     const peak = await peakRss(
       broker,
-      flood.finally(() => clearInterval(watch)),
+      flood.finally(() => {
+        isOver = true;
+      }),
     );
+    await watch;
     assert.deepEqual([...reasons.keys()], ['IN_FLIGHT_FULL']);
     assert(acked >= 8, `${acked} were stored`);
     assert(taken >= 8 * MIB && taken <= 16 * MIB, `${Math.round(taken / MIB)} MiB were taken in`);

@@ -132,10 +132,10 @@ describe('two nodes', () => {
       assert.deepEqual(follower.ids, range(first, published));
       const now = await Metrics.of(pair.b);
       const grown = (name: string): number => now.sum(name) - before.sum(name);
-      assert(grown('broker_shard_peer_batches_kept_total') > 0);
-      assert.equal(grown('broker_shard_peer_batches_refused_total'), 0);
+      assert(grown('broker_peers_batches_kept_total') > 0);
+      assert.equal(grown('broker_peers_batches_refused_total'), 0);
       // The first one may come behind the read for it, and a machine that stands still may hold up a few more.
-      const reads = grown('broker_shard_database_reads_total');
+      const reads = grown('broker_store_database_reads_total');
       assert(reads <= BATCHES / 10, `${reads} reads of the database for ${BATCHES} batches`);
       client.close();
     }

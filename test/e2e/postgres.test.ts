@@ -142,7 +142,7 @@ describe('postgres', () => {
     // 7 is in the middle of a batch, which stays for those above it.
     const admin = new AdminClient(broker.address, credentials.createInsecure());
     const first = await new Promise<number>((resolve, reject) =>
-      admin.trimSubject({ subject: 't.x', first: 8 }, (error, answer) =>
+      admin.trimSubject({ subject: 't.x', first: 8, tenant: '' }, (error, answer) =>
         error ? reject(error) : resolve(answer.first),
       ),
     );

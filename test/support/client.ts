@@ -75,11 +75,16 @@ const identity = (bytes: Buffer): Buffer => bytes;
 export interface ClientOptions {
   /** Deadline of a unary call unless it says otherwise, in ms. */
   readonly timeoutMs?: number;
+  /** Sent as x-tenant; several are sent as they are. */
+  readonly tenant?: string | readonly string[];
+  /** Bearer token. */
+  readonly token?: string | undefined;
 }
 
 export class BrokerClient {
   readonly #client: grpc.Client;
   readonly #timeoutMs: number;
+  readonly #metadata = new grpc.Metadata();
   readonly #subscriptions = new Set<Subscription>();
 
   readonly address: string;
@@ -87,6 +92,8 @@ export class BrokerClient {
   constructor(address: string, options: ClientOptions = {}) {
     this.address = address;
     this.#timeoutMs = options.timeoutMs ?? 10_000;
+    for (const tenant of [options.tenant ?? []].flat()) this.#metadata.add('x-tenant', tenant);
+    if (options.token !== undefined) this.#metadata.set('authorization', `Bearer ${options.token}`);
     this.#client = new grpc.Client(address, grpc.credentials.createInsecure(), {
       'grpc.use_local_subchannel_pool': 1,
       // The brokers of tests are on this machine, whatever its `http_proxy` says.
@@ -103,7 +110,7 @@ export class BrokerClient {
   }
 
   /** Sends `request` as it is. Rejects with CallError. */
-  call(method: string, request: Buffer, timeoutMs = this.#timeoutMs): Promise<Buffer> {
+  call(method: string, request: Buffer, timeoutMs = this.#timeoutMs, metadata = this.#metadata): Promise<Buffer> {
     return new Promise((resolve, reject) => {
       const options = { deadline: Date.now() + timeoutMs };
       this.#client.makeUnaryRequest(
@@ -111,7 +118,7 @@ export class BrokerClient {
         identity,
         identity,
         request,
-        new grpc.Metadata(),
+        metadata,
         options,
         (error, response) => {
           if (error !== null) reject(new CallError(error));
@@ -123,6 +130,12 @@ export class BrokerClient {
 
   async publish(fields: PublishFields, timeoutMs?: number): Promise<number> {
     return decodeNumber(await this.call('Publish', encodePublish(fields), timeoutMs));
+  }
+
+  async publishAs(tenant: string, fields: PublishFields): Promise<number> {
+    const metadata = new grpc.Metadata();
+    metadata.set('x-tenant', tenant);
+    return decodeNumber(await this.call('Publish', encodePublish(fields), this.#timeoutMs, metadata));
   }
 
   async fetch(subject: string | Uint8Array, id: number | bigint, timeoutMs?: number): Promise<Message> {
@@ -142,7 +155,13 @@ export class BrokerClient {
   }
 
   subscribeRaw(request: Buffer, handlers: SubscriptionHandlers): Subscription {
-    const stream = this.#client.makeServerStreamRequest(`${SERVICE}Subscribe`, identity, identity, request);
+    const stream = this.#client.makeServerStreamRequest(
+      `${SERVICE}Subscribe`,
+      identity,
+      identity,
+      request,
+      this.#metadata,
+    );
     const { promise, resolve } = Promise.withResolvers<void>();
     stream.on('metadata', () => handlers.onLive?.());
     stream.on('data', (bytes: Buffer) => handlers.onMessage(decodeMessage(bytes)));

@@ -20,8 +20,21 @@ export interface ClusterOptions {
   readonly storeFlags: readonly string[];
   readonly flags?: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
+  /** They find each other by gossip alone: none is told to begin, and each only where all of them gossip. */
+  readonly gossips?: boolean;
   /** Without one they are on free ports of 127.0.0.1. */
   readonly network?: ClusterNetwork | null;
+  /** What each node runs on, by its index, where that is not the same for all. */
+  readonly machines?: readonly Machine[];
+}
+
+/** What one node runs on. */
+export interface Machine {
+  /** Default: a folder in the cluster's. */
+  readonly dataDir?: string;
+  readonly env?: Readonly<Record<string, string>>;
+  /** See BrokerOptions. */
+  readonly under?: readonly string[];
 }
 
 type CallArguments<Response> = [
@@ -107,15 +120,21 @@ export class Cluster implements AsyncDisposable {
     this.folder = folder;
   }
 
+  /** Its nodes do not run yet. */
+  static async create(options: ClusterOptions): Promise<Cluster> {
+    const folder = makeDataDirectory('broker-cluster-');
+    return new Cluster(await createNodes(options, folder), folder);
+  }
+
   /** Resolves when all are voters and ready. A cluster of one is a lone node. */
   static async start(options: ClusterOptions): Promise<Cluster> {
-    const folder = makeDataDirectory('broker-cluster-');
-    const cluster = new Cluster(await createNodes(options, folder), folder);
+    const cluster = await Cluster.create(options);
     try {
       const [first, ...others] = cluster.nodes as [ClusterNode, ...ClusterNode[]];
-      await first.broker.restart();
+      if (options.gossips !== true) await first.broker.restart();
+      else others.unshift(first);
       await Promise.all(others.map(({ broker }) => broker.restart()));
-      if (others.length > 0) await cluster.#untilVoters();
+      if (cluster.nodes.length > 1) await cluster.untilVoters();
     } catch (error) {
       const kept = cluster.keep();
       await cluster[Symbol.asyncDispose]();
@@ -150,7 +169,8 @@ export class Cluster implements AsyncDisposable {
     throw new Error(`no leader within ${timeoutMs} ms; logs in ${this.keep()}`);
   }
 
-  async #untilVoters(): Promise<void> {
+  /** Until all are voters, and every one of them says so. */
+  async untilVoters(): Promise<void> {
     for (const began = performance.now(); performance.now() - began < LEADER_TIMEOUT_MS; ) {
       const answers = await Promise.all(this.nodes.map((node) => node.members().catch(asMissing)));
       const isWhole = (answer: MembersResponse | null): boolean =>
@@ -186,23 +206,30 @@ export class Cluster implements AsyncDisposable {
 }
 
 async function createNodes(options: ClusterOptions, folder: string): Promise<ClusterNode[]> {
-  const { nodes: count, network = null } = options;
-  const ports = await freePorts(3 * count);
+  const { nodes: count, network = null, gossips = false } = options;
+  const ports = await freePorts(4 * count);
   const addressOf = (index: number, port: number): string => `${network?.host(index) ?? '127.0.0.1'}:${ports[port]}`;
   return Promise.all(
     Array.from({ length: count }, async (_, index) => {
       const id = `n${index + 1}`;
-      const dataDir = join(folder, id);
-      mkdirSync(dataDir);
+      const machine = options.machines?.[index] ?? {};
+      const dataDir = machine.dataDir ?? join(folder, id);
+      mkdirSync(dataDir, { recursive: true });
       const [grpc, admin, raft] = [0, 1, 2].map((offset) => addressOf(index, 3 * index + offset)) as [
         string,
         string,
         string,
       ];
-      const entrance = index === 0 ? ['--bootstrap'] : ['--join', addressOf(0, 0)];
+      const gossipOf = (node: number): string => addressOf(node, 3 * count + node);
+      const everybody = Array.from({ length: count }, (_each, node) => gossipOf(node)).join();
+      const byGossip = ['--gossip-listen', gossipOf(index), '--gossip-join', everybody];
+      const told = index === 0 ? ['--bootstrap'] : ['--join', addressOf(0, 0)];
+      const entrance = gossips ? [...byGossip, '--bootstrap-expect', String(count)] : told;
       const flags = [
         ...['--node-id', id],
         ...(count > 1 ? ['--raft-listen', raft, ...entrance] : []),
+        // Its addresses are not those of loopback, and nobody else is in it.
+        ...(network === null ? [] : ['--insecure']),
         ...options.storeFlags,
         ...['--log-format', 'json'],
         ...(options.flags ?? []),
@@ -212,9 +239,9 @@ async function createNodes(options: ClusterOptions, folder: string): Promise<Clu
         flags,
         addresses: { grpc, admin },
         logLinesMax: 4_000,
-        readyTimeoutMs: 60_000,
-        ...(options.env === undefined ? {} : { env: options.env }),
-        ...(network === null ? {} : { under: network.under(index) }),
+        readyTimeoutMs: 180_000,
+        env: { ...options.env, ...machine.env },
+        under: [...(network?.under(index) ?? []), ...(machine.under ?? [])],
       });
       return new ClusterNode(index, id, broker);
     }),

@@ -44,10 +44,12 @@ export class ConsumeStream {
   readonly #waiting: { readonly isDone: () => boolean; readonly resolve: () => void }[] = [];
 
   /** On a connection of its own, or on that of `shared`. */
-  constructor(address: string, shared?: ConsumerClient) {
+  constructor(address: string, shared?: ConsumerClient, token?: string) {
     this.#isShared = shared !== undefined;
     this.#client = shared ?? clientOf(address);
-    this.#call = this.#client.consume();
+    const metadata = new grpc.Metadata();
+    if (token !== undefined) metadata.set('authorization', `Bearer ${token}`);
+    this.#call = this.#client.consume(metadata);
     this.#call.on('data', (response: ConsumeResponse) => this.#onResponse(response));
     this.#call.on('status', (status: grpc.StatusObject) => {
       this.status = status.code === grpc.status.OK ? null : new CallError(status);
@@ -66,10 +68,11 @@ export class ConsumeStream {
       heartbeatMs?: number;
       credit?: { bytes: number; messages: number } | null;
       shared?: ConsumerClient;
+      token?: string | undefined;
     } = {},
   ): Promise<ConsumeStream> {
-    const { resumeToken = Buffer.alloc(0), heartbeatMs = 100, credit = PLENTY, shared } = options;
-    const stream = new ConsumeStream(address, shared);
+    const { resumeToken = Buffer.alloc(0), heartbeatMs = 100, credit = PLENTY, shared, token } = options;
+    const stream = new ConsumeStream(address, shared, token);
     stream.write({ open: { subjects, resumeToken, heartbeatMs }, credit: credit ?? undefined });
     await stream.until(() => stream.isComplete || stream.status !== undefined);
     return stream;

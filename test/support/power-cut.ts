@@ -13,10 +13,11 @@ import { join } from 'node:path';
  */
 const CUT = `
 import fcntl, os, struct, sys, time
-fd = os.open(sys.argv[1], os.O_RDONLY)
+disks = [os.open(path, os.O_RDONLY) for path in sys.argv[1:]]
 flags = struct.pack('I', 2)
 at = time.monotonic_ns()
-fcntl.ioctl(fd, 0x8004587d, flags)
+for fd in disks:
+    fcntl.ioctl(fd, 0x8004587d, flags)
 print(at)
 `;
 
@@ -65,7 +66,17 @@ export class PowerCutDisk implements Disposable {
    * a bare loop of write and fdatasync: 1 cut in 10). Let the program stamp what it says.
    */
   cut(): bigint {
-    return BigInt(execFileSync('python3', ['-c', CUT, this.path], { stdio: 'pipe' }).toString().trim());
+    return PowerCutDisk.cutAll([this]);
+  }
+
+  /** The same of several at once: one within a millisecond of the other. */
+  static cutAll(disks: readonly PowerCutDisk[]): bigint {
+    const paths = disks.map(({ path }) => path);
+    return BigInt(
+      execFileSync('python3', ['-c', CUT, ...paths], { stdio: 'pipe' })
+        .toString()
+        .trim(),
+    );
   }
 
   /** Power is back: what the device held is mounted again, its journal replayed. No program may have a file open there. */

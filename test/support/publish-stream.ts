@@ -33,11 +33,14 @@ export class PublishStream {
   readonly #call: grpc.ClientDuplexStream<PublishStreamRequest, PublishStreamResponse>;
   readonly #waiting: { readonly isDone: () => boolean; readonly resolve: () => void }[] = [];
 
-  constructor(address: string) {
+  constructor(address: string, tenant: string | null = null, token: string | null = null) {
     this.#client = new ProducerClient(address, grpc.credentials.createInsecure(), {
       'grpc.use_local_subchannel_pool': 1,
     });
-    this.#call = this.#client.publishStream();
+    const metadata = new grpc.Metadata();
+    if (tenant !== null) metadata.set('x-tenant', tenant);
+    if (token !== null) metadata.set('authorization', `Bearer ${token}`);
+    this.#call = this.#client.publishStream(metadata);
     this.#call.on('data', (response: PublishStreamResponse) => this.#onResponse(response));
     this.#call.on('status', (status: grpc.StatusObject) => {
       this.status = status.code === grpc.status.OK ? null : new CallError(status);
@@ -48,8 +51,14 @@ export class PublishStream {
   }
 
   /** Opens and waits for the answer, or for the end. */
-  static async open(address: string, producerId: string, firstSequence = 0): Promise<PublishStream> {
-    const stream = new PublishStream(address);
+  static async open(
+    address: string,
+    producerId: string,
+    firstSequence = 0,
+    tenant: string | null = null,
+    token: string | null = null,
+  ): Promise<PublishStream> {
+    const stream = new PublishStream(address, tenant, token);
     stream.write({ open: { producerId, firstSequence }, batches: [] });
     await stream.until(() => stream.opened !== null || stream.status !== undefined);
     return stream;

@@ -45,6 +45,13 @@ function toReported(event: TestEvent): ReportedTest | null {
       const isGroup = isEcho || details.type === 'suite';
       return { kind: 'failed', name, nesting, isGroup, durationMs: details.duration_ms, detail };
     }
+    case 'test:diagnostic': {
+      // A promise that is rejected when its test is over: the file ends with 1, and nothing else says why.
+      const { message, nesting } = event.data;
+      if (!message.includes('asynchronous activity after the test ended')) return null;
+      const name = 'nothing goes on behind the end of a test';
+      return { kind: 'failed', name, nesting, isGroup: false, durationMs: 0, detail: message };
+    }
     default:
       return null;
   }

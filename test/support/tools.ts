@@ -2,7 +2,22 @@
 import { spawnSync } from 'node:child_process';
 import type { TestContext } from 'node:test';
 
-export type Tool = 'strace' | 'loop-devices' | 'root' | 'tmpfs' | 'openssl' | 'go' | 'namespaces';
+export type Tool =
+  | 'strace'
+  | 'loop-devices'
+  | 'root'
+  | 'tmpfs'
+  | 'openssl'
+  | 'go'
+  | 'cc'
+  | 'go-1.26'
+  | 'namespaces'
+  | 'containers'
+  | 'docker-compose'
+  | 'terminal'
+  | 'promtool'
+  | 'chromium'
+  | 'script';
 
 const HOW: Readonly<Record<Tool, string>> = {
   strace: 'install strace, and allow ptrace (in a container: --cap-add SYS_PTRACE)',
@@ -11,8 +26,17 @@ const HOW: Readonly<Record<Tool, string>> = {
   tmpfs: 'run as root on Linux (in a container: --cap-add SYS_ADMIN)',
   openssl: 'install openssl',
   go: 'install Go 1.19 or newer (in Debian: golang-go)',
+  cc: 'install a C compiler with the headers of libc (in Debian: gcc, libc6-dev)',
+  'go-1.26': 'install Go 1.26 or newer',
   namespaces:
     'run as root on Linux with ip, nft and nsenter (in Debian: iproute2, nftables, util-linux; in a container: --privileged)',
+  'docker-compose': 'install docker-compose',
+  terminal: 'install python3 on a Unix',
+  promtool: 'install promtool (in Debian: prometheus)',
+  chromium: 'install Chromium and a font (in Debian: chromium, fonts-dejavu-core)',
+  script: 'install script (in Debian: bsdutils, which is always there)',
+  containers:
+    'run as root on Debian with dockerd, iptables, unshare, apt-get and dpkg-deb (docker.io, iptables, util-linux; in a container: --privileged)',
 };
 
 /** True if the tool works here; otherwise the test is marked as skipped and must return at once. */
@@ -39,9 +63,32 @@ export function isUsable(tool: Tool): boolean {
       return runs('openssl', ['version']);
     case 'go':
       return runs('go', ['version']);
+    case 'cc':
+      // The compiler may be there and the headers not.
+      return runs('sh', ['-c', 'echo "#include <time.h>" | cc -E -x c -']);
+    case 'go-1.26':
+      return isGoAtLeast(26);
     case 'namespaces':
       // In a namespace of its own, so that nothing is left of it.
       return isRoot && runs('unshare', ['-n', 'sh', '-ec', NAMESPACES_PROBE]) && runs('nsenter', ['--version']);
+    case 'docker-compose':
+      return runs('docker-compose', ['version']);
+    case 'terminal':
+      return runs('python3', ['-c', 'import pty, termios']);
+    case 'promtool':
+      return runs('promtool', ['--version']);
+    case 'chromium':
+      return runs('chromium', ['--version']);
+    case 'script':
+      return runs('script', ['-qec', 'true', '/dev/null']);
+    case 'containers':
+      return (
+        isRoot &&
+        runs('dockerd', ['--version']) &&
+        runs('iptables', ['--version']) &&
+        runs('dpkg-deb', ['--version']) &&
+        runs('unshare', ['--mount', '--pid', '--fork', '--mount-proc', 'true'])
+      );
   }
 }
 
@@ -52,7 +99,14 @@ const NAMESPACES_PROBE = `
   nft add chain bridge probe cuts '{ type filter hook forward priority 0; }'
   nft add rule bridge probe cuts numgen random mod 100 '<' 5 drop`;
 
+/** `minor` of Go 1. */
+function isGoAtLeast(minor: number): boolean {
+  const { stdout, error } = spawnSync('go', ['env', 'GOVERSION'], { encoding: 'utf8' });
+  return error === undefined && Number(/^go1\.(\d+)/.exec(stdout)?.[1] ?? 0) >= minor;
+}
+
 function runs(program: string, args: readonly string[]): boolean {
-  const result = spawnSync(program, args, { stdio: 'ignore' });
+  const env = { ...process.env, PATH: `${process.env.PATH}:/usr/sbin:/sbin` };
+  const result = spawnSync(program, args, { stdio: 'ignore', env });
   return result.error === undefined && result.status === 0;
 }

@@ -292,7 +292,7 @@ test('subjects are listed by prefix in bounded steps, each once', () => {
     let calls = 0;
     for (let cursor = 0; cursor >= 0; calls++) {
       const before = seen.length;
-      cursor = rig.machine.listSubjects(cursor, text(prefix), 100, (_, bytes, start, end) => {
+      cursor = rig.machine.listSubjects(cursor, { space: null, prefix: text(prefix) }, 100, (_, bytes, start, end) => {
         seen.push(Buffer.from(bytes.subarray(start, end)).toString());
       });
       assert.ok(seen.length - before <= 100);

@@ -141,6 +141,13 @@ test('UNAVAILABLE from a broker is an answer, without its word it is nobody ther
   assert.equal(explain(errorOf(failure(status.UNAVAILABLE, 'refused')), 'h:1').exitCode, EXIT.unreachable);
 });
 
+test('[P11] a call that the address does not have, such as that of an operator through Envoy, says where to ask', () => {
+  const error = explain(errorOf(failure(status.UNIMPLEMENTED, '')), 'h:1');
+  assert.equal(error.exitCode, EXIT.failed);
+  assert.equal(error.message, 'h:1 does not offer this call (UNIMPLEMENTED)');
+  assert.match(error.next, /a node's own address with --address/);
+});
+
 test('error details that cannot be read are as none', () => {
   fc.assert(
     fc.property(fc.uint8Array(), (bytes) => {

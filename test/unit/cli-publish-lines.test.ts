@@ -25,7 +25,7 @@ function publishLines(inFlight: number, publish: (input: PublishInput) => Promis
     stderr,
     serve: unused,
     copyStore: unused,
-    recovery: { recover: unused, restore: unused, backup: unused },
+    recovery: { recover: unused, restore: unused, backup: unused, verify: unused },
     connect: () => ({ publish, close: async () => undefined }) as Pick<Connection, 'publish' | 'close'> as Connection,
   });
   return { stdin, said, ended };

@@ -26,7 +26,7 @@ async function broker(argv: readonly string[], options: Pick<Partial<RunOptions>
     serve: unused,
     copyStore: unused,
     connect: unused,
-    recovery: { recover: refused, restore: refused, backup: refused },
+    recovery: { recover: refused, restore: refused, backup: refused, verify: refused },
     ...options,
   });
   return { code, ...said };
@@ -45,6 +45,7 @@ const RECOVERED: RecoverySummary = {
   idsBeyondStore: 0,
   largestHead: 10,
   largestSubject: 's',
+  largestTenant: '',
   gap: 1_048_576,
   floor: 1_048_586,
   logTime: 0,
@@ -63,6 +64,7 @@ test('cluster recover and restore: a plan ends with exit code 2 and says what to
     recover: answer(done),
     restore: answer(done),
     backup: refused,
+    verify: refused,
   });
   for (const argv of [
     ['cluster', 'recover'],
@@ -94,7 +96,7 @@ test('backup passes the folder on, and says what belongs to it with a database',
       assert.deepEqual([to, config.dataDir], ['/b', '/d']);
       return { kind: 'done', summary: { ...summary, store } };
     };
-    const recovery = { recover: refused, restore: refused, backup };
+    const recovery = { recover: refused, restore: refused, backup, verify: refused };
     const { code, out, err } = await broker(['backup', '--data-dir', '/d', '--to', '/b', '-o', 'json'], { recovery });
     assert.equal(code, EXIT.ok);
     assert.deepEqual([JSON.parse(out).store, JSON.parse(out).log_index], [store, 5]);

@@ -1,5 +1,5 @@
 import { Readable, Writable } from 'node:stream';
-import type { Connection, PublishInput, ShardRow, ShardsChange } from '../../src/cli/connection.ts';
+import type { Connection, GossipKeyChange, PublishInput, ShardRow, ShardsChange } from '../../src/cli/connection.ts';
 import type { ConnectOptions } from '../../src/cli/context.ts';
 import { CliError, EXIT } from '../../src/cli/failure.ts';
 import { type RunOptions, run } from '../../src/cli/run.ts';
@@ -7,9 +7,19 @@ import type {
   ClusterChange,
   ClusterMember,
   ClusterMembers,
+  GossipKeys,
+  HealthStatus,
+  InspectMethod,
   Message,
+  NodeSetting,
   NodeStatus,
+  OpenConnections,
+  OpenSubscriptions,
   Start,
+  SubscriptionsRequest,
+  Tenants,
+  TopSubjects,
+  Verification,
 } from '../../src/client/index.ts';
 import type { Config } from '../../src/config/schema.ts';
 import type { CopyRequest } from '../../src/copy/types.ts';
@@ -69,18 +79,36 @@ export class FakeBroker implements Connection {
     yield* this.messages;
   }
   async status(): Promise<NodeStatus> {
-    return { nodeId: 'n1', subjects: 1_234, warnings: ['low', 'slow'] } as unknown as NodeStatus;
+    return this.node;
+  }
+  node: NodeStatus = STATUS;
+  async subscriptions(request: SubscriptionsRequest): Promise<OpenSubscriptions> {
+    this.asked.push({ subscriptions: request });
+    return { subscriptions: [SUBSCRIPTION], total: 3, lagMax: 1_500 };
+  }
+  async connections(limit: number): Promise<OpenConnections> {
+    this.asked.push({ connections: limit });
+    return { connections: [CONNECTION], total: 1 };
+  }
+  async topSubjects(limit: number): Promise<TopSubjects> {
+    this.asked.push({ topSubjects: limit });
+    return { subjects: [{ tenant: '', subject: 'orders.eu', shard: 0, messagesPerSecond: 1_000, share: 0.8 }] };
+  }
+  healthStatus: HealthStatus = 'SERVING';
+  async health(service: string): Promise<HealthStatus> {
+    this.asked.push({ service });
+    return this.healthStatus;
   }
   async *listSubjects(prefix: string) {
     this.asked.push({ prefix });
-    yield { subject: 'a', first: 1, settled: 9, head: 10 };
-    yield { subject: 'long.name', first: 1, settled: 1_000, head: 1_000 };
+    yield { tenant: '', subject: 'a', first: 1, settled: 9, head: 10 };
+    yield { tenant: '', subject: 'long.name', first: 1, settled: 1_000, head: 1_000 };
   }
   async subjectInfo(subject: string) {
-    return { subject, first: 1, settled: 2, head: 3 };
+    return { tenant: '', subject, first: 1, settled: 2, head: 3 };
   }
   async trim(subject: string, first: number) {
-    return { subject, first, settled: 9, head: 9 };
+    return { tenant: '', subject, first, settled: 9, head: 9 };
   }
   /** What is left of a change each time it is asked after. */
   changes: ShardsChange[] = [];
@@ -102,6 +130,10 @@ export class FakeBroker implements Connection {
   }
   /** What each call of `members` is answered with; the last one for ever. */
   views: ClusterMembers[] = [VIEW];
+  async tenants(limit: number): Promise<Tenants> {
+    this.asked.push({ tenants: limit });
+    return TENANTS;
+  }
   async members() {
     return (this.views.length > 1 ? this.views.shift() : this.views[0]) ?? VIEW;
   }
@@ -112,6 +144,37 @@ export class FakeBroker implements Connection {
   async removeMember(nodeId: string, instanceId: string, force: boolean) {
     this.asked.push({ remove: nodeId, instanceId, force });
     return CHANGE;
+  }
+  keys: GossipKeys = KEYS;
+  verification: Verification[] = [];
+  async *verify(prefix: string, bytesPerSecond: number): AsyncGenerator<Verification> {
+    this.asked.push({ verify: prefix, bytesPerSecond });
+    yield* this.verification;
+  }
+  async gossipKeys(change: GossipKeyChange) {
+    this.asked.push({ keys: change.action, ...(change.key === undefined ? {} : { key: change.key.toString('hex') }) });
+    return this.keys;
+  }
+  settingRows: NodeSetting[] = [
+    { key: 'shards.count', value: '3', origin: 'flag', place: '--shards', live: false },
+    { key: 'log.level', value: 'info', origin: 'default', place: '', live: true },
+  ];
+  async settings() {
+    return this.settingRows;
+  }
+  async changeSetting(key: string, value: string): Promise<NodeSetting> {
+    this.asked.push({ change: key, value });
+    return { key, value, origin: 'changed', place: 'config set', live: true };
+  }
+  /** Answers of a node that does not know all calls. */
+  answers: Partial<Record<InspectMethod, object>> = {};
+  async inspect(method: InspectMethod): Promise<object> {
+    return this.answers[method] ?? Promise.reject(new CliError(EXIT.failed, `the method ${method} does not exist`));
+  }
+  debugParts: { readonly name: string; readonly content: Uint8Array }[] = [];
+  async *debugInfo(cpuProfileMs: number) {
+    this.asked.push({ cpuProfileMs });
+    yield* this.debugParts;
   }
   async promoteMember(nodeId: string) {
     this.asked.push({ promote: nodeId });
@@ -125,6 +188,28 @@ export class FakeBroker implements Connection {
     this.isClosed = true;
   }
 }
+
+export const TENANTS: Tenants = {
+  tenants: [
+    {
+      tenant: 'acme',
+      subjectPrefix: 'orders',
+      messagesPerSecondMax: 50,
+      bytesPerSecondMax: 0,
+      messagesPerSecond: 12.34,
+      bytesPerSecond: 1_000.6,
+      messages: 1_234,
+      bytes: 99_000,
+      refused: 3,
+      shrunk: 4,
+    },
+  ],
+  quotas: [
+    { tenant: 'acme', subjectPrefix: 'orders', messagesPerSecond: 100, bytesPerSecond: 0 },
+    { tenant: '', subjectPrefix: '', messagesPerSecond: 0, bytesPerSecond: 1 << 20 },
+  ],
+  nodes: 2,
+};
 
 export const INSTANCE = '0123456789abcdef0123456789abcdef';
 
@@ -162,8 +247,92 @@ export const VIEW: ClusterMembers = {
     member('n3', { isActive: false, matchIndex: 0 }),
   ],
   warnings: ['voter n3 is not heard of'],
+  seen: [],
+};
+export const KEYS: GossipKeys = {
+  nodes: 3,
+  answered: 3,
+  failures: [],
+  keys: [
+    { fingerprint: '3f9a0011aabbccdd', nodes: 3, primaryOn: 3 },
+    { fingerprint: '00ff0011aabbccdd', nodes: 1, primaryOn: 0 },
+  ],
 };
 export const CHANGE: ClusterChange = { members: [...VIEW.members], leader: 'n1' };
+
+export const STATUS: NodeStatus = {
+  nodeId: 'n1',
+  cluster: 'broker',
+  version: '1.2.3',
+  store: 'embedded',
+  durability: 'durable',
+  shards: 2,
+  uptimeMs: 11_520_000,
+  subjects: 1_234,
+  subjectsMax: 1_000_000,
+  producers: 10,
+  producersMax: 100_000,
+  subscriptions: 3,
+  callsInFlight: 0,
+  bytesInFlight: 0,
+  raftTerm: 2,
+  raftApplied: 99,
+  raftSnapshot: 0,
+  openAllotments: 0,
+  storeBytes: 12_300_000,
+  storeSegments: 4,
+  messagesPublished: 5_000,
+  damaged: 0,
+  warnings: [],
+  resize: '',
+  role: 'alone',
+  leader: 'n1',
+  ready: true,
+  notReady: [],
+  messagesInPerSecond: 12_345,
+  messagesOutPerSecond: 24_690,
+  bytesInPerSecond: 3_100_000,
+  bytesOutPerSecond: 6_200_000,
+  mainUtilization: 0.42,
+  cpuUtilization: 0.2,
+  publishP99Ms: 2,
+  storeWriteP99Ms: 1.024,
+  diskFreeBytes: 400e9,
+  diskBytes: 1_000e9,
+  connections: 7,
+  clockMs: Date.parse('2026-01-01T00:00:00Z'),
+};
+
+export const SUBSCRIPTION: OpenSubscriptions['subscriptions'][number] = {
+  id: 7,
+  kind: 'consume',
+  subject: 'orders.eu',
+  pattern: 'orders.*',
+  peer: '10.0.0.9:40000',
+  tenant: 'default',
+  sent: 1_000,
+  settled: 2_500,
+  lag: 1_500,
+  state: 'waiting',
+  messages: 1_000,
+  bytes: 120_000,
+  unsentBytes: 65_536,
+  openMs: 45_000,
+  space: '',
+};
+
+export const CONNECTION: OpenConnections['connections'][number] = {
+  peer: '10.0.0.9:40000',
+  agent: 'grpc-node-js/1.14.7',
+  tenant: 'default',
+  openMs: 45_000,
+  calls: 2,
+  publishStreams: 1,
+  subscriptions: 1,
+  callsTotal: 5_000,
+  bytesIn: 1_200_000,
+  bytesOut: 3_400,
+};
 
 export const SHARD: ShardRow = {
   shard: 0,
@@ -172,10 +341,11 @@ export const SHARD: ShardRow = {
   utilization: 0.512,
   storeBusy: 0.25,
   messagesPerSecond: 1_234.4,
+  bytesPerSecond: 500_000,
   queueWaitMs: 0.1,
   storeWriteMs: 1.5,
   groupMessages: 33,
-  hotSubjects: [{ subject: 'orders.eu', share: 0.5 }],
+  hotSubjects: [{ tenant: '', subject: 'orders.eu', share: 0.5 }],
 };
 export const CHANGED: ShardsChange = {
   running: false,
@@ -208,15 +378,15 @@ export async function broker(
     stdout,
     stderr,
     now: () => Date.parse('2026-01-01T00:00:00Z'),
-    serve: async (config) => {
-      served.push(config);
+    serve: async (loaded) => {
+      served.push(loaded.config);
       return 0;
     },
     copyStore: async (request) => {
       copied.push(request);
       return { kind: 'refused', message: 'no copy here', next: 'try elsewhere' };
     },
-    recovery: { recover: noRecovery, restore: noRecovery, backup: noRecovery },
+    recovery: { recover: noRecovery, restore: noRecovery, backup: noRecovery, verify: noRecovery },
     connect: (given) => {
       connected.push(given);
       return fake;

@@ -4,13 +4,13 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { test } from 'node:test';
-import { slotOfSubject } from '../../src/base/subject.ts';
+import { slotOfSubject } from '../../src/base/subject-space.ts';
 import { VERSION } from '../../src/base/version.ts';
 import { EXIT } from '../../src/cli/failure.ts';
 import type { RunOptions } from '../../src/cli/run.ts';
 import type { ComparedSubject, CopyRequest, CopySummary } from '../../src/copy/types.ts';
 import { ROOT } from '../support/source-tree.ts';
-import { broker, CHANGED, FakeBroker, Sink } from './cli-rig.ts';
+import { broker, CHANGED, FakeBroker, Sink, STATUS } from './cli-rig.ts';
 
 test('publish BODY prints the id and passes every option on', async () => {
   const argv = [
@@ -135,12 +135,67 @@ test('fetch -o json gives base64 for bytes that are not text', async () => {
   assert.ok(!('body' in parsed));
 });
 
-test('status and subjects print tables or JSON', async () => {
-  assert.equal((await broker(['status'])).out, 'nodeId    n1\nsubjects  1,234\nwarnings  low; slow\n');
-  assert.equal(
-    (await broker(['status', '-o', 'json'])).out,
-    '{"nodeId":"n1","subjects":1234,"warnings":"low; slow"}\n',
+test('status says what needs attention, of the node and of its cluster, each once; exit code 0', async () => {
+  const fake = new FakeBroker();
+  const warnings = [
+    'no leader is known: see `broker cluster status`',
+    'voter n3 is not heard of',
+    'low on \u001b[2Jspace',
+  ];
+  fake.node = { ...STATUS, role: 'voter', leader: '', ready: false, notReady: ['no leader'], warnings };
+  const { code, out } = await broker(['status'], { fake });
+  assert.equal(code, 0);
+  assert.match(out, /^cluster +broker, voter, no leader is known; 3 voters, of which 1 may fail, 0 from here on$/m);
+  assert.match(out, /^ready +no: no leader$/m);
+  assert.match(out, /^warnings +2\n! voter n3 is not heard of\n! low on \ufffd\[2Jspace\n$/m);
+  const json = JSON.parse((await broker(['status', '-o', 'json'], { fake })).out);
+  assert.deepEqual([json.tolerates, json.toleratesNow, json.warnings.length], [1, 0, 2]);
+});
+
+test('top prints each list once, or the one that is asked for, as tables or as one object', async () => {
+  const { out, code } = await broker(['top', '--once']);
+  assert.equal(code, 0);
+  assert.match(out, /^shards: 1\nSHARD .*\n.*orders\.eu\n\nsubjects: 1\n/);
+  assert.match(out, /\nsubscriptions: 3\n +LAG .*\n1,500 +waiting +orders\.eu/);
+  const lag = await broker([
+    'top',
+    '--once',
+    '--pane',
+    'subscriptions',
+    '--sort',
+    'messages',
+    '--limit',
+    '5',
+    '-o',
+    'json',
+  ]);
+  const json = JSON.parse(lag.out);
+  assert.deepEqual([json.node.nodeId, json.totals, json.lag_max], ['n1', { subscriptions: 3 }, 1_500]);
+  assert.deepEqual(
+    [json.subscriptions.length, json.subscriptions[0].lag, json.subscriptions[0].age_s, json.shards],
+    [1, 1_500, 45, undefined],
   );
+  assert.deepEqual(lag.fake.asked, [{ subscriptions: { order: 1, limit: 5, prefix: '' } }]);
+  for (const [argv, pattern] of [
+    [['--sort', 'lag'], /--sort needs --pane/],
+    [['--pane', 'shards', '--sort', 'lag'], /shards can be sorted by shard, busy/],
+    [['--limit', '1001'], /at most 1000/],
+    [['--interval', '1'], /must be a duration/],
+    [['--pane', 'nosuch'], /Allowed choices/],
+  ] as const) {
+    const wrong = await broker(['top', '--once', ...argv]);
+    assert.equal(wrong.code, 2);
+    assert.match(wrong.err, pattern);
+  }
+});
+
+test('status and subjects print tables or JSON', async () => {
+  const { out: status } = await broker(['status']);
+  assert.match(status, /^node +n1, version 1\.2\.3, up 3h12m\ncluster +broker, alone/);
+  assert.match(status, /^subjects +1,234 of 1,000,000 \(0%\)\n/m);
+  assert.match(status, /^warnings +none\n$/m);
+  const json = JSON.parse((await broker(['status', '-o', 'json'])).out);
+  assert.deepEqual([json.nodeId, json.subjects, json.voters, json.warnings], ['n1', 1_234, 3, []]);
   assert.equal(
     (await broker(['subjects', 'list'])).out,
     'SUBJECT    FIRST  SETTLED   HEAD\na              1        9     10\nlong.name      1    1,000  1,000\n',
@@ -150,6 +205,67 @@ test('status and subjects print tables or JSON', async () => {
     `{"subject":"x","first":1,"settled":2,"head":3,"slot":${slotOfSubject('x')}}\n`,
   );
   assert.match((await broker(['subjects', 'trim', 'x', '--before', '5'])).out, /^first {4}5$/m);
+});
+
+test('subjects list has a column of tenants where one has a space', async () => {
+  const fake = new FakeBroker();
+  fake.listSubjects = async function* () {
+    yield { tenant: '', subject: 'a', first: 1, settled: 9, head: 9 };
+    yield { tenant: 'acme', subject: 'a', first: 1, settled: 2, head: 2 };
+  };
+  const table =
+    'TENANT  SUBJECT  FIRST  SETTLED  HEAD\n-       a            1        9     9\nacme    a            1        2     2\n';
+  assert.equal((await broker(['subjects', 'list'], { fake })).out, table);
+  const rows = (await broker(['subjects', 'list', '-o', 'json'], { fake })).out.split('\n');
+  assert.deepEqual(rows.slice(0, 2), [
+    '{"subject":"a","first":1,"settled":9,"head":9}',
+    '{"tenant":"acme","subject":"a","first":1,"settled":2,"head":2}',
+  ]);
+});
+
+test('health says what the service answers, and ends with 0 only if it serves', async () => {
+  const fake = new FakeBroker();
+  const serving = await broker(['health', '-o', 'json'], { fake });
+  assert.deepEqual([serving.code, serving.out], [0, '{"address":"127.0.0.1:8081","service":"","status":"SERVING"}\n']);
+  for (const status of ['NOT_SERVING', 'UNKNOWN', 'SERVICE_UNKNOWN'] as const) {
+    fake.healthStatus = status;
+    const { code, out } = await broker(['health', 'broker.Broker', '-o', 'json'], { fake });
+    assert.deepEqual([code, JSON.parse(out).status], [1, status]);
+  }
+  assert.deepEqual(fake.asked.at(-1), { service: 'broker.Broker' });
+});
+
+test('health asks every address that it is given, and one that does not serve makes the answer', async () => {
+  const answers = ['SERVING', 'NOT_SERVING', 'SERVING'] as const;
+  const asked: string[] = [];
+  const { code, out } = await broker(['health', '--address', 'a:1,b:2,c:3', '-o', 'json'], {
+    connect: ({ addresses }) => {
+      const fake = new FakeBroker();
+      fake.healthStatus = answers[asked.length] ?? 'UNKNOWN';
+      asked.push(addresses.join());
+      return fake;
+    },
+  });
+  assert.deepEqual(asked, ['a:1', 'b:2', 'c:3']);
+  assert.equal(code, 1);
+  assert.deepEqual(
+    out
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line).status),
+    answers,
+  );
+});
+
+test('health without an address asks where the broker of the same environment listens', async () => {
+  const addressOf = async (environment: Record<string, string>): Promise<unknown> =>
+    (await broker(['health'], { environment })).connected[0]?.addresses.join(' ');
+  assert.equal(await addressOf({}), '127.0.0.1:8081');
+  assert.equal(await addressOf({ BROKER_GRPC_LISTEN: '0.0.0.0:9000' }), '127.0.0.1:9000');
+  assert.equal(await addressOf({ BROKER_GRPC_LISTEN: '[::]:9000' }), '[::1]:9000');
+  assert.equal(await addressOf({ BROKER_GRPC_LISTEN: '10.0.0.7:9000' }), '10.0.0.7:9000');
+  assert.equal(await addressOf({ BROKER_GRPC_LISTEN: 'nonsense' }), '127.0.0.1:8081');
+  assert.equal(await addressOf({ BROKER_GRPC_LISTEN: '0.0.0.0:9000', BROKER_ADDRESS: 'h:2' }), 'h:2');
 });
 
 test('subjects list says when it is cut', async () => {
@@ -179,7 +295,7 @@ test('serve hands the checked configuration over and answers its exit code', asy
 test('serve with a wrong configuration: exit code 2, one line, nothing started', async () => {
   const { code, err, served } = await broker(['serve', '--shrads', '3']);
   assert.equal(code, 2);
-  assert.equal(err, 'broker: unknown flag --shrads "3": did you mean --shards?\n');
+  assert.equal(err, 'broker: unknown flag --shrads: did you mean --shards?\n');
   assert.deepEqual(served, []);
 });
 
@@ -195,7 +311,7 @@ test('config print names origins, config check only checks', async () => {
   );
   assert.equal(
     (await broker(['config', 'check', '--shards', '3', '-o', 'json'])).out,
-    '{"valid":true,"keys_set":1,"file":null}\n',
+    '{"valid":true,"keys_set":1,"file":null,"problems":[],"warnings":[]}\n',
   );
   assert.equal((await broker(['config', 'check', '--shards', 'x'])).code, 2);
 });
@@ -298,6 +414,9 @@ const COMMANDS = [
   'subscribe',
   'fetch',
   'status',
+  'top',
+  'check',
+  'health',
   'subjects list',
   'subjects info',
   'subjects trim',
@@ -317,6 +436,9 @@ const COMMANDS = [
   'bench fetch',
   'config print',
   'config check',
+  'config show',
+  'config set',
+  'debug bundle',
 ];
 
 for (const command of COMMANDS) {
@@ -383,7 +505,7 @@ test('`broker --version` is the version of the package', async () => {
 });
 
 const SIDE = { batches: 1, messages: 2, bytes: 80, first: 1, last: 2, checksum: 0xab };
-const SAME: ComparedSubject = { subject: 'a.b', source: SIDE, target: SIDE, difference: null };
+const SAME: ComparedSubject = { tenant: '', subject: 'a.b', source: SIDE, target: SIDE, difference: null };
 const OTHER: ComparedSubject = {
   ...SAME,
   target: { ...SIDE, messages: 1, last: 1 },

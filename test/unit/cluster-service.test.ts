@@ -10,10 +10,12 @@ import { ClusterService, type ClusterServiceOptions } from '../../src/workers/fr
 import { clusterWarnings, tolerated, toleratedNow } from '../../src/workers/front/cluster-warnings.ts';
 import { askSeed } from '../../src/workers/membership/ask-seed.ts';
 import { handOver } from '../../src/workers/membership/hand-over.ts';
+import { isProven, joinProof } from '../../src/workers/membership/join-proof.ts';
 import { LeaderWatch } from '../../src/workers/membership/leader-watch.ts';
 import type { ClusterView, MemberChange, MemberChangeResult, MemberView } from '../../src/workers/messages.ts';
 import { startServer } from './grpc-rig.ts';
 
+const NO_PROOF = Buffer.alloc(0);
 const HERE = { isForwarded: false, deadlineMs: Number.POSITIVE_INFINITY };
 const PASSED_ON = { ...HERE, isForwarded: true };
 const DONE: MemberChangeResult = { reason: null, message: '' };
@@ -82,6 +84,9 @@ function serviceOf(raft: FakeRaft, rest: Partial<ClusterServiceOptions> = {}): C
     grpcAddress: () => 'n1:8081',
     votersWanted: 3,
     call: () => Promise.reject(new Error('nobody may be called')),
+    gossip: () => null,
+    keys: () => [],
+    changeKeys: () => Promise.reject(new BrokerError('GOSSIP_OFF')),
     now: Date.now,
     ...rest,
   });
@@ -109,7 +114,7 @@ describe('The members', () => {
     const { members, warnings, ...rest } = found;
     assert.deepEqual(rest, {
       ...{ clusterId: 'c1', cluster: 'broker', nodeId: 'n1', leader: 'n1', term: 7, lastIndex: 100, committed: 99 },
-      ...{ applied: 98, votersWanted: 3, tolerates: 1, toleratesNow: 0 },
+      ...{ applied: 98, votersWanted: 3, tolerates: 1, toleratesNow: 0, seen: [] },
     });
     assert.deepEqual(
       members.map(({ nodeId, role, isLeader, matchIndex, isActive }) => [nodeId, role, isLeader, matchIndex, isActive]),
@@ -193,7 +198,7 @@ describe('A change of the members', () => {
     const { leader, members } = await service.add({ member: wire('n4') }, HERE);
     assert.equal(leader, 'n1');
     assert.equal(members.length, 3);
-    await service.join({ clusterId: 'c1', member: wire('n4', { protocol: 5 }) }, PASSED_ON);
+    await service.join({ clusterId: 'c1', member: wire('n4', { protocol: 5 }), proof: NO_PROOF }, PASSED_ON);
     await service.remove({ nodeId: 'n3', instanceId: instanceOf('n3'), force: true }, HERE);
     await service.promote({ nodeId: 'n4' }, HERE);
     await service.transferLeader({ nodeId: '' }, HERE);
@@ -296,7 +301,13 @@ describe('A change of the members', () => {
         return true;
       });
     }
-    assert.equal(await reasonOf(service.join({ clusterId: 'c2', member: wire('n4') }, HERE)), 'CLUSTER_MISMATCH');
+    assert.equal(
+      await reasonOf(service.join({ clusterId: 'c2', member: wire('n4'), proof: NO_PROOF }, HERE)),
+      'CLUSTER_MISMATCH',
+    );
+    // [F12] With a certificate it is the node that it asks for, unless it passes the call on.
+    const join = { clusterId: 'c1', member: wire('n4'), proof: NO_PROOF };
+    assert.equal(await reasonOf(service.join(join, { ...HERE, certified: 'n5' })), 'NODE_UNPROVEN');
     assert.equal(
       await reasonOf(service.remove({ nodeId: 'n3/x', instanceId: '', force: false }, HERE)),
       'MEMBER_INVALID',
@@ -316,14 +327,47 @@ describe('[R23] A node that asks a seed to be taken in', () => {
 
   async function ask(t: TestContext, raft: FakeRaft, clusterId = 'c1') {
     const { address } = await startServer(t, { cluster: serviceOf(raft) });
-    return await askSeed(address, clusterId, member, never);
+    return await askSeed(address, clusterId, member, never, null);
   }
+
+  it('shows that it has a gossip key where the cluster has one, and is refused for good without', async (t) => {
+    const [older, newer, other] = [1, 2, 3].map((byte) => Buffer.alloc(32, byte)) as [Buffer, Buffer, Buffer];
+    const raft = new FakeRaft('n1', 'n1', THREE);
+    const { address } = await startServer(t, { cluster: serviceOf(raft, { keys: () => [newer, older] }) });
+    for (const key of [null, other]) {
+      const answer = await askSeed(address, 'c1', member, never, key);
+      assert.ok(answer.kind === 'refused' && answer.reason === 'JOIN_UNPROVEN', answer.kind);
+      assert.match(answer.message, /gossip\.key/);
+    }
+    assert.equal(raft.changes.length, 0);
+    for (const key of [newer, older]) assert.equal((await askSeed(address, 'c1', member, never, key)).kind, 'joined');
+
+    const proof = joinProof(newer, 'c1', member);
+    assert.equal(isProven([older, newer], 'c1', member, proof), true);
+    for (const [id, changed] of [
+      ['c2', member],
+      ['c1', { ...member, raft: 'n4:12001' }],
+      ['c1', { ...member, node: 'n', instance: `4${member.instance}` }],
+      ['c1', { ...member, node: 'n5' }],
+    ] as const) {
+      assert.equal(isProven([older, newer], id, changed, proof), false);
+    }
+    assert.equal(isProven([], 'c1', member, proof), false);
+    assert.equal(isProven([newer], 'c1', member, proof.subarray(1)), false);
+  });
 
   it('hears the members', async (t) => {
     const answer = await ask(t, new FakeRaft('n1', 'n1', THREE));
     assert.ok(answer.kind === 'joined');
     const { node, instance, raft, grpc, protocol } = THREE[2] as MemberView;
     assert.deepEqual(answer.members[2], { node, instance, raft, grpc, protocol });
+  });
+
+  it('asks again while the leader’s own address is not in the log: nobody could dial it', async (t) => {
+    const silent = THREE.map((one) => (one.isLeader ? { ...one, raft: '' } : one));
+    const answer = await ask(t, new FakeRaft('n1', 'n1', silent));
+    assert.ok(answer.kind === 'unavailable', answer.kind);
+    assert.match(answer.message, /n1, has not told the log its Raft address yet/);
   });
 
   it('hears a refusal for good, or one that may pass', async (t) => {
@@ -336,7 +380,7 @@ describe('[R23] A node that asks a seed to be taken in', () => {
     assert.equal((await ask(t, raft)).kind, 'unavailable');
     assert.equal((await ask(t, new FakeRaft('n1', '', THREE))).kind, 'unavailable');
     assert.equal((await ask(t, raft, 'c2')).kind, 'refused');
-    assert.equal((await askSeed('127.0.0.1:1', 'c1', member, never)).kind, 'unavailable');
+    assert.equal((await askSeed('127.0.0.1:1', 'c1', member, never, null)).kind, 'unavailable');
   });
 
   it('stops asking when it is told to', async (t) => {
@@ -344,7 +388,7 @@ describe('[R23] A node that asks a seed to be taken in', () => {
     raft.change = () => new Promise(() => undefined);
     const { address } = await startServer(t, { cluster: serviceOf(raft) });
     const stop = new AbortController();
-    const answer = askSeed(address, 'c1', member, stop.signal);
+    const answer = askSeed(address, 'c1', member, stop.signal, null);
     stop.abort();
     assert.equal((await answer).kind, 'unavailable');
   });

@@ -75,3 +75,8 @@ for (const [text, expected] of ENDPOINTS) {
     if (expected !== null) assert.equal(formatEndpoint(expected), text);
   });
 }
+
+test('an IPv4 address may be in brackets, for those who do not know which kind they have', () => {
+  assert.deepEqual(parseEndpoint('[10.0.0.1]:80'), { host: '10.0.0.1', port: 80 });
+  assert.equal(parseEndpoint('[10.0.0]:80'), null);
+});

@@ -3,12 +3,14 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import fc from 'fast-check';
+import { hostNames } from '../../src/config/console-rules.ts';
 import { configurationJsonSchema, configurationMarkdown } from '../../src/config/document.ts';
-import { failpointSpec } from '../../src/config/environment.ts';
+import { failpointSpec, isForeignVariable } from '../../src/config/environment.ts';
 import { ConfigError, type ConfigInput, defaultConfig, loadConfig } from '../../src/config/load.ts';
 import { editDistance, flagOf, nearest, variableOf } from '../../src/config/names.ts';
 import { RULES } from '../../src/config/rules.ts';
 import { allKeys } from '../../src/config/schema.ts';
+import { fileNameOf } from '../../src/config/sources.ts';
 import { ROOT } from '../support/source-tree.ts';
 
 const MACHINE = { cores: 8 };
@@ -59,7 +61,7 @@ for (const [cores, shards] of [
 }
 
 test('the configuration is frozen to the last level', () => {
-  const { config } = load({ argv: ['--grpc-listen', '0.0.0.0:9'] });
+  const { config } = load({ argv: ['--insecure', '--grpc-listen', '0.0.0.0:9'] });
   for (const value of [config, config.limits, config.grpc, config.grpc.listen, config.admin.listen]) {
     assert.ok(Object.isFrozen(value));
   }
@@ -103,8 +105,17 @@ test('every key can be set as flag, variable and in the file, with the value tha
   }
 });
 
+test('no variable of a key is one that Kubernetes makes for services', () => {
+  const made = allKeys().map((key) => variableOf(key.name));
+  assert.deepEqual(
+    made.filter((variable) => isForeignVariable(variable)),
+    [],
+  );
+});
+
 test('no two keys share a flag or a variable', () => {
-  const names = allKeys().flatMap((key) => [flagOf(key.name), variableOf(key.name)]);
+  const all = allKeys().flatMap(({ name, field }) => (field.isSecret === true ? [name, fileNameOf(name)] : [name]));
+  const names = all.flatMap((name) => [flagOf(name), variableOf(name)]);
   assert.equal(new Set(names).size, names.length);
 });
 
@@ -122,11 +133,11 @@ test('a true-or-false flag needs no value', () => {
 });
 
 const REFUSED: readonly [string, Parameters<typeof load>[0], RegExp][] = [
-  ['unknown flag', { argv: ['--shrads', '2'] }, /^unknown flag --shrads "2": did you mean --shards\?$/],
+  ['unknown flag', { argv: ['--shrads', '2'] }, /^unknown flag --shrads: did you mean --shards\?$/],
   [
     'key of the file as a flag',
     { argv: ['--batch_linger=2ms'] },
-    /^unknown flag --batch_linger "2ms": did you mean --batch-linger\?$/,
+    /^unknown flag --batch_linger: did you mean --batch-linger\?$/,
   ],
   [
     'flag without a name near it',
@@ -140,17 +151,17 @@ const REFUSED: readonly [string, Parameters<typeof load>[0], RegExp][] = [
   [
     'unknown variable',
     { environment: { BROKER_DATADIR: 'x' } },
-    /^unknown variable BROKER_DATADIR "x": did you mean BROKER_DATA_DIR\?$/,
+    /^unknown variable BROKER_DATADIR: did you mean BROKER_DATA_DIR\?$/,
   ],
   [
     'variable with the long name of a key that has a short one',
     { environment: { BROKER_SHARDS_COUNT: '3' } },
-    /^unknown variable BROKER_SHARDS_COUNT "3": did you mean BROKER_SHARDS\?$/,
+    /^unknown variable BROKER_SHARDS_COUNT: did you mean BROKER_SHARDS\?$/,
   ],
   [
     'flag with nearly the long name of a key that has a short one',
     { argv: ['--shard-count', '3'] },
-    /^unknown flag --shard-count "3": did you mean --shards\?$/,
+    /^unknown flag --shard-count: did you mean --shards\?$/,
   ],
   [
     'duration without unit that would be too short in ms',
@@ -162,11 +173,15 @@ const REFUSED: readonly [string, Parameters<typeof load>[0], RegExp][] = [
     { environment: { BROKER_FAILPOINTS: 'a=eio,garbage' } },
     /^BROKER_FAILPOINTS "a=eio,garbage": must be site=action\[@N\], and more such behind commas$/,
   ],
-  ['unknown key in the file', { yaml: 'limits:\n  body: 3' }, /^broker\.yaml:2: unknown key limits\.body 3: /],
+  [
+    'unknown key in the file',
+    { yaml: 'limits:\n  body: 3' },
+    /^broker\.yaml:2: unknown key limits\.body: did you mean limits\.body_bytes\?$/,
+  ],
   [
     'unknown section in the file',
     { yaml: 'a: 1\n'.replace('a', 'limit') },
-    /^broker\.yaml:1: unknown key limit 1: did you mean limits\?$/,
+    /^broker\.yaml:1: unknown key limit: did you mean limits\?$/,
   ],
   ['value where a section belongs', { yaml: 'limits: 3' }, /^broker\.yaml:1: limits is a group of keys/],
   ['list where a value belongs', { yaml: 'data_dir: [a]' }, /^broker\.yaml:1: data_dir: must be the path of a folder$/],
@@ -264,6 +279,8 @@ for (const variable of [
   'BROKER_PORT_8081_TCP_ADDR',
   'BROKER_HEADLESS_PORT_8081_TCP',
   'BROKER_ADDRESS',
+  'BROKER_TLS',
+  'BROKER_TLS_NAME',
   'BROKER_TEST_DIR',
   'PATH',
 ]) {
@@ -319,6 +336,7 @@ test('a node of a cluster is told where it listens, where others reach it, and w
       ...POSTGRES,
       '--bootstrap',
       '--join=10.0.0.1:8081, [fd00::1]:9',
+      '--insecure',
       '--grpc-listen=0.0.0.0:0',
       '--grpc-advertise=10.0.0.3:8081',
       '--raft-listen=[::]:12000',
@@ -338,7 +356,10 @@ test('a node of a cluster is told where it listens, where others reach it, and w
 });
 
 test('a node without peers may listen on every interface, and on ports that the system chooses', () => {
-  assert.equal(load({ argv: ['--grpc-listen=0.0.0.0:0', '--raft-listen=0.0.0.0:0'] }).config.bootstrap, false);
+  assert.equal(
+    load({ argv: ['--insecure', '--grpc-listen=0.0.0.0:0', '--raft-listen=0.0.0.0:0'] }).config.bootstrap,
+    false,
+  );
 });
 
 for (const [flag, value] of [
@@ -370,18 +391,38 @@ const BROKEN_RULES: readonly (readonly string[])[] = [
   ['--raft-heartbeat=250ms'],
   ['--overload-target=2s'],
   ['--admin-listen=127.0.0.1:8081'],
+  ['--console-write', '--insecure', '--admin-listen=0.0.0.0:8000'],
+  ['--console-write', '--console-enabled=false'],
   ['--bootstrap'],
+  ['--bootstrap-expect=3'],
   ['--join=10.0.0.1:8081'],
-  [...POSTGRES, '--bootstrap', '--grpc-listen=0.0.0.0:8081'],
-  [...POSTGRES, '--join=10.0.0.1:8081', '--raft-listen=127.0.0.1:0'],
+  ['--gossip-join=10.0.0.1'],
+  ['--discovery=dns', '--dns-name=brokers'],
+  [...POSTGRES, '--bootstrap', '--bootstrap-expect=3'],
+  [...POSTGRES, '--gossip=false', '--gossip-join=10.0.0.1'],
+  [...POSTGRES, '--bootstrap', '--insecure', '--grpc-listen=0.0.0.0:8081'],
+  [...POSTGRES, '--gossip-join=10.0.0.1', '--raft-listen=127.0.0.1:0'],
+  ['--gossip', '--insecure', '--gossip-listen=[::]:7946'],
   [...POSTGRES, '--bootstrap', '--raft-listen=127.0.0.1:8081'],
-  [...POSTGRES, '--bootstrap', '--raft-listen=127.0.0.1:8000'],
+  [...POSTGRES, '--discovery=dns', '--dns-name=brokers', '--raft-listen=127.0.0.1:8000'],
+  ['--gossip', '--gossip-listen=127.0.0.1:12000'],
+  ['--gossip', '--gossip-listen=127.0.0.1:8081'],
+  [...POSTGRES, '--bootstrap-expect=3', '--gossip-listen=127.0.0.1:8000'],
+  [...POSTGRES, '--discovery=dns'],
+  [...POSTGRES, '--discovery=kubernetes'],
   ['--store=postgres'],
   ['--postgres-tls=verify', '--postgres-url=postgres://localhost/x?sslmode=disable'],
   ['--store=cassandra', '--cassandra-datacenter=dc1'],
   ['--store=cassandra', '--cassandra-contact-points=localhost'],
   [...CASSANDRA, '--cassandra-password=s3cret'],
   [...CASSANDRA, '--cassandra-consistency=ONE'],
+  ['--tls-cert=node.pem'],
+  ['--tls-ca=ca.pem'],
+  ['--tls-cert=node.pem', '--tls-key=node.key', '--tls-client-certs=required'],
+  ['--tls-peers=required'],
+  [...POSTGRES, '--bootstrap', '--tls-cert=c', '--tls-key=k', '--tls-ca=a', '--tls-client-certs=off'],
+  ['--admin-tls'],
+  ['--grpc-listen=0.0.0.0:8081'],
   ['--postgres-tls-ca=ca.pem'],
   ['--postgres-tls=verify', '--postgres-tls-cert=cert.pem'],
   ['--cassandra-tls-name=db'],
@@ -406,6 +447,36 @@ for (const [index, rule] of RULES.entries()) {
   });
 }
 
+test('the console writes on loopback only, however it is written, and is called by the names that the node was given', () => {
+  for (const host of ['127.0.0.1', '127.8.9.10', '[::1]', 'localhost', 'LOCALHOST']) {
+    assert.equal(load({ argv: ['--console-write', `--admin-listen=${host}:8000`] }).config.console.write, true, host);
+  }
+  for (const host of [
+    '0.0.0.0',
+    '[::]',
+    '10.0.0.1',
+    '128.0.0.1',
+    'localhost.example.com',
+    '127.0.0.1.example.com',
+    'broker',
+  ]) {
+    assert.equal(
+      problemsOf({ argv: ['--console-write', '--insecure', `--admin-listen=${host}:8000`] }).length,
+      1,
+      host,
+    );
+  }
+  const yaml =
+    'insecure: true\nconsole:\n  hosts: [broker.example.com, proxy]\ngrpc:\n  listen: 0.0.0.0:8081\n  advertise: node-1:8081\n';
+  assert.deepEqual(hostNames(load({ yaml }).config).sort(), [
+    '0.0.0.0',
+    '127.0.0.1',
+    'broker.example.com',
+    'node-1',
+    'proxy',
+  ]);
+});
+
 test('two listeners may both ask for any free port', () => {
   assert.equal(defaultConfig(['--admin-listen=127.0.0.1:0', '--grpc-listen=127.0.0.1:0']).admin.listen.port, 0);
 });
@@ -413,6 +484,13 @@ test('two listeners may both ask for any free port', () => {
 test('docs/configuration.md and its JSON schema are what `npm run generate` writes', () => {
   assert.equal(readFileSync(join(ROOT, 'docs/configuration.md'), 'utf8'), configurationMarkdown());
   assert.equal(readFileSync(join(ROOT, 'docs/configuration.schema.json'), 'utf8'), configurationJsonSchema());
+});
+
+test('the example in docs/configuration.md, and examples/broker.yaml, can be started with', () => {
+  const readSecret = (path: string) =>
+    path.endsWith('url') ? 'postgres://broker:secret@db/broker' : 'A'.repeat(43).concat('=');
+  const example = /```yaml\n([\s\S]*?)```/.exec(configurationMarkdown())?.[1] ?? assert.fail('no example');
+  for (const yaml of [example, readFileSync(join(ROOT, 'examples/broker.yaml'), 'utf8')]) load({ yaml, readSecret });
 });
 
 test('every key is documented in whole sentences', () => {

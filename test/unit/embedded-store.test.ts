@@ -362,7 +362,9 @@ test('reads that fail are damage of the ids they were for, and the rest is serve
 
 test('a catch-up read is asynchronous, bounded, and its bytes stay what they were while the store writes on', async () => {
   const disk = new MemoryDisk();
-  const store = rigOn(disk, { cacheBytes: 64 * 1024 }).open();
+  const reads: { microseconds: number; bytes: number }[] = [];
+  const onRead = (microseconds: number, bytes: number): void => void reads.push({ microseconds, bytes });
+  const store = rigOn(disk, { cacheBytes: 64 * 1024, onRead }).open();
   const body = (base: number): Message[] => [{ body: Buffer.alloc(20_000, base), headers: [], expirationSeconds: 0 }];
   for (let base = 1; base <= 20; base++) await store.append([dataBatch(A, body(base), { base })]);
   const read = store.read(A, 1, 20, 2 ** 20);
@@ -374,6 +376,17 @@ test('a catch-up read is asynchronous, bounded, and its bytes stay what they wer
     assert.ok(item.kind === 'data');
     assert.deepEqual(item.bytes, dataBatch(A, body(i + 1), { base: i + 1 }).bytes);
   }
+  // What the tail of the lane has in memory is no read of the disk.
+  const one = dataBatch(A, body(1), { base: 1 }).bytes.length;
+  assert.equal(reads.length, 1);
+  assert.ok((reads[0]?.microseconds ?? -1) >= 0);
+  assert.ok(
+    (reads[0]?.bytes ?? 0) % one === 0 && (reads[0]?.bytes ?? 0) >= 16 * one && (reads[0]?.bytes ?? 0) < 20 * one,
+  );
+  await store.read(A, 1, 1, 2 ** 20);
+  assert.deepEqual([reads.length, reads[1]?.bytes], [2, one]);
+  await store.read(A, 30, 30, 2 ** 20);
+  assert.equal(reads.length, 2);
 });
 
 test('a batch of a slot that the store does not own is a defect', async () => {

@@ -45,7 +45,7 @@ describe('the intake of a stream', () => {
   const shared = {
     memory: new FrameMemory(),
     garbage: new ReceivedGarbage(),
-    budget: new ReceiveBudget(64 << 20, 30_000),
+    budget: new ReceiveBudget(64 << 20, 30_000, 300_000),
   };
   const unexpected = (reason: Reason): void => assert.fail(reason);
   let session: ClientHttp2Session;
@@ -195,7 +195,7 @@ describe('the intake of a stream', () => {
   it('[W6] what has come of large messages counts together: beyond the budget a stream is refused, and one that stands still is ended', {
     timeout: 20_000,
   }, async () => {
-    const budget = new ReceiveBudget(LIMIT, 30_000);
+    const budget = new ReceiveBudget(LIMIT, 30_000, 300_000);
     const got: Buffer[] = [];
     const refused: Reason[] = [];
     onCall = (call) => {

@@ -1,6 +1,8 @@
 /** The main thread's end of a subscription, over the real rings of a shard. */
+
 import assert from 'node:assert/strict';
 import { it } from 'node:test';
+import { Anonymous } from '../../src/access/caller.ts';
 import type { DeliveryStream } from '../../src/grpc/delivery-stream.ts';
 import { createDoorbell } from '../../src/shm/doorbell.ts';
 import { createRing } from '../../src/shm/layout.ts';
@@ -59,6 +61,7 @@ it('[P6] a message that is stored right behind the start of a subscription is de
       callsMax: ANSWERS,
       bytesMax: 1 << 30,
       receiveTimeoutMs: 30_000,
+      requestTimeoutMs: 300_000,
       consumerSubjectsMax: 100,
       subscriptionsMax: 1,
       bufferBytes: CREDIT,
@@ -91,7 +94,8 @@ it('[P6] a message that is stored right behind the start of a subscription is de
 
   const sink = new Sink();
   let refused = 0;
-  for (let i = 0; i < ANSWERS; i++) dispatcher.fetch(encodeFetch('front.test', 1), Infinity, () => void refused++);
+  for (let i = 0; i < ANSWERS; i++)
+    dispatcher.fetch(encodeFetch('front.test', 1), Infinity, () => void refused++, new Anonymous('default'));
   const start = { kind: Start.NEW, value: 0 };
   dispatcher.subscriptions.open(SUBJECT.bytes as Buffer, SUBJECT.hash, 0, start, sink as unknown as DeliveryStream);
 

@@ -1,9 +1,10 @@
 /** How a node finds out whether it begins a cluster, joins one, or goes on where it was. */
 import assert from 'node:assert/strict';
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, it, type TestContext, test } from 'node:test';
 import { armFailpoints } from '../../src/base/failpoint.ts';
+import { Prng } from '../../src/base/prng.ts';
 import type { Member } from '../../src/replica/types.ts';
 import type { BirthRow } from '../../src/storage/birth.ts';
 import { readClusterMarker, writeClusterMarker } from '../../src/storage/cluster-marker.ts';
@@ -11,7 +12,7 @@ import { openDataDirectory } from '../../src/storage/data-directory.ts';
 import { NodeDisk } from '../../src/storage/disk.ts';
 import { StartError } from '../../src/storage/start-error.ts';
 import { type EnterOptions, enterCluster, settleMembership } from '../../src/workers/membership/enter-cluster.ts';
-import { type JoinAnswer, type JoinPort, joinCluster } from '../../src/workers/membership/join-cluster.ts';
+import { type JoinAnswer, type JoinPort, joinCluster, WaitingNews } from '../../src/workers/membership/join-cluster.ts';
 import { decideStart, type StartFacts } from '../../src/workers/membership/start-decision.ts';
 import { temporaryFolder } from '../support/temporary.ts';
 
@@ -29,19 +30,43 @@ const FRESH: StartFacts = {
   instanceId: INSTANCE,
   bootstrap: false,
   hasSeeds: false,
+  expect: 'off',
   row: null,
 };
 const BOOTSTRAP = { bootstrap: true };
 const JOIN = { hasSeeds: true };
 const BOTH = { ...BOOTSTRAP, ...JOIN };
 const LOG = { hasLog: true, row: MINE };
+const SHORT = { expect: 'short' } as const;
+const MET = { expect: 'met' } as const;
 
 /** What the node has, and what is asked of it -> what it does. */
 const TABLE: readonly [string, Partial<StartFacts>, string][] = [
   ['nothing, no row, no flags: alone, as ever', {}, 'first alone'],
   ['nothing, no row, --bootstrap', BOOTSTRAP, 'first clustered'],
-  ['nothing, no row, --join', JOIN, 'wait'],
+  ['nothing, no row, --join', JOIN, 'wait for birth'],
   ['nothing, no row, both', BOTH, 'first clustered'],
+  ['nothing, no row, too few brokers are seen', SHORT, 'wait for brokers'],
+  ['nothing, no row, too few brokers are seen, seeds', { ...SHORT, ...JOIN }, 'wait for brokers'],
+  ['nothing, no row, enough brokers are seen', MET, 'first clustered'],
+  ['nothing, no row, enough brokers are seen, seeds', { ...MET, ...JOIN }, 'first clustered'],
+  ['nothing, the row of others, enough brokers are seen', { ...MET, row: OTHER }, 'join other-cluster'],
+  ['nothing, the row of others, too few brokers are seen', { ...SHORT, row: OTHER }, 'join other-cluster'],
+  ['killed before the claim, too few brokers are seen now', { ...SHORT, marker: 'first' }, 'first clustered'],
+  [
+    'killed before the claim, another was faster, brokers',
+    { ...MET, marker: 'first', row: OTHER },
+    'join other-cluster',
+  ],
+  ['killed behind the claim, too few brokers are seen now', { ...SHORT, row: MINE }, 'first clustered'],
+  ['killed while joining, brokers are expected', { ...SHORT, marker: 'joining', row: OTHER }, 'join other-cluster'],
+  [
+    'killed while joining, brokers are seen, no row: it began nothing before either',
+    { ...MET, marker: 'joining' },
+    'wait for birth',
+  ],
+  ['state of a member, brokers are expected', { ...LOG, ...MET, marker: 'member' }, 'serve clustered (says so)'],
+  ['[G3] a member whose log is gone, brokers are seen', { ...MET, marker: 'member' }, 'refuse RAFT_LOG_LOST'],
   ['nothing, the row of others, no flags', { row: OTHER }, 'refuse CLUSTER_EXISTS'],
   ['nothing, the row of others, --bootstrap', { ...BOOTSTRAP, row: OTHER }, 'refuse CLUSTER_EXISTS'],
   ['nothing, the row of others, --join', { ...JOIN, row: OTHER }, 'join other-cluster'],
@@ -75,7 +100,7 @@ const TABLE: readonly [string, Partial<StartFacts>, string][] = [
     'refuse JOIN_REFUSED',
   ],
   ['killed while joining, no flags', { marker: 'joining', row: MINE }, 'refuse JOIN_REFUSED'],
-  ['killed while joining, the database is gone', { ...JOIN, marker: 'joining' }, 'wait'],
+  ['killed while joining, the database is gone', { ...JOIN, marker: 'joining' }, 'wait for birth'],
   ['taken in, no log yet', { ...JOIN, marker: 'joined', row: MINE }, 'joined'],
   ['taken in, a part of the log', { marker: 'joined', ...LOG }, 'joined'],
   ['taken in, nobody to ask any more', { marker: 'joined', row: MINE }, 'joined'],
@@ -96,6 +121,7 @@ describe('What a node does at its start', () => {
       const words: string[] = [decision.kind];
       if (decision.kind === 'refuse') words.push(decision.code);
       if (decision.kind === 'join') words.push(decision.clusterId);
+      if (decision.kind === 'wait') words.push('for', decision.for);
       if ('isClustered' in decision) words.push(decision.isClustered ? 'clustered' : 'alone');
       if (decision.kind === 'serve' && decision.note !== '') words.push('(says so)');
       assert.equal(words.join(' '), expected);
@@ -147,10 +173,41 @@ class World {
   };
 }
 
+/** Every step of one node lets any other go first. */
+class RacedWorld extends World {
+  births = 0;
+  readonly #prng: Prng;
+
+  constructor(prng: Prng) {
+    super();
+    this.#prng = prng;
+    this.database.findBirth = async () => {
+      await this.turn();
+      return this.row;
+    };
+    this.database.claimBirth = async (cluster) => {
+      await this.turn();
+      if (this.row === null) this.births += 1;
+      this.row ??= { ...cluster, settings: '' };
+      await this.turn();
+      return this.row;
+    };
+    this.port.pause = () => this.turn();
+  }
+
+  async turn(): Promise<void> {
+    for (let i = this.#prng.nextBelow(8); i > 0; i -= 1) await null;
+  }
+}
+
 const SEED: Member = { node: 'n0', instance: 'b'.repeat(32), raft: 'n0:12000', grpc: 'n0:8081', protocol: 1 };
 const disk = new NodeDisk();
 
-interface StartOptions extends Partial<Pick<EnterOptions, 'bootstrap' | 'seeds' | 'advertised' | 'isMarkedStore'>> {
+interface StartOptions extends Partial<Pick<EnterOptions, 'bootstrap' | 'advertised' | 'isMarkedStore'>> {
+  readonly seeds?: readonly string[];
+  readonly expect?: number;
+  /** Brokers that gossip sees. */
+  readonly seen?: () => number;
   readonly signal?: AbortSignal;
 }
 
@@ -163,12 +220,18 @@ async function start(world: World, path: string, options: StartOptions) {
       directory,
       database: world.database,
       bootstrap: false,
-      seeds: [],
       advertised: { raft: 'n1:12000', grpc: 'n1:8081' },
       isMarkedStore: false,
       port: world.port,
       signal: new AbortController().signal,
       ...options,
+      seeds: {
+        hasSource: (options.seeds ?? []).length > 0,
+        list: () => options.seeds ?? [],
+        isTold: () => true,
+        expect: options.expect ?? 0,
+        seen: options.seen ?? (() => 1),
+      },
     });
   } finally {
     directory.close();
@@ -193,7 +256,7 @@ describe('A node that begins', () => {
       assert.equal(begun.joining, null);
       assert.equal(world.row?.clusterId, begun.node.clusterId);
       makeLog(path);
-      settleMembership(disk, path);
+      settleMembership(disk, path, []);
       assert.equal(readClusterMarker(disk, path)?.state ?? null, bootstrap ? 'member' : null);
       assert.equal((await start(world, path, {})).isClustered, bootstrap);
     }
@@ -232,6 +295,59 @@ describe('A node that begins', () => {
   });
 });
 
+describe('[G3] Nodes that expect each other', () => {
+  it('wait until so many are seen, and then one of them begins and the others join it', async (t) => {
+    const [world, path] = [new World(), folder(t)];
+    let seen = 1;
+    world.onPause = (count) => {
+      if (count === 12) seen = 3;
+      assert.equal(world.row, null, 'it began alone');
+    };
+    const begun = await start(world, path, { expect: 3, seen: () => seen });
+    assert.deepEqual([begun.isClustered, world.row?.clusterId], [true, begun.node.clusterId]);
+    assert.equal(world.told.filter((line) => line.includes('as many brokers as --bootstrap-expect says')).length, 2);
+
+    const second = await start(world, folder(t), { expect: 3, seen: () => seen, seeds: ['n0:8081'] });
+    assert.equal(second.node.clusterId, begun.node.clusterId);
+    assert.equal(second.joining?.length, 2);
+  });
+
+  it('begin one cluster in 200 raced first starts, in any order, with crashes and whatever each of them sees', async (t) => {
+    t.after(() => armFailpoints(''));
+    const prng = new Prng(20_260);
+    const sites = ['disk.rename', 'disk.renamed', 'cluster-file.write', 'node-file.write'];
+    for (let round = 0; round < 200; round += 1) {
+      const world = new RacedWorld(prng);
+      const nodes = ['n1', 'n2', 'n3'].map(() => folder(t));
+      const starts = nodes.map(async (path) => {
+        for (;;) {
+          await world.turn();
+          const hit =
+            prng.nextBelow(4) === 0 ? `${sites[prng.nextBelow(sites.length)]}=throw@${1 + prng.nextBelow(2)}` : '';
+          armFailpoints(hit);
+          try {
+            const options = { expect: 3, seen: () => 1 + prng.nextBelow(4), seeds: ['n0:8081'] };
+            return await start(world, path, options);
+          } catch (error) {
+            // A crash: it comes again.
+            assert.ok(error instanceof Error);
+          } finally {
+            armFailpoints('');
+          }
+        }
+      });
+      const entered = await Promise.all(starts);
+      assert.deepEqual(
+        [...new Set(entered.map(({ node }) => node.clusterId))],
+        [world.row?.clusterId],
+        `round ${round}`,
+      );
+      assert.equal(entered.filter(({ joining }) => joining === null).length, 1, `round ${round}`);
+      assert.equal(world.births, 1);
+    }
+  });
+});
+
 describe('A node that joins', () => {
   const seeds = ['n0:8081'];
 
@@ -247,7 +363,7 @@ describe('A node that joins', () => {
     const joined = await start(world, path, { seeds });
     assert.equal(joined.node.clusterId, OTHER.clusterId);
     assert.equal(joined.isClustered, true);
-    assert.equal(world.told.filter((line) => line.includes('cluster in the database')).length, 3);
+    assert.equal(world.told.filter((line) => line.includes('cluster in the database')).length, 2);
     assert.equal(world.told.filter((line) => line.includes('take this node in')).length, 1);
     assert.equal(world.asked.length, 3);
     const { node, raft, grpc } = world.asked[0] as Member;
@@ -300,9 +416,24 @@ describe('A node that joins', () => {
     assert.equal(world.asked.length, 1);
     makeLog(path);
     assert.deepEqual((await start(world, path, {})).joining, joining);
-    settleMembership(disk, path);
+    settleMembership(disk, path, []);
     const later = await start(world, path, {});
     assert.deepEqual({ joining: later.joining, isClustered: later.isClustered }, { joining: null, isClustered: true });
+    assert.equal(world.asked.length, 1);
+  });
+
+  it('[R24] whose log was put aside asks the members that its directory knows, with no other seed', async (t) => {
+    const [world, path] = [new World(), folder(t)];
+    world.row = OTHER;
+    await start(world, path, { seeds: ['elsewhere:1'] });
+    makeLog(path);
+    settleMembership(disk, path, [SEED]);
+    assert.deepEqual(readClusterMarker(disk, path), { state: 'member', members: [SEED] });
+    // As mend-log.ts leaves it.
+    writeClusterMarker(disk, path, { state: 'joining', members: [SEED] });
+    rmSync(join(path, 'raft'), { recursive: true });
+    world.asked.length = 0;
+    assert.notEqual((await start(world, path, {})).joining, null);
     assert.equal(world.asked.length, 1);
   });
 
@@ -338,6 +469,85 @@ describe('A node that joins', () => {
   });
 });
 
+test('[G2] a refusal of another cluster ends the start where the configuration names the seed, and not where gossip has met it', async () => {
+  const member = { ...SEED, node: 'n1', grpc: 'n1:1' };
+  const common = { clusterId: 'x', member, signal: new AbortController().signal };
+  const answers = (asked: string[]): JoinPort => ({
+    ask: async (seed) => {
+      asked.push(seed);
+      if (asked.length === 3) return { kind: 'joined', members: [member] };
+      return { kind: 'refused', reason: 'CLUSTER_MISMATCH', message: 'of another cluster' };
+    },
+    pause: async () => undefined,
+    tell: () => undefined,
+  });
+  const asked: string[] = [];
+  await joinCluster(answers(asked), { seeds: () => ['met:1'], isTold: () => false, ...common });
+  assert.equal(asked.length, 3);
+  const told = joinCluster(answers([]), { seeds: () => ['told:1'], isTold: () => true, ...common });
+  await assert.rejects(told, { code: 'JOIN_REFUSED' });
+});
+
+test('[G2] a refusal for good by all whom gossip has met ends the start in the third round in a row, that of some of them never', async () => {
+  const member = { ...SEED, node: 'n1', grpc: 'n1:1' };
+  const rounds = async (answersOf: (seed: string, round: number) => JoinAnswer): Promise<number> => {
+    let round = 1;
+    const stop = new AbortController();
+    const port: JoinPort = {
+      ask: async (seed) => answersOf(seed, round),
+      pause: async () => {
+        round += 1;
+        if (round > 50) stop.abort(new Error('waits'));
+      },
+      tell: () => undefined,
+    };
+    const seeds = (): string[] => ['met:1', 'met:2'];
+    const joining = joinCluster(port, { seeds, isTold: () => false, clusterId: 'x', member, signal: stop.signal });
+    const code = await joining.then(
+      () => 'joined',
+      (error: Error & { code?: string }) => error.code ?? error.message,
+    );
+    if (code === 'JOIN_REFUSED') return round;
+    assert.equal(code, 'waits');
+    return Number.POSITIVE_INFINITY;
+  };
+  const no: JoinAnswer = { kind: 'refused', reason: 'MEMBER_UNKNOWN', message: 'it was removed' };
+  const other: JoinAnswer = { kind: 'refused', reason: 'CLUSTER_MISMATCH', message: 'of another cluster' };
+  const busy: JoinAnswer = { kind: 'unavailable', message: 'no leader is known' };
+  assert.equal(await rounds(() => no), 3);
+  assert.equal(await rounds((seed) => (seed === 'met:1' ? no : busy)), Number.POSITIVE_INFINITY);
+  assert.equal(await rounds((seed) => (seed === 'met:1' ? no : other)), Number.POSITIVE_INFINITY);
+  // One round in which somebody may still say yes begins the count anew.
+  assert.equal(await rounds((_, round) => (round === 2 ? busy : no)), 5);
+});
+
+test('a long wait is told less and less often, news of it within seconds, and what to look at from the second time on', async () => {
+  const told: { readonly atS: number; readonly fields: Readonly<Record<string, string | number>> }[] = [];
+  let nowMs = 0;
+  const waiting = new WaitingNews({
+    pause: async (ms) => {
+      nowMs += ms;
+    },
+    tell: (_message, fields) => told.push({ atS: nowMs / 1000, fields }),
+  });
+  const { signal } = new AbortController();
+  const waitUntil = async (endS: number, seen: number): Promise<void> => {
+    while (nowMs < endS * 1000) await waiting.again('waiting', { seen }, 'the ports', signal);
+  };
+  await waitUntil(200, 1);
+  assert.deepEqual(
+    told.map(({ atS }) => atS),
+    [0, 5, 15, 35, 75, 135, 195],
+  );
+  assert.deepEqual([told[0]?.fields, told[1]?.fields], [{ seen: 1 }, { seen: 1, check: 'the ports' }]);
+  told.length = 0;
+  await waitUntil(212, 2);
+  assert.deepEqual(
+    told.map(({ atS }) => atS),
+    [200, 205],
+  );
+});
+
 test('several seeds are asked in turn, and the node does not ask itself', async () => {
   const asked: string[] = [];
   const port: JoinPort = {
@@ -350,7 +560,7 @@ test('several seeds are asked in turn, and the node does not ask itself', async 
   };
   const member = { ...SEED, node: 'n1', grpc: 'b:1' };
   const signal = new AbortController().signal;
-  await joinCluster(port, { seeds: ['a:1', 'b:1', 'c:1'], clusterId: 'x', member, signal });
+  await joinCluster(port, { seeds: () => ['a:1', 'b:1', 'c:1'], clusterId: 'x', member, signal });
   assert.deepEqual(asked, ['a:1', 'c:1', 'a:1']);
 });
 

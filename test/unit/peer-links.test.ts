@@ -102,3 +102,155 @@ test('[R23] a node that joins hears the leader that it was told of, though its t
     () => 'it is not refused',
   );
 });
+
+test('[R23] a node that joins answers the leader that it was told of, though the snapshot that it was sent does not have it yet; later its table decides', async (t) => {
+  const row = (node: string, port: number): Member => ({
+    node,
+    instance: `i-${node}`,
+    raft: `127.0.0.1:${port}`,
+    grpc: '',
+    protocol: 1,
+  });
+  const common = { clusterId: 'c', raftAdvertise: null, grpcAdvertise: '', votersMax: 3 };
+  const listen = { host: '127.0.0.1', port: 0 };
+  const silent = {
+    onUnreachable: () => undefined,
+    onSnapshotSent: () => undefined,
+    beginSnapshot: () => null,
+    openSnapshot: () => null,
+  };
+  const heard = { a: 0, leader: 0 };
+  const open = async (node: 'a' | 'leader'): Promise<number> => {
+    const links = new PeerLinks({ ...common, listen, joining: null }, node, `i-${node}`, () => undefined);
+    t.after(() => links.close());
+    links.attach({ ...silent, members: () => [], onFrame: () => void heard[node]++ });
+    return await links.listen();
+  };
+  const [first, leader] = [row('a', await open('a')), row('leader', await open('leader'))];
+  const joins = new PeerLinks({ ...common, listen, joining: [first, leader] }, 'd', 'i-d', () => undefined);
+  t.after(() => joins.close());
+  await joins.listen();
+  // As before the snapshot, and with it.
+  let table: readonly Member[] = [];
+  joins.attach({ ...silent, members: () => table, onFrame: () => undefined });
+  const hear = async (node: 'a' | 'leader'): Promise<void> => {
+    const before = heard[node];
+    await until(
+      () => {
+        joins.follow();
+        joins.send(node, { kind: 'clock', wallMs: 1 });
+        return heard[node] > before;
+      },
+      () => `${node} hears nothing`,
+      10_000,
+    );
+  };
+  await hear('leader');
+  table = [first];
+  await hear('a');
+  await hear('leader');
+  joins.caughtUp();
+  joins.follow();
+  const before = heard.leader;
+  joins.send('leader', { kind: 'clock', wallMs: 1 });
+  await hear('a');
+  assert.equal(heard.leader, before);
+});
+
+test('[G4] a member is dialed where gossip says that this instance of it is by now, and nobody else is', async (t) => {
+  const row = (node: string, raft: string): Member => ({ node, instance: `i-${node}`, raft, grpc: '', protocol: 1 });
+  const any = { host: '127.0.0.1', port: 0 };
+  const common = { clusterId: 'c', raftAdvertise: null, grpcAdvertise: '', votersMax: 3, joining: null };
+  const silent = {
+    onUnreachable: () => undefined,
+    onSnapshotSent: () => undefined,
+    beginSnapshot: () => null,
+    openSnapshot: () => null,
+  };
+  const open = async (node: string, onFrame: () => void, members: readonly Member[]) => {
+    const links = new PeerLinks({ ...common, listen: any }, node, `i-${node}`, () => undefined);
+    t.after(() => links.close());
+    const port = await links.listen();
+    links.attach({ ...silent, members: () => members, onFrame });
+    return { links, raft: `127.0.0.1:${port}` };
+  };
+  let heard = 0;
+  const [gone] = await freePorts(1);
+  const nowhere = `127.0.0.1:${gone}`;
+  const moved = await open('b', () => void heard++, [row('a', nowhere)]);
+  const { links } = await open('a', () => undefined, [row('b', nowhere)]);
+  const hears = async (): Promise<boolean> => {
+    links.follow();
+    links.send('b', { kind: 'clock', wallMs: 1 });
+    return heard > 0;
+  };
+  links.heardOf([{ node: 'b', instance: 'i-other', raft: moved.raft }]);
+  for (let i = 0; i < 20; i += 1) {
+    assert.equal(await hears(), false);
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  links.heardOf([
+    { node: 'b', instance: 'i-b', raft: moved.raft },
+    { node: 'c', instance: 'i-c', raft: moved.raft },
+  ]);
+  await until(hears, () => 'it is not dialed at its new address');
+});
+
+test('[G1] a wrong address that gossip spreads cuts off nobody who answers where the log says, nor does its end', async (t) => {
+  const row = (node: string, raft: string): Member => ({ node, instance: `i-${node}`, raft, grpc: '', protocol: 1 });
+  const any = { host: '127.0.0.1', port: 0 };
+  const common = { clusterId: 'c', raftAdvertise: null, grpcAdvertise: '', votersMax: 3, joining: null };
+  const silent = { onSnapshotSent: () => undefined, beginSnapshot: () => null, openSnapshot: () => null };
+  const [gone] = await freePorts(1);
+  const nowhere = `127.0.0.1:${gone}`;
+  const lines: LogLine[] = [];
+  const open = async (node: string, onFrame: () => void, members: () => readonly Member[]) => {
+    const links = new PeerLinks({ ...common, listen: any }, node, `i-${node}`, (line) => lines.push(line));
+    t.after(() => links.close());
+    const port = await links.listen();
+    links.attach({ ...silent, onUnreachable: () => undefined, members, onFrame });
+    return { links, raft: `127.0.0.1:${port}` };
+  };
+  let heard = 0;
+  const well = await open(
+    'b',
+    () => void heard++,
+    () => [row('a', nowhere)],
+  );
+  let table = [row('b', well.raft)];
+  const { links } = await open(
+    'a',
+    () => undefined,
+    () => table,
+  );
+  const connections = (): number =>
+    lines.filter(({ message, fields }) => message === 'connected to a peer' && fields.peer === 'b').length;
+  const hearsMore = async (count: number): Promise<void> => {
+    const end = heard + count;
+    await until(
+      () => {
+        links.follow();
+        links.send('b', { kind: 'clock', wallMs: 1 });
+        return heard >= end;
+      },
+      () => `${heard} of ${end}`,
+    );
+  };
+  await hearsMore(1);
+  for (const raft of [nowhere, 'no address', well.raft]) {
+    links.heardOf([{ node: 'b', instance: 'i-b', raft }]);
+    await hearsMore(10);
+  }
+  links.heardOf([]);
+  await hearsMore(10);
+  assert.equal(connections(), 1);
+  // Where it is by what gossip says, and the log learns that: it is connected already.
+  table = [row('b', nowhere)];
+  links.heardOf([{ node: 'b', instance: 'i-b', raft: well.raft }]);
+  await hearsMore(1);
+  assert.equal(connections(), 2);
+  table = [row('b', well.raft)];
+  links.heardOf([]);
+  await hearsMore(10);
+  assert.equal(connections(), 2);
+});

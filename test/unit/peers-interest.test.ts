@@ -1,7 +1,7 @@
 /** What nodes want of each other: announced by one, gathered by the others, told to their shards. */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { slotOfSubject } from '../../src/base/subject.ts';
+import { slotOfSubject } from '../../src/base/subject-space.ts';
 import type { PeerInterest } from '../../src/grpc/peer-codec.ts';
 import { INTEREST_SUBJECTS_MAX } from '../../src/grpc/peer-codec.ts';
 import { createDoorbell } from '../../src/shm/doorbell.ts';

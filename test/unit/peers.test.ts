@@ -1,8 +1,10 @@
 /** Streams between the main threads of nodes, over real gRPC servers in one process. The shards are the test's. */
+
 import assert from 'node:assert/strict';
 import { describe, it, type TestContext } from 'node:test';
 import type { ServerDuplexStream } from '@grpc/grpc-js';
 import { Client, credentials, type ServiceError } from '@grpc/grpc-js';
+import { Anonymous } from '../../src/access/caller.ts';
 import type { DeliveryStream } from '../../src/grpc/delivery-stream.ts';
 import {
   encodeBatch,
@@ -85,6 +87,7 @@ class Node {
         callsMax: 10,
         bytesMax: 1 << 24,
         receiveTimeoutMs: 30_000,
+        requestTimeoutMs: 300_000,
         consumerSubjectsMax: 100,
         subscriptionsMax: 10,
         bufferBytes: 1 << 20,
@@ -204,8 +207,11 @@ async function until(t: TestContext, nodes: readonly Node[], isTrue: () => boole
 }
 
 const broadcastTo = (node: Node, body: string): void =>
-  node.dispatcher.broadcast(encodePublish({ subject: 'peers.test', body: Buffer.from(body) }), Infinity, (error) =>
-    assert.equal(error, null),
+  node.dispatcher.broadcast(
+    encodePublish({ subject: 'peers.test', body: Buffer.from(body) }),
+    Infinity,
+    (error) => assert.equal(error, null),
+    new Anonymous('default'),
   );
 
 describe('nodes of a cluster', () => {

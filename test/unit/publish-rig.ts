@@ -58,6 +58,7 @@ export class PublishRig {
   /** By base: what the store has. A mark beats data, whichever comes first. */
   readonly stored = new Map<number, 'data' | 'void'>();
   refusal: Reason | null = null;
+  writeFailures = 0;
   onFatal: (error: unknown) => void = (error) => assert.fail(String(error));
   readonly #payload: RingConsumer;
 
@@ -101,6 +102,9 @@ export class PublishRig {
       {
         onGroup: () => undefined,
         onWritten: () => undefined,
+        writeFailed: () => {
+          this.writeFailures += 1;
+        },
         storeRefuses: (reason) => {
           this.refusal = reason;
         },

@@ -31,10 +31,13 @@ const revoke = (base: number): Uint8Array => {
 
 /** A node, and what its shards were told of closes and revokes, in order. */
 async function nodeWithAnswers(t: TestContext): Promise<{ readonly node: RaftNode; readonly told: string[] }> {
+  // Closing writes to the folder: before it goes.
+  let closeNode = (): void => undefined;
+  t.after(() => closeNode());
   const folder = temporaryFolder(t);
   mkdirSync(join(folder, 'raft'));
   const { node } = await openNode(t, folder, { hasDatabase: true });
-  t.after(() => node.close());
+  closeNode = () => node.close();
   const told: string[] = [];
   const none = (): void => undefined;
   const answers: AnswerPort = {

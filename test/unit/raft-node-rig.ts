@@ -46,7 +46,7 @@ export async function openNode(
     cluster: null,
     ...more,
   };
-  const node = await openRaftNode(data, {
+  const { node } = await openRaftNode(data, {
     report: (line) => lines.push(line),
     onFatal: (error) => t.assert.fail(String(error)),
     onLeader: () => undefined,

@@ -58,7 +58,7 @@ export async function run(
   const work = (): void => {
     while ((node?.work() ?? 0) > 0);
   };
-  node = await openRaftNode(
+  ({ node } = await openRaftNode(
     {
       dataDirectory: folder,
       nodeName: name,
@@ -97,7 +97,7 @@ export async function run(
       onAnswersLost: () => undefined,
       wake: () => setImmediate(work),
     },
-  );
+  ));
   const opened = node;
   const ticks = setInterval(() => {
     opened.tick();

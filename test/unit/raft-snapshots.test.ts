@@ -43,8 +43,11 @@ describe('a snapshot', () => {
     const entriesMax = limit.snapshotBytes === NEVER ? 100 : (100 * ENTRY_BYTES_MAX) / ENTRY_BYTES_MIN;
 
     it(`is taken after ${what}, not before, and again and again`, async (t) => {
+      // Closing writes to the folder: before it goes.
+      let close = (): void => undefined;
+      t.after(() => close());
       const { node } = await openNode(t, folderOf(t), limit);
-      t.after(() => node.close());
+      close = () => node.close();
       const born = node.status().snapshotIndex;
       openSubjects(node, 0, 80);
       for (let round = 0; round < 20; round++) {

@@ -2,7 +2,8 @@
 import assert from 'node:assert/strict';
 import { type ClientHttp2Stream, connect, type IncomingHttpHeaders } from 'node:http2';
 import { describe, type TestContext, test } from 'node:test';
-import { ReceiveBudget } from '../../src/grpc/receive-budget.ts';
+import type { ConnectionNote } from '../../src/grpc/connection-note.ts';
+import { CALL_BYTES, ReceiveBudget } from '../../src/grpc/receive-budget.ts';
 import { decodeErrorDetails } from '../support/wire.ts';
 import { DOOR, eventually, startServer, TestEngine } from './grpc-rig.ts';
 
@@ -10,6 +11,7 @@ const KIB = 1 << 10;
 const BUDGET = 1 << 20;
 const MESSAGE = 256 * KIB;
 const STALL_MS = 30_000;
+const WHOLE_MS = 300_000;
 /** One method of each way that requests come in. */
 const METHODS = ['Publish', 'Fetch', 'Subscribe'];
 
@@ -26,7 +28,7 @@ function reasonOf({ fields }: Answer): string | null {
 }
 
 async function rig(t: TestContext) {
-  const budget = new ReceiveBudget(BUDGET, STALL_MS);
+  const budget = new ReceiveBudget(BUDGET, STALL_MS, WHOLE_MS);
   const engine = new TestEngine();
   const server = await startServer(t, { engine, receiving: budget, limits: { ...DOOR, messageBytes: BUDGET } });
   const session = connect(`http://${server.address}`);
@@ -106,11 +108,11 @@ for (const method of METHODS) {
       const { budget, engine, begin } = await rig(t);
       const answer = begin(method);
       answer.stream.write(framed(MESSAGE).subarray(0, 1_000));
-      await eventually(t, () => budget.bytes > 0);
+      await eventually(t, () => budget.bytes > CALL_BYTES);
       budget.sweep(0, 0);
       budget.sweep(STALL_MS - 1, 0);
       answer.stream.write(framed(MESSAGE).subarray(1_000, 2_000));
-      await eventually(t, () => budget.bytes > 1_000);
+      await eventually(t, () => budget.bytes > CALL_BYTES + 1_000);
       // It has moved since.
       budget.sweep(STALL_MS, 0);
       assert.equal(answer.fields, null);
@@ -127,7 +129,7 @@ for (const method of METHODS) {
 test('a message that is complete, and whose call is not, counts too', { timeout: 20_000 }, async (t) => {
   const { budget, begin } = await rig(t);
   for (const method of METHODS) begin(method).stream.write(framed(KIB));
-  await eventually(t, () => budget.bytes >= 3 * KIB);
+  await eventually(t, () => budget.bytes >= 3 * (CALL_BYTES + KIB));
   budget.sweep(0, 0);
   budget.sweep(STALL_MS, 0);
   assert.equal(budget.bytes, 0);
@@ -143,4 +145,109 @@ test('a publish whose deadline passes before its end has come is DEADLINE_PASSED
   budget.sweep(0, Date.now() + 10_000);
   await eventually(t, () => answer.fields !== null);
   assert.equal(reasonOf(answer), 'DEADLINE_PASSED');
+});
+
+test('[F5] a call of which nothing but its head comes takes room, and is ended like any other that stands still', {
+  timeout: 20_000,
+}, async (t) => {
+  const { budget, begin, engine } = await rig(t);
+  const answers = ['Publish', 'Fetch', 'Subscribe'].map((method) => {
+    const answer = begin(method);
+    // Sends the head.
+    answer.stream.write(Buffer.alloc(0));
+    return answer;
+  });
+  await eventually(t, () => budget.bytes === 3 * CALL_BYTES);
+  budget.sweep(1, 0);
+  budget.sweep(1 + STALL_MS, 0);
+  await eventually(t, () => answers.every(({ isClosed }) => isClosed));
+  assert.deepEqual(answers.map(reasonOf), ['REQUEST_STALLED', 'REQUEST_STALLED', 'REQUEST_STALLED']);
+  assert.deepEqual([budget.bytes, engine.calls], [0, 0]);
+});
+
+test('[F5] heads alone are refused when there is no room for them', { timeout: 20_000 }, async (t) => {
+  const { budget, begin } = await rig(t);
+  const answers = Array.from({ length: BUDGET / CALL_BYTES + 10 }, (_, i) => {
+    const answer = begin(METHODS[i % METHODS.length] as string);
+    answer.stream.write(Buffer.alloc(0));
+    return answer;
+  });
+  const refused = () => answers.filter(({ fields }) => fields !== null);
+  await eventually(t, () => refused().length === 10);
+  assert.deepEqual(new Set(refused().map(reasonOf)), new Set(['IN_FLIGHT_FULL']));
+  assert.ok(budget.bytes <= BUDGET);
+});
+
+test('[F5] a request that comes a little at a time is ended after limits.request_timeout, however steadily it comes', {
+  timeout: 20_000,
+}, async (t) => {
+  const { budget, begin } = await rig(t);
+  budget.sweep(1, 0);
+  const answer = begin('Publish');
+  const bytes = framed(MESSAGE);
+  let sent = 0;
+  for (let now = 1 + STALL_MS - 1; now < WHOLE_MS; now += STALL_MS - 1) {
+    // Each time more than there is room for, so that what is held shows that it came.
+    const held = budget.bytes;
+    const next = sent * 3 + 1;
+    answer.stream.write(bytes.subarray(sent, next));
+    sent = next;
+    await eventually(t, () => budget.bytes > held);
+    budget.sweep(now, 0);
+    assert.equal(answer.fields, null);
+  }
+  budget.sweep(1 + WHOLE_MS, 0);
+  await eventually(t, () => answer.isClosed);
+  assert.equal(reasonOf(answer), 'REQUEST_STALLED');
+});
+
+/** A request by itself, without a stream. */
+function piece(connection: ConnectionNote | null, receivedBytes: number) {
+  const ended: boolean[] = [];
+  const receiving = {
+    ...{ heldBytes: 0, seenBytes: -1, movedAt: 0, beganAt: 0, connection, receivedBytes },
+    ...{ deadlineMs: Number.POSITIVE_INFINITY, isPaused: false, isGone: false, ended },
+    stalled: (isLate: boolean) => void ended.push(isLate),
+  };
+  return receiving;
+}
+
+const connectionOf = (heldBytes: number): ConnectionNote => ({ heldBytes }) as ConnectionNote;
+
+describe('without room', () => {
+  test('[F5] what comes slowly gives way, the oldest first, and only to what needs its room', () => {
+    const budget = new ReceiveBudget(100 * KIB, STALL_MS, WHOLE_MS);
+    budget.sweep(1_000, 0);
+    const quick = piece(null, 60 * KIB);
+    const slow = [piece(null, 10), piece(null, 10)];
+    assert.ok(budget.tryHold(quick, 40 * KIB));
+    for (const one of slow) assert.ok(budget.tryHold(one, 30 * KIB));
+    const other = piece(null, 0);
+    assert.equal(budget.tryHold(other, 4 * KIB), false, 'nobody is slow yet');
+    budget.sweep(2_000, 0);
+    assert.ok(budget.tryHold(other, 4 * KIB));
+    assert.deepEqual(
+      [quick, ...slow].map(({ ended }) => ended.length),
+      [0, 1, 0],
+    );
+    assert.equal(budget.bytes, 74 * KIB);
+  });
+
+  test('[F5] a connection with much of it gives way to one with little, and not to its own or to its like', () => {
+    const budget = new ReceiveBudget(100 * KIB, STALL_MS, WHOLE_MS);
+    budget.sweep(1_000, 0);
+    const [hog, like, small] = [connectionOf(0), connectionOf(0), connectionOf(0)];
+    const hogs = Array.from({ length: 5 }, () => piece(hog, 0));
+    for (const one of hogs) assert.ok(budget.tryHold(one, 10 * KIB));
+    const likes = Array.from({ length: 5 }, () => piece(like, 0));
+    for (const one of likes) assert.ok(budget.tryHold(one, 10 * KIB));
+    assert.equal(budget.tryHold(piece(hog, 0), 4 * KIB), false);
+    assert.equal(budget.tryHold(piece(like, 0), 4 * KIB), false);
+    assert.ok(budget.tryHold(piece(small, 0), 4 * KIB));
+    assert.deepEqual(
+      [...hogs, ...likes].map(({ ended }) => ended.length),
+      [1, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+    );
+    assert.deepEqual([hog.heldBytes, like.heldBytes, small.heldBytes], [40 * KIB, 50 * KIB, 4 * KIB]);
+  });
 });

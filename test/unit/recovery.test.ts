@@ -51,7 +51,7 @@ test('heads: every one moves by the gap behind the last id of store and log, and
   assert.deepEqual([headOf(machine, 'a'), headOf(machine, 'b')], [10 + RECOVERY_GAP, 3 + RECOVERY_GAP]);
   assert.deepEqual(
     [machine.floor, machine.time, heads.largestHead, heads.largestSubject],
-    [10 + RECOVERY_GAP, TIME, 10, 'a'],
+    [10 + RECOVERY_GAP, TIME, 10, { tenant: '', subject: 'a' }],
   );
   assert.deepEqual(verdicts(machine, 'a', [10, 11, 10 + RECOVERY_GAP]), ['SETTLED', 'VOID', 'VOID']);
   assert.equal(machine.counts().open + machine.counts().revoked, 0);
@@ -237,7 +237,8 @@ test('cluster: a directory that was a member, or about to be one, begins a new c
     const { cluster, nodeId } = await recover(rest);
     assert.equal(readClusterMarker(disk, dataDir)?.state ?? null, after);
     assert.deepEqual(readClusterMarker(disk, dataDir)?.members ?? [], []);
-    const facts = { nodeId, clusterId: cluster ?? '', clusterName: 'broker', instanceId: '', row: null };
+    const expect = 'off' as const;
+    const facts = { nodeId, clusterId: cluster ?? '', clusterName: 'broker', instanceId: '', row: null, expect };
     const start = decideStart({ ...facts, marker: after, hasLog: true, bootstrap: false, hasSeeds: false });
     assert.deepEqual(start, { kind: 'serve', isClustered: before !== null, note: '' });
   }

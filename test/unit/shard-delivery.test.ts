@@ -91,6 +91,32 @@ const range = (to: number): number[] => Array.from({ length: to }, (_, i) => i +
 const batchesOf = (count: number, size: number, message: Message): Message[][] =>
   Array.from({ length: count }, () => Array.from({ length: size }, () => message));
 
+describe('what a shard says of its subscriptions', () => {
+  it('counts those that are not at the tail, and the most messages that one has before it', () => {
+    const rig = new Rig({
+      ringBytes: 1 << 20,
+      credit: 16 << 10,
+      batches: batchesOf(40, 100, plain('x'.repeat(1_000))),
+    });
+    assert.deepEqual(rig.delivery.behind(), { readers: 1, lagMax: 4_000 });
+    rig.isRefunding = false;
+    rig.settle();
+    const sent = rig.ids.length;
+    assert.ok(sent > 0 && sent < 4_000);
+    assert.deepEqual(rig.delivery.behind(), { readers: 1, lagMax: 4_000 - sent });
+    // Its stream does not drain: it stands where its client is, whatever was read for it.
+    rig.delivery.credit(SUBSCRIPTION, Credit.PAUSE, 11, 0);
+    assert.deepEqual(rig.delivery.behind(), { readers: 1, lagMax: 3_990 });
+    rig.isRefunding = true;
+    rig.delivery.credit(SUBSCRIPTION, Credit.RESUME, sent + 1, 16 << 10);
+    rig.settle();
+    assert.equal(rig.ids.length, 4_000);
+    assert.deepEqual(rig.delivery.behind(), { readers: 0, lagMax: 0 });
+    rig.delivery.leave(SUBSCRIPTION);
+    assert.deepEqual(rig.delivery.behind(), { readers: 0, lagMax: 0 });
+  });
+});
+
 describe('credit of a reader', () => {
   const rows = [
     { what: 'batches of one small message', batches: batchesOf(4_000, 1, plain('x')) },

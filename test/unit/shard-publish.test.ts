@@ -187,6 +187,7 @@ describe('groups that a database writes at a time', () => {
     const { rig } = writing();
     await rig.written(1);
     const commands = await rig.failed();
+    assert.equal(rig.writeFailures, 1);
     assert.deepEqual(
       commands.toSorted((a, b) => ('base' in a && 'base' in b ? a.base - b.base : 0)),
       [

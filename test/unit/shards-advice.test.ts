@@ -90,7 +90,10 @@ const TABLE: readonly {
   },
   {
     name: 'one subject makes the load',
-    load: { ...node([0.9]), shards: [shard(0, 0.9, { hotSubjects: [{ subject: 'orders', share: 0.95 }] })] },
+    load: {
+      ...node([0.9]),
+      shards: [shard(0, 0.9, { hotSubjects: [{ tenant: '', subject: 'orders', share: 0.95 }] })],
+    },
     recommended: 1,
     reason: /subject "orders" makes 95 % of its messages: a subject is served by one shard/,
   },
@@ -132,7 +135,7 @@ test('following the advice ends at a number at which it asks for nothing more, w
     const rest = count === 1 ? 0 : Math.min(1, Math.max(0, load.total - first) / (count - 1));
     const share = Math.min(1, hot / Math.max(first, 1e-9));
     return Array.from({ length: count }, (_, i) =>
-      shard(i, i === 0 ? first : rest, i === 0 ? { hotSubjects: [{ subject: 'hot', share }] } : {}),
+      shard(i, i === 0 ? first : rest, i === 0 ? { hotSubjects: [{ tenant: '', subject: 'hot', share }] } : {}),
     );
   };
   fc.assert(

@@ -199,6 +199,7 @@ describe('tasks in flight', () => {
     const gate = Promise.withResolvers<void>();
     const first = inFlight.run(() => gate.promise);
     const late = [1, 2].map(() => inFlight.run(() => assert.fail('it ran')));
+    assert.equal(inFlight.waiting, 2);
     await assert.rejects(
       inFlight.run(() => assert.fail('it ran')),
       { reason: 'QUEUE_FULL' },
@@ -209,6 +210,7 @@ describe('tasks in flight', () => {
     await first;
     for (const each of late) await assert.rejects(each, { reason: 'OVERLOADED' });
     assert.equal(await inFlight.run(() => 'free again'), 'free again');
+    assert.equal(inFlight.waiting, 0);
   });
 });
 

@@ -1,7 +1,7 @@
 /** What documents say by name exists under that name, and the other way round where a list claims to be whole. */
 import assert from 'node:assert/strict';
-import { globSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { existsSync, globSync, readFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { test } from 'node:test';
 import { ROOT, sourceFiles } from '../support/source-tree.ts';
 
@@ -40,3 +40,37 @@ test('nothing that users read promises ids without gaps: some are void', () => {
     [],
   );
 });
+
+test('every link of a document leads to a file of this tree, and to a heading of it', () => {
+  const documents = globSync('{*.md,{docs,examples,k8s,deploy,envoy,dashboards,demo,perf}/**/*.md}', { cwd: ROOT });
+  const anchorsOf = (path: string): string[] => {
+    const seen = new Map<string, number>();
+    return namesIn(withoutCode(read(path)), /^#{1,6} (.+)$/gm).map((heading) => {
+      const anchor = heading
+        .toLowerCase()
+        .replace(/[^\p{L}\p{N}\s_-]/gu, '')
+        .replace(/\s/g, '-');
+      const times = seen.get(anchor) ?? 0;
+      seen.set(anchor, times + 1);
+      return times === 0 ? anchor : `${anchor}-${times}`;
+    });
+  };
+  const broken = documents.flatMap((path) =>
+    namesIn(withoutCode(read(path)), /\]\(([^)\s]+)\)/g)
+      .filter((link) => !/^[a-z]+:/.test(link))
+      .filter((link) => {
+        const [file = '', anchor] = link.split('#');
+        const target = file === '' ? path : join(dirname(path), file);
+        if (!existsSync(join(ROOT, target))) return true;
+        return anchor !== undefined && !(target.endsWith('.md') && anchorsOf(target).includes(anchor));
+      })
+      .map((link) => `${path}: ${link}`),
+  );
+  assert.ok(documents.length > 10, 'nothing was looked at');
+  assert.deepEqual(broken, []);
+});
+
+/** Fenced code may look like a link or a heading. */
+function withoutCode(text: string): string {
+  return text.replace(/^```[\s\S]*?^```/gm, '');
+}

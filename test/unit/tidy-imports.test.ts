@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { type Import, importsOf, ROOT, sourceFiles } from '../support/source-tree.ts';
 
-const CORES = ['raft', 'allot', 'replica', 'gossip', 'batch', 'publish', 'subscribe'];
+const CORES = ['raft', 'allot', 'replica', 'gossip', 'batch', 'publish', 'subscribe', 'quota', 'access'];
 
 /**
  * What each folder of src/ may import from the others: arrows point one way. A folder that is not listed may not exist, so a new one is
@@ -20,21 +20,32 @@ const ALLOWED: Readonly<Record<string, { readonly from: readonly string[]; reado
   batch: { from: ['base'] },
   publish: { from: ['base'] },
   subscribe: { from: ['base'] },
-  config: { from: ['base'] },
-  telemetry: { from: ['base', 'shm'], types: ['config'] },
+  quota: { from: ['base'] },
+  access: { from: ['base'] },
+  tls: { from: ['base', 'access'] },
+  config: { from: ['base', 'access', 'tls'], types: ['quota'] },
+  telemetry: { from: ['base', 'shm', 'tls'], types: ['config'] },
   storage: { from: ['base', 'batch', 'raft', 'allot'], types: ['config', 'replica'] },
-  net: { from: ['base', 'raft', 'replica', 'gossip'], types: ['config'] },
-  grpc: { from: ['base', 'batch', 'telemetry'], types: ['config'] },
+  net: { from: ['base', 'raft', 'replica', 'gossip', 'access', 'tls'], types: ['config'] },
+  discovery: { from: ['base'], types: ['config'] },
+  grpc: { from: ['base', 'batch', 'access', 'tls', 'telemetry'], types: ['config'] },
+  verify: { from: ['base', 'shm', 'storage'], types: ['allot'] },
   workers: {
-    from: [...CORES, 'base', 'shm', 'storage', 'net', 'grpc', 'telemetry'],
+    from: [...CORES, 'base', 'shm', 'storage', 'net', 'tls', 'grpc', 'telemetry', 'verify'],
     types: ['config'],
   },
   client: { from: ['base', 'batch', 'grpc'] },
   copy: { from: ['base', 'batch', 'storage', 'workers'], types: ['config', 'allot'] },
-  recovery: { from: ['base', 'allot', 'storage', 'workers'], types: ['config'] },
-  cli: { from: ['base', 'config', 'grpc', 'client'], types: ['copy', 'recovery'] },
-  console: { from: [] },
-  'main.ts': { from: ['base', 'config', 'storage', 'net', 'grpc', 'telemetry', 'workers', 'shm'] },
+  recovery: { from: ['base', 'allot', 'storage', 'verify', 'workers'], types: ['config'] },
+  cli: { from: ['base', 'access', 'tls', 'config', 'grpc', 'client'], types: ['copy', 'recovery'] },
+  console: { from: ['base', 'grpc', 'telemetry'] },
+  node: {
+    from: [
+      ...['base', 'access', 'config', 'storage', 'net', 'tls', 'grpc', 'telemetry', 'workers', 'discovery', 'shm'],
+      'console',
+    ],
+  },
+  'main.ts': { from: ['base', 'config', 'storage', 'telemetry', 'workers', 'node'] },
 };
 
 function folderOf(path: string): string {

@@ -4,6 +4,7 @@ import type { TestContext } from 'node:test';
 import type { NetworkCaps } from '../../src/net/caps.ts';
 import { GreetingCodec, GreetingReader } from '../../src/net/hello.ts';
 import { PeerNetwork } from '../../src/net/peer-network.ts';
+import type { PeerTls } from '../../src/net/peer-tls.ts';
 import type { Hello, Peer, Refusal, SnapshotReceiver } from '../../src/net/types.ts';
 import { type Message, makeMessage } from '../../src/raft/messages.ts';
 import { type PeerFrame, PROTOCOL_VERSION, PROTOCOL_VERSION_MIN } from '../../src/replica/types.ts';
@@ -18,6 +19,7 @@ export interface TestMemberOptions {
   readonly caps?: Partial<NetworkCaps>;
   readonly instance?: string;
   readonly port?: number;
+  readonly tls?: PeerTls;
 }
 
 export class TestMember {
@@ -33,7 +35,7 @@ export class TestMember {
   beginSnapshot: (from: string, message: Message) => SnapshotReceiver | null = () => null;
   port = 0;
 
-  constructor(node: string, { caps, instance, port }: TestMemberOptions) {
+  constructor(node: string, { caps, instance, port, tls }: TestMemberOptions) {
     this.node = node;
     this.instance = instance ?? `instance-of-${node}`;
     this.network = new PeerNetwork({
@@ -42,6 +44,7 @@ export class TestMember {
       instance: this.instance,
       listen: { host: HOST, port: port ?? 0 },
       caps: { ...CAPS, ...caps },
+      tls: tls ?? null,
       log: {
         info: (message, fields = {}) => void this.log.push({ message, fields }),
         warn: (message, fields = {}) => void this.log.push({ message, fields }),
@@ -135,8 +138,9 @@ export class Stranger {
   received: Buffer = Buffer.alloc(0);
   isClosed = false;
 
-  constructor(t: TestContext, port: number) {
-    this.socket = createConnection({ host: HOST, port });
+  /** `from`: an address of loopback other than the usual one. */
+  constructor(t: TestContext, port: number, from: string = HOST) {
+    this.socket = createConnection({ host: HOST, port, localAddress: from });
     this.socket.on('data', (bytes) => {
       this.received = Buffer.concat([this.received, bytes]);
     });

@@ -1,0 +1,102 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { type OpenListener, openListeners } from '../../src/config/listener-rules.ts';
+import { ConfigError, loadConfig } from '../../src/config/load.ts';
+
+const TLS = ['--tls-cert=c', '--tls-key=k'];
+const MTLS = [...TLS, '--tls-ca=a'];
+const ASKED = [...MTLS, '--tls-client-certs=required'];
+const ACCESS = ['--access-file=access.yaml'];
+const PEERS = ['--store=postgres', '--postgres-url=postgres://db/x', '--bootstrap'];
+const GRPC = ['--grpc-listen=10.0.0.1:8081'];
+const ADMIN = ['--admin-listen=10.0.0.1:8000'];
+const RAFT = [...PEERS, '--raft-listen=10.0.0.1:12000'];
+const GOSSIP = ['--gossip', '--gossip-listen=10.0.0.1:7946'];
+const KEY = ['--gossip-key=MDEyMzQ1Njc4OWFiY2RlZg=='];
+
+/** What is set, and which listeners are open to strangers then. */
+const TABLE: readonly (readonly [string, readonly string[], readonly OpenListener['key'][]])[] = [
+  ['nothing', [], []],
+  ['gRPC in clear text', GRPC, ['grpc.listen']],
+  ['gRPC with TLS alone', [...GRPC, ...TLS], ['grpc.listen']],
+  ['gRPC with authorities, of whom nobody needs a certificate', [...GRPC, ...MTLS], ['grpc.listen']],
+  ['gRPC with an access file, in clear text', [...GRPC, ...ACCESS], ['grpc.listen']],
+  ['gRPC with certificates of clients', [...GRPC, ...ASKED], []],
+  ['gRPC with TLS and an access file', [...GRPC, ...TLS, ...ACCESS], []],
+  ['gRPC on its way to TLS', [...GRPC, ...ASKED, '--tls-peers=optional'], ['grpc.listen']],
+  ['admin in clear text', ADMIN, ['admin.listen']],
+  ['admin with an access file, in clear text', [...ADMIN, ...ACCESS], ['admin.listen']],
+  ['admin with TLS alone', [...ADMIN, ...TLS], ['admin.listen']],
+  ['admin, which asks nobody for a certificate', [...ADMIN, ...ASKED], ['admin.listen']],
+  ['admin with TLS and an access file', [...ADMIN, ...TLS, ...ACCESS], []],
+  ['admin with TLS turned off', [...ADMIN, ...TLS, ...ACCESS, '--admin-tls=false'], ['admin.listen']],
+  ['Raft in clear text', RAFT, ['raft.listen']],
+  ['Raft with a certificate and no authority', [...RAFT, ...TLS], ['raft.listen']],
+  ['Raft with TLS', [...RAFT, ...MTLS], []],
+  ['Raft with TLS turned off', [...RAFT, ...MTLS, '--tls-peers=off'], ['raft.listen']],
+  ['Raft on its way to TLS', [...RAFT, ...MTLS, '--tls-peers=optional'], ['raft.listen']],
+  ['Raft of a node without peers', ['--raft-listen=10.0.0.1:12000'], []],
+  ['gossip without a key', GOSSIP, ['gossip.listen']],
+  ['gossip with TLS and no key', [...GOSSIP, ...ASKED], ['gossip.listen']],
+  ['gossip with a key', [...GOSSIP, ...KEY], []],
+  ['gossip that does not run', ['--gossip-listen=10.0.0.1:7946'], []],
+  [
+    'all at once',
+    [...GRPC, ...ADMIN, ...RAFT, ...GOSSIP],
+    ['grpc.listen', 'admin.listen', 'raft.listen', 'gossip.listen'],
+  ],
+];
+
+for (const [what, argv, open] of TABLE) {
+  test(`${what}: ${open.length === 0 ? 'safe' : `${open.join(', ')} open to strangers`}`, () => {
+    const { config } = loadConfig({ argv: [...argv, '--insecure'], environment: {} });
+    assert.deepEqual(
+      openListeners(config).map(({ key }) => key),
+      open,
+    );
+    const load = (): unknown => loadConfig({ argv, environment: {} });
+    if (open.length === 0) load();
+    else {
+      assert.throws(load, (error: unknown) => {
+        assert.ok(error instanceof ConfigError);
+        // One line that names all of them.
+        assert.equal(error.problems.length, 1);
+        for (const key of open) assert.ok(error.problems[0]?.includes(`${key} 10.0.0.1:`), error.problems[0]);
+        return true;
+      });
+    }
+  });
+}
+
+test('every address of this machine alone is loopback, and every interface is not', () => {
+  const open = (listen: string): number => {
+    const { config } = loadConfig({ argv: ['--insecure', `--grpc-listen=${listen}`], environment: {} });
+    return openListeners(config).length;
+  };
+  for (const listen of ['127.0.0.1:1', '127.255.0.9:1', '[::1]:1', 'localhost:1'])
+    assert.equal(open(listen), 0, listen);
+  for (const listen of [
+    '0.0.0.0:1',
+    '[::]:1',
+    '[::ffff:10.0.0.1]:1',
+    '10.0.0.1:1',
+    '[fe80::1]:1',
+    'host:1',
+    '126.0.0.1:1',
+  ]) {
+    assert.equal(open(listen), 1, listen);
+  }
+});
+
+test('a node whose data directory says that it has peers is judged with its Raft port', () => {
+  const { config } = loadConfig({ argv: ['--raft-listen=0.0.0.0:12000'], environment: {} });
+  assert.deepEqual(openListeners(config), []);
+  assert.deepEqual(
+    openListeners(config, true).map(({ key }) => key),
+    ['raft.listen'],
+  );
+});
+
+test('without a gossip key it is said how to make one', () => {
+  assert.throws(() => loadConfig({ argv: GOSSIP, environment: {} }), /gossip\.key.*openssl rand -base64 32/);
+});
