@@ -19,6 +19,7 @@ calls, with readers and subscribers on every node; restarts the nodes one after 
 At the end everything is read back from every node, and a checker says whether an acknowledged message was lost, doubled, changed, or out of order.
 
   --seconds N     of load before, between and after these (8)
+  --gossip        the nodes find each other by gossip, and agree who begins: none is told
   --light         a tenth of the load, and soon over
   --seed N        the messages and choices of another run with this seed
   -o json         the result as JSON
@@ -52,6 +53,7 @@ interface Settings {
   readonly seconds: number;
   readonly seed: number;
   readonly size: LoadSize;
+  readonly gossips: boolean;
   /** The line that changes. */
   readonly say: (text: string) => void;
   /** A line that stays. */
@@ -59,16 +61,17 @@ interface Settings {
 }
 
 async function demo(settings: Settings): Promise<Outcome> {
-  const { seed, size, say, tell } = settings;
+  const { seed, size, gossips, say, tell } = settings;
   say('starting PostgreSQL and three nodes');
   const server = await choosePostgres();
   const schema = `cluster_${randomBytes(6).toString('hex')}`;
   const store = server.isGiven ? `PostgreSQL of POSTGRES_URL, schema ${schema}` : 'a PostgreSQL of its own';
   try {
     const began = performance.now();
-    await using rig = await ClusterRig.start({ nodes: NODES, storeFlags: server.flags(schema), seed, size });
+    await using rig = await ClusterRig.start({ nodes: NODES, storeFlags: server.flags(schema), gossips, seed, size });
     const members = await (await rig.cluster.untilLeader()).members();
-    tell(`three nodes are one broker after ${((performance.now() - began) / 1_000).toFixed(1)} s, on ${store}:`);
+    const how = gossips ? ', which found each other by gossip,' : '';
+    tell(`three nodes${how} are one broker after ${((performance.now() - began) / 1_000).toFixed(1)} s, on ${store}:`);
     tell(membersTable(members));
     return { seed, store, ...(await underLoad(rig, members, settings)) };
   } finally {
@@ -196,6 +199,7 @@ async function main(): Promise<number> {
   const { values } = readOptions('cluster', {
     options: {
       seconds: { type: 'string', default: '8' },
+      gossip: { type: 'boolean', default: false },
       light: { type: 'boolean', default: false },
       seed: { type: 'string', default: String(randomInt(1, 2 ** 31)) },
       output: { type: 'string', short: 'o', default: 'table' },
@@ -218,7 +222,8 @@ async function main(): Promise<number> {
   };
   const say = (text: string): void => progress.say(text);
   const size = values.light ? LIGHT_LOAD : LOAD_SIZE;
-  const outcome = await demo({ seconds: Number(values.seconds), seed: Number(values.seed), size, say, tell });
+  const numbers = { seconds: Number(values.seconds), seed: Number(values.seed) };
+  const outcome = await demo({ ...numbers, size, gossips: values.gossip, say, tell });
   progress.clear();
   if (isJson) process.stdout.write(`${JSON.stringify(outcome, null, 2)}\n`);
   else print(outcome);

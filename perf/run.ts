@@ -10,31 +10,40 @@ import { terminalProgress } from './lib/progress.ts';
 import { formatReport, makeReport, type Report } from './lib/report.ts';
 import { fileOfPart, savePage, saveReport } from './lib/save.ts';
 import type { Scenario } from './lib/scenario.ts';
+import { access } from './scenarios/access.ts';
 import { allotments } from './scenarios/allotments.ts';
 import { cluster } from './scenarios/cluster.ts';
 import { elections } from './scenarios/elections.ts';
+import { envoy } from './scenarios/envoy.ts';
 import { etcd } from './scenarios/etcd.ts';
 import { failover } from './scenarios/failover.ts';
 import { fanout } from './scenarios/fanout.ts';
 import { fanoutBatches } from './scenarios/fanout-batches.ts';
 import { fetch } from './scenarios/fetch.ts';
+import { gossip } from './scenarios/gossip.ts';
 import { idle } from './scenarios/idle.ts';
 import { idleStreams } from './scenarios/idle-streams.ts';
 import { latency } from './scenarios/latency.ts';
 import { mixed } from './scenarios/mixed.ts';
+import { operate } from './scenarios/operate.ts';
 import { overload } from './scenarios/overload.ts';
 import { installPeers, peers } from './scenarios/peers.ts';
 import { recover } from './scenarios/recover.ts';
 import { replay } from './scenarios/replay.ts';
 import { resize } from './scenarios/resize.ts';
 import { scale } from './scenarios/scale.ts';
+import { scrape } from './scenarios/scrape.ts';
 import { shards } from './scenarios/shards.ts';
 import { soak } from './scenarios/soak.ts';
 import { state } from './scenarios/state.ts';
 import { store } from './scenarios/store.ts';
 import { stream } from './scenarios/stream.ts';
 import { subjects } from './scenarios/subjects.ts';
+import { tls } from './scenarios/tls.ts';
+import { top } from './scenarios/top.ts';
+import { tracing } from './scenarios/tracing.ts';
 import { unary } from './scenarios/unary.ts';
+import { verify } from './scenarios/verify.ts';
 
 const SCENARIOS: readonly Scenario[] = [
   unary,
@@ -45,6 +54,7 @@ const SCENARIOS: readonly Scenario[] = [
   replay,
   latency,
   mixed,
+  verify,
   shards,
   resize,
   soak,
@@ -53,6 +63,7 @@ const SCENARIOS: readonly Scenario[] = [
   recover,
   idle,
   subjects,
+  scrape,
   state,
   store,
   peers,
@@ -62,6 +73,13 @@ const SCENARIOS: readonly Scenario[] = [
   failover,
   elections,
   scale,
+  gossip,
+  tracing,
+  tls,
+  operate,
+  access,
+  envoy,
+  top,
 ];
 
 interface Planned {
@@ -73,7 +91,7 @@ interface Planned {
 const ALL: readonly Planned[] = [
   { scenario: unary, defaults: {} },
   { scenario: unary, defaults: { inFlight: 64 } },
-  ...[stream, fetch, fanout, fanoutBatches, replay, mixed, resize, latency, recover, idle, subjects, state].map(
+  ...[stream, fetch, fanout, fanoutBatches, replay, mixed, resize, latency, recover, idle, subjects, scrape, state].map(
     (scenario) => ({
       scenario,
       defaults: {},
@@ -92,7 +110,8 @@ function help(): string {
     '       npm run perf -- NAME --help',
     '',
     list,
-    '  all            the table of docs/performance.md: all but soak, overload, idle-streams, shards, store, peers, etcd and those of clusters',
+    '  all            the table of docs/performance.md: all but soak, overload, idle-streams, shards, store, peers, etcd, envoy and those of clusters',
+    '  all            the table of docs/performance.md: all but soak, overload, idle-streams, shards, store, peers, etcd, top and those of clusters',
     '  compare        what changed between two results',
     '  profile        where the time of each thread went, from what --cpu-prof FOLDER wrote',
     '',

@@ -7,7 +7,6 @@ import { AllotVerdict, type PartAnswers, PartVerdict } from '../../src/allot/ver
 import { defined } from '../../src/base/assert.ts';
 import { subjectHash } from '../../src/base/subject.ts';
 import { createDoorbell, Doorbell } from '../../src/shm/doorbell.ts';
-import type { RaftSlot } from '../../src/telemetry/catalogue.ts';
 import { openRaftNode } from '../../src/workers/raft/open-node.ts';
 import { RaftCounters } from '../../src/workers/raft/raft-counters.ts';
 import type { AnswerPort, RaftNode } from '../../src/workers/raft/raft-node.ts';
@@ -142,7 +141,7 @@ try {
   const doorbell = new Doorbell(createDoorbell());
   const counters = new RaftCounters();
   const signal = { stopped: false };
-  const node = await openRaftNode(
+  const { node } = await openRaftNode(
     {
       dataDirectory: data.folder,
       nodeName: data.name,
@@ -231,7 +230,7 @@ try {
             done: load.done,
             entries: counters.get('entries_total'),
             bytes: counters.get('command_bytes_total'),
-            syncs: counters.get('sync_microseconds_count' as RaftSlot),
+            syncs: counters.sync.count,
             busy: performance.eventLoopUtilization(now, utilization).utilization,
             term: node.status().term,
             p50Ms: latencies.getValueAtPercentile(50) / 1_000,

@@ -52,10 +52,10 @@ class Generator implements CallListener {
   }
 
   async run(): Promise<void> {
-    const { address, connections, client, mode } = this.#task;
+    const { address, connections, client, mode, token } = this.#task;
     for (let i = 0; i < connections; i++) {
       const open = client === 'raw' ? Http2Connection : GrpcConnection;
-      this.#connections.push(await open.connect(address, this));
+      this.#connections.push(await open.connect(address, this, token));
     }
     if (mode.kind === 'open') this.#openLoop(mode.schedule);
     else this.#closedLoop();

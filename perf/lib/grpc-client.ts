@@ -1,6 +1,6 @@
 /** The same calls through @grpc/grpc-js with raw bytes: what a Node client costs, for comparison with http2-client.ts. */
 import * as grpc from '@grpc/grpc-js';
-import type { CallListener, Transport } from './transport.ts';
+import { type CallListener, isTlsAddress, type Transport } from './transport.ts';
 
 const identity = (bytes: Buffer): Buffer => bytes;
 
@@ -16,7 +16,10 @@ export class GrpcConnection implements Transport {
   }
 
   static connect(address: string, listener: CallListener): Promise<GrpcConnection> {
-    const client = new grpc.Client(address, grpc.credentials.createInsecure(), {
+    const { createInsecure, createSsl } = grpc.credentials;
+    const isTls = isTlsAddress(address);
+    const credentials = isTls ? createSsl(null, null, null, { rejectUnauthorized: false }) : createInsecure();
+    const client = new grpc.Client(address.slice(address.lastIndexOf('/') + 1), credentials, {
       // Each client is to have a connection of its own.
       'grpc.use_local_subchannel_pool': 1,
       // What is measured is on this machine, or reached without a machine in between.

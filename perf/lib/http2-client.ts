@@ -7,7 +7,8 @@
  * no dynamic table to be read.
  */
 import { connect, type Socket } from 'node:net';
-import type { CallListener, Transport } from './transport.ts';
+import { connect as connectTls } from 'node:tls';
+import { type CallListener, isTlsAddress, type Transport } from './transport.ts';
 
 const FRAME_HEADER = 9;
 const Frame = { DATA: 0, HEADERS: 1, RST_STREAM: 3, SETTINGS: 4, PING: 6, GOAWAY: 7, WINDOW_UPDATE: 8 } as const;
@@ -63,6 +64,7 @@ export class Http2Connection implements Transport {
   readonly #socket: Socket;
   readonly #listener: CallListener;
   readonly #authority: string;
+  readonly #token: string;
   readonly #slotOf = new Map<number, number>();
   readonly #states: SlotState[] = [];
   readonly #indexed: string[] = [];
@@ -79,9 +81,10 @@ export class Http2Connection implements Transport {
   #received = 0;
   #closed = false;
 
-  private constructor(socket: Socket, authority: string, listener: CallListener) {
+  private constructor(socket: Socket, authority: string, listener: CallListener, token: string) {
     this.#socket = socket;
     this.#authority = authority;
+    this.#token = token;
     this.#listener = listener;
     socket.on('data', (chunk: Buffer) => this.#read(chunk));
     socket.on('error', (error) => this.#fail(error.message));
@@ -92,14 +95,20 @@ export class Http2Connection implements Transport {
     this.flush();
   }
 
-  static connect(address: string, listener: CallListener): Promise<Http2Connection> {
-    const at = address.lastIndexOf(':');
-    const socket = connect({ host: address.slice(0, at), port: Number(address.slice(at + 1)), noDelay: true });
+  /** `token`: sent with each call, at most 100 characters; '' for none. */
+  static connect(address: string, listener: CallListener, token = ''): Promise<Http2Connection> {
+    const authority = address.slice(address.lastIndexOf('/') + 1);
+    const at = authority.lastIndexOf(':');
+    const where = { host: authority.slice(0, at), port: Number(authority.slice(at + 1)) };
+    // What a certificate says is not measured: whose it is was chosen a moment ago.
+    const socket = isTlsAddress(address)
+      ? connectTls({ ...where, ALPNProtocols: ['h2'], rejectUnauthorized: false }).setNoDelay(true)
+      : connect({ ...where, noDelay: true });
     return new Promise((resolve, reject) => {
       socket.once('error', reject);
       socket.once('connect', () => {
         socket.off('error', reject);
-        resolve(new Http2Connection(socket, address, listener));
+        resolve(new Http2Connection(socket, authority, listener, token));
       });
     });
   }
@@ -220,6 +229,7 @@ export class Http2Connection implements Transport {
       [':authority', 0x41, this.#authority],
       ['te', 0x40, 'trailers'],
       ['content-type', 0x5f, 'application/grpc'],
+      ...(this.#token === '' ? [] : [['authorization', 0x40, `Bearer ${this.#token}`] as const]),
     ] as const;
     for (const [key, prefix, value] of fields) {
       const position = this.#indexed.indexOf(key);

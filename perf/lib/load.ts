@@ -33,6 +33,8 @@ export interface Load {
   readonly durationMs: number;
   readonly threads: number;
   readonly client: ClientKind;
+  /** Bearer token of the calls, of the raw client alone. */
+  readonly token?: string;
   /** Number of the first call: what a former load began with plus what it sent, to go on where it stopped. */
   readonly firstCall?: number;
   readonly onProgress?: (calls: number) => void;

@@ -65,6 +65,25 @@ export class Cluster {
     }
   }
 
+  /** None is told to begin, and each where all of them gossip; they start at the same time. Resolves when all run. */
+  static async startByGossip(options: BrokerTargetOptions): Promise<Cluster> {
+    const ports = await freePorts(2 * NAMES.length);
+    const gossipOf = (node: number): string => `127.0.0.1:${ports[node]}`;
+    const everybody = NAMES.map((_, node) => gossipOf(node)).join();
+    const starts = NAMES.map(async (nodeId, node) => {
+      const raft = `127.0.0.1:${ports[NAMES.length + node]}`;
+      const own = ['--node-id', nodeId, '--raft-listen', raft, '--gossip-listen', gossipOf(node)];
+      const how = ['--gossip-join', everybody, '--bootstrap-expect', String(NAMES.length)];
+      return { ...(await startBrokerTarget({ ...options, flags: [...options.flags, ...own, ...how] })), nodeId };
+    });
+    const ends = await Promise.allSettled(starts);
+    const nodes = ends.flatMap((end) => (end.status === 'fulfilled' ? [end.value] : []));
+    const failed = ends.find((end) => end.status === 'rejected');
+    if (failed === undefined) return new Cluster(nodes);
+    await Promise.allSettled(nodes.map((node) => node.stop()));
+    throw failed.reason;
+  }
+
   /** Every node votes and is heard. */
   async untilWhole(): Promise<void> {
     const isWhole = ({ members, toleratesNow }: ClusterMembers): boolean =>

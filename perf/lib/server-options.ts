@@ -1,6 +1,6 @@
 /** Options of the yardstick server: those that the broker gives its own (src/grpc/server.ts), where they bear on speed. */
 import type { Server } from '@grpc/grpc-js';
-import { ConnectionGuard, http2ServersOf, setHttp2Options } from '../../src/grpc/http2-tuning.ts';
+import { CONNECTION_WINDOW_BYTES, http2ServersOf, setHttp2Options } from '../../src/grpc/http2-tuning.ts';
 
 export const SERVER_OPTIONS = {
   'grpc.max_concurrent_streams': 1_000,
@@ -18,6 +18,7 @@ export function widenWindows(server: Server): void {
 
 /** The windows of connections. After the server is bound. */
 export function widenConnections(server: Server): void {
-  const guard = new ConnectionGuard(Number.POSITIVE_INFINITY);
-  for (const http2Server of http2ServersOf(server)) guard.watch(http2Server);
+  for (const http2Server of http2ServersOf(server)) {
+    http2Server.on('session', (session) => session.setLocalWindowSize(CONNECTION_WINDOW_BYTES));
+  }
 }

@@ -25,3 +25,14 @@ export interface CallListener {
 }
 
 export type ClientKind = 'raw' | 'grpc-js';
+
+const TLS = 'tls://';
+
+/** The address as the generators are told that TLS is spoken there. */
+export function tlsAddress(address: string): string {
+  return `${TLS}${address}`;
+}
+
+export function isTlsAddress(address: string): boolean {
+  return address.startsWith(TLS);
+}

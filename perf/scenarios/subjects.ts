@@ -29,7 +29,7 @@ const FILLS = 3;
 const SETTLE_MS = 3_000;
 const WITHIN = { better: 'higher' as const, must: 0.75, aim: 0.95 };
 /** What a broker says that its tables of subjects hold. */
-const TABLE_BYTES = ['broker_raft_state_bytes', 'broker_raft_log_memory_bytes', 'broker_shard_store_index_bytes'];
+const TABLE_BYTES = ['broker_raft_state_bytes', 'broker_raft_log_memory_bytes', 'broker_store_index_bytes'];
 
 /** What a process holds, in bytes. */
 interface Held {
