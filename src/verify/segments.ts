@@ -240,18 +240,23 @@ function keyOf(name: Uint8Array): string {
 
 /** The first subject of which two sidecars do not have the same batches, or null. */
 function differingSubject(left: Buffer, right: Buffer): string | null {
-  const rest = new Map<string, number>();
-  const read = (bytes: Buffer, meet: (name: string, crc: number) => void): void =>
-    forEachSubject(bytes, (_hash, nameStart, nameEnd, start, entries) => {
-      meet(bytes.toString('utf8', nameStart, nameEnd), crc32(bytes.subarray(start, start + entries * ENTRY_BYTES)));
-    });
-  read(left, (name, crc) => rest.set(name, crc));
+  const rest = entriesOf(left);
   let differing: string | null = null;
-  read(right, (name, crc) => {
+  for (const [name, crc] of entriesOf(right)) {
     if (rest.get(name) !== crc) differing ??= name;
     rest.delete(name);
-  });
+  }
   return differing ?? [...rest.keys()][0] ?? null;
+}
+
+/** By subject, a checksum over its entries, in whatever number of places they are: one that was away meanwhile has several (docs/record-format.md). */
+function entriesOf(bytes: Buffer): Map<string, number> {
+  const found = new Map<string, number>();
+  forEachSubject(bytes, (_hash, nameStart, nameEnd, start, entries) => {
+    const name = bytes.toString('latin1', nameStart, nameEnd);
+    found.set(name, crc32(bytes.subarray(start, start + entries * ENTRY_BYTES), found.get(name)));
+  });
+  return found;
 }
 
 /** Tells of every byte that is read to check it, which is the scan of a segment and nothing else. */

@@ -5,6 +5,7 @@ import { after, test } from 'node:test';
 import { chooseCassandra, ServerMissing } from '../servers/chosen-server.ts';
 import { BrokerClient, CallError } from '../support/client.ts';
 import { Cluster, type ClusterNode } from '../support/cluster.ts';
+import { largest } from '../support/largest.ts';
 import { until } from '../support/until.ts';
 
 const SUBJECT = 'cassandra.kill';
@@ -66,7 +67,7 @@ test('[P1, P5] a cluster on Cassandra: any node takes and serves messages, and a
   await Promise.all(lanes);
 
   // What the dead one had open is given up by the new leader: each id up to the last one is a message or void.
-  const last = Math.max(...acked.keys());
+  const last = largest(acked.keys());
   for (const node of others) await assertDecided(clients.get(node) as BrokerClient, last, acked);
   await cluster.startAll();
   await assertDecided(clients.get(leader) as BrokerClient, last, acked);

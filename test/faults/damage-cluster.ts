@@ -7,6 +7,7 @@ import { choosePostgres } from '../servers/chosen-server.ts';
 import { httpStatus } from '../support/broker.ts';
 import { BrokerClient, CallError } from '../support/client.ts';
 import { Cluster, type ClusterNode } from '../support/cluster.ts';
+import { largest } from '../support/largest.ts';
 import { pause } from '../support/until.ts';
 import { onThisMachine } from '../support/yardstick.ts';
 import { type Damage, type DamageChoice, damageOne, deleted, type FileKind, inWords, listing } from './damage.ts';
@@ -276,7 +277,7 @@ export async function readEverything(address: string, acked: Acked): Promise<Ser
   const served: Served = new Map();
   try {
     for (const [subject, ids] of acked) {
-      const last = Math.max(...ids.keys());
+      const last = largest(ids.keys());
       for (let next = 1; next <= last; ) next = await readFrom(client, subject, next, last, served);
     }
   } finally {

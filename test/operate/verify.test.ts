@@ -38,7 +38,7 @@ function launch(flags: readonly string[]): { readonly child: ChildProcess; reado
       code,
       findings: findings.map((row) => `${row.kind} ${row.subject} ${row.first_id}-${row.last_id}`).sort(),
       summary: rows.find(({ kind }) => kind === undefined) ?? {},
-      err: err.join(''),
+      err: [...findings.map(({ detail }) => `${detail}\n`), ...err].join(''),
     };
   });
   return { child, ended };

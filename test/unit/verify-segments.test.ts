@@ -3,6 +3,10 @@ import assert from 'node:assert/strict';
 import { cpSync, readdirSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
+import { crc32 } from '../../src/base/checksum.ts';
+import { slotOfHash } from '../../src/base/subject.ts';
+import type { EmbeddedStore } from '../../src/storage/embedded/embedded-store.ts';
+import { SIDECAR_HEADER_BYTES } from '../../src/storage/embedded/sidecar.ts';
 import type { SealedBatch } from '../../src/storage/store.ts';
 import { embeddedStore } from '../../src/verify/stores.ts';
 import { temporaryFolder } from '../support/temporary.ts';
@@ -121,6 +125,38 @@ test('verify: an index that says something else than the content is named, with 
   const { findings } = await look(rig);
   assert.deepEqual(shown(findings), ['damaged  0-0']);
   assert.match(findings[0]?.detail ?? '', /00000001\.idx: the index and the content differ, as of subject b\.orders/);
+});
+
+test('verify: the index of a segment whose subject went to another shard and came back meanwhile is right', async (t) => {
+  const rig = new EmbeddedRig(temporaryFolder(t));
+  const store = rig.open();
+  const away = rig.openOnly({ lane: 1 });
+  const move = (from: EmbeddedStore, to: EmbeddedStore): void => {
+    const slot = slotOfHash(a.hash);
+    to.importSlot(slot, structuredClone(from.exportSlot(slot)));
+  };
+  await store.append([
+    dataBatch(a, messages(4, 'first-of-a-'), { base: 1 }),
+    dataBatch(b, messages(5, 'b-'), { base: 1 }),
+  ]);
+  move(store, away);
+  move(away, store);
+  await store.append([dataBatch(a, messages(5, 'second-of-a-'), { base: 5 }), voidBatch(c, 1, 3)]);
+  await store.close();
+  await away.close();
+  assert.deepEqual((await look(rig)).findings, []);
+
+  // Its entries are in two places, and each of them counts: the check of the first, with right checksums around it.
+  const index = laneFile(rig, '00000001.idx');
+  const bytes = readFileSync(index);
+  const first = bytes.indexOf('a.orders') + 'a.orders'.length;
+  const entry = Math.ceil(first / 8) * 8;
+  bytes.writeUInt32LE((bytes.readUInt32LE(entry + 12) ^ (1 << 20)) >>> 0, entry + 12);
+  bytes.writeUInt32LE(crc32(bytes.subarray(SIDECAR_HEADER_BYTES)), 72);
+  bytes.writeUInt32LE(crc32(bytes.subarray(8, SIDECAR_HEADER_BYTES)), 4);
+  writeFileSync(index, bytes);
+  const { findings } = await look(rig);
+  assert.match(findings[0]?.detail ?? '', /00000001\.idx: the index and the content differ, as of subject a\.orders/);
 });
 
 test('verify: whichever byte of a segment is flipped (every seventh here), something is found, and never of a subject that it is not in', async (t) => {
