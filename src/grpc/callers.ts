@@ -15,8 +15,8 @@ export interface CallerSource {
 export interface CallerWatch {
   /** Its caller may call no more: it ends with the reason. */
   ended(reason: Reason): void;
-  /** Its caller may do other things than before; `narrowed`: with these, perhaps, something less. */
-  changed(narrowed: readonly (keyof typeof Verb)[]): void;
+  /** Its caller may do other things than before; `narrowed`: with these, perhaps, something less. True if that has ended the stream. */
+  changed(narrowed: readonly (keyof typeof Verb)[]): boolean;
 }
 
 /** Names that are remembered: whoever invents more gets an object for each call. */

@@ -36,7 +36,7 @@ async function answer(call: Call, debug: DebugPort, onDefect: (error: unknown) =
       gone.abort();
       call.emit('error', makeStatus(reason, ''));
     },
-    changed: () => undefined,
+    changed: () => false,
   });
   try {
     for await (const part of debug.parts(request, gone.signal)) {

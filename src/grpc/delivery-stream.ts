@@ -82,8 +82,15 @@ export class DeliveryStream {
     return this.#written - this.#stream.writableLength;
   }
 
-  end(status: ErrorStatus): void {
+  /** Ends with a status, behind what was written, and without it if the client has not taken that after `patienceMs`: it must not be kept for ever. */
+  end(status: ErrorStatus, patienceMs: number): void {
     this.#call.emit('error', status);
+    this.resetAfter(patienceMs);
+  }
+
+  /** If it is still there then. */
+  resetAfter(ms: number): void {
+    setTimeout(() => this.reset(), ms).unref();
   }
 
   /** Ends the stream at once: a status sent in the ordinary way would wait behind the data that the client does not read. */

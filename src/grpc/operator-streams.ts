@@ -31,7 +31,7 @@ export function streamed<Request, Response>(
     call.on('error', () => gone.abort());
     watchCaller(call, {
       ended: (reason) => call.emit('error', makeStatus(reason, '')),
-      changed: () => undefined,
+      changed: () => false,
     });
     let isReady = true;
     call.on('drain', () => {

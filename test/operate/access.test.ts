@@ -5,8 +5,12 @@ import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { after, before, describe, it, type TestContext } from 'node:test';
 import { exportJWK, SignJWT } from 'jose';
 import type { Client } from '../../src/client/index.ts';
+import { ConsumeRequest } from '../../src/grpc/gen/broker/v1/consumer.ts';
+import { SubscribeRequest } from '../../src/grpc/gen/broker.ts';
 import { hashOf, PAIRS, pairsFile, tokenOf } from '../support/access-pairs.ts';
+import { PLENTY } from '../support/consume-stream.ts';
 import { parseExposition } from '../support/exposition.ts';
+import { CONSUME_PATH, RawStream } from '../support/raw-stream.ts';
 import { until } from '../support/until.ts';
 import { onThisMachine } from '../support/yardstick.ts';
 import { AccessRig, outcomeOf } from './access-rig.ts';
@@ -232,6 +236,49 @@ describe('what is taken back', { timeout: 120_000 }, () => {
       return Date.now();
     };
     await expectEnd(t, 'demoted', '', change, 'PERMISSION_DENIED');
+  });
+
+  it('[F14] a subscriber that reads nothing is cut off as well, within a second, whichever call it is', async () => {
+    const silent = (name: string, more: string): string => `  - {name: ${name}, hash: "${hashOf(name)}", ${more}}\n`;
+    const stays = rig.as('stays');
+    for (let i = 0; i < 8; i++) await stays.publish('silent.a', Buffer.alloc(200_000));
+    const open = (name: string, path: string, request: Uint8Array) => {
+      const stream = new RawStream(rig.broker.address, path, { authorization: `Bearer ${tokenOf(name)}` });
+      const first = new Promise<void>((resolve) => {
+        stream.onMessage = () => {
+          stream.pause();
+          resolve();
+        };
+      });
+      void stream.send(request);
+      if (path !== CONSUME_PATH) stream.halfClose();
+      return { stream, first };
+    };
+    const start = { subject: 'silent.a', earliest: true };
+    const opening = { subjects: [start], resumeToken: Buffer.alloc(0), heartbeatMs: 0 };
+    const subscribe = SubscribeRequest.encode(start).finish();
+    const consume = ConsumeRequest.encode({ open: opening, credit: PLENTY }).finish();
+    for (const [name, less] of [
+      ['narrowed', 'allow: {subscribe: [other]}'],
+      ['over', 'expires: "2020-01-01T00:00:00Z"'],
+    ] as const) {
+      rig.write(`${ALL}${row('stays')}${silent(name, 'allow: {subscribe: ["silent.>"]}')}`);
+      await until(
+        async () => (await outcomeOf(rig.as(name).publish('silent.a', 'x'))) === 'PERMISSION_DENIED',
+        () => rig.broker.logs,
+      );
+      const silents = [open(name, '/broker.Broker/Subscribe', subscribe), open(name, CONSUME_PATH, consume)];
+      await Promise.all(silents.map(({ first }) => first));
+      rig.write(`${ALL}${row('stays')}${silent(name, less)}`);
+      const at = Date.now();
+      const limit = await onThisMachine(1_000);
+      for (const { stream } of silents) {
+        const { status, message } = await stream.ended;
+        assert.deepEqual([status, message], [null, 'reset with code 8']);
+        assert.ok(Date.now() - at <= limit, `${Date.now() - at} ms of ${limit}`);
+        stream[Symbol.dispose]();
+      }
+    }
   });
 
   it('a role that gives more ends nothing, and patterns find what it adds', async () => {

@@ -6,6 +6,7 @@ import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import type { ServerWritableStream } from '@grpc/grpc-js';
 import { DeliveryStream } from '../../src/grpc/delivery-stream.ts';
+import { makeStatus } from '../../src/grpc/status.ts';
 import { FramePool } from '../../src/workers/front/frame-pool.ts';
 import { Frame, frame, headersFrame, messageFrame, RawConnection, resetFrame } from '../support/http2-frames.ts';
 import { eventually, startServer, TestEngine } from './grpc-rig.ts';
@@ -146,4 +147,13 @@ it('frames of a stream that its client resets while the socket is full go unharm
   const { bytes, wrong } = stuck.received();
   assert(bytes > FRAME_BYTES, `only ${bytes} bytes came`);
   assert.equal(wrong, 0);
+});
+
+it('a status that waits behind what its client does not read gives way to a reset', { timeout: 30_000 }, async (t) => {
+  const stuck = await Stuck.open(t);
+  stuck.out.end(makeStatus('SHUTTING_DOWN', ''), 20);
+  stuck.raw.socket.resume();
+  await stuck.raw.until(() => stuck.raw.count(Frame.RST_STREAM) === 1);
+  await eventually(t, () => stuck.sent + stuck.failed === FRAMES);
+  assert(stuck.failed > 0);
 });

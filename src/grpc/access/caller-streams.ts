@@ -12,6 +12,9 @@ interface OpenStream {
   readonly need: Need;
 }
 
+/** For the status of a stream that is taken back: with the look that finds the change it is less than the second that is promised. */
+const LAST_WORDS_MS = 250;
+
 const VERBS = [
   ['PUBLISH', 'publish'],
   ['SUBSCRIBE', 'subscribe'],
@@ -53,7 +56,7 @@ export class CallerStreams {
     const narrowed = VERBS.filter(([, verb]) => before.isNarrowedBy(verb, permissions)).map(([name]) => name);
     for (const { stream, caller, need } of [...(this.#byIdentity.get(known) ?? [])]) {
       if (!isMet(need, caller)) end(stream, 'PERMISSION_DENIED');
-      else watchOf(stream)?.changed(narrowed);
+      else if (watchOf(stream)?.changed(narrowed)) cutSoon(stream);
     }
   }
 }
@@ -61,6 +64,15 @@ export class CallerStreams {
 /** What does not answer by itself, such as reflection, is cut off. */
 function end(stream: ServerHttp2Stream, reason: Reason): void {
   const watch = watchOf(stream);
-  if (watch === null) stream.close(constants.NGHTTP2_CANCEL);
-  else watch.ended(reason);
+  if (watch === null) {
+    stream.close(constants.NGHTTP2_CANCEL);
+    return;
+  }
+  watch.ended(reason);
+  cutSoon(stream);
+}
+
+/** The status waits behind what the client has not read: one that reads nothing would keep its stream, and all that is buffered for it. */
+function cutSoon(stream: ServerHttp2Stream): void {
+  setTimeout(() => stream.close(constants.NGHTTP2_CANCEL), LAST_WORDS_MS).unref();
 }

@@ -97,7 +97,13 @@ export class ConsumerStream {
     });
     call.on('end', () => this.#onHalfClose());
     call.on('cancelled', () => this.#close());
-    watchCaller(call, { ended: (reason) => this.end(reason), changed: () => port.permissionsChanged(this) });
+    watchCaller(call, {
+      ended: (reason) => this.end(reason),
+      changed: () => {
+        port.permissionsChanged(this);
+        return this.ended;
+      },
+    });
   }
 
   get ended(): boolean {
@@ -225,9 +231,7 @@ export class ConsumerStream {
   end(reason: Reason, details = ''): void {
     if (this.state === 'ended') return;
     this.#close();
-    this.out.end(makeStatus(reason, details));
-    // What its client does not read must not be kept for ever.
-    setTimeout(() => this.out.reset(), this.#port.stallTimeoutMs).unref();
+    this.out.end(makeStatus(reason, details), this.#port.stallTimeoutMs);
   }
 
   // --- sending ---

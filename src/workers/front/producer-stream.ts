@@ -114,6 +114,7 @@ export class ProducerStream {
       // Whether a batch is still allowed is asked of each; a client that sends none learns it as well.
       changed: (narrowed) => {
         if (narrowed.includes('PUBLISH')) this.end('PERMISSION_DENIED', 'it may publish less than before');
+        return this.#state === 'ended';
       },
     });
     this.out.onDrained(() => this.#takeWaiting());
@@ -213,12 +214,7 @@ export class ProducerStream {
     if (this.#state === 'ended') return;
     if (!this.#response.isEmpty) this.#write();
     this.#close();
-    this.out.end(status);
-    this.#resetSoon();
-  }
-
-  #resetSoon(): void {
-    setTimeout(() => this.out.reset(), LAST_WORDS_MS).unref();
+    this.out.end(status, LAST_WORDS_MS);
   }
 
   // --- frames ---
@@ -420,7 +416,7 @@ export class ProducerStream {
   /** It went away, or its deadline passed: a client that has not noticed would keep its connection open while the broker stops. */
   #onCancelled(): void {
     this.#close();
-    this.#resetSoon();
+    this.out.resetAfter(LAST_WORDS_MS);
   }
 
   #onHalfClose(): void {

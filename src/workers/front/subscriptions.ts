@@ -167,6 +167,7 @@ export class Subscriptions {
       ended: end,
       changed: () => {
         if (!caller.may(Verb.SUBSCRIBE, subject, caller.space.length, subject.length)) end('PERMISSION_DENIED');
+        return subscription.ended;
       },
     });
   }
@@ -267,7 +268,7 @@ export class Subscriptions {
     const window = subscription.window;
     const where = window === null ? '' : `next id ${window.next}`;
     this.#close(subscription);
-    subscription.stream.end(makeStatus(reason, where));
+    subscription.stream.end(makeStatus(reason, where), this.#limits.stallTimeoutMs);
   }
 
   #close(subscription: Subscription): void {
