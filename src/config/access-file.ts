@@ -68,15 +68,19 @@ export interface LoadedAccess {
   readonly files: readonly string[];
 }
 
-/** Reads a file and the files of keys that it names. Throws an Error that says what is wrong, one line for each problem. */
-export function loadAccessFile(path: string): LoadedAccess {
-  const files = [path];
-  const text = readCapped(path, 'access.file ');
-  const parsed = parseAccessFile(text, path, (file) => {
-    const named = resolve(dirname(path), file);
-    files.push(named);
-    return readCapped(named, '');
-  });
+/**
+ * Reads a file and the files of keys that it names. Throws an Error that says what is wrong, one line for each problem. `onRead`: each file, before it
+ * is read, also if that fails: whoever watches them has to know them then too.
+ */
+export function loadAccessFile(path: string, onRead?: (file: string) => void): LoadedAccess {
+  const files: string[] = [];
+  const read = (file: string, what: string): string => {
+    files.push(file);
+    onRead?.(file);
+    return readCapped(file, what);
+  };
+  const text = read(path, 'access.file ');
+  const parsed = parseAccessFile(text, path, (file) => read(resolve(dirname(path), file), ''));
   if ('problems' in parsed) throw new ConfigError(parsed.problems);
   return { policy: new Policy(parsed.document), files };
 }

@@ -4,7 +4,7 @@ import type { Rule } from './rules.ts';
 import type { Config } from './schema.ts';
 
 /** The ways to have peers, for messages. */
-const PEERS = 'bootstrap, bootstrap_expect, join, gossip.join or discovery';
+export const PEERS = 'bootstrap, bootstrap_expect, join, gossip.join or discovery';
 
 /** It will have peers, by what it was told; what its data directory says is found out at the start. Gossip alone is no peer. */
 export function hasPeers(

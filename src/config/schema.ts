@@ -492,7 +492,7 @@ export const SCHEMA = {
   raft: {
     listen: endpoint({
       default: '127.0.0.1:12000',
-      doc: 'Where the other nodes of a cluster connect. It is opened only by a node that was started with `bootstrap` or `join` at some time. There is no encryption on this port yet: keep it inside a network that you trust.',
+      doc: 'Where the other nodes of a cluster connect. It is opened only by a node that was started with `bootstrap` or `join` at some time. With `tls.cert` and `tls.ca` nodes speak TLS on it and each shows whose it is (`tls.peers`); else it is clear text, and whoever reaches it is believed to be a node: beyond loopback that takes `insecure`, and a network that you trust.',
     }),
     advertise: optionalEndpoint({
       unset: 'where it listens',

@@ -1,7 +1,7 @@
 /** Rules between the keys of TLS, and what they come to. A part of `RULES`. */
 import type { ClientCertificates, TlsVersion } from '../tls/contexts.ts';
 import type { TlsFiles } from '../tls/material.ts';
-import { hasPeers } from './membership-rules.ts';
+import { hasPeers, PEERS } from './membership-rules.ts';
 import type { Rule } from './rules.ts';
 import type { Config } from './schema.ts';
 
@@ -41,6 +41,17 @@ export const TLS_RULES: readonly Rule[] = [
     text: 'tls.ca needs tls.cert and tls.key',
     holds: ({ tls }) => tls.ca === null || tls.cert !== null,
     against: () => 'they are not set',
+  },
+  {
+    // The gRPC port takes TLS alone then, and the node has nobody's certificate to trust: without this rule nodes would only wait for each other.
+    key: 'tls.ca',
+    text: `tls.ca is needed with tls.cert and ${PEERS}, unless tls.peers is off`,
+    holds: (config) => {
+      const { cert, ca, peers } = config.tls;
+      return cert === null || ca !== null || peers !== null || !hasPeers(config);
+    },
+    against: () =>
+      'it is not set: calls between nodes would time out at gRPC ports that take TLS alone; set it on all nodes, to the authority of their certificates',
   },
   {
     key: 'tls.client_certs',

@@ -31,7 +31,7 @@ export const TLS = {
   }),
   ca: file({
     unset: 'none',
-    doc: 'Authorities (PEM) whose certificates of clients and of other nodes are taken. Nothing else is: the authorities that Node knows are not asked. To change the authority put the new one beside the old one, change the certificates, then take the old one out.',
+    doc: 'Authorities (PEM) whose certificates of clients and of other nodes are taken. Nothing else is: the authorities that Node knows are not asked. A node with peers needs it beside `tls.cert`. To change the authority put the new one beside the old one, change the certificates, then take the old one out.',
   }),
   client_certs: unlessGiven<ClientCertificates>(
     choice({
@@ -45,7 +45,7 @@ export const TLS = {
     choice({
       values: PEERS_TLS,
       default: 'off',
-      doc: 'TLS between nodes, on the Raft port and for calls from node to node: 1.3 alone on the Raft port, and each shows a certificate that names it (`broker://CLUSTER/node/NODE`). `optional` is for the time of a change: this node takes clear text beside TLS on its Raft and gRPC ports, and speaks it with nodes that know nothing else. docs/security.md says how to turn it on without a stop.',
+      doc: 'TLS between nodes, on the Raft port and for calls from node to node: 1.3 alone on the Raft port, and each shows a certificate that names it (`broker://CLUSTER/node/NODE`). `off`: clear text, which a gRPC port with `tls.cert` does not take, so that other nodes reach it only where something in front of it turns clear text into TLS. `optional` is for the time of a change: this node takes clear text beside TLS on its Raft and gRPC ports, and speaks it with nodes that know nothing else. docs/security.md says how to turn it on without a stop.',
     }),
     '`required` with tls.cert and tls.ca, else `off`',
   ),

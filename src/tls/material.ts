@@ -38,8 +38,9 @@ const CLIENT_AUTH = '1.3.6.1.5.5.7.3.2';
 
 /** Throws TlsError, which says of all files what is wrong with the first one that is. `nowMs`: ms since 1970. */
 export function readMaterial(files: TlsFiles, nowMs: number): TlsMaterial {
-  const [cert, key] = [read('tls.cert', files.cert), read('tls.key', files.key)];
-  const ca = files.ca === null ? null : read('tls.ca', files.ca);
+  const { text: cert } = read('tls.cert', files.cert);
+  const { text: key, mode: modeOfKey } = read('tls.key', files.key);
+  const ca = files.ca === null ? null : read('tls.ca', files.ca).text;
   const chain = certificatesIn(cert, `tls.cert ${files.cert}`);
   const authorities = ca === null ? [] : certificatesIn(ca, `tls.ca ${files.ca}`);
   const leaf = chain[0] as X509Certificate;
@@ -66,19 +67,23 @@ export function readMaterial(files: TlsFiles, nowMs: number): TlsMaterial {
     ...{ cert, key, ca },
     expiresAtMs: Math.min(...valid),
     name: certificateNameOf(leaf.subjectAltName),
-    warnings: [...looseKey(files.key), ...cutChain(chain, authorities, files), ...noClient(leaf, files)],
+    warnings: [...looseKey(files.key, modeOfKey), ...cutChain(chain, authorities, files), ...noClient(leaf, files)],
   };
 }
 
-function read(setting: string, path: string): string {
+/** `mode`: who may read it. It is of the same look as the size, since each look at a file may fail. */
+function read(setting: string, path: string): { readonly text: string; readonly mode: number } {
   try {
-    const { size } = statSync(path);
+    const { size, mode } = statSync(path);
     if (size > FILE_BYTES_MAX) throw new TlsError(`${setting} ${path}: larger than ${FILE_BYTES_MAX} bytes`);
-    return readFileSync(path, 'utf8');
+    return { text: readFileSync(path, 'utf8'), mode };
   } catch (cause) {
     if (cause instanceof TlsError) throw cause;
     const code = (cause as NodeJS.ErrnoException).code ?? String(cause);
-    throw new TlsError(`${setting} ${path}: cannot be read (${code})`, { cause });
+    throw new TlsError(
+      `${setting} ${path}: cannot be read (${code}); put the file there, and let the user of the broker read it and pass the folders above it`,
+      { cause },
+    );
   }
 }
 
@@ -135,8 +140,7 @@ function checkUsable(material: Pick<TlsMaterial, 'cert' | 'key' | 'ca'>): void {
   }
 }
 
-function looseKey(path: string): string[] {
-  const { mode } = statSync(path);
+function looseKey(path: string, mode: number): string[] {
   if ((mode & OTHERS_MAY_READ) === 0) return [];
   return [`tls.key ${path}: every user of the machine can read it; chmod 600 it`];
 }

@@ -1,4 +1,4 @@
-import { statSync } from 'node:fs';
+import { fileStamp } from '../base/file-stamp.ts';
 import { readMaterial, type TlsFiles, type TlsMaterial } from './material.ts';
 import { TlsError } from './tls-error.ts';
 
@@ -148,12 +148,6 @@ function readAll(files: TlsFiles): TlsMaterial {
   }
 }
 
-/** Changes when one of the files is another, or has been written. Follows symbolic links, which is how Kubernetes changes all at once. */
 function stamp({ cert, key, ca }: TlsFiles): string {
-  return [cert, key, ca].map((path) => (path === null ? '' : stampOf(path))).join(' ');
-}
-
-function stampOf(path: string): string {
-  const found = statSync(path, { throwIfNoEntry: false, bigint: true });
-  return found === undefined ? 'none' : `${found.dev}:${found.ino}:${found.size}:${found.mtimeNs}`;
+  return [cert, key, ca].map((path) => (path === null ? '' : fileStamp(path))).join(' ');
 }

@@ -1,7 +1,7 @@
 /** Who may do what, through a real broker. */
 import assert from 'node:assert/strict';
 import { generateKeyPairSync, randomBytes } from 'node:crypto';
-import { readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { after, before, describe, it, type TestContext } from 'node:test';
 import { exportJWK, SignJWT } from 'jose';
 import type { Client } from '../../src/client/index.ts';
@@ -321,6 +321,24 @@ describe('what is taken back', { timeout: 120_000 }, () => {
     rig.write(ALL + row('stays'));
   });
 
+  it('a file that cannot even be looked at changes nothing, is told of, and is noticed when it is back', async () => {
+    const client = rig.as('stays');
+    const back = rig.as('back');
+    rmSync(rig.file);
+    symlinkSync(rig.file, rig.file);
+    await until(
+      () => rig.broker.logs.includes('ELOOP'),
+      () => rig.broker.logs,
+    );
+    assert.equal(await outcomeOf(client.publish('idle.a', 'x')), 'ok');
+    assert.equal(await outcomeOf(back.publish('idle.a', 'x')), 'CREDENTIALS_INVALID');
+    rig.write(ALL + row('stays') + row('back'));
+    await until(
+      async () => (await outcomeOf(back.publish('idle.a', 'x'))) === 'ok',
+      () => rig.broker.logs,
+    );
+  });
+
   it('a client whose token is a function goes on with the next token', async () => {
     rig.write(ALL + row('stays') + row('first'));
     const probe = rig.as('first');
@@ -406,6 +424,31 @@ describe('around it', () => {
       () => 'it goes on',
     );
     assert.equal(await outcomeOf(rig.withToken(await sign({}, next.privateKey)).publish('orders.eu', 'x')), 'ok');
+  });
+
+  it('a file of keys that was missing when the access file came to name it is noticed when it is there', async () => {
+    const late = `${keysFile}.late`;
+    const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
+    const was = readFileSync(rig.file, 'utf8');
+    rig.write(was.replaceAll(keysFile, late));
+    await until(
+      () => rig.broker.logs.includes(`${late}: cannot be read`),
+      () => rig.broker.logs,
+    );
+    const client = rig.withToken(await sign({}, privateKey));
+    assert.equal(await outcomeOf(client.publish('orders.eu', 'x')), 'CREDENTIALS_INVALID');
+    writeFileSync(late, JSON.stringify({ keys: [{ ...(await exportJWK(publicKey)), kid: 'one' }] }));
+    const other = rig.withToken(await sign({ jti: 'late' }, privateKey));
+    await until(
+      async () => (await outcomeOf(other.publish('orders.eu', 'x'))) === 'ok',
+      () => rig.broker.logs,
+    );
+    rig.write(was);
+    await until(
+      async () => (await outcomeOf(other.publish('orders.eu', 'x'))) === 'CREDENTIALS_INVALID',
+      () => rig.broker.logs,
+    );
+    rmSync(late);
   });
 
   it('a flood of forged tokens is verified only so often, and holds up nobody', async () => {

@@ -31,7 +31,7 @@ const TABLE: readonly (readonly [string, readonly string[], readonly OpenListene
   ['admin with TLS and an access file', [...ADMIN, ...TLS, ...ACCESS], []],
   ['admin with TLS turned off', [...ADMIN, ...TLS, ...ACCESS, '--admin-tls=false'], ['admin.listen']],
   ['Raft in clear text', RAFT, ['raft.listen']],
-  ['Raft with a certificate and no authority', [...RAFT, ...TLS], ['raft.listen']],
+  ['Raft with a certificate and no authority', [...RAFT, ...TLS, '--tls-peers=off'], ['raft.listen']],
   ['Raft with TLS', [...RAFT, ...MTLS], []],
   ['Raft with TLS turned off', [...RAFT, ...MTLS, '--tls-peers=off'], ['raft.listen']],
   ['Raft on its way to TLS', [...RAFT, ...MTLS, '--tls-peers=optional'], ['raft.listen']],

@@ -148,6 +148,23 @@ for (const [flags, { gossip, peers }] of WAYS) {
   });
 }
 
+for (const [flags, { peers }] of WAYS) {
+  test(`${flags[0]} with a certificate and no authority ${peers ? 'is refused, unless nodes are told to speak clear text' : 'is taken'}`, () => {
+    const argv = [...POSTGRES, ...flags, '--tls-cert=c', '--tls-key=k'];
+    defaultConfig([...argv, '--tls-ca=a']);
+    defaultConfig([...argv, '--tls-peers=off']);
+    if (!peers) return void defaultConfig(argv);
+    const [problem = '', ...others] = problemsOf(argv);
+    assert.deepEqual(others, []);
+    assert.match(
+      problem,
+      /^tls\.ca .*needed with tls\.cert and bootstrap.*calls between nodes would time out.*set it on all/,
+    );
+    // Of one mistake one line tells.
+    assert.equal(problemsOf([...argv, '--tls-peers=required']).length, 1);
+  });
+}
+
 test('a lone node with its own files may be seen by gossip, on a port that the system chooses', () => {
   const config = defaultConfig(['--gossip', '--gossip-listen=127.0.0.1:0']);
   assert.equal(config.store.kind, 'embedded');

@@ -418,6 +418,7 @@ const BROKEN_RULES: readonly (readonly string[])[] = [
   [...CASSANDRA, '--cassandra-consistency=ONE'],
   ['--tls-cert=node.pem'],
   ['--tls-ca=ca.pem'],
+  [...POSTGRES, '--bootstrap', '--tls-cert=node.pem', '--tls-key=node.key'],
   ['--tls-cert=node.pem', '--tls-key=node.key', '--tls-client-certs=required'],
   ['--tls-peers=required'],
   [...POSTGRES, '--bootstrap', '--tls-cert=c', '--tls-key=k', '--tls-ca=a', '--tls-client-certs=off'],

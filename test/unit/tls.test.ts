@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { X509Certificate } from 'node:crypto';
 import { once } from 'node:events';
-import { chmodSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { type ClientHttp2Session, connect as connectHttp2 } from 'node:http2';
 import { connect as connectTcp, type Socket } from 'node:net';
 import { join } from 'node:path';
@@ -119,7 +119,7 @@ test('files that cannot be used are refused with the file and why; nothing of a 
   chmodSync(files.key, 0o644);
   assert.match(readMaterial(files, Date.now()).warnings.join(), /every user of the machine can read it/);
   rmSync(files.key);
-  assert.throws(() => readMaterial(files, Date.now()), /tls\.key .*: cannot be read \(ENOENT\)/);
+  assert.throws(() => readMaterial(files, Date.now()), /tls\.key .*: cannot be read \(ENOENT\); put the file there/);
 });
 
 /** Lines by their message. */
@@ -176,6 +176,38 @@ test('changed files are taken by themselves; half of a change waits for the othe
   assert.throws(() => keeper.use({ ...files, cert: join(files.folder, 'none.pem') }), /cannot be read/);
   assert.equal(keeper.material.cert, third?.cert);
 });
+
+for (const [code, spoil] of [
+  ['ELOOP', (path: string): void => symlinkSync(path, path)],
+  ['ENOTDIR', (path: string): void => symlinkSync(`${process.execPath}/none`, path)],
+  ['EISDIR', (path: string): void => symlinkSync('/', path)],
+] as const) {
+  test(`a file that cannot be looked at (${code}) is a failed change: the keeper goes on with what it has, and notices when it is back`, async (t) => {
+    const root = await Issuer.root('root');
+    const [first, second] = await Promise.all(['a', 'b'].map((name) => root.issue(name)));
+    const files = write(t, first as Pair, root.cert);
+    const problems: string[] = [];
+    const log = new Lines();
+    const error = (_: string, { problem }: { problem?: unknown } = {}): void => void problems.push(String(problem));
+    const keeper = new TlsKeeper(files, { info: log.info, warn: log.warn, error });
+    t.after(() => keeper.stop());
+    t.mock.timers.enable({ apis: ['setInterval'] });
+    keeper.start(1_000);
+
+    renameSync(files.key, `${files.key}.away`);
+    spoil(files.key);
+    t.mock.timers.tick(2_000);
+    assert.deepEqual([keeper.reloads, keeper.material.cert], [{ success: 0, failure: 1 }, first?.cert]);
+    assert.equal(problems.length, 1);
+    assert.match(problems[0] ?? '', new RegExp(`tls\\.key .*: cannot be read \\(${code}\\); put the file there`));
+
+    rmSync(files.key);
+    writeFileSync(files.cert, (second as Pair).cert);
+    writeFileSync(files.key, (second as Pair).key);
+    t.mock.timers.tick(1_000);
+    assert.deepEqual([keeper.reloads, keeper.material.cert], [{ success: 1, failure: 1 }, second?.cert]);
+  });
+}
 
 test('a certificate that ends within two weeks is told of, once a day', async (t) => {
   const root = await Issuer.root('root');

@@ -21,8 +21,8 @@ const SWEEP_MS = 250;
 
 export interface AccessControlOptions {
   readonly config: Pick<Config, 'access' | 'cluster'>;
-  /** Reads the access file; throws an Error. */
-  readonly load: (path: string) => LoadedAccess;
+  /** Reads the access file; throws an Error. `onRead`: each file, before it is read. */
+  readonly load: (path: string, onRead: (file: string) => void) => LoadedAccess;
   readonly log: Log;
   readonly redactor: Redactor;
 }
@@ -41,17 +41,18 @@ export class AccessControl {
   /** Throws what `load` throws. */
   constructor({ config, load, log, redactor }: AccessControlOptions) {
     const { file: path, auditFile } = config.access;
-    const loaded = path === null ? null : load(path);
+    const apply = ({ policy }: LoadedAccess): void => this.callers?.apply(policy);
+    const watch = path === null ? null : new AccessFileWatch({ path, load, apply, log });
+    const loaded = watch?.open();
     this.#auditFile = auditFile === null ? null : new AuditFile(auditFile, redactor, log);
     this.audit = new AccessAudit(log, this.#auditFile);
-    if (path === null || loaded === null) return;
+    if (watch === null || loaded === undefined) return;
     const { policy } = loaded;
     const callers = new AccessCallers({ policy, cluster: config.cluster, notes: this.audit, spaceOf, now: Date.now });
-    const apply = (next: LoadedAccess): void => callers.apply(next.policy);
     this.callers = callers;
     this.observers = new AdminCallers(callers, this.audit);
-    this.#watch = new AccessFileWatch({ path, loaded, load: () => load(path), apply, log });
-    this.#watch.start();
+    this.#watch = watch;
+    watch.start();
     this.#sweeper = setInterval(() => callers.sweep(), SWEEP_MS);
   }
 

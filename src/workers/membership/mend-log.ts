@@ -8,7 +8,7 @@
  */
 import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { ServiceError } from '@grpc/grpc-js';
+import { type ServiceError, status } from '@grpc/grpc-js';
 import { callPeer, type PeerCallOptions } from '../../grpc/cluster-client.ts';
 import { readDetails } from '../../grpc/error-details.ts';
 import { ClusterService } from '../../grpc/gen/broker/v1/cluster.ts';
@@ -18,6 +18,7 @@ import { writeClusterMarker } from '../../storage/cluster-marker.ts';
 import { type DataDirectory, type NodeIdentity, replaceNode } from '../../storage/data-directory.ts';
 import type { Disk } from '../../storage/disk.ts';
 import { StartError } from '../../storage/start-error.ts';
+import { mendAdvice, type Obstacle } from './mend-advice.ts';
 
 /** How long the others are asked, in election timeouts: one election, or two, and the change itself fit in well. */
 const MEND_ELECTIONS = 10;
@@ -75,26 +76,28 @@ async function takeOut(options: MendOptions): Promise<void> {
   });
   const mendMs = Math.min(Math.max(MEND_MS_MIN, MEND_ELECTIONS * electionMs), MEND_MS_MAX);
   const until = performance.now() + mendMs;
-  let said = 'nobody is known to ask (--join, or gossip, names members)';
+  let said: Obstacle = { words: 'nobody is known to ask (--join, or gossip, names members)', isRefusal: false };
   do {
     for (const seed of seeds()) {
-      const answer = await takeOutBy(seed, options);
+      const obstacle = await takeOutBy(seed, options);
       signal.throwIfAborted();
-      if (answer === null) return;
-      said = `${seed}: ${answer}`;
+      if (obstacle === null) return;
+      said = { ...obstacle, words: `${seed}: ${obstacle.words}` };
     }
     await sleep(RETRY_MS);
     signal.throwIfAborted();
   } while (performance.now() < until);
   throw new StartError(
     'RAFT_LOG_DAMAGED',
-    `${damage}. The other members could not take ${self} out and in again within ${mendMs / 1_000} s, so nothing was changed (${said}). ` +
-      'Start the others first; if the logs of a majority are damaged or lost, `broker cluster recover` on one node (docs/backup.md)',
+    `${damage}. The other members could not take ${self} out and in again within ${mendMs / 1_000} s, so nothing was changed (${said.words}). ${mendAdvice(self, said)}`,
   );
 }
 
 /** Null: this instance is no member any more. Else why it still may be. */
-async function takeOutBy(seed: string, { node, security, signal }: MendOptions): Promise<string | null> {
+export async function takeOutBy(
+  seed: string,
+  { node, security, signal }: Pick<MendOptions, 'node' | 'security' | 'signal'>,
+): Promise<Obstacle | null> {
   const within = (ms: number): PeerCallOptions => ({
     deadlineMs: Date.now() + ms,
     isForwarded: false,
@@ -104,21 +107,27 @@ async function takeOutBy(seed: string, { node, security, signal }: MendOptions):
   const { nodeId, instanceId, clusterId } = node;
   try {
     const view = await callPeer(seed, ClusterService.members, {}, within(ASK_MS));
-    if (view.clusterId !== clusterId) return `it is of cluster ${view.clusterId}`;
+    if (view.clusterId !== clusterId) return obstacle(`it is of cluster ${view.clusterId}`);
     // Only what the leader says now is the truth.
-    if (view.toleratesNow < 0) return 'it knows no leader: there is no majority of voters without this node';
+    if (view.toleratesNow < 0) return obstacle('it knows no leader: there is no majority of voters without this node');
     const row = view.members.find((member) => member.nodeId === nodeId);
     if (row === undefined) return null;
     if (row.instanceId !== instanceId)
-      return `${nodeId} is instance ${row.instanceId}: another data directory took its place`;
+      return obstacle(`${nodeId} is instance ${row.instanceId}: another data directory took its place`);
     await callPeer(seed, ClusterService.remove, { nodeId, instanceId, force: false }, within(REMOVE_MS));
     return null;
   } catch (error) {
     const { details, metadata, code } = error as Partial<ServiceError>;
     if (code === undefined) throw error;
     const { reason } = readDetails(metadata);
-    return reason === 'MEMBER_UNKNOWN' ? null : `${reason ?? ''} ${details ?? String(error)}`.trim();
+    if (reason === 'MEMBER_UNKNOWN') return null;
+    const isRefusal = code === status.UNAUTHENTICATED || code === status.PERMISSION_DENIED;
+    return obstacle(`${reason ?? ''} ${details ?? String(error)}`.trim(), isRefusal);
   }
+}
+
+function obstacle(words: string, isRefusal = false): Obstacle {
+  return { words, isRefusal };
 }
 
 function freeName(disk: Disk, path: string): string {
