@@ -1,3 +1,4 @@
+import { isTenant, TENANT_DEFAULT } from '../base/subject-space.ts';
 import type { JwtRow } from './document.ts';
 
 /** A token whose signature was found to be good, and by what. */
@@ -20,7 +21,6 @@ export interface JwtClaims {
 
 const NAME_MAX = 128;
 const ROLES_MAX = 64;
-const TENANT = /^[A-Za-z0-9._-]{1,64}$/;
 /** Would break lines of logs, or hide in them. */
 const UNSHOWN = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/u;
 
@@ -45,11 +45,15 @@ export function claimsOf(row: JwtRow, payload: Readonly<Record<string, unknown>>
   const { claims } = row;
   const name = claim(payload, claims.name);
   if (typeof name !== 'string' || name === '' || name.length > NAME_MAX || UNSHOWN.test(name)) return null;
-  const tenant = claims.tenant === null ? row.tenant : claim(payload, claims.tenant);
-  // "*" is given by the file alone.
-  if (typeof tenant !== 'string' || (claims.tenant !== null && !TENANT.test(tenant))) return null;
+  const tenant = claims.tenant === null ? row.tenant : claimedTenant(claim(payload, claims.tenant));
+  if (tenant === null) return null;
   const roles = claims.roles === null ? [] : rolesIn(claim(payload, claims.roles));
   return roles === null ? null : { name: name.toWellFormed(), tenant, roles };
+}
+
+/** Null for what names none. "*" and `default` are given by the file alone: who has them is in no space, and who looks from there sees those of all. */
+function claimedTenant(value: unknown): string | null {
+  return typeof value === 'string' && isTenant(value) && value !== TENANT_DEFAULT ? value : null;
 }
 
 /** A claim by its name, or by the way to it (`realm_access.roles`). */

@@ -23,6 +23,8 @@ export class KnownIdentity {
   identity: Identity;
   /** Why nothing of it is taken any more. */
   ended: Reason | null = null;
+  /** The file that has judged it last. */
+  #policy: Policy;
   readonly #credential: Credential;
   readonly #notes: RefusalNotes;
   readonly #spaceOf: (tenant: string) => Uint8Array;
@@ -30,11 +32,13 @@ export class KnownIdentity {
 
   constructor(
     identity: Identity,
+    policy: Policy,
     credential: Credential,
     notes: RefusalNotes,
     spaceOf: (tenant: string) => Uint8Array,
   ) {
     this.identity = identity;
+    this.#policy = policy;
     this.#credential = credential;
     this.#notes = notes;
     this.#spaceOf = spaceOf;
@@ -42,6 +46,7 @@ export class KnownIdentity {
 
   /** Takes what another file says of it. False: it is not what it was, and ended. */
   follow(policy: Policy): boolean {
+    this.#policy = policy;
     const next = this.#credential(policy);
     // Another name or tenant would be another one, under whose eyes streams of the first one are open.
     if (next === null || next.name !== this.identity.name || next.tenant !== this.identity.tenant) {
@@ -50,6 +55,11 @@ export class KnownIdentity {
     }
     this.identity = next;
     return true;
+  }
+
+  /** `follow`, unless it has followed this file already. */
+  keepUp(policy: Policy): void {
+    if (policy !== this.#policy) this.follow(policy);
   }
 
   /** Why it may not call at this time (epoch ms), or null. */

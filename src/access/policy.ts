@@ -1,3 +1,4 @@
+import { TENANT_DEFAULT } from '../base/subject-space.ts';
 import type { AccessDocument, CertificateRow, Holder, JwtRow, TokenRow } from './document.ts';
 import { claimsOf, type JwtProof, rowOf } from './jwt-claims.ts';
 import { Permissions } from './permissions.ts';
@@ -45,6 +46,26 @@ export class Policy {
   get counts() {
     const { roles, tokens, jwt, certificates } = this.#document;
     return { roles: roles.size, tokens: tokens.length, jwt: jwt.length, certificates: certificates.length };
+  }
+
+  /** Names of whoever looks at all tenants, or may by what the claims of a token give: it observes, and is in the space of none. */
+  get overseers(): readonly string[] {
+    const { tokens, certificates, jwt, anonymous } = this.#document;
+    const rolesOfAll = [...this.#document.roles.keys()];
+    const holders = [
+      ...tokens.map((row) => ({ name: `token ${row.name}`, row, roles: row.roles })),
+      ...certificates.map((row) => ({ name: `certificate ${row.name}`, row, roles: row.roles })),
+      ...jwt
+        .filter(({ claims }) => claims.tenant === null)
+        .map((row) => ({ name: `jwt ${row.name}`, row, roles: row.claims.roles === null ? row.roles : rolesOfAll })),
+      ...(anonymous === null
+        ? []
+        : [{ name: 'anonymous', row: { ...anonymous, tenant: '*' }, roles: anonymous.roles }]),
+    ];
+    return holders
+      .filter(({ row: { tenant } }) => tenant === '*' || tenant === TENANT_DEFAULT)
+      .filter(({ name, row, roles }) => this.#permissionsOf(name, row, roles).observes)
+      .map(({ name }) => name);
   }
 
   /** Who issues tokens that are taken. */

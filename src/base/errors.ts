@@ -397,13 +397,18 @@ export const REASONS = {
   CREDENTIALS_THROTTLED: row(
     'RESOURCE_EXHAUSTED',
     'more tokens that the broker has not seen before come than it verifies',
-    'wait and retry, and use each token for many calls',
+    'wait and retry, and use each token for many calls; tokens that the broker knows go on',
     500,
   ),
   PERMISSION_DENIED: row(
     'PERMISSION_DENIED',
     'the caller may not do this',
     'ask whoever runs the broker for the permission; `broker access explain` says which rule decides',
+  ),
+  TENANT_BOUND: row(
+    'PERMISSION_DENIED',
+    'this is about the whole node or all tenants, and the caller is of one tenant',
+    'call as an operator: an entry of the access file without `tenant`; what is of the tenant alone (subjects, subscriptions, connections) can be asked for as it is',
   ),
 } as const satisfies Record<string, ReasonRow>;
 

@@ -26,7 +26,9 @@ const tenant = z
   .string()
   .regex(TENANT, TENANT_RULE)
   .default('default')
-  .describe('Tenant of the calls; "*": the one that each call names in x-tenant, for proxies and operators.');
+  .describe(
+    'Tenant of the calls; "*": the one that each call names in x-tenant, for proxies and operators. With `observe` or `admin`, `default` and "*" see all tenants.',
+  );
 const pattern = z.string().refine(isSubjectOrPattern, PATTERN_RULE);
 const patterns = z.array(pattern).max(PATTERNS_MAX).default([]);
 export const LISTS = z
@@ -82,7 +84,11 @@ export const ISSUER = {
   claims: z
     .strictObject({
       name: claim.default('sub').describe('Claim that names the caller.'),
-      tenant: claim.optional().describe('Claim that names the tenant. Without it: `tenant` of this entry.'),
+      tenant: claim
+        .optional()
+        .describe(
+          'Claim that names the tenant. Without it: `tenant` of this entry, which alone can give `default` and "*".',
+        ),
       roles: claim
         .optional()
         .describe(

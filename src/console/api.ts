@@ -3,7 +3,7 @@ import { BrokerError } from '../base/errors.ts';
 import type { StatusResponse } from '../grpc/gen/broker/v1/admin.ts';
 import { SubscriptionOrder } from '../grpc/gen/broker/v1/inspect.ts';
 import { type AdminPage, json } from '../telemetry/admin-http.ts';
-import { EVERYBODY } from './everybody.ts';
+import { EVERYBODY, isBound } from './everybody.ts';
 import { MessageReader } from './message-reader.ts';
 import type { ConsoleCaller, ConsoleOptions, ConsoleSources } from './ports.ts';
 import { Query } from './query.ts';
@@ -30,6 +30,9 @@ const ORDERS = {
   subject: SubscriptionOrder.SUBSCRIPTION_ORDER_SUBJECT,
 } as const;
 
+/** What concerns the whole node: not for who is in the space of a tenant. In the order of the menu. */
+const OF_NODE: readonly string[] = ['overview', 'nodes', 'shards', 'settings'];
+
 type Handler = (sources: ConsoleSources, query: URLSearchParams, caller: ConsoleCaller | null) => Promise<unknown>;
 
 /** GET of a path below /api/v1. */
@@ -40,9 +43,9 @@ export class ConsoleApi {
   constructor(options: ConsoleOptions) {
     this.#options = options;
     this.#handlers = new Map<string, Handler>([
-      ['overview', (sources, query, caller) => this.#overview(sources, query, spaceOf(caller))],
+      ['overview', (sources, query) => this.#overview(sources, query)],
       ['nodes', (sources, query) => this.#nodes(sources, query)],
-      ['shards', (sources, query, caller) => this.#shards(sources, query, spaceOf(caller))],
+      ['shards', (sources, query) => this.#shards(sources, query)],
       ['subjects', (sources, query, caller) => this.#subjects(sources, query, spaceOf(caller))],
       ['subject', (sources, query, caller) => this.#subject(sources, query, spaceOf(caller))],
       ['messages', (sources, query, caller) => this.#messages(sources, query, caller)],
@@ -57,12 +60,13 @@ export class ConsoleApi {
     return this.#handlers.has(name);
   }
 
-  /** Names of what this node does not tell. */
-  missing({ inspect, tenants, settings }: ConsoleSources): string[] {
+  /** Names of what this node does not tell, or not to `caller`. */
+  missing({ inspect, tenants, settings }: ConsoleSources, caller: ConsoleCaller | null): string[] {
     return [
+      ...(isBound(caller) ? OF_NODE : []),
       ...(inspect === null ? ['subscriptions', 'connections'] : []),
       ...(tenants === null ? ['tenants'] : []),
-      ...(settings === null ? ['settings'] : []),
+      ...(settings === null && !isBound(caller) ? ['settings'] : []),
     ];
   }
 
@@ -73,16 +77,17 @@ export class ConsoleApi {
     query: URLSearchParams,
     caller: ConsoleCaller | null,
   ): Promise<AdminPage> {
+    if (isBound(caller) && OF_NODE.includes(name)) throw new BrokerError('TENANT_BOUND');
     const answer = (await this.#handlers.get(name)?.(sources, query, caller)) as object;
     return json(200, { now: this.#options.now(), node: sources.name, ...answer });
   }
 
-  async #overview(sources: ConsoleSources, query: URLSearchParams, space: Uint8Array): Promise<unknown> {
+  async #overview(sources: ConsoleSources, query: URLSearchParams): Promise<unknown> {
     new Query(query, []);
     const [status, shards, top] = await Promise.all([
       sources.node.status(),
-      sources.node.listShards(space),
-      sources.inspect?.topSubjects({ limit: TOP_SUBJECTS }, space) ?? null,
+      sources.node.listShards(),
+      sources.inspect?.topSubjects({ limit: TOP_SUBJECTS }, EVERYBODY) ?? null,
     ]);
     return {
       status,
@@ -101,11 +106,11 @@ export class ConsoleApi {
     return { cluster, status: briefly(status) };
   }
 
-  async #shards({ node }: ConsoleSources, query: URLSearchParams, space: Uint8Array): Promise<unknown> {
+  async #shards({ node }: ConsoleSources, query: URLSearchParams): Promise<unknown> {
     new Query(query, []);
     const [{ shards, shardsMax, epoch, auto, change }, { measured: _, ...advice }] = await Promise.all([
-      node.listShards(space),
-      node.adviseShards(space),
+      node.listShards(),
+      node.adviseShards(),
     ]);
     return { shards, shardsMax, epoch, auto, change, advice };
   }
@@ -194,5 +199,5 @@ function spaceOf(caller: ConsoleCaller | null): Uint8Array {
 
 /** Whose subjects are meant where none is named: '' for those without a space. */
 function tenantOf(caller: ConsoleCaller | null): string {
-  return caller === null || caller.space.length === 0 ? '' : caller.tenant;
+  return caller !== null && isBound(caller) ? caller.tenant : '';
 }

@@ -5,7 +5,7 @@ import { type AdminPage, type AdminPages, type AdminRequest, json, notAllowed } 
 import { ConsoleApi } from './api.ts';
 import { Assets } from './assets.ts';
 import type { ConsoleAccess, ConsoleCaller, ConsoleOptions, ConsoleSources } from './ports.ts';
-import { failurePage, RequestError } from './refusal.ts';
+import { failurePage, RequestError, refusalPage } from './refusal.ts';
 import { ConsoleSessions } from './sessions.ts';
 import { ConsoleWrites } from './writes.ts';
 
@@ -79,7 +79,7 @@ export class WebConsole implements AdminPages {
   #session(caller: ConsoleCaller | null): AdminPage {
     const { access } = this.#options;
     const needsLogin = access !== null && caller === null;
-    const without = needsLogin ? [] : this.#api.missing(this.#sources());
+    const without = needsLogin ? [] : this.#api.missing(this.#sources(), caller);
     return json(200, { ...this.#writes.session(caller), without, needsLogin, caller: caller?.name ?? '' });
   }
 
@@ -87,7 +87,7 @@ export class WebConsole implements AdminPages {
     this.#writes.checkOrigin(request);
     const token = tokenOf(request.body);
     const caller = await access.observer(`Bearer ${token}`, request.peer, 'console');
-    if (typeof caller === 'string') throw new BrokerError(caller);
+    if ('reason' in caller) return refusalPage(caller);
     const page = json(200, { caller: caller.name });
     return { ...page, headers: { 'Set-Cookie': this.#sessions.open(caller, request.isSecure) } };
   }

@@ -27,8 +27,8 @@ export interface NodePort {
   status(): Promise<StatusResponse>;
   listSubjects(request: ListSubjectsRequest, space: Uint8Array): Promise<ListSubjectsResponse>;
   subjectInfo(request: SubjectInfoRequest, space: Uint8Array): Promise<SubjectInfoResponse>;
-  listShards(space: Uint8Array): Promise<ListShardsResponse>;
-  adviseShards(space: Uint8Array): Promise<AdviseShardsResponse>;
+  listShards(): Promise<ListShardsResponse>;
+  adviseShards(): Promise<AdviseShardsResponse>;
   /** Resolves when the change has begun. */
   resizeShards(shards: number): Promise<ShardsChange>;
 }
@@ -103,10 +103,17 @@ export interface ConsoleCaller {
   fetchRefusal(subject: string, tenant: string): Reason | null;
 }
 
+/** Why somebody is not listened to. */
+export interface ConsoleDenial {
+  readonly reason: Reason;
+  /** When to try again, in ms; 0: time alone changes nothing. */
+  readonly retryAfterMs: number;
+}
+
 /** Who has a token. */
 export interface ConsoleAccess {
   /** `authorization`: as a header has it; `peer`: HOST:PORT; `what`: for the audit. Only who may look at the node. */
-  observer(authorization: string, peer: string, what: string): Promise<ConsoleCaller | Reason>;
+  observer(authorization: string, peer: string, what: string): Promise<ConsoleCaller | ConsoleDenial>;
 }
 
 export interface ConsoleOptions {

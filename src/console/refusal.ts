@@ -1,7 +1,8 @@
 /** Refusals as answers of the console's API: the words of the broker, and a status of HTTP for them. */
 import { BrokerError, REASONS, type Reason, type ReasonRow, type StatusName } from '../base/errors.ts';
 import { readDetails } from '../grpc/error-details.ts';
-import { type AdminPage, json } from '../telemetry/admin-http.ts';
+import { type AdminPage, json, withRetryAfter } from '../telemetry/admin-http.ts';
+import type { ConsoleDenial } from './ports.ts';
 
 const HTTP_STATUS: Readonly<Record<StatusName, number>> = {
   CANCELLED: 503,
@@ -32,9 +33,9 @@ export class RequestError extends Error {
   }
 }
 
-function refusalPage(reason: Reason, error?: string): AdminPage {
-  const row: ReasonRow = REASONS[reason];
-  return json(HTTP_STATUS[row.status], { error: error ?? row.when, next: row.next, reason });
+export function refusalPage({ reason, retryAfterMs }: ConsoleDenial): AdminPage {
+  const { status, when, next }: ReasonRow = REASONS[reason];
+  return withRetryAfter(json(HTTP_STATUS[status], { error: when, next, reason }), retryAfterMs);
 }
 
 /** Null: it is none of the broker's words, which is a defect. */
@@ -49,7 +50,7 @@ export function reasonOf(error: unknown): Reason | null {
 export function failurePage(error: unknown, onDefect: (error: unknown) => void): AdminPage {
   if (error instanceof RequestError) return json(error.status, { error: error.message, next: error.next });
   const reason = reasonOf(error);
-  if (reason !== null) return refusalPage(reason);
+  if (reason !== null) return refusalPage({ reason, retryAfterMs: 0 });
   onDefect(error);
-  return refusalPage('INTERNAL_ERROR');
+  return refusalPage({ reason: 'INTERNAL_ERROR', retryAfterMs: 0 });
 }

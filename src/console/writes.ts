@@ -2,7 +2,7 @@
 
 import { randomBytes, timingSafeEqual } from 'node:crypto';
 import { type AdminPage, type AdminRequest, json } from '../telemetry/admin-http.ts';
-import { EVERYBODY } from './everybody.ts';
+import { isBound } from './everybody.ts';
 import type { ConsoleCaller, ConsoleOptions, ConsoleSources } from './ports.ts';
 import { RequestError, reasonOf } from './refusal.ts';
 
@@ -19,6 +19,11 @@ const READ_ONLY = {
 const NOT_ALLOWED = {
   error: 'you may look at this node and not change it',
   next: 'log in with a token that has `admin`, or use `broker shards resize` with one',
+};
+
+const BOUND = {
+  error: 'what is changed here is for all tenants, and you are of one',
+  next: 'log in with a token of the access file that has `admin` and no `tenant`',
 };
 
 export class ConsoleWrites {
@@ -49,7 +54,7 @@ export class ConsoleWrites {
   ): Promise<AdminPage> {
     return await this.#change(request, caller, 'recommended', async (shards) => {
       const { node } = sources();
-      const { recommended } = await node.adviseShards(EVERYBODY);
+      const { recommended } = await node.adviseShards();
       if (recommended !== shards) {
         throw new RequestError(409, `the advice is ${recommended} shards by now`, 'read it again, then apply it');
       }
@@ -96,7 +101,8 @@ export class ConsoleWrites {
   #refusalOf(caller: ConsoleCaller | null): typeof READ_ONLY | null {
     const { mayWrite, access } = this.#options;
     if (!mayWrite) return READ_ONLY;
-    return access === null || caller?.administers === true ? null : NOT_ALLOWED;
+    if (access !== null && caller?.administers !== true) return NOT_ALLOWED;
+    return isBound(caller) ? BOUND : null;
   }
 
   /** RequestError unless the request comes from a page of this node, loaded by this process, and its caller may write. */

@@ -33,11 +33,11 @@ export interface AdminPort {
   listSubjects(request: ListSubjectsRequest, space: Uint8Array): Promise<ListSubjectsResponse>;
   subjectInfo(request: SubjectInfoRequest, space: Uint8Array): Promise<SubjectInfoResponse>;
   trimSubject(request: TrimSubjectRequest, space: Uint8Array): Promise<TrimSubjectResponse>;
-  listShards(space: Uint8Array): Promise<ListShardsResponse>;
+  listShards(): Promise<ListShardsResponse>;
   /** Resolves when the change has begun. */
   resizeShards(shards: number): Promise<ShardsChange>;
   moveSlot(slot: number, shard: number): Promise<ShardsChange>;
-  adviseShards(space: Uint8Array): Promise<AdviseShardsResponse>;
+  adviseShards(): Promise<AdviseShardsResponse>;
 }
 
 /** What runs on a node just now. `space`: as above. Rejections are BrokerErrors; any other is a defect. */
@@ -70,7 +70,7 @@ export function addAdmin(server: Server, admin: AdminPort, onDefect: (error: unk
         return await admin.subjectInfo(request, caller.space);
       }, onDefect),
       trimSubject: unary((request: TrimSubjectRequest, _, { space }) => admin.trimSubject(request, space), onDefect),
-      listShards: unary((_, __, { space }) => admin.listShards(space), onDefect),
+      listShards: unary(() => admin.listShards(), onDefect),
       resizeShards: unary(
         async ({ shards }: ResizeShardsRequest) => ({ change: await admin.resizeShards(shards) }),
         onDefect,
@@ -79,7 +79,7 @@ export function addAdmin(server: Server, admin: AdminPort, onDefect: (error: unk
         async ({ slot, shard }: MoveSlotRequest) => ({ change: await admin.moveSlot(slot, shard) }),
         onDefect,
       ),
-      adviseShards: unary((_, __, { space }) => admin.adviseShards(space), onDefect),
+      adviseShards: unary(() => admin.adviseShards(), onDefect),
     },
   );
 }

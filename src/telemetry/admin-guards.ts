@@ -9,6 +9,8 @@ export interface Refusal {
   readonly error: string;
   /** What to do. */
   readonly next: string;
+  /** When to try again; absent, or 0: time alone changes nothing. */
+  readonly retryAfterMs?: number;
 }
 
 /** What the guards look at. `hosts`: all Host headers of the request. */

@@ -304,9 +304,15 @@ export function notAllowed(method: string, allowed: string): AdminPage {
   return { ...page, headers: { Allow: allowed } };
 }
 
-export function refused({ status, error, next }: Refusal): AdminPage {
-  const page = json(status, { error, next });
+export function refused({ status, error, next, retryAfterMs = 0 }: Refusal): AdminPage {
+  const page = withRetryAfter(json(status, { error, next }), retryAfterMs);
   return status === 401 ? { ...page, headers: { 'WWW-Authenticate': 'Bearer realm="broker"' } } : page;
+}
+
+/** `retryAfterMs`: when to ask again; 0: time alone changes nothing. HTTP counts whole seconds. */
+export function withRetryAfter(page: AdminPage, retryAfterMs: number): AdminPage {
+  if (retryAfterMs === 0) return page;
+  return { ...page, headers: { ...page.headers, 'Retry-After': String(Math.ceil(retryAfterMs / 1_000)) } };
 }
 
 export function json(status: number, value: unknown): AdminPage {

@@ -530,6 +530,7 @@ describe('around it', () => {
         status: response.status,
         said: (await response.json()) as Record<string, unknown>,
         set: response.headers.get('set-cookie') ?? '',
+        retryAfter: Number(response.headers.get('retry-after')),
       };
     };
     const logIn = async (who: string): Promise<string> => {
@@ -562,7 +563,19 @@ describe('around it', () => {
     const tries = await Promise.all(
       Array.from({ length: 30 }, (_, i) => call('login', { body: { token: `wrong-${i}` } })),
     );
-    assert.ok(tries.some(({ status }) => status === 429));
+    const held = tries.filter(({ status }) => status === 429);
+    assert.ok(held.length > 0);
+    for (const { retryAfter } of held) assert.ok(retryAfter >= 1 && retryAfter <= 3, `${retryAfter}`);
+    // It keeps nobody out who comes from the same address with a token that is known.
+    await logIn('operator');
+    const scrape = async (token: string): Promise<Response> => {
+      const response = await fetch(`${origin()}/metrics`, { headers: { authorization: `Bearer ${token}` } });
+      await response.arrayBuffer();
+      return response;
+    };
+    assert.equal((await scrape(tokenOf('watcher'))).status, 200);
+    const guesses = await Promise.all(Array.from({ length: 25 }, (_, i) => scrape(`wrong-too-${i}`)));
+    assert.ok(guesses.some(({ status, headers }) => status === 429 && headers.get('retry-after') !== null));
   });
 
   it('refusals and what operators do are written down, without tokens', async () => {

@@ -9,7 +9,9 @@ import { accessibilityFaults } from './console-rig.ts';
 
 it('asks for a token, says who one is, and lets one log out', async (t) => {
   if (!requireTool(t, 'chromium')) return;
-  const rig = await AccessRig.start(`tokens:\n  - {name: ops, hash: "${hashOf('ops')}", observe: true}\n`);
+  const row = (name: string, more: string): string =>
+    `  - {name: ${name}, hash: "${hashOf(name)}", observe: true${more}}\n`;
+  const rig = await AccessRig.start(`tokens:\n${row('ops', '')}${row('acme', ', tenant: acme')}`);
   t.after(() => rig.dispose());
   const browser = await startChromium();
   t.after(() => browser.close());
@@ -33,5 +35,14 @@ it('asks for a token, says who one is, and lets one log out', async (t) => {
   await page.getByText('token ops').waitFor();
   await page.getByRole('button', { name: 'Log out' }).click();
   await field.waitFor();
+  // To who is of a tenant the pages of the whole node are not shown, also not as the first one.
+  await page.goto('/');
+  await field.fill(tokenOf('acme'));
+  await page.getByRole('button', { name: 'Log in' }).click();
+  await page.getByRole('heading', { name: 'Subjects' }).waitFor();
+  const shown = await page.getByRole('navigation').getByRole('link').allTextContents();
+  assert.deepEqual(shown, ['Subjects', 'Messages', 'Subscriptions', 'Connections', 'Tenants']);
+  await page.goto('/#/settings');
+  await page.getByRole('alert').getByText('the caller is of one tenant').waitFor();
   assert.deepEqual(errors, []);
 });

@@ -1,10 +1,12 @@
 /** The access file: what is wrong with one, and where. */
 import assert from 'node:assert/strict';
+import { generateKeyPairSync } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { Ajv2020 } from 'ajv/dist/2020.js';
 import { parse } from 'yaml';
+import { Policy } from '../../src/access/policy.ts';
 import { accessJsonSchema, parseAccessFile } from '../../src/config/access-file.ts';
 import { hashOf, pairsFile, tokenOf } from '../support/access-pairs.ts';
 import { ROOT } from '../support/source-tree.ts';
@@ -62,6 +64,32 @@ describe('the access file', () => {
       ['a: 1\na: 2', 'a.yaml:2: not valid YAML: Map keys must be unique'],
     ];
     for (const [text, problem] of cases) assert.deepEqual(problems(text), [problem]);
+  });
+
+  it('tells who sees all tenants: whoever observes and is in the space of none, by itself, by a role, or by one that a claim may give', () => {
+    const key = generateKeyPairSync('ed25519').publicKey.export({ format: 'pem', type: 'spki' }) as string;
+    const issuer = 'issuer: i, audience: a, keys: k';
+    const text = `
+roles: {look: {observe: true}}
+tokens:
+  - {name: ops, hash: "${hashOf('ops')}", admin: true}
+  - {name: named, hash: "${hashOf('named')}", roles: [look], tenant: default}
+  - {name: acme, hash: "${hashOf('acme')}", admin: true, tenant: acme}
+  - {name: writer, hash: "${hashOf('writer')}"}
+certificates:
+  - {name: proxy, roles: [look], tenant: "*"}
+  - {name: other, roles: [look], tenant: other}
+jwt:
+  - {name: given, ${issuer}, claims: {roles: groups}}
+  - {name: tied, ${issuer}, claims: {tenant: org, roles: groups}, admin: true}
+  - {name: plain, ${issuer}}
+anonymous: {observe: true, tenant: acme}
+`;
+    const parsed = parseAccessFile(text, 'a.yaml', () => key);
+    assert.ok('document' in parsed, 'problems' in parsed ? parsed.problems.join() : '');
+    assert.deepEqual(new Policy(parsed.document).overseers, [
+      ...['token ops', 'token named', 'certificate proxy', 'jwt given', 'anonymous'],
+    ]);
   });
 
   it('never tells what a token is that somebody has put in the place of its hash', () => {

@@ -2,8 +2,11 @@
 import assert from 'node:assert/strict';
 import { createHmac, generateKeyPairSync, type KeyObject } from 'node:crypto';
 import { describe, it } from 'node:test';
+import fc from 'fast-check';
 import { exportJWK, SignJWT } from 'jose';
 import { Policy } from '../../src/access/policy.ts';
+import { spaceOf } from '../../src/access/space.ts';
+import { TENANT_DEFAULT } from '../../src/base/subject-space.ts';
 import { parseAccessFile } from '../../src/config/access-file.ts';
 import { decodeJwtHead, type JwtRefusal, JwtVerifier } from '../../src/grpc/access/jwt-verifier.ts';
 
@@ -124,7 +127,8 @@ describe('tokens of others (JWT)', () => {
       ['another issuer', await makeToken({ claims: { iss: 'https://evil.example' } }), /issuer and audience/],
       ['no end', await makeToken({ claims: { exp: undefined } }), /exp/],
       ['an end that is a text', await makeToken({ claims: { exp: '9999999999' } }), /exp/],
-      ['a time to come', await makeToken({ claims: { nbf: SECONDS + 30 } }), /claim/],
+      ['a time to come', await makeToken({ claims: { nbf: SECONDS + 30 } }), /time has not come/],
+      ['a time that is a text', await makeToken({ claims: { nbf: 'soon' } }), /claim/],
       [
         'a critical header that nobody knows',
         `${encoded({ alg: 'ES256', kid: 'one', crit: ['x'], x: 1 })}.${body}.${signature}`,
@@ -163,6 +167,7 @@ describe('tokens of others (JWT)', () => {
       { org: undefined },
       { org: '*' },
       { org: 'a/b' },
+      { org: 'default' },
       { realm: { roles: [1] } },
       { realm: { roles: { orders: true } } },
     ];
@@ -171,6 +176,35 @@ describe('tokens of others (JWT)', () => {
       assert.ok(!('reason' in proof), JSON.stringify(claims));
       assert.equal(policy.byJwt(proof), null, JSON.stringify(claims));
     }
+  });
+
+  it('never have the view of all tenants by a claim, whatever it is, with all that a role can give', async () => {
+    const more = '    admin: true\n    tenant: default\n';
+    const policy = policyOf(await jwks({ one: curve.publicKey }), more);
+    const good = await new JwtVerifier(policy.issuers).verify(await makeToken(), NOW);
+    assert.ok(!('reason' in good));
+    const text = fc.oneof(
+      fc.string({ unit: fc.constantFrom(...'default.*-_ aZ0\0') }),
+      fc.string(),
+      fc.mixedCase(fc.constant('default')),
+      fc
+        .tuple(fc.constantFrom('', ' ', '.', '\0', '\n', '\ufeff'), fc.constantFrom('', ' ', '\0', '\n'))
+        .map(([before, behind]) => `${before}default${behind}`),
+      fc.constantFrom('default', '', '*', TENANT_DEFAULT.normalize('NFKD'), 'x'.repeat(65)),
+    );
+    const claimed = fc.oneof(text, fc.array(text), fc.anything());
+    let taken = 0;
+    fc.assert(
+      fc.property(claimed, (org) => {
+        const identity = policy.byJwt({ ...good, payload: { ...good.payload, org } });
+        if (identity === null) return;
+        taken += 1;
+        assert.equal(identity.tenant, org);
+        assert.notEqual(spaceOf(identity.tenant).length, 0);
+      }),
+      { numRuns: 2_000 },
+    );
+    assert.ok(taken > 100, `${taken}`);
   });
 
   it('go with their keys: one that was taken out of the file takes its tokens along, one that was added brings them', async () => {

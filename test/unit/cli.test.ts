@@ -6,7 +6,7 @@ import { Readable } from 'node:stream';
 import { test } from 'node:test';
 import { slotOfSubject } from '../../src/base/subject-space.ts';
 import { VERSION } from '../../src/base/version.ts';
-import { EXIT } from '../../src/cli/failure.ts';
+import { CliError, EXIT } from '../../src/cli/failure.ts';
 import type { RunOptions } from '../../src/cli/run.ts';
 import type { ComparedSubject, CopyRequest, CopySummary } from '../../src/copy/types.ts';
 import { ROOT } from '../support/source-tree.ts';
@@ -157,6 +157,12 @@ test('top prints each list once, or the one that is asked for, as tables or as o
   assert.equal(code, 0);
   assert.match(out, /^shards: 1\nSHARD .*\n.*orders\.eu\n\nsubjects: 1\n/);
   assert.match(out, /\nsubscriptions: 3\n +LAG .*\n1,500 +waiting +orders\.eu/);
+  // Who may see a list is told no more of the node than that.
+  const fake = new FakeBroker();
+  fake.status = () => Promise.reject(new CliError(EXIT.failed, 'the caller is of one tenant (TENANT_BOUND)', ''));
+  const alone = await broker(['top', '--once', '--pane', 'subjects'], { fake });
+  assert.match(alone.out, /orders\.eu/);
+  assert.equal((await broker(['top', '--once', '--pane', 'subjects', '-o', 'json'], { fake })).code, EXIT.failed);
   const lag = await broker([
     'top',
     '--once',

@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { BrokerError } from '../../src/base/errors.ts';
+import { spaceOf } from '../../src/base/subject-space.ts';
+import { type Inspected, InspectService } from '../../src/workers/front/inspect-service.ts';
 import { PositionAsks } from '../../src/workers/front/position-asks.ts';
 import { learnSettled, type OpenGroup } from '../../src/workers/front/settled-round.ts';
 import type { ShardLink } from '../../src/workers/front/shard-link.ts';
@@ -8,6 +10,7 @@ import { SharedAnswers } from '../../src/workers/front/shared-answers.ts';
 import { visitInSlices } from '../../src/workers/front/slices.ts';
 import { SubjectGroup } from '../../src/workers/front/subject-group.ts';
 import { POSITIONS_HEADER, ToShard } from '../../src/workers/link.ts';
+import type { NodeLoad } from '../../src/workers/slots/advice.ts';
 import { quantileBetween } from '../../src/workers/slots/recent-load.ts';
 
 /** A link whose ring is a list of records. */
@@ -199,4 +202,27 @@ test('a quantile of what was counted between two looks, from the limits of the b
   assert.equal(of([0, 0, 0, 0], [98, 2, 0, 0]), 2);
   assert.equal(of([98, 0, 0, 0], [98, 0, 3, 0]), 4);
   assert.equal(of([0, 0, 0, 0], [0, 0, 0, 7]), 4, 'the last bucket has no limit of its own');
+});
+
+test('who is of a tenant is told of the busiest subjects of that alone, with their shares of each other', async () => {
+  const shards = [
+    {
+      shard: 0,
+      messagesPerSecond: 100,
+      hotSubjects: [
+        { tenant: 'acme', subject: 'a', share: 0.3 },
+        { tenant: 'globex', subject: 'b', share: 0.7 },
+      ],
+    },
+    { shard: 1, messagesPerSecond: 300, hotSubjects: [{ tenant: 'acme', subject: 'c', share: 0.3 }] },
+  ];
+  const load = async (): Promise<NodeLoad> => ({ shards }) as unknown as NodeLoad;
+  const service = new InspectService({ dispatcher: {} as Inspected, load, connections: () => [] });
+  const seen = async (space: Uint8Array): Promise<string[]> => {
+    const { subjects } = await service.topSubjects({ limit: 0 }, space);
+    return subjects.map(({ tenant, subject, share }) => `${tenant}/${subject} ${share.toFixed(3)}`);
+  };
+  assert.deepEqual(await seen(new Uint8Array(0)), ['acme/c 0.225', 'globex/b 0.175', 'acme/a 0.075']);
+  assert.deepEqual(await seen(spaceOf('acme')), ['acme/c 0.750', 'acme/a 0.250']);
+  assert.deepEqual(await seen(spaceOf('nobody')), []);
 });

@@ -78,8 +78,9 @@ function checkCommand(context: Context): Command {
     .action(async (file: string, { output }: { readonly output: Format }) => {
       const { policy, files } = load(file);
       const found = { valid: true, file, ...policy.counts, files: files.length };
-      if (output === 'json') await context.out.json(found);
-      else await context.out.record(found, output);
+      const seers = policy.overseers;
+      if (output === 'json') await context.out.json({ ...found, sees_all_tenants: seers });
+      else await context.out.record({ ...found, sees_all_tenants: seers.join(', ') }, output);
     });
   return example(command, 'broker access check access.yaml');
 }

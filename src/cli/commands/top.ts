@@ -9,8 +9,8 @@ import { parsePositive } from '../parse.ts';
 import { tlsOf } from '../tls.ts';
 import { tokenOf } from '../token.ts';
 import { LiveTop } from '../top/live.ts';
-import { PANE, PANES, type PaneName, type Sample, sorted } from '../top/panes.ts';
-import { takeSample } from '../top/sample.ts';
+import { type Lists, PANE, PANES, type PaneName, type Sample, sorted } from '../top/panes.ts';
+import { takeLists, takeSample } from '../top/sample.ts';
 
 const LIMIT_LIVE = 200;
 const LIMIT_ONCE = 20;
@@ -80,9 +80,10 @@ async function print(context: Context, options: TopOptions): Promise<void> {
   };
   try {
     for (;;) {
-      const sample = await takeSample(connection, wanted, null, context.now);
-      if (options.output === 'json') await context.out.json(toJson(sample, panes, options.sort));
-      else await context.out.line(toTables(sample, panes, options.sort));
+      const { now, out } = context;
+      if (options.output === 'json')
+        await out.json(toJson(await takeSample(connection, wanted, null, now), panes, options.sort));
+      else await out.line(toTables(await takeLists(connection, wanted, null, now), panes, options.sort));
       if (options.once) return;
       await sleep(options.interval, undefined, { signal: interrupt }).catch(() => undefined);
       if (interrupt.aborted) return;
@@ -92,7 +93,7 @@ async function print(context: Context, options: TopOptions): Promise<void> {
   }
 }
 
-function rowsOf(sample: Sample, pane: PaneName, sort: string | undefined): Row[] {
+function rowsOf(sample: Lists, pane: PaneName, sort: string | undefined): Row[] {
   return sorted(sample.rows[pane], sort ?? PANE[pane].sortKeys[0] ?? '', false);
 }
 
@@ -110,7 +111,7 @@ function toJson(sample: Sample, panes: readonly PaneName[], sort: string | undef
   };
 }
 
-function toTables(sample: Sample, panes: readonly PaneName[], sort: string | undefined): string {
+function toTables(sample: Lists, panes: readonly PaneName[], sort: string | undefined): string {
   const tables = panes.map((pane) => {
     const rows = rowsOf(sample, pane, sort);
     const table = formatTable(rows, columnsOf(pane));

@@ -11,16 +11,19 @@ export const PANES = ['shards', 'subjects', 'subscriptions', 'connections'] as c
 export type PaneName = (typeof PANES)[number];
 
 /** What one look at a node has found; of panes that were not asked for, what was found last, or nothing. */
-export interface Sample {
+export interface Lists {
   /** ms since 1970 */
   readonly at: number;
-  readonly status: NodeStatus;
   readonly rows: Readonly<Record<PaneName, readonly Row[]>>;
   /** On the node, shown or not. */
   readonly totals: Readonly<Record<PaneName, number>>;
   readonly lagMax: number;
   /** A change of the shards that is under way, in words; ''. */
   readonly change: string;
+}
+
+export interface Sample extends Lists {
+  readonly status: NodeStatus;
 }
 
 export interface Column {

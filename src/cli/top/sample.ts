@@ -2,7 +2,15 @@
 import { SubscriptionOrder } from '../../grpc/gen/broker/v1/inspect.ts';
 import type { Connection } from '../connection.ts';
 import type { Row } from '../output.ts';
-import { connectionRow, type PaneName, type Sample, shardRow, subjectRow, subscriptionRow } from './panes.ts';
+import {
+  connectionRow,
+  type Lists,
+  type PaneName,
+  type Sample,
+  shardRow,
+  subjectRow,
+  subscriptionRow,
+} from './panes.ts';
 
 export interface Wanted {
   /** The others keep what the look before has found. */
@@ -34,10 +42,18 @@ export async function takeSample(
   before: Sample | null,
   now: () => number,
 ): Promise<Sample> {
-  const [status, ...found] = await Promise.all([
-    connection.status(),
-    ...wanted.panes.map((pane) => find(connection, pane, wanted)),
-  ]);
+  const [status, lists] = await Promise.all([connection.status(), takeLists(connection, wanted, before, now)]);
+  return { status, ...lists };
+}
+
+/** Without the node itself, of which not everybody is told who may see a list. */
+export async function takeLists(
+  connection: Connection,
+  wanted: Wanted,
+  before: Lists | null,
+  now: () => number,
+): Promise<Lists> {
+  const found = await Promise.all(wanted.panes.map((pane) => find(connection, pane, wanted)));
   const rows = before === null ? { shards: [], subjects: [], subscriptions: [], connections: [] } : { ...before.rows };
   const totals = before === null ? { shards: 0, subjects: 0, subscriptions: 0, connections: 0 } : { ...before.totals };
   let { lagMax, change } = before ?? { lagMax: 0, change: '' };
@@ -48,7 +64,7 @@ export async function takeSample(
     lagMax = answer.lagMax ?? lagMax;
     change = answer.change ?? change;
   });
-  return { at: now(), status, rows, totals, lagMax, change };
+  return { at: now(), rows, totals, lagMax, change };
 }
 
 async function find(connection: Connection, pane: PaneName, { sort, limit, prefix }: Wanted): Promise<Found> {

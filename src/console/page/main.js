@@ -128,7 +128,9 @@ class Frame {
     if (this.session.needsLogin) return;
     const [name = '', query = ''] = location.hash.replace(/^#\/?/, '').split('?', 2);
     if (location.hash === '#content') return;
-    const known = Object.hasOwn(PAGES, name) ? name : 'overview';
+    // To who is of one tenant the overview of the node is not shown.
+    const first = this.session.without.includes('overview') ? 'subjects' : 'overview';
+    const known = Object.hasOwn(PAGES, name) ? name : first;
     const entry = /** @type {typeof PAGES[string]} */ (PAGES[known]);
     this.pause();
     this.page?.close?.();

@@ -9,15 +9,18 @@ import type { CallerSource } from '../callers.ts';
 import { TENANT_KEY, tenantOfHeader } from '../tenant.ts';
 import { hashOfToken, parseBearer } from './bearer.ts';
 import { CallerStreams } from './caller-streams.ts';
-import { clientNamesOf } from './client-names.ts';
+import { type ClientNames, clientNamesOf } from './client-names.ts';
 import { type JwtRefusal, JwtVerifier, looksLikeJwt } from './jwt-verifier.ts';
-import { isMet, NEEDS, STREAMS } from './methods.ts';
+import { NEEDS, STREAMS, unmet } from './methods.ts';
 import { Verifications } from './verifications.ts';
 
-/** Headers of which it is remembered who sends them. The oldest goes when there are more. */
+/** `knownMax`, unless it is given. */
 const KNOWN_MAX = 4_096;
 /** Headers of which it is remembered that nobody has them. */
 const UNKNOWN_MAX = 1_024;
+
+/** Times that a token is verified while one file comes after the other. */
+const JUDGED_MAX = 3;
 
 /** Is told of calls that are refused at the door. */
 export interface DoorNotes extends RefusalNotes {
@@ -40,6 +43,8 @@ export interface AccessCallersOptions {
   readonly spaceOf: (tenant: string) => Uint8Array;
   /** Epoch ms. */
   readonly now: () => number;
+  /** Headers of which it is remembered who sends them. The oldest goes when there are more. */
+  readonly knownMax?: number;
 }
 
 /** Who calls, by the access file. */
@@ -78,16 +83,43 @@ export class AccessCallers implements CallerSource {
       : this.#enter(stream, headers, path, known);
   }
 
+  /**
+   * Somebody who needs no signature verified to be known: by a token of the file, or one that was seen before. Null: whatever else shows this. Costs a
+   * hash and a look into tables, whose order and time come from hashes: nothing that is nearly right is found sooner.
+   */
+  knownBy(authorization: string): KnownIdentity | null {
+    const found = this.#byHeader.get(authorization);
+    if (found !== undefined) return found;
+    const token = parseBearer(authorization);
+    return token === null ? null : this.#holderOfToken(authorization, hashOfToken(token));
+  }
+
   /** Who shows this at another port, where it is bounded how often somebody may. */
   async holderOf(authorization: string | undefined): Promise<KnownIdentity | JwtRefusal> {
     const known = await (authorization === undefined ? this.#nobody() : this.#holderOf(authorization, null));
-    const refusal = known instanceof KnownIdentity ? known.refusalAt(this.#options.now()) : null;
+    const refusal = known instanceof KnownIdentity ? this.refusalOf(known) : null;
     return refusal === null ? known : { reason: refusal, detail: '' };
   }
 
-  /** Ends the streams of those whose time is over; called several times a second. */
+  /**
+   * Why somebody whom `holderOf` has found may call no more, or null. Whoever keeps them asks this before each use: a file that came after
+   * their header was forgotten here has not told them.
+   */
+  refusalOf(known: KnownIdentity): Reason | null {
+    known.keepUp(this.#policy);
+    return known.refusalAt(this.#options.now());
+  }
+
+  /** Headers of which it is remembered now who sends them. */
+  get remembered(): number {
+    return this.#byHeader.size;
+  }
+
+  /** Ends the streams of those whose time is over, and forgets their headers; called several times a second. */
   sweep(): void {
-    this.#streams.sweep(this.#options.now());
+    const now = this.#options.now();
+    this.#streams.sweep(now);
+    for (const [header, known] of this.#byHeader) if (known.refusalAt(now) !== null) this.#byHeader.delete(header);
   }
 
   /** From now on: who is not in it any more is ended, what others may do is what it says. */
@@ -100,8 +132,7 @@ export class AccessCallers implements CallerSource {
       const before = known.identity.permissions;
       if (known.follow(policy)) this.#streams.changed(known, before);
     }
-    for (const table of [this.#ofFile, this.#byHeader])
-      for (const [key, known] of table) if (known.ended !== null) table.delete(key);
+    for (const [key, known] of this.#ofFile) if (known.ended !== null) this.#ofFile.delete(key);
     this.sweep();
   }
 
@@ -121,7 +152,8 @@ export class AccessCallers implements CallerSource {
     const need = NEEDS.get(path);
     // Only who is known is told which methods there are.
     if (need === undefined) return 'METHOD_UNKNOWN';
-    if (!isMet(need, caller)) return this.#refuse(stream, path, 'PERMISSION_DENIED', name, `it needs ${need}`);
+    const lack = unmet(need, caller);
+    if (lack !== null) return this.#refuse(stream, path, lack, name, `it needs ${need}`);
     if (STREAMS.has(path)) this.#streams.opened(stream, caller, need);
     return caller;
   }
@@ -145,15 +177,18 @@ export class AccessCallers implements CallerSource {
     if (session === undefined || session.encrypted !== true) return null;
     const found = this.#bySession.get(session);
     if (found !== undefined && found.policy === this.#policy) return found.holder;
-    const names = clientNamesOf(session.socket as TLSSocket, this.#options.cluster);
-    const name = names.find((one) => this.#policy.byCertificate(one) !== null);
-    const isStranger = names.length > 0 && this.#policy.anonymous === null;
-    const holder = name === undefined ? (isStranger ? STRANGER : null) : this.#holderOfName(name);
+    const holder = this.#holderOfNames(clientNamesOf(session.socket as TLSSocket, this.#options.cluster));
     this.#bySession.set(session, { policy: this.#policy, holder });
     return holder;
   }
 
-  #holderOfName(name: string): KnownIdentity | null {
+  #holderOfNames(names: ClientNames): KnownIdentity | JwtRefusal | null {
+    if ('distrust' in names) return invalid(names.distrust);
+    const known = names.uris.flatMap((uri) => uri.find((one) => this.#policy.byCertificate(one) !== null) ?? []);
+    const [name] = known;
+    // Which of two it is would be up to the order of names in the certificate.
+    if (known.length > 1) return invalid('two entries of the access file have names of its certificate');
+    if (name === undefined) return names.uris.length > 0 && this.#policy.anonymous === null ? STRANGER : null;
     const key = `certificate ${name}`;
     return this.#ofFile.get(key) ?? this.#meet(key, (policy) => policy.byCertificate(name));
   }
@@ -172,9 +207,8 @@ export class AccessCallers implements CallerSource {
     if (found !== undefined) return found;
     const token = parseBearer(header);
     if (token === null) return invalid('the header is no bearer token, or one that is too long');
-    const hash = hashOfToken(token);
-    const known = this.#ofFile.get(hash) ?? this.#meet(hash, (policy) => policy.byToken(hash));
-    if (known !== null) return this.#remember(header, known);
+    const known = this.#holderOfToken(header, hashOfToken(token));
+    if (known !== null) return known;
     if (this.#policy.issuers.length === 0 || !looksLikeJwt(token))
       return this.#remember(header, invalid('no token of the access file has its hash'));
     const preview = this.#verifier.preview(token, this.#options.now());
@@ -183,28 +217,44 @@ export class AccessCallers implements CallerSource {
     return this.#verify(header, token);
   }
 
+  /** `hash`: of a token, which the access file may have. */
+  #holderOfToken(header: string, hash: string): KnownIdentity | null {
+    const known = this.#ofFile.get(hash) ?? this.#meet(hash, (policy) => policy.byToken(hash));
+    return known === null ? null : this.#remember(header, known);
+  }
+
   #verify(header: string, token: string): Promise<KnownIdentity | JwtRefusal> {
-    const verifier = this.#verifier;
     const verified = this.#verifications.run(async () => {
-      const proof = await verifier.verify(token, this.#options.now());
+      const found = await this.#judge(token);
       this.#pending.delete(header);
-      if ('reason' in proof) return this.#remember(header, proof);
-      // By the file as it is now: it may have changed meanwhile.
-      const credential: Credential = (policy) => policy.byJwt(proof);
-      const identity = credential(this.#policy);
-      if (identity === null) return this.#remember(header, invalid('its claims do not name a caller and a tenant'));
-      return this.#remember(header, this.#make(identity, credential));
+      return this.#remember(header, found);
     });
     this.#pending.set(header, verified);
     return verified;
   }
 
+  /** By one file from begin to end: what is said of a token by the keys of an older one is nothing that may be remembered. */
+  async #judge(token: string): Promise<KnownIdentity | JwtRefusal> {
+    for (let i = 0; i < JUDGED_MAX; i++) {
+      const verifier = this.#verifier;
+      const proof = await verifier.verify(token, this.#options.now());
+      if (verifier !== this.#verifier) continue;
+      if ('reason' in proof) return proof;
+      const credential: Credential = (policy) => policy.byJwt(proof);
+      const identity = credential(this.#policy);
+      return identity === null ? invalid(UNNAMED) : this.#make(identity, credential);
+    }
+    return THROTTLED;
+  }
+
+  /** What is so for as long as the file is. */
   #remember<Found extends KnownIdentity | JwtRefusal>(header: string, found: Found): Found {
     const isKnown = found instanceof KnownIdentity;
+    if (!isKnown && (found.isEarly === true || found === THROTTLED)) return found;
     const table: Map<string, KnownIdentity | JwtRefusal> = isKnown
       ? (this.#byHeader as Map<string, KnownIdentity | JwtRefusal>)
       : this.#unknown;
-    if (table.size >= (isKnown ? KNOWN_MAX : UNKNOWN_MAX)) {
+    if (table.size >= (isKnown ? (this.#options.knownMax ?? KNOWN_MAX) : UNKNOWN_MAX)) {
       const [oldest] = table.keys();
       table.delete(oldest as string);
     }
@@ -222,12 +272,13 @@ export class AccessCallers implements CallerSource {
   }
 
   #make(identity: Identity, credential: Credential, spaceOf = this.#options.spaceOf): KnownIdentity {
-    return new KnownIdentity(identity, credential, this.#options.notes, spaceOf);
+    return new KnownIdentity(identity, this.#policy, credential, this.#options.notes, spaceOf);
   }
 }
 
 const MISSING: JwtRefusal = { reason: 'CREDENTIALS_MISSING', detail: '' };
 const STRANGER = invalid('no entry of the access file has a name of its certificate');
+const UNNAMED = 'its claims do not name a caller and a tenant other than `default`, which the file alone gives';
 const THROTTLED: JwtRefusal = { reason: 'CREDENTIALS_THROTTLED', detail: '' };
 
 function invalid(detail: string): JwtRefusal {

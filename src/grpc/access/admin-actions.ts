@@ -4,7 +4,7 @@ import { callerOf } from '../callers.ts';
 import { noteOf } from '../connection-note.ts';
 import { readDetails } from '../error-details.ts';
 import type { ErrorStatus } from '../status.ts';
-import { NEEDS } from './methods.ts';
+import { isAdministration } from './methods.ts';
 
 /** Something that an operator has done, or tried. */
 export interface AdminAction {
@@ -35,7 +35,7 @@ interface Call {
 /** Tells of each call of a method that needs `admin`, when it has its status. */
 export function noteAdminActions(note: (action: AdminAction) => void): ServerInterceptor {
   return ((method: { readonly path: string }, call: Call): Call => {
-    if (NEEDS.get(method.path) !== 'admin') return call;
+    if (!isAdministration(method.path)) return call;
     let request: unknown = null;
     const { start, sendStatus } = call;
     call.start = (listener) => {

@@ -4,7 +4,7 @@ import type { AccessCaller, KnownIdentity } from '../../access/known-identity.ts
 import type { Permissions } from '../../access/permissions.ts';
 import type { Reason } from '../../base/errors.ts';
 import { watchOf } from '../callers.ts';
-import { isMet, type Need } from './methods.ts';
+import { type Need, unmet } from './methods.ts';
 
 interface OpenStream {
   readonly stream: ServerHttp2Stream;
@@ -55,7 +55,8 @@ export class CallerStreams {
     if (permissions.fingerprint === before.fingerprint) return;
     const narrowed = VERBS.filter(([, verb]) => before.isNarrowedBy(verb, permissions)).map(([name]) => name);
     for (const { stream, caller, need } of [...(this.#byIdentity.get(known) ?? [])]) {
-      if (!isMet(need, caller)) end(stream, 'PERMISSION_DENIED');
+      const lack = unmet(need, caller);
+      if (lack !== null) end(stream, lack);
       else if (watchOf(stream)?.changed(narrowed)) cutSoon(stream);
     }
   }

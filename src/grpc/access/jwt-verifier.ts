@@ -7,6 +7,8 @@ import type { Reason } from '../../base/errors.ts';
 export interface JwtRefusal {
   readonly reason: Reason;
   readonly detail: string;
+  /** It would be taken at a later time: nobody may remember that it was not. */
+  readonly isEarly?: true;
 }
 
 /** What a token says of itself, before anything of it is believed. */
@@ -54,9 +56,11 @@ export class JwtVerifier {
     const row = this.#rows.find((one) => isMeantFor(one, payload));
     if (row === undefined) return invalid('no entry of the access file has its issuer and audience');
     if (!row.algorithms.includes(algorithm)) return invalid('its algorithm is not one that is taken');
-    const { exp } = payload;
+    const { exp, nbf } = payload;
     if (typeof exp !== 'number') return invalid('it has no end (exp)');
     if (exp * 1_000 <= now) return { reason: 'CREDENTIALS_EXPIRED', detail: 'it has expired' };
+    // As jose has it, which counts whole seconds. One that is no number is refused there, for ever.
+    if (typeof nbf === 'number' && nbf > Math.floor(now / 1_000) + row.clockToleranceMs / 1_000) return EARLY;
     const able = row.keys.filter((key) => key.algorithms.includes(algorithm));
     const named =
       kid === undefined ? able : able.filter((key) => key.kid === kid || (key.kid === '' && able.length === 1));
@@ -100,6 +104,8 @@ export class JwtVerifier {
     return found;
   }
 }
+
+const EARLY: JwtRefusal = { reason: 'CREDENTIALS_INVALID', detail: 'its time has not come yet (nbf)', isEarly: true };
 
 function invalid(detail: string): JwtRefusal {
   return { reason: 'CREDENTIALS_INVALID', detail };

@@ -19,6 +19,7 @@ export const ACCESS_REASONS = [
   'CREDENTIALS_EXPIRED',
   'CREDENTIALS_THROTTLED',
   'PERMISSION_DENIED',
+  'TENANT_BOUND',
   'TENANT_INVALID',
 ] as const satisfies readonly Reason[];
 

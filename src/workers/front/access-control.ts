@@ -1,5 +1,5 @@
 import { spaceOf } from '../../access/space.ts';
-import { REASONS, type Reason, type ReasonRow } from '../../base/errors.ts';
+import { REASONS, type ReasonRow } from '../../base/errors.ts';
 import type { Redactor } from '../../base/redactor.ts';
 import type { LoadedAccess } from '../../config/access-file.ts';
 import type { Config } from '../../config/schema.ts';
@@ -13,7 +13,7 @@ import type { Log } from '../../telemetry/log.ts';
 import type { MetricsRegistry } from '../../telemetry/metrics.ts';
 import { AccessAudit } from './access-audit.ts';
 import { AccessFileWatch } from './access-file-watch.ts';
-import { AdminCallers } from './admin-callers.ts';
+import { AdminCallers, type AdminDenial } from './admin-callers.ts';
 import { AuditFile } from './audit-file.ts';
 
 /** How often it is looked for tokens whose time is over, in ms: their streams have to end within a second. */
@@ -69,7 +69,7 @@ export class AccessControl {
     return {
       refuseMetrics: async (authorization, peer) => {
         const found = await observers.observer(authorization, peer, '/metrics');
-        return typeof found === 'string' ? toRefusal(found) : null;
+        return 'reason' in found ? toRefusal(found) : null;
       },
     };
   }
@@ -104,10 +104,10 @@ export class AccessControl {
 }
 
 /** As HTTP says it. */
-function toRefusal(reason: Reason): Refusal {
+function toRefusal({ reason, retryAfterMs }: AdminDenial): Refusal {
   const { status, when, next }: ReasonRow = REASONS[reason];
   const http = { UNAUTHENTICATED: 401, PERMISSION_DENIED: 403 }[status as string] ?? 429;
-  return { status: http, error: when, next };
+  return { status: http, error: when, next, retryAfterMs };
 }
 
 /** StartError if the file cannot be used. */

@@ -23,7 +23,17 @@ export interface AdminCaller {
   fetchRefusal(subject: string, tenant: string): Reason | null;
 }
 
-/** Who shows which token at the admin port. Whoever fails there again and again is not listened to for a while. */
+/** Why somebody is not listened to at the admin port. */
+export interface AdminDenial {
+  readonly reason: Reason;
+  /** When to try again, in ms; 0: time alone changes nothing. */
+  readonly retryAfterMs: number;
+}
+
+/**
+ * Who shows which token at the admin port. From an address that fails again and again nothing new is looked at for a while. Whom the broker knows goes
+ * through: else whoever shares the address of a proxy with operators could lock them out.
+ */
 export class AdminCallers {
   readonly #callers: AccessCallers;
   readonly #audit: AccessAudit;
@@ -35,35 +45,44 @@ export class AdminCallers {
   }
 
   /** `authorization`: the header of HTTP; `peer`: HOST:PORT; `what` is asked for, for the audit. Only who observes. */
-  async observer(authorization: string | undefined, peer: string, what: string): Promise<AdminCaller | Reason> {
+  async observer(authorization: string | undefined, peer: string, what: string): Promise<AdminCaller | AdminDenial> {
     const host = peer.replace(/:\d+$/, '');
-    const now = performance.now();
-    if (this.#limit.isBarred(host, now)) return this.#refuse('CREDENTIALS_THROTTLED', null, peer, what, '');
+    const isNew = authorization !== undefined && this.#callers.knownBy(authorization) === null;
+    const waitMs = isNew ? this.#limit.begin(host, performance.now()) : 0;
+    if (waitMs > 0) return this.#deny('CREDENTIALS_THROTTLED', null, peer, what, '', waitMs);
     const known = await this.#callers.holderOf(authorization);
-    if (!(known instanceof KnownIdentity)) {
-      if (known.reason !== 'CREDENTIALS_MISSING') this.#limit.failed(host, now);
-      return this.#refuse(known.reason, null, peer, what, known.detail);
-    }
+    if (!(known instanceof KnownIdentity)) return this.#deny(known.reason, null, peer, what, known.detail);
+    if (isNew) this.#limit.succeeded(host, performance.now());
     const caller = known.callerOf(null, TENANT_DEFAULT);
     if (caller === null || !caller.observes)
-      return this.#refuse('PERMISSION_DENIED', known.identity.name, peer, what, 'it needs observe');
+      return this.#deny('PERMISSION_DENIED', known.identity.name, peer, what, 'it needs observe');
     // Metrics name the subjects of everybody.
     if (caller.space.length > 0 && what === METRICS)
-      return this.#refuse('PERMISSION_DENIED', known.identity.name, peer, what, 'it is of one tenant');
-    return new Viewer(known, caller);
+      return this.#deny('PERMISSION_DENIED', known.identity.name, peer, what, 'it is of one tenant');
+    return new Viewer(this.#callers, known, caller);
   }
 
-  #refuse(reason: Reason, name: string | null, peer: string, what: string, detail: string): Reason {
+  #deny(
+    reason: Reason,
+    name: string | null,
+    peer: string,
+    what: string,
+    detail: string,
+    retryAfterMs = 0,
+  ): AdminDenial {
     this.#audit.note(reason, name, peer, () => ({ page: what, ...(detail === '' ? {} : { detail }) }));
-    return reason;
+    return { reason, retryAfterMs };
   }
 }
 
+/** Asks for each use what the access file says by now: a session outlives what the callers remember of its token. */
 class Viewer implements AdminCaller {
+  readonly #callers: AccessCallers;
   readonly #known: KnownIdentity;
   readonly #caller: Caller;
 
-  constructor(known: KnownIdentity, caller: Caller) {
+  constructor(callers: AccessCallers, known: KnownIdentity, caller: Caller) {
+    this.#callers = callers;
     this.#known = known;
     this.#caller = caller;
   }
@@ -81,18 +100,20 @@ class Viewer implements AdminCaller {
   }
 
   get observes(): boolean {
-    return this.#caller.observes;
+    return this.#callers.refusalOf(this.#known) === null && this.#caller.observes;
   }
 
   get administers(): boolean {
-    return this.#caller.administers;
+    return this.#callers.refusalOf(this.#known) === null && this.#caller.administers;
   }
 
   get refusal(): Reason | null {
-    return this.#known.refusalAt(Date.now()) ?? (this.observes ? null : 'PERMISSION_DENIED');
+    return this.#callers.refusalOf(this.#known) ?? (this.#caller.observes ? null : 'PERMISSION_DENIED');
   }
 
   fetchRefusal(subject: string, tenant: string): Reason | null {
+    const { refusal } = this;
+    if (refusal !== null) return refusal;
     const isForeign = tenant !== '' && tenant !== this.tenant && this.#known.identity.tenant !== '*';
     if (isForeign) return 'PERMISSION_DENIED';
     const bytes = Buffer.from(subject);

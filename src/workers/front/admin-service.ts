@@ -176,8 +176,8 @@ export class AdminService implements AdminPort {
     return { first: await this.#dispatcher.trim(subjectMeant(space, tenant, subject), first) };
   }
 
-  listShards(space: Uint8Array): Promise<ListShardsResponse> {
-    return this.#shards.list(space);
+  listShards(): Promise<ListShardsResponse> {
+    return this.#shards.list();
   }
 
   async resizeShards(shards: number): Promise<ShardsChange> {
@@ -188,7 +188,7 @@ export class AdminService implements AdminPort {
     return this.#shards.moveSlot(slot, shard);
   }
 
-  adviseShards(space: Uint8Array): Promise<AdviseShardsResponse> {
-    return this.#shards.advise(space);
+  adviseShards(): Promise<AdviseShardsResponse> {
+    return this.#shards.advise();
   }
 }

@@ -9,14 +9,26 @@ export class FailureLimit {
   readonly #failures = new Float64Array(SLOTS);
   readonly #at = new Float64Array(SLOTS);
 
-  /** Whether somebody at this address has failed too often to be listened to now. `now`: ms that never fall. */
-  isBarred(host: string, now: number): boolean {
-    return this.#levelOf(slotOf(host), now) >= BURST;
+  /**
+   * Before somebody at this address is judged: it counts as a failure until `succeeded`, so that many at once are no more than many one after the other.
+   * 0; or, for an address that has failed too often, in how many ms it may try again. `now`: ms that never fall.
+   */
+  begin(host: string, now: number): number {
+    const slot = slotOf(host);
+    const level = this.#levelOf(slot, now) + 1;
+    if (level > BURST) return (level - BURST) * FORGET_MS;
+    this.#set(slot, level, now);
+    return 0;
   }
 
-  failed(host: string, now: number): void {
+  /** It was none: takes back the last `begin`. */
+  succeeded(host: string, now: number): void {
     const slot = slotOf(host);
-    this.#failures[slot] = this.#levelOf(slot, now) + 1;
+    this.#set(slot, Math.max(0, this.#levelOf(slot, now) - 1), now);
+  }
+
+  #set(slot: number, level: number, now: number): void {
+    this.#failures[slot] = level;
     this.#at[slot] = now;
   }
 

@@ -75,7 +75,7 @@ export class InspectService implements InspectPort {
   async topSubjects({ limit }: TopSubjectsRequest, space: Uint8Array): Promise<TopSubjectsResponse> {
     const rows = rowsOf(limit, SUBJECTS_DEFAULT, SUBJECTS_MAX);
     const { subjects } = await this.#answers.get('subjects', async () => ({ subjects: topOf(await this.#load()) }));
-    return { subjects: seenRows(subjects, space).slice(0, rows) };
+    return { subjects: sharesOf(seenRows(subjects, space), space).slice(0, rows) };
   }
 
   // --- subscriptions ---
@@ -236,6 +236,13 @@ function stateOf(delivery: OpenDelivery, out: DeliveryStream, now: number): stri
   const isSpent = delivery instanceof ConsumerReader && delivery.stream.isPaused;
   if (window.paused || isStuck || isSpent) return 'waiting';
   return delivery.isReading && lagOf(delivery) > 0 ? 'catch-up' : 'tail';
+}
+
+/** To who is in a space, shares of what they see: one of all would tell how much others publish. */
+function sharesOf(subjects: readonly TopSubject[], space: Uint8Array): readonly TopSubject[] {
+  if (space.length === 0) return subjects;
+  const all = subjects.reduce((sum, { messagesPerSecond }) => sum + messagesPerSecond, 0);
+  return subjects.map((row) => ({ ...row, share: row.messagesPerSecond / all }));
 }
 
 /** Those of all shards, the busiest first. */

@@ -8,7 +8,6 @@ import type { MoveCounters } from '../slots/move-counters.ts';
 import type { RecentLoad } from '../slots/recent-load.ts';
 import type { Resizer, ResizeState } from '../slots/resizer.ts';
 import type { SlotTable } from '../slots/slot-table.ts';
-import { seenRows } from './viewed-subjects.ts';
 
 /** Hot subjects shown of each shard: so many at most, with at least this share of its messages. */
 const HOT_MAX = 5;
@@ -54,11 +53,10 @@ export class ShardsAdmin {
     return isRunning ? `${what}, ${slotsMoved} of ${slotsTotal} slots moved` : '';
   }
 
-  /** `space`: of whom is told; in whose space subjects are that are named. */
-  async list(space: Uint8Array): Promise<ListShardsResponse> {
+  async list(): Promise<ListShardsResponse> {
     const load = await this.load();
     return {
-      shards: this.#shards(load, space),
+      shards: this.#shards(load),
       shardsMax: load.shardsMax,
       epoch: this.#table.epoch,
       auto: this.#isAuto,
@@ -80,14 +78,14 @@ export class ShardsAdmin {
     return this.change();
   }
 
-  async advise(space: Uint8Array): Promise<AdviseShardsResponse> {
+  async advise(): Promise<AdviseShardsResponse> {
     const load = await this.load();
     return {
-      ...advise(space.length === 0 ? load : withoutNames(load)),
+      ...advise(load),
       cores: load.cores,
       mainUtilization: load.mainUtilization,
       cpuUtilization: load.cpuUtilization,
-      measured: this.#shards(load, space),
+      measured: this.#shards(load),
     };
   }
 
@@ -118,7 +116,7 @@ export class ShardsAdmin {
     return answer?.kind === 'hot' ? answer.hot : null;
   }
 
-  #shards(load: NodeLoad, space: Uint8Array): Shard[] {
+  #shards(load: NodeLoad): Shard[] {
     return load.shards.map((shard) => ({
       shard: shard.shard,
       slots: this.#table.count(shard.shard),
@@ -130,22 +128,11 @@ export class ShardsAdmin {
       queueWaitMs: shard.queueWaitMs,
       storeWriteMs: shard.storeWriteMs,
       groupMessages: shard.groupMessages,
-      hotSubjects: seenRows(shard.hotSubjects, space)
-        .filter(({ share }) => share >= HOT_SHARE_MIN)
-        .slice(0, HOT_MAX),
+      hotSubjects: shard.hotSubjects.filter(({ share }) => share >= HOT_SHARE_MIN).slice(0, HOT_MAX),
       slotsIn: this.#moves.slotsIn[shard.shard] as number,
       slotsOut: this.#moves.slotsOut[shard.shard] as number,
     }));
   }
-}
-
-/** Advice names the subject that it is about. */
-function withoutNames(load: NodeLoad): NodeLoad {
-  const shards = load.shards.map((shard) => {
-    const hotSubjects = shard.hotSubjects.map(({ share }) => ({ tenant: '', subject: '?', share }));
-    return { ...shard, hotSubjects };
-  });
-  return { ...load, shards };
 }
 
 function changeOf(state: ResizeState): ShardsChange {

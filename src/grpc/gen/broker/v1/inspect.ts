@@ -111,7 +111,7 @@ export interface TopSubject {
   subject: string;
   shard: number;
   messagesPerSecond: number;
-  /** Of the messages of this node, 0 to 1. */
+  /** Of the messages of this node, 0 to 1; to a caller of a tenant, of those of the subjects that are listed to it. */
   share: number;
   tenant: string;
 }
