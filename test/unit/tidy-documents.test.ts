@@ -1,11 +1,12 @@
 /** What documents say by name exists under that name, and the other way round where a list claims to be whole. */
 import assert from 'node:assert/strict';
-import { existsSync, globSync, readFileSync } from 'node:fs';
+import { existsSync, globSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { test } from 'node:test';
 import { ROOT, sourceFiles } from '../support/source-tree.ts';
 
 const read = (path: string): string => readFileSync(join(ROOT, path), 'utf8');
+const isThere = (path: string): boolean => existsSync(join(ROOT, path));
 const namesIn = (text: string, pattern: RegExp): string[] => [...text.matchAll(pattern)].map(([, name]) => name ?? '');
 
 test('every metric that a document or a setting names is one that /metrics shows', () => {
@@ -28,6 +29,17 @@ test('docs/operations.md has every reason for which a start is refused, and no o
   const firstCells = namesIn(table, /^\| ([^|]+) \|/gm).join();
   assert.ok(codes.length > 0, 'nothing was compared');
   assert.deepEqual(namesIn(firstCells, /`([A-Z_]+)`/g).sort(), codes.sort());
+});
+
+test('docs/architecture.md has every folder of src/, and no other, and the paths that it names exist', () => {
+  const text = read('docs/architecture.md');
+  const table = /\n\| folder of `src` \|[^\n]*\n([\s\S]*)$/.exec(text)?.[1] ?? '';
+  const firstCells = namesIn(table, /^\| ([^|]+) \|/gm).join();
+  assert.deepEqual(namesIn(firstCells, /`([\w.-]+)`/g).sort(), readdirSync(join(ROOT, 'src')).sort());
+  const paths = namesIn(text, /`([\w-]+(?:\/[\w.-]+)*\/[\w-]+\.ts)`/g);
+  assert.ok(paths.length > 20, 'nothing was compared');
+  const missing = paths.filter((path) => ![path, `src/workers/${path}`, `src/${path}`].some(isThere));
+  assert.deepEqual(missing, []);
 });
 
 test('nothing that users read promises ids without gaps: some are void', () => {
