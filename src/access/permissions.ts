@@ -35,6 +35,8 @@ export class Permissions {
   readonly observes: boolean;
   /** May change them. */
   readonly administers: boolean;
+  /** Some rule allows something, whatever others deny of it. */
+  readonly allowsAnything: boolean;
   /** Equal for what decides equally. */
   readonly fingerprint: string;
 
@@ -52,6 +54,7 @@ export class Permissions {
     this.fetch = of('fetch');
     this.administers = grants.some(({ grants }) => grants.admin);
     this.observes = this.administers || grants.some(({ grants }) => grants.observe);
+    this.allowsAnything = this.observes || VERB_NAMES.some((verb) => this[verb].allow.length > 0);
     const texts = VERB_NAMES.map((verb) => [textsOf(this[verb].deny), textsOf(this[verb].allow)]);
     this.fingerprint = JSON.stringify([texts, this.observes, this.administers]);
   }

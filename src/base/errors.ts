@@ -337,8 +337,8 @@ export const REASONS = {
   ),
   JOIN_UNPROVEN: row(
     'PERMISSION_DENIED',
-    'the node has not shown that it has the gossip key of the cluster',
-    'give it the gossip.key of the others (`serf keys -list` shows which they have)',
+    'the node has not shown that it may be one of the cluster: by the gossip key, or by a certificate where there is no key',
+    'give it the gossip.key of the others (`serf keys -list` shows which they have); where they have none, set gossip.key on all nodes, or tls.cert, tls.key and tls.ca',
   ),
   GOSSIP_OFF: row(
     'FAILED_PRECONDITION',

@@ -116,7 +116,12 @@ export const FILE = z.strictObject({
     .max(ISSUERS_MAX)
     .default([])
     .describe('Who issues tokens (JWT) that are taken, and what for.'),
-  anonymous: z.strictObject(HOLDER).optional().describe('What who shows nothing may do. Without it, nothing.'),
+  anonymous: z
+    .strictObject(HOLDER)
+    .optional()
+    .describe(
+      'What who shows nothing may do. Without it, nothing. Anything here opens ports beyond loopback to strangers, which needs insecure.',
+    ),
 });
 
 export type AccessFile = z.infer<typeof FILE>;

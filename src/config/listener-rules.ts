@@ -1,4 +1,6 @@
 /** What may listen beyond this machine: safe by default (docs/security.md). A part of `RULES`. */
+import type { Policy } from '../access/policy.ts';
+import { ConfigError } from './config-error.ts';
 import { isLoopback } from './console-rules.ts';
 import { type Endpoint, formatEndpoint } from './endpoint.ts';
 import { hasGossip, hasPeers } from './membership-rules.ts';
@@ -20,8 +22,34 @@ type Listening = Pick<
   'grpc' | 'admin' | 'raft' | 'gossip' | 'tls' | 'access' | 'bootstrap' | 'bootstrapExpect' | 'join' | 'discovery'
 >;
 
-/** With `insecure` they are allowed. `isClustered`: the data directory says that it has peers, whatever the configuration says. */
-export function openListeners(config: Listening, isClustered = false): OpenListener[] {
+/** What the configuration alone does not say. */
+export interface Found {
+  /** The data directory says that the node has peers, whatever the configuration says. */
+  readonly isClustered?: boolean;
+  /** What the access file gives to those who show nothing. */
+  readonly strangers?: Strangers;
+}
+
+/** Whoever shows nothing may call something, or look at the node. */
+export interface Strangers {
+  readonly call: boolean;
+  readonly observe: boolean;
+}
+
+const NONE: Strangers = { call: false, observe: false };
+
+/** What may be done without a proof is open, however little it is: a file that asks nobody is none. */
+export function strangersOf({ anonymous }: Pick<Policy, 'anonymous'>): Strangers {
+  if (anonymous === null) return NONE;
+  const { allowsAnything: call, observes: observe } = anonymous.permissions;
+  return { call, observe };
+}
+
+/** With `insecure` they are allowed. */
+export function openListeners(
+  config: Listening,
+  { isClustered = false, strangers = NONE }: Found = {},
+): OpenListener[] {
   const { grpc, admin, raft, gossip, tls, access } = config;
   const peers = peersTls(config);
   const open: OpenListener[] = [];
@@ -31,24 +59,48 @@ export function openListeners(config: Listening, isClustered = false): OpenListe
   };
   const cert = tls.cert === null ? ['set tls.cert and tls.key'] : [];
   const clearText = peers === 'optional' ? ['set tls.peers to required once all nodes speak TLS'] : [];
-  const isAsked = tls.clientCerts === 'required' || access.file !== null;
+  const isAsked = tls.clientCerts === 'required' || (access.file !== null && !strangers.call);
+  const set = (needed: string): string =>
+    access.file === null ? `set ${needed}` : 'take from anonymous in access.file what it may do';
+  const isClusteredToo = isClustered || hasPeers(config);
+  // Whoever is taken into the cluster is sent all of it, whatever the access file says of clients.
+  const isJoinOpen = isClusteredToo && peers === 'off' && gossip.key === null;
   judge('grpc.listen', grpc, [
     ...cert,
-    ...(isAsked ? [] : ['set access.file, or tls.client_certs to required']),
+    ...(isAsked ? [] : [set('access.file, or tls.client_certs to required')]),
+    ...(isJoinOpen
+      ? ['set tls.ca and leave tls.peers required, or set gossip.key, so that nodes show that they are nodes']
+      : []),
     ...clearText,
   ]);
   judge('admin.listen', admin, [
     ...(hasAdminTls(config) ? [] : [tls.cert === null ? 'set tls.cert and tls.key' : 'set admin.tls to true']),
     // Nobody is asked for a certificate there.
-    ...(access.file !== null ? [] : ['set access.file']),
+    ...(access.file !== null && !strangers.observe ? [] : [set('access.file')]),
   ]);
-  if (isClustered || hasPeers(config)) {
+  if (isClusteredToo) {
     judge('raft.listen', raft, peers === 'off' ? ['set tls.cert, tls.key and tls.ca'] : clearText);
   }
   if (hasGossip(config) && gossip.key === null) {
     judge('gossip.listen', gossip, ['set gossip.key, the same on all nodes (`openssl rand -base64 32` makes one)']);
   }
   return open;
+}
+
+/**
+ * Whether a node that wants to be taken in has to show that it may: where others are asked who they are. On this machine alone nobody is kept out,
+ * as a cluster for development has neither key nor certificates.
+ */
+export function joinsNeedProof({ access, grpc, raft }: Pick<Config, 'access' | 'grpc' | 'raft'>): boolean {
+  return access.file !== null && !(isLoopback(grpc.listen) && isLoopback(raft.listen));
+}
+
+/** For an access file that was read, at the start or later. ConfigError if it opens a port beyond this machine that `insecure` does not. */
+export function refuseStrangers(config: Listening & Pick<Config, 'insecure'>, policy: Pick<Policy, 'anonymous'>): void {
+  const open = config.insecure ? [] : openListeners(config, { strangers: strangersOf(policy) });
+  if (open.length === 0) return;
+  const problem = `${config.access.file}: anonymous may do something, and beyond this machine that needs insecure: ${open.map(describe).join(', ')}`;
+  throw new ConfigError([problem]);
 }
 
 function describe({ key, address, remedy }: OpenListener): string {

@@ -53,7 +53,7 @@ export const GOSSIP = {
     pattern: GOSSIP_KEY,
     rule: 'base64 of 16, 24 or 32 bytes, as `serf keygen` or `openssl rand -base64 32` makes it',
     unset: 'not encrypted',
-    doc: 'Key that encrypts gossip (AES-GCM), the same on all nodes: what comes without it is not taken. Never printed. Give it as a variable or in a file that only the broker can read: flags are seen by every user of the machine.',
+    doc: 'Key that encrypts gossip (AES-GCM), the same on all nodes: what comes without it is not taken. A node that joins has to show it, also where no gossip runs. Never printed. Give it as a variable or in a file that only the broker can read: flags are seen by every user of the machine.',
   }),
   label: optionalText({
     pattern: /^[\x20-\x7e]{1,255}$/,

@@ -6,6 +6,7 @@ import { TlsError } from '../tls/tls-error.ts';
 import { loadAccessFile } from './access-file.ts';
 import { ConfigError } from './config-error.ts';
 import { type Endpoint, formatEndpoint, isAnyAddress } from './endpoint.ts';
+import { refuseStrangers } from './listener-rules.ts';
 import type { LoadedConfig } from './load.ts';
 import { advertisedBy, hasGossip, hasPeers } from './membership-rules.ts';
 import { allKeys, type Config } from './schema.ts';
@@ -60,10 +61,11 @@ function unreadable({ chosen }: LoadedConfig): string[] {
 }
 
 /** What is wrong with the access file, if it can be read. */
-function accessProblems({ access }: Config): readonly string[] {
+function accessProblems(config: Config): readonly string[] {
+  const { access } = config;
   if (access.file === null || whyNot(access.file, constants.R_OK, 'file') !== null) return [];
   try {
-    loadAccessFile(access.file);
+    refuseStrangers(config, loadAccessFile(access.file).policy);
     return [];
   } catch (error) {
     return error instanceof ConfigError ? error.problems : [(error as Error).message];

@@ -69,7 +69,7 @@ export const SCHEMA = {
   }),
   insecure: boolean({
     default: false,
-    doc: 'Let ports listen beyond this machine although strangers can read or use them: gRPC and admin without TLS and authentication, Raft without TLS, gossip without a key. Without it such a start is refused. For development, and where something in front of the broker does all of that; the log says so at the start and once an hour.',
+    doc: 'Let ports listen beyond this machine although strangers can read or use them: gRPC and admin without TLS and authentication, gRPC of a cluster whose nodes show neither certificates nor a key, Raft without TLS, gossip without a key. Without it such a start is refused. For development, and where something in front of the broker does all of that; the log says so at the start and once an hour.',
   }),
   shards: {
     count: integer({

@@ -37,7 +37,7 @@ export const TLS = {
     choice({
       values: CLIENT_CERTIFICATES,
       default: 'off',
-      doc: 'Certificates of clients on the gRPC port. `optional`: who shows one is who it says, and a bad one is refused; `required`: nobody connects without.',
+      doc: 'Certificates of clients on the gRPC port. `optional`: who shows one is who it says, and a bad one is refused; `required`: nobody connects without. Without access.file everybody who has one may do everything, also administrate.',
     }),
     '`optional` with tls.ca, else `off`',
   ),

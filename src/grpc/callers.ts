@@ -1,8 +1,10 @@
-import type { IncomingHttpHeaders, ServerHttp2Stream } from 'node:http2';
+import type { Http2Session, IncomingHttpHeaders, ServerHttp2Stream } from 'node:http2';
+import type { TLSSocket } from 'node:tls';
 import { Anonymous, type Caller, type Verb } from '../access/caller.ts';
 import { defined } from '../base/assert.ts';
 import type { Reason } from '../base/errors.ts';
 import { TENANT_DEFAULT } from '../base/subject-space.ts';
+import { certificateLabel, certificateOf } from '../tls/client-certificates.ts';
 import { TENANT_KEY, tenantOfHeader } from './tenant.ts';
 
 /** Says who begins a call, before anything of it is read. */
@@ -22,20 +24,35 @@ export interface CallerWatch {
 /** Names that are remembered: whoever invents more gets an object for each call. */
 const KNOWN_MAX = 1_024;
 
-/** Nobody has to say who they are. */
+/** Nobody has to say who they are. Who shows a certificate is called by it where something is written down, and may no more and no less than others. */
 export class OpenCallers implements CallerSource {
   readonly #known = new Map<string, Caller>();
   readonly #default = new Anonymous(TENANT_DEFAULT);
+  /** '' for a connection without a certificate. */
+  readonly #labels = new WeakMap<Http2Session, string>();
 
-  of(_: ServerHttp2Stream, headers: IncomingHttpHeaders): Caller | Reason {
+  of({ session }: ServerHttp2Stream, headers: IncomingHttpHeaders): Caller | Reason {
     const tenant = tenantOfHeader(headers[TENANT_KEY]);
     if (tenant === null) return 'TENANT_INVALID';
-    return tenant === TENANT_DEFAULT ? this.#default : (this.#known.get(tenant) ?? this.#meet(tenant));
+    const label = session?.encrypted === true ? this.#labelOf(session) : '';
+    if (label !== '') return this.#known.get(`${tenant} ${label}`) ?? this.#meet(tenant, label);
+    return tenant === TENANT_DEFAULT ? this.#default : (this.#known.get(tenant) ?? this.#meet(tenant, ''));
   }
 
-  #meet(tenant: string): Caller {
-    const caller = new Anonymous(tenant);
-    if (this.#known.size < KNOWN_MAX) this.#known.set(tenant, caller);
+  #labelOf(session: Http2Session): string {
+    let label = this.#labels.get(session);
+    if (label === undefined) {
+      const certificate = certificateOf(session.socket as TLSSocket);
+      label = certificate === null ? '' : certificateLabel(certificate);
+      this.#labels.set(session, label);
+    }
+    return label;
+  }
+
+  #meet(tenant: string, label: string): Caller {
+    const caller = label === '' ? new Anonymous(tenant) : new Anonymous(tenant, `certificate ${label}`);
+    // No tenant has a space in its name.
+    if (this.#known.size < KNOWN_MAX) this.#known.set(label === '' ? tenant : `${tenant} ${label}`, caller);
     return caller;
   }
 }

@@ -14,6 +14,8 @@ export interface PeerCallOptions {
   readonly deadlineMs: number;
   /** The call was made to this node, which passes it on. */
   readonly isForwarded: boolean;
+  /** Of whoever asked this node, where it passes the call on. Only who is known to be a node is shown it: never in clear text. */
+  readonly authorization?: string | null;
   /** Who has to answer, by its certificate; none or null: any node of the cluster. */
   readonly node?: string | null;
   /** None: clear text. */
@@ -26,12 +28,13 @@ export async function callPeer<Request, Response>(
   address: string,
   method: UnaryMethod<Request, Response>,
   request: Request,
-  { deadlineMs, isForwarded, node = null, security = CLEAR_TEXT, signal }: PeerCallOptions,
+  { deadlineMs, isForwarded, authorization = null, node = null, security = CLEAR_TEXT, signal }: PeerCallOptions,
 ): Promise<Response> {
   const channel = { 'grpc.enable_channelz': 0, ...security.channelOptions };
   const client = new Client(address, await security.to(address, node), channel);
   const metadata = new Metadata();
   if (isForwarded) metadata.set(FORWARDED, '1');
+  if (authorization !== null && security.isRequired) metadata.set('authorization', authorization);
   return await new Promise<Response>((resolve, reject) => {
     const call = client.makeUnaryRequest(
       method.path,

@@ -1,8 +1,11 @@
 import { constants, type Http2Server, type ServerHttp2Session } from 'node:http2';
 import type { Socket } from 'node:net';
+import { hostOf } from '../base/peer-address.ts';
+import { carrierOf } from '../tls/handshake-watch.ts';
 import type { AbuseWatch } from './abuse-watch.ts';
 import { ConnectionNote } from './connection-note.ts';
 import { CONNECTION_WINDOW_BYTES } from './http2-tuning.ts';
+import { OpenHandshakes } from './open-handshakes.ts';
 
 /** Who else has a say in which connections stay. */
 type Admits = (session: ServerHttp2Session) => boolean;
@@ -14,7 +17,8 @@ const ALERT_SWEEP_MS = 100;
 /**
  * Opens the window of every connection, and closes those beyond `connectionsMax`, over all addresses together. When it is full, whoever has not made a call
  * yet goes first, the oldest before the others: else somebody who only connects would keep everybody out. Those in the middle of their TLS handshake
- * count: else whoever never ends it could have as many as the system has files.
+ * count: else whoever never ends it could have as many as the system has files. Of these the oldest goes of the host that has the most: whoever holds
+ * handshakes open takes the room from nobody else.
  */
 export class ConnectionGuard {
   readonly #connectionsMax: number;
@@ -23,6 +27,8 @@ export class ConnectionGuard {
   readonly #admits: Admits;
   /** Of connections by TLS, from the first byte on. */
   readonly #sockets = new Set<Socket>();
+  /** Those among them whose handshake is not done. */
+  readonly #handshakes = new OpenHandshakes();
   readonly #sessions = new Map<ServerHttp2Session, ConnectionNote>();
   /** Those without a call, the oldest first. */
   readonly #unproven = new Map<ServerHttp2Session, ConnectionNote>();
@@ -59,14 +65,31 @@ export class ConnectionGuard {
   /** The same of a server whose connections begin with a handshake. */
   watchHandshakes(http2Server: Http2Server): void {
     http2Server.on('connection', (socket: Socket) => {
-      if (this.#sockets.size >= this.#connectionsMax) {
+      if (this.#sockets.size >= this.#connectionsMax && !this.#endHandshake() && !this.#makeRoom()) {
         this.#watch.cuts.full += 1;
         socket.destroy();
         return;
       }
       this.#sockets.add(socket);
-      socket.once('close', () => this.#sockets.delete(socket));
+      this.#handshakes.add(socket, hostOf(socket));
+      socket.once('close', () => {
+        this.#sockets.delete(socket);
+        this.#handshakes.delete(socket);
+      });
     });
+    http2Server.on('secureConnection', (socket: Socket) => this.#handshakes.delete(carrierOf(socket)));
+  }
+
+  /** False: all are done. */
+  #endHandshake(): boolean {
+    const oldest = this.#handshakes.oldestOfMost();
+    if (oldest === undefined) return false;
+    this.#watch.cuts.full += 1;
+    oldest.destroy();
+    // The event comes later.
+    this.#sockets.delete(oldest);
+    this.#handshakes.delete(oldest);
+    return true;
   }
 
   /** Ends all connections with what is on them. `forceShutdown` of grpc-js forgets them while channelz is off. */

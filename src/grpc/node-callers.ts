@@ -6,6 +6,7 @@ import { peerOf } from '../base/peer-address.ts';
 import { TENANT_DEFAULT } from '../base/subject-space.ts';
 import type { TlsNews } from '../tls/handshake-watch.ts';
 import { nodeOf } from '../tls/node-certificate.ts';
+import type { DoorNotes } from './access/access-callers.ts';
 import type { CallerSource } from './callers.ts';
 
 /** Metadata of a call that a node has passed on to the leader, so that it is never passed on twice. */
@@ -14,18 +15,25 @@ export const FORWARDED = 'broker-forwarded';
 /** What nodes call and nobody else. */
 const OF_NODES: ReadonlySet<string> = new Set(['/broker.v1.Peer/Exchange', '/broker.v1.Cluster/Join']);
 
-/** What a node may call for itself, as operators may for it: one whose log is damaged has itself taken out of the cluster. */
+/** What a node may call for itself: one whose log is damaged has itself taken out of the cluster. Of others only operators ask that. */
 const FOR_NODES: ReadonlySet<string> = new Set(['/broker.v1.Cluster/Members', '/broker.v1.Cluster/Remove']);
+
+/** Writes down who is refused. */
+export type NodeNotes = Pick<DoorNotes, 'refused'>;
 
 export interface NodeCallersOptions {
   /** Says who everybody else is. */
   readonly others: CallerSource;
+  /** Nobody else has to say who they are: then a node may what everybody may, and is somebody only where nobody else may call. */
+  readonly isOpen: boolean;
   /** Name of the cluster, as certificates have it. */
   readonly cluster: string;
   /** Whoever shows no certificate of a node is none; else nodes are believed what they say, as long as there is no TLS between all of them. */
   readonly isRequired: boolean;
   /** Takes what strangers can cause to be said. */
   readonly news: TlsNews;
+  /** None in tests that need none. */
+  readonly notes?: NodeNotes | null;
 }
 
 interface KnownNode {
@@ -36,7 +44,10 @@ interface KnownNode {
 const NODE = Symbol('node');
 type NodeStream = ServerHttp2Stream & { [NODE]?: string };
 
-/** Knows other nodes by their certificates. What they call as nodes, and pass on for others, needs no other permission. */
+/**
+ * Knows other nodes by their certificates. What they call as nodes needs no other permission. What they pass on does: that a node says so proves nothing of
+ * who has asked it, so that the token of whoever has comes along.
+ */
 export class NodeCallers implements CallerSource {
   readonly #options: NodeCallersOptions;
   /** Whoever says that it is a node, where that is believed. */
@@ -51,26 +62,31 @@ export class NodeCallers implements CallerSource {
   of(stream: ServerHttp2Stream, headers: IncomingHttpHeaders): ReturnType<CallerSource['of']> {
     const path = headers[':path'] as string;
     const isOfNodes = OF_NODES.has(path);
-    if (!isOfNodes && !FOR_NODES.has(path) && headers[FORWARDED] === undefined)
-      return this.#options.others.of(stream, headers);
+    const { isOpen, others } = this.#options;
+    // Who shows a token is who it says, whatever certificate the way to here has.
+    const isForNode = FOR_NODES.has(path) && !isOpen && headers.authorization === undefined;
+    if (!isOfNodes && !isForNode) return others.of(stream, headers);
     const known = this.#nodeOf(stream);
     if (known !== null) {
       (stream as NodeStream)[NODE] = known.node;
       return known.caller;
     }
-    if (!isOfNodes) return this.#options.others.of(stream, headers);
+    if (!isOfNodes) return others.of(stream, headers);
     if (!this.#options.isRequired) return this.#believed;
-    this.#refused(stream, path);
-    return 'NODE_UNPROVEN' satisfies Reason;
+    const reason = 'NODE_UNPROVEN' satisfies Reason;
+    this.#options.notes?.refused({ reason, name: null, detail: this.#refused(stream, path), stream, path });
+    return reason;
   }
 
-  #refused({ session }: ServerHttp2Stream, method: string): void {
+  /** In words, why. */
+  #refused({ session }: ServerHttp2Stream, method: string): string {
     const socket = session?.socket as TLSSocket | undefined;
     const certificate = socket?.encrypted === true && socket.authorized ? socket.getPeerX509Certificate() : undefined;
     const found = nodeOf(certificate, this.#options.cluster);
     const reason = 'distrust' in found ? found.words : '';
     const fields = { peer: peerOf(socket), method, reason };
     this.#options.news.warn('node_unproven', 'refused a call that only nodes of this cluster make', fields);
+    return reason;
   }
 
   #nodeOf({ session }: ServerHttp2Stream): KnownNode | null {

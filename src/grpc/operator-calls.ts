@@ -30,9 +30,10 @@ export function tolerant<Request, Definition extends Deserializing<Request>>(
 
 /**
  * `isForwarded`: another node has passed it on already. `deadlineMs`: epoch ms, Infinity = none. `certified`: the node that calls, by its certificate; null: it
- * showed none, or calls what others may call too.
+ * showed none, or is not asked for it as everybody may call. `authorization`: what the caller showed, to be shown again where the call is passed on.
  */
 export interface CallContext {
+  readonly authorization?: string | null;
   readonly certified?: string | null;
   readonly isForwarded: boolean;
   readonly deadlineMs: number;
@@ -49,6 +50,7 @@ export function unary<Request, Response>(
     }
     const deadline = call.getDeadline();
     const context: CallContext = {
+      authorization: call.metadata.get('authorization')[0]?.toString() ?? null,
       certified: nodeOfCall(call),
       isForwarded: call.metadata.get(FORWARDED).length > 0,
       deadlineMs: typeof deadline === 'number' ? deadline : deadline.getTime(),

@@ -35,6 +35,11 @@ export class PeerCredentials {
     this.#options = options;
   }
 
+  /** Nothing is said but to nodes that have shown their certificates. */
+  get isRequired(): boolean {
+    return this.#options !== null && !this.#options.isOptional;
+  }
+
   /** For a channel to `address`, HOST:PORT of a gRPC port. `node`: who has to answer there; null: any node of the cluster. */
   async to(address: string, node: string | null): Promise<ChannelCredentials> {
     const options = this.#options;

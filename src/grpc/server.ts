@@ -211,6 +211,11 @@ export class GrpcServer {
     return { open: this.#guard.open, refused: this.#guard.refused, cuts: this.#abuse.cuts };
   }
 
+  /** Open connections by the certificate that was shown on them; null where there are none. */
+  get certificates(): ReadonlyMap<string, number> | null {
+    return this.#tls?.clients ?? null;
+  }
+
   /** Handshakes that came to nothing, by why; null where there are none. */
   get handshakeFailures(): HandshakeWatch['failures'] | null {
     return this.#tls?.handshakes.failures ?? null;

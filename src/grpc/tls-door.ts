@@ -4,7 +4,14 @@ import { constants, type Http2Server, type SecureServerOptions, type ServerHttp2
 import type { TLSSocket } from 'node:tls';
 import { ServerCredentials } from '@grpc/grpc-js';
 import { peerOf } from '../base/peer-address.ts';
-import { certificateOf, isStillGood, refusalOf } from '../tls/client-certificates.ts';
+import {
+  authoritiesOf,
+  certificateLabel,
+  certificateOf,
+  isAnyGone,
+  isStillGood,
+  refusalOf,
+} from '../tls/client-certificates.ts';
 import {
   askingFor,
   type ClientCertificates,
@@ -13,8 +20,6 @@ import {
   type TlsVersion,
 } from '../tls/contexts.ts';
 import { HandshakeWatch, type TlsNews } from '../tls/handshake-watch.ts';
-import type { TlsMaterial } from '../tls/material.ts';
-import { certificatesIn } from '../tls/pem.ts';
 import type { TlsKeeper } from '../tls/tls-keeper.ts';
 import { takeClearTextToo } from './either-way.ts';
 
@@ -48,7 +53,10 @@ export class TlsDoor {
   readonly #news: TlsNews;
   readonly #takesClearText: boolean;
   /** Of sessions that are open. */
-  readonly #certificates = new Map<ServerHttp2Session, X509Certificate>();
+  readonly #certificates = new Map<
+    ServerHttp2Session,
+    { readonly certificate: X509Certificate; readonly label: string }
+  >();
   #authorities: readonly X509Certificate[];
   readonly #timer: NodeJS.Timeout;
 
@@ -57,15 +65,22 @@ export class TlsDoor {
     this.#takesClearText = tls.takesClearText === true;
     this.credentials = new ChangingCredentials(tls);
     this.handshakes = new HandshakeWatch('grpc', news);
-    this.#authorities = authoritiesIn(tls.keeper.material);
+    this.#authorities = authoritiesOf(tls.keeper.material);
     tls.keeper.listen((material, isAuthorityNew) => {
-      if (isAuthorityNew) this.#changeAuthorities(authoritiesIn(material));
+      if (isAuthorityNew) this.#changeAuthorities(authoritiesOf(material));
     });
     this.#timer = setInterval(() => this.#endExpired(), EXPIRED_MS).unref();
   }
 
   stop(): void {
     clearInterval(this.#timer);
+  }
+
+  /** Open connections of clients and nodes, by what their certificate is called. */
+  get clients(): ReadonlyMap<string, number> {
+    const clients = new Map<string, number>();
+    for (const { label } of this.#certificates.values()) clients.set(label, (clients.get(label) ?? 0) + 1);
+    return clients;
   }
 
   /** Before its first connection. */
@@ -86,7 +101,7 @@ export class TlsDoor {
     }
     const certificate = certificateOf(socket);
     if (certificate !== null) {
-      this.#certificates.set(session, certificate);
+      this.#certificates.set(session, { certificate, label: certificateLabel(certificate) });
       session.once('close', () => this.#certificates.delete(session));
     }
     return true;
@@ -96,7 +111,7 @@ export class TlsDoor {
   #changeAuthorities(authorities: readonly X509Certificate[]): void {
     const before = this.#authorities;
     this.#authorities = authorities;
-    if (before.every((one) => authorities.some((other) => other.raw.equals(one.raw)))) return;
+    if (!isAnyGone(before, authorities)) return;
     this.#endUnless((certificate) => isStillGood(certificate, authorities), 'its authority is not in tls.ca any more');
   }
 
@@ -106,7 +121,7 @@ export class TlsDoor {
   }
 
   #endUnless(isGood: (certificate: X509Certificate) => boolean, reason: string): void {
-    for (const [session, certificate] of this.#certificates) {
+    for (const [session, { certificate }] of this.#certificates) {
       if (isGood(certificate)) continue;
       this.#certificates.delete(session);
       const message = 'a connection is ended: the certificate of its client is not good any more';
@@ -114,10 +129,6 @@ export class TlsDoor {
       session.destroy(undefined, constants.NGHTTP2_CANCEL);
     }
   }
-}
-
-function authoritiesIn({ ca }: TlsMaterial): X509Certificate[] {
-  return ca === null ? [] : certificatesIn(ca, 'tls.ca');
 }
 
 /** The other mistake: a client by TLS at a port in clear text. What it sends first is no beginning of HTTP/2, and nothing more can be known. */

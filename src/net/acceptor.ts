@@ -15,7 +15,7 @@ import type { Hello, PeerNetworkOptions, Refusal, RefusalCode } from './types.ts
 const SPOKEN_PER_MEMBER = 4;
 const OURS = { min: PROTOCOL_VERSION_MIN, max: PROTOCOL_VERSION };
 
-type Port = Omit<IncomingHost, 'judge' | 'onEnd' | 'node'>;
+type Port = Omit<IncomingHost, 'judge' | 'onEnd' | 'node' | 'tls'>;
 
 /** The listening side of the Raft port: who may stay, and who has to go. */
 export class Acceptor {
@@ -43,6 +43,7 @@ export class Acceptor {
     this.#host = {
       ...port,
       node: options.node,
+      tls: options.tls ?? null,
       judge: (hello, incoming) => this.#judge(hello, incoming),
       onEnd: (incoming, end, words) => this.#handleEnd(incoming, end, words),
     };
@@ -238,6 +239,7 @@ export class Acceptor {
 }
 
 const MESSAGES: Readonly<Record<Exclude<IncomingEnd, 'done'>, string>> = {
+  distrusted: 'closed a connection to the Raft port whose certificate is not good any more',
   expired: 'closed a connection to the Raft port whose certificate has expired',
   refused: 'refused a connection to the Raft port',
   malformed: 'closed a connection to the Raft port for what came on it',

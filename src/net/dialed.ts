@@ -8,7 +8,7 @@ import type { NetworkCaps } from './caps.ts';
 import { Deadline } from './deadline.ts';
 import { Expiry } from './expiry.ts';
 import { type GreetingCodec, GreetingReader } from './hello.ts';
-import type { PeerTls } from './peer-tls.ts';
+import { AUTHORITY_GONE, type PeerTls } from './peer-tls.ts';
 import type { Peer, Purpose, Refusal } from './types.ts';
 import { WireError } from './wire-error.ts';
 
@@ -52,6 +52,7 @@ export class Dialed {
   readonly #isTls: boolean;
   #isUnsecured = false;
   #expiry: Expiry | null = null;
+  #unstand: (() => void) | undefined;
   /** `securing`: connected, and in the handshake of TLS. */
   #state: 'connecting' | 'securing' | 'greeting' | 'open' | 'over' = 'connecting';
 
@@ -61,6 +62,7 @@ export class Dialed {
     const { caps, tls } = context;
     this.#isTls = tls !== null && peer.isClear !== true;
     this.socket = connect(peer, this.#isTls ? tls : null);
+    if (this.#isTls) this.#stand(null);
     this.#deadline.set(caps.connectMs, () => this.#end(`no connection within ${caps.connectMs} ms`));
     this.socket
       .on('connect', () => (this.#isTls ? this.#secure() : this.#greet(peer, purpose)))
@@ -79,6 +81,7 @@ export class Dialed {
     this.#state = 'over';
     this.#deadline.clear();
     this.#expiry?.clear();
+    this.#unstand?.();
     this.socket.destroy();
   }
 
@@ -104,8 +107,16 @@ export class Dialed {
       this.#end(found.words);
       return;
     }
+    this.#stand(found.certificate);
     this.#expiry = new Expiry(found.expiresAtMs, () => this.#end("the peer's certificate has expired"));
     this.#greet(peer, purpose);
+  }
+
+  /** As long as the authority of that certificate is there. */
+  #stand(certificate: X509Certificate | null): void {
+    this.#unstand?.();
+    const words = `the peer's certificate is not good any more: ${AUTHORITY_GONE}`;
+    this.#unstand = this.#context.tls?.stand(certificate, () => this.#end(words));
   }
 
   #lossWords(): string {

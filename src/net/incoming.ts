@@ -7,6 +7,7 @@ import { Deadline } from './deadline.ts';
 import { Expiry } from './expiry.ts';
 import { FrameReader } from './framing.ts';
 import { type Answer, type GreetingCodec, GreetingReader } from './hello.ts';
+import { AUTHORITY_GONE, type PeerTls } from './peer-tls.ts';
 import type { FrameCodec } from './raft-frames.ts';
 import { Signal } from './signal.ts';
 import { takeSnapshot } from './snapshot-intake.ts';
@@ -17,16 +18,27 @@ import { WireError } from './wire-error.ts';
 const UNREAD_SIGNALS_MAX = 64;
 
 /**
- * Why an accepted connection is over. `expired`: its certificate has, meanwhile. `malformed`: for what came on it. `unspoken`: no hello in time. `silent`: no frame in time. `not-taken`: a snapshot was cut
+ * Why an accepted connection is over. `expired`: its certificate has, meanwhile. `distrusted`: the authority of its certificate was taken away. `malformed`: for what came on it. `unspoken`: no hello in time. `silent`: no frame in time. `not-taken`: a snapshot was cut
  * off, or its receiver did not want it or failed. `done`: a snapshot is installed.
  */
-export type IncomingEnd = 'refused' | 'malformed' | 'unspoken' | 'silent' | 'lost' | 'not-taken' | 'done' | 'expired';
+export type IncomingEnd =
+  | 'refused'
+  | 'malformed'
+  | 'unspoken'
+  | 'silent'
+  | 'lost'
+  | 'not-taken'
+  | 'done'
+  | 'expired'
+  | 'distrusted';
 
 export interface IncomingHost {
   readonly node: NodeId;
   readonly caps: NetworkCaps;
   readonly greetings: GreetingCodec;
   readonly codec: FrameCodec;
+  /** Null: clear text. */
+  readonly tls: PeerTls | null;
   /** Whether the dialer is taken; if so, the connection counts as its from now on. */
   judge(hello: Hello, incoming: Incoming): Answer;
   onFrame(from: NodeId, frame: PeerFrame, bytes: number): void;
@@ -48,6 +60,7 @@ export class Incoming {
   readonly #frames = new FrameReader();
   #alive: NodeJS.Timeout | null = null;
   #expiry: Expiry | null = null;
+  #unstand: (() => void) | undefined;
   #hello: Hello | null = null;
   #isTakingSnapshot = false;
   #isOver = false;
@@ -57,6 +70,9 @@ export class Incoming {
     this.#host = host;
     this.remote = remote;
     this.certificate = certificate;
+    if (certificate !== null) {
+      this.#unstand = host.tls?.stand(certificate.certificate, () => this.#end('distrusted', AUTHORITY_GONE));
+    }
     this.#deadline.set(host.caps.helloMs, () => this.#end('unspoken', `no hello within ${host.caps.helloMs} ms`));
     socket
       .on('data', (chunk) => this.#handleData(chunk))
@@ -85,6 +101,7 @@ export class Incoming {
     this.#deadline.clear();
     if (this.#alive !== null) clearInterval(this.#alive);
     this.#expiry?.clear();
+    this.#unstand?.();
   }
 
   #handleData(chunk: Buffer): void {

@@ -5,7 +5,7 @@ import { onFirstByte } from '../tls/first-byte.ts';
 import { type Distrust, distrust, expired, type NodeCertificate } from '../tls/node-certificate.ts';
 import { Deadline } from './deadline.ts';
 import type { HandshakePace } from './handshake-pace.ts';
-import type { PeerTls } from './peer-tls.ts';
+import { AUTHORITY_GONE, type PeerTls } from './peer-tls.ts';
 
 export interface SecuringHost {
   readonly tls: PeerTls;
@@ -26,6 +26,7 @@ export class Securing {
   readonly #host: SecuringHost;
   readonly #deadline = new Deadline();
   readonly #unlook: () => void;
+  #unstand: (() => void) | null = null;
   #isOver = false;
 
   constructor(socket: Socket, host: SecuringHost) {
@@ -82,7 +83,10 @@ export class Securing {
   }
 
   readonly #shake = (): void => {
-    if (!this.#isOver) this.#host.tls.server.emit('connection', this.#socket);
+    if (this.#isOver) return;
+    const { tls } = this.#host;
+    this.#unstand = tls.stand(null, () => this.#end(distrust('untrusted-certificate', AUTHORITY_GONE)));
+    tls.server.emit('connection', this.#socket);
   };
 
   readonly #onGone = (): void => this.#end(null);
@@ -98,6 +102,7 @@ export class Securing {
     this.#isOver = true;
     this.#deadline.clear();
     this.#unlook();
+    this.#unstand?.();
     this.#host.pace.drop(this.#shake);
     this.#socket.off('close', this.#onGone);
   }

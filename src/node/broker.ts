@@ -2,11 +2,17 @@ import { randomUUID } from 'node:crypto';
 import { defined } from '../base/assert.ts';
 import { Exclusive } from '../base/exclusive.ts';
 import { armFailpoints } from '../base/failpoint.ts';
-import { loadAccessFile } from '../config/access-file.ts';
+import { type LoadedAccess, loadAccessFile } from '../config/access-file.ts';
 import { hostNames } from '../config/console-rules.ts';
 import { formatEndpoint } from '../config/endpoint.ts';
 import { failpointSpec } from '../config/environment.ts';
-import { openListeners } from '../config/listener-rules.ts';
+import {
+  joinsNeedProof,
+  openListeners,
+  refuseStrangers,
+  type Strangers,
+  strangersOf,
+} from '../config/listener-rules.ts';
 import { advertisedBy, hasGossip } from '../config/membership-rules.ts';
 import { RING_RECORD_OVERHEAD_BYTES } from '../config/rules.ts';
 import type { Config } from '../config/schema.ts';
@@ -15,7 +21,6 @@ import { WebConsole } from '../console/console.ts';
 import type { ConsoleSources } from '../console/ports.ts';
 import { openDiscovery } from '../discovery/open-discovery.ts';
 import { AnswerBudget } from '../grpc/answer-budget.ts';
-import { OpenCallers } from '../grpc/callers.ts';
 import { createGrpcServer, type GrpcServer } from '../grpc/server.ts';
 import { LogLimit } from '../net/log-limit.ts';
 import { createDoorbell, Doorbell } from '../shm/doorbell.ts';
@@ -138,6 +143,10 @@ export class Broker {
   /** Of this node and the others; null: the node's name is not known yet. */
   #security: PeerSecurity | null = null;
   readonly #insecure: InsecureListeners;
+  /** By the access file. */
+  #strangers: Strangers = { call: false, observe: false };
+  /** It is known whether the node has peers. */
+  #hasEntered = false;
   /** Null: no port speaks TLS, or it is not read yet. */
   #tls: TlsKeeper | null = null;
   readonly #news: LogLimit;
@@ -172,6 +181,7 @@ export class Broker {
       gossips: hasGossip(config),
       seeks: config.gossip.join !== null || config.discovery.kind !== 'none',
       openDiscovery: (events) => openDiscovery(config.discovery, events),
+      joinsNeedProof: joinsNeedProof(config),
       advertised: advertisedBy(config),
       log: logger,
       stopping,
@@ -202,7 +212,7 @@ export class Broker {
     this.#tls = openTls(tlsFiles, config, this.#logger, this.#settings);
     this.#database = databaseOptions(config);
     const { redactor } = this.#settings;
-    this.access = openAccess({ config, load: loadAccessFile, log: this.#logger, redactor });
+    this.access = openAccess({ config, load: (path) => this.#loadAccess(path), log: this.#logger, redactor });
     const disk = new NodeDisk();
     const nodeId = config.nodeId ?? readNodeIdentity(disk, config.dataDir)?.nodeId ?? randomUUID().slice(0, 8);
     this.#directory = openDataDirectory(disk, config.dataDir, { clusterName: config.cluster, nodeId, now: Date.now() });
@@ -218,8 +228,8 @@ export class Broker {
     if (this.#database === null) sealSegments(disk, path, this.#logger);
     else node = await this.#enter(disk, this.#database, this.#directory);
 
-    // Again, with what the configuration alone could not know: the data directory may say that the node has peers.
-    this.#insecure.judge(openListeners(config, this.#membership.cluster !== null), config.insecure);
+    this.#judgeListeners();
+    this.#hasEntered = true;
     const mainDoorbell = createDoorbell();
     const raftDoorbell = createDoorbell();
     const open = (of: NodeIdentity): RaftHandle => this.#startRaft(path, of, raftDoorbell, mainDoorbell, failpoints);
@@ -232,7 +242,7 @@ export class Broker {
       this.#raft = open(node);
       await this.#membership.damageOf(this.#raft);
     }
-    this.#membership.follow(this.#raft);
+    this.#membership.follow(this.#raft, this.#dispatcher.peers);
     const { cluster } = this.#membership;
     if (cluster !== null && this.#metrics !== null) addMembers(this.#metrics, this.#raft);
     if (cluster !== null) this.#notReady = ['starting: more than half of the voters have to reach each other'];
@@ -274,6 +284,22 @@ export class Broker {
     }
     markStore(disk, directory.path, this.#config.store.kind);
     return node;
+  }
+
+  /** At the start, and whenever the file is another one. */
+  #loadAccess(path: string): LoadedAccess {
+    const loaded = loadAccessFile(path);
+    refuseStrangers(this.#config, loaded.policy);
+    this.#strangers = strangersOf(loaded.policy);
+    if (this.#hasEntered) this.#judgeListeners();
+    return loaded;
+  }
+
+  /** Again, with what the configuration alone could not know: what the access file says, and whether the data directory is one of a node with peers. */
+  #judgeListeners(): void {
+    const config = this.#config;
+    const found = { isClustered: this.#membership.cluster !== null, strangers: this.#strangers };
+    this.#insecure.judge(openListeners(config, found), config.insecure);
   }
 
   /** What calls ask for needs the log, reads included: without a leader new ones would only wait. */
@@ -488,7 +514,12 @@ export class Broker {
     addDiskSpace(metrics, directory.path);
     this.access?.addMetrics(metrics);
     this.#insecure.addTo(metrics);
-    addTls(metrics, this.#tls, () => this.#grpc?.handshakeFailures ?? null);
+    addTls(
+      metrics,
+      this.#tls,
+      () => this.#grpc?.handshakeFailures ?? null,
+      () => this.#grpc?.certificates ?? null,
+    );
     if (this.#tracing !== null) addTraceMetrics(metrics, this.#tracing);
     this.#metrics = metrics;
     const sources: AdminSources = {
@@ -619,7 +650,7 @@ export class Broker {
       maxConnectionAgeMs: grpc.maxConnectionAgeMs,
       ...(this.#tls === null ? {} : { tls: { ...portTls(this.#config), keeper: this.#tls } }),
       news: this.#news,
-      callers: security.callers(this.access?.callers ?? new OpenCallers()),
+      callers: security.callers(this.access?.callers ?? null, this.access?.audit ?? null),
       log: this.#logger,
       abuseLog: new LogLimit(this.#logger),
       answers,

@@ -1,8 +1,9 @@
 /** What a server makes of the certificate that somebody has shown: that it is good, why it is refused, and whether it still is later on. */
 import type { X509Certificate } from 'node:crypto';
 import type { TLSSocket } from 'node:tls';
-import { type CertificateName, certificateNameOf } from '../access/certificate-name.ts';
-import { isIssuedBy } from './material.ts';
+import { type CertificateName, certificateNameOf, formatCertificateName } from '../access/certificate-name.ts';
+import { isIssuedBy, type TlsMaterial } from './material.ts';
+import { certificatesIn, subjectOf } from './pem.ts';
 
 /** What is read of a connection; a session of HTTP/2 gives out no more than this of its socket. */
 export type PeerSocket = Pick<TLSSocket, 'authorized' | 'authorizationError' | 'getPeerX509Certificate'>;
@@ -17,10 +18,29 @@ export function peerNameOf(socket: PeerSocket): CertificateName | null {
   return certificateNameOf(certificateOf(socket)?.subjectAltName);
 }
 
+/** Longest name of a certificate that is shown, in characters: whoever issues it may have put anything there. */
+const NAME_MAX = 200;
+
+/** What a certificate is called in logs and metrics: the URI that says who it is for, else its subject. */
+export function certificateLabel(certificate: X509Certificate): string {
+  const name = certificateNameOf(certificate.subjectAltName);
+  return (name === null ? subjectOf(certificate) : formatCertificateName(name)).slice(0, NAME_MAX);
+}
+
 /** Why a certificate that was shown is not taken, in the words of OpenSSL, such as CERT_HAS_EXPIRED. Null if it is good, or there is none. */
 export function refusalOf(socket: PeerSocket): string | null {
   if (socket.authorized || socket.getPeerX509Certificate() === undefined) return null;
   return String(socket.authorizationError);
+}
+
+/** Those of `tls.ca`. */
+export function authoritiesOf({ ca }: Pick<TlsMaterial, 'ca'>): readonly X509Certificate[] {
+  return ca === null ? [] : certificatesIn(ca, 'tls.ca');
+}
+
+/** Whether one of them was taken away: another one more ends nobody. */
+export function isAnyGone(before: readonly X509Certificate[], now: readonly X509Certificate[]): boolean {
+  return before.some((one) => !now.some((other) => other.raw.equals(one.raw)));
 }
 
 /**

@@ -4,6 +4,7 @@ import { certificateNameOf, formatCertificateName } from '../access/certificate-
 /** A certificate of a node of this cluster. */
 export interface NodeCertificate {
   readonly node: string;
+  readonly certificate: X509Certificate;
   /** In ms since 1970. */
   readonly expiresAtMs: number;
 }
@@ -41,7 +42,7 @@ export function nodeOf(certificate: X509Certificate | undefined, cluster: string
   if (name.cluster !== cluster) {
     return distrust('wrong-cluster', `its certificate is for cluster ${name.cluster}, this is ${cluster}`);
   }
-  return { node: name.name, expiresAtMs };
+  return { node: name.name, certificate, expiresAtMs };
 }
 
 export function expired(certificate: X509Certificate): Distrust {

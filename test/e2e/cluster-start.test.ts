@@ -1,13 +1,15 @@
 /** How real processes find out whether they begin a cluster, join one, wait or are refused, on a real PostgreSQL. */
 import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { readFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { type AddressInfo, createServer } from 'node:net';
 import { join } from 'node:path';
 import { after, describe, it, type TestContext } from 'node:test';
 import { connect } from '../../src/client/index.ts';
+import { askSeed } from '../../src/workers/membership/ask-seed.ts';
 import { PostgresServer } from '../servers/postgres.ts';
-import { BrokerProcess, startBroker } from '../support/broker.ts';
+import { BrokerProcess, makeDataDirectory, startBroker } from '../support/broker.ts';
 import { freePorts } from '../support/ports.ts';
 import { until } from '../support/until.ts';
 
@@ -29,6 +31,45 @@ async function waiting(broker: BrokerProcess, words: RegExp): Promise<void> {
     () => broker.logs,
   );
 }
+
+describe('A cluster with an access file and no TLS', () => {
+  it('takes in who has its gossip key, also where nobody gossips, and without a key no stranger', async (t) => {
+    const access = join(makeDataDirectory('broker-join-'), 'access.yaml');
+    writeFileSync(access, 'roles: {}\n');
+    const flags = [...server.brokerFlags(), '--shards', '1', '--access-file', access];
+    const [grpc, admin, firstRaft, raft] = await freePorts(4);
+    // Beyond loopback: on this machine alone nobody would be asked.
+    const open = ['--insecure', '--bootstrap', '--raft-listen', `127.0.0.1:${firstRaft}`];
+    const advertised = ['--grpc-advertise', `127.0.0.1:${grpc}`];
+    const first = await startBroker({
+      addresses: { grpc: `0.0.0.0:${grpc}`, admin: `127.0.0.1:${admin}` },
+      flags: [...flags, ...open, ...advertised],
+    });
+    t.after(() => first.dispose());
+    const { clusterId } = JSON.parse(readFileSync(join(first.dataDir, 'node.json'), 'utf8'));
+    const addresses = { raft: '127.0.0.1:1', grpc: '127.0.0.1:2' };
+    const stranger = { node: 'x', instance: '0'.repeat(32), ...addresses, protocol: 1 };
+    const address = `127.0.0.1:${grpc}`;
+    const answer = await askSeed(address, clusterId, stranger, new AbortController().signal, null);
+    assert.ok(answer.kind === 'refused' && answer.reason === 'JOIN_UNPROVEN', JSON.stringify(answer));
+    const isAudited = (words: string): boolean =>
+      first.logs.split('\n').some((line) => line.includes('"audit":true') && line.includes(words));
+    await until(
+      () => isAudited('"reason":"JOIN_UNPROVEN"'),
+      () => first.logs,
+    );
+    const env = { BROKER_GOSSIP_KEY: randomBytes(32).toString('base64') };
+    await first.stop();
+    await first.restart({ env });
+    const joining = ['--join', address, '--raft-listen', `127.0.0.1:${raft}`];
+    const second = await startBroker({ flags: [...flags, ...joining], env });
+    await second.dispose();
+    await until(
+      () => isAudited('a node was taken in'),
+      () => first.logs,
+    );
+  });
+});
 
 describe('A node on a database', () => {
   it('of another cluster is refused, and told how to join it; nothing of it stays in the way', async (t) => {

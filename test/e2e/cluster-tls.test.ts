@@ -235,6 +235,9 @@ describe('three nodes and TLS between them', { timeout: 400_000 }, () => {
     await told('new certificates are in force', 2);
     writeFileSync(join(folder, 'trusted.crt'), pem(next.cert));
     await told('new certificates are in force', 3);
+    // Nothing goes on that came by the old one: between the Raft ports, and of what nodes call.
+    await told('whose certificate is not good any more', 0);
+    await told('an authority was taken out of tls.ca', 0);
     const client = open(next);
     const id = await client.publish('changed', 'by the new ones');
     // A node that starts anew finds only the new ones, and takes only those.

@@ -104,7 +104,7 @@ test('the overlay with TLS opens nothing to strangers, and mounts what its setti
   const container = brokerOf(set);
   const { config } = settingsOf(set, manifests);
   assert.equal(config.insecure, false);
-  assert.deepEqual(openListeners(config, true), []);
+  assert.deepEqual(openListeners(config, { isClustered: true }), []);
   const probes = [container.startupProbe, container.readinessProbe, container.livenessProbe];
   assert.deepEqual(
     probes.map((probe) => probe?.httpGet?.scheme),

@@ -86,6 +86,7 @@ function serviceOf(raft: FakeRaft, rest: Partial<ClusterServiceOptions> = {}): C
     call: () => Promise.reject(new Error('nobody may be called')),
     gossip: () => null,
     keys: () => [],
+    joinsNeedProof: false,
     changeKeys: () => Promise.reject(new BrokerError('GOSSIP_OFF')),
     now: Date.now,
     ...rest,
@@ -354,6 +355,36 @@ describe('[R23] A node that asks a seed to be taken in', () => {
     }
     assert.equal(isProven([], 'c1', member, proof), false);
     assert.equal(isProven([newer], 'c1', member, proof.subarray(1)), false);
+  });
+
+  it('is refused without a key or certificate where strangers are kept out, whoever passes it on', async (t) => {
+    const raft = new FakeRaft('n1', 'n1', THREE);
+    const service = serviceOf(raft, { joinsNeedProof: true });
+    const { address } = await startServer(t, { cluster: service });
+    for (const key of [null, Buffer.alloc(32, 1)]) {
+      const answer = await askSeed(address, 'c1', member, never, key);
+      assert.ok(answer.kind === 'refused' && answer.reason === 'JOIN_UNPROVEN', answer.kind);
+      assert.match(answer.message, /gossip\.key.*tls\.ca/);
+    }
+    const join = { clusterId: 'c1', member: wire('n4'), proof: NO_PROOF };
+    assert.equal(await reasonOf(service.join(join, PASSED_ON)), 'JOIN_UNPROVEN');
+    assert.deepEqual(raft.changes, []);
+    await service.join(join, { ...HERE, certified: 'n4' });
+    assert.equal(raft.changes.length, 1);
+  });
+
+  it('of another cluster hears the id of this one only with a certificate or the key', async () => {
+    const key = Buffer.alloc(32, 1);
+    const service = serviceOf(new FakeRaft('n1', 'n1', THREE), { clusterId: 'ours', keys: () => [key] });
+    const told = async (proof: Uint8Array, certified: string | null): Promise<string> => {
+      const join = { clusterId: 'c2', member: wire('n4', { protocol: 1 }), proof: Buffer.from(proof) };
+      const error = await service.join(join, { ...HERE, certified }).catch((why: unknown) => why);
+      assert.ok(error instanceof BrokerError && error.reason === 'CLUSTER_MISMATCH');
+      return error.message;
+    };
+    assert.doesNotMatch(await told(NO_PROOF, null), /ours/);
+    assert.match(await told(joinProof(key, 'c2', member), null), /c2, this one of ours/);
+    assert.match(await told(NO_PROOF, 'n4'), /c2, this one of ours/);
   });
 
   it('hears the members', async (t) => {

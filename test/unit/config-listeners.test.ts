@@ -1,6 +1,14 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { type OpenListener, openListeners } from '../../src/config/listener-rules.ts';
+import { Policy } from '../../src/access/policy.ts';
+import { parseAccessFile } from '../../src/config/access-file.ts';
+import {
+  joinsNeedProof,
+  type OpenListener,
+  openListeners,
+  refuseStrangers,
+  strangersOf,
+} from '../../src/config/listener-rules.ts';
 import { ConfigError, loadConfig } from '../../src/config/load.ts';
 
 const TLS = ['--tls-cert=c', '--tls-key=k'];
@@ -23,6 +31,14 @@ const TABLE: readonly (readonly [string, readonly string[], readonly OpenListene
   ['gRPC with an access file, in clear text', [...GRPC, ...ACCESS], ['grpc.listen']],
   ['gRPC with certificates of clients', [...GRPC, ...ASKED], []],
   ['gRPC with TLS and an access file', [...GRPC, ...TLS, ...ACCESS], []],
+  ['gRPC of a cluster whose nodes show nothing', [...PEERS, ...GRPC, ...TLS, ...ACCESS], ['grpc.listen']],
+  [
+    'gRPC of such a cluster with certificates of clients',
+    [...PEERS, ...GRPC, ...ASKED, '--tls-peers=off'],
+    ['grpc.listen'],
+  ],
+  ['gRPC of a cluster whose nodes have certificates', [...PEERS, ...GRPC, ...MTLS, ...ACCESS], []],
+  ['gRPC of a cluster whose nodes share a key', [...PEERS, ...GRPC, ...TLS, ...ACCESS, ...KEY], []],
   ['gRPC on its way to TLS', [...GRPC, ...ASKED, '--tls-peers=optional'], ['grpc.listen']],
   ['admin in clear text', ADMIN, ['admin.listen']],
   ['admin with an access file, in clear text', [...ADMIN, ...ACCESS], ['admin.listen']],
@@ -88,11 +104,66 @@ test('every address of this machine alone is loopback, and every interface is no
   }
 });
 
+test('it is said what nodes of a cluster can show', () => {
+  const argv = [...PEERS, ...GRPC, ...TLS, ...ACCESS];
+  assert.throws(
+    () => loadConfig({ argv, environment: {} }),
+    /grpc\.listen 10\.0\.0\.1:8081 \(set tls\.ca.*gossip\.key/,
+  );
+});
+
+/** What is set, and whether a node that wants to be taken in has to show what it is. */
+const JOINS: readonly (readonly [string, readonly string[], boolean])[] = [
+  ['on this machine alone', [...PEERS, ...ACCESS], false],
+  ['without an access file', [...PEERS, ...GRPC], false],
+  ['with an access file', [...PEERS, ...GRPC, ...ACCESS], true],
+  ['with an access file, where Raft alone is elsewhere', [...RAFT, ...ACCESS], true],
+];
+
+for (const [what, argv, isAsked] of JOINS) {
+  test(`a node that joins is ${isAsked ? '' : 'not '}asked for proof ${what}`, () => {
+    const { config } = loadConfig({ argv: [...argv, '--insecure'], environment: {} });
+    assert.equal(joinsNeedProof(config), isAsked);
+  });
+}
+
+/** What `anonymous` of the access file has, and which of gRPC and admin are open to strangers then. */
+const ANONYMOUS: readonly (readonly [string, readonly string[], string])[] = [
+  ['{}', [], ''],
+  ['{deny: {publish: [">"]}}', [], ''],
+  ['{roles: [none]}', [], ''],
+  ['{roles: [reader]}', [], 'grpc.listen'],
+  ['{allow: {publish: [a.b]}}', [], 'grpc.listen'],
+  ['{allow: {fetch: [">"]}, deny: {fetch: [">"]}}', [], 'grpc.listen'],
+  ['{observe: true}', [], 'grpc.listen admin.listen'],
+  ['{admin: true}', [], 'grpc.listen admin.listen'],
+  // Then nobody comes without a certificate, but to the admin port.
+  ['{observe: true}', ['--tls-ca=a', '--tls-client-certs=required'], 'admin.listen'],
+];
+
+for (const [anonymous, more, open] of ANONYMOUS) {
+  test(`anonymous ${anonymous} ${more.join(' ')} is ${open === '' ? 'no open door' : `an open door at ${open}`}`, () => {
+    const text = `roles: {none: {}, reader: {allow: {subscribe: [x]}}}\nanonymous: ${anonymous}\n`;
+    const parsed = parseAccessFile(text, 'access.yaml', () => '');
+    assert.ok('document' in parsed);
+    const policy = new Policy(parsed.document);
+    const argv = [...GRPC, ...ADMIN, ...TLS, ...ACCESS, ...more];
+    const { config } = loadConfig({ argv, environment: {} });
+    const found = openListeners(config, { strangers: strangersOf(policy) });
+    assert.equal(found.map(({ key }) => key).join(' '), open);
+    if (open === '') refuseStrangers(config, policy);
+    else assert.throws(() => refuseStrangers(config, policy), /anonymous.*insecure.*10\.0\.0\.1/);
+    refuseStrangers({ ...config, insecure: true }, policy);
+    const local = loadConfig({ argv: ACCESS, environment: {} });
+    refuseStrangers(local.config, policy);
+  });
+}
+
 test('a node whose data directory says that it has peers is judged with its Raft port', () => {
   const { config } = loadConfig({ argv: ['--raft-listen=0.0.0.0:12000'], environment: {} });
   assert.deepEqual(openListeners(config), []);
   assert.deepEqual(
-    openListeners(config, true).map(({ key }) => key),
+    openListeners(config, { isClustered: true }).map(({ key }) => key),
     ['raft.listen'],
   );
 });

@@ -451,6 +451,25 @@ describe('what is sent to a peer', () => {
     return link;
   }
 
+  it('is made anew where the peer has to show itself again, and only if it was', { timeout: 20_000 }, async (t) => {
+    let calls = 0;
+    const link = await linkTo(
+      t,
+      (call) => {
+        calls += 1;
+        call.on('data', () => call.write(answer('instance-b'))).on('error', () => undefined);
+      },
+      1 << 20,
+    );
+    await eventually(t, () => link.isOpen);
+    link.dialAnew('its authority is gone');
+    assert.equal(link.isOpen, false);
+    // It waits already.
+    link.dialAnew('its authority is gone');
+    await eventually(t, () => link.isOpen);
+    assert.equal(calls, 2);
+  });
+
   it('[W6] is bounded while the peer does not read, and dropped beyond that', { timeout: 20_000 }, async (t) => {
     const held: { call: ServerDuplexStream<Buffer, Buffer> | null } = { call: null };
     const link = await linkTo(

@@ -7,7 +7,7 @@ import { type ClientHttp2Session, connect as connectHttp2 } from 'node:http2';
 import { connect as connectTcp, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
-import { connect as connectTls } from 'node:tls';
+import { connect as connectTls, type TLSSocket } from 'node:tls';
 import {
   alternativeNames,
   certificateNameOf,
@@ -19,7 +19,6 @@ import { readMaterial, type TlsFiles } from '../../src/tls/material.ts';
 import { TlsKeeper } from '../../src/tls/tls-keeper.ts';
 import { CLIENT_AUTH, Issuer, type Pair, writePair } from '../support/issuer.ts';
 import { temporaryFolder } from '../support/temporary.ts';
-import { until } from '../support/until.ts';
 import { DOOR, startServer } from './grpc-rig.ts';
 
 test('the name in a certificate: cluster, kind and name, as it is written and in no other way', () => {
@@ -314,34 +313,57 @@ test('a connection ends after the certificate of its client has', async (t) => {
   long.destroy();
 });
 
-test('handshakes that never end count as connections', async (t) => {
-  const { server, port, options } = await serverWithTls(t, 3);
-  const silent: Socket[] = [];
-  t.after(() => {
-    for (const socket of silent) socket.destroy();
+/** A client of one address of this machine, at the end of its handshake; null: it was closed before. */
+async function taken(
+  options: { readonly host: string; readonly port: number },
+  localAddress: string,
+): Promise<TLSSocket | null> {
+  const { host, port } = options;
+  const carrier = connectTcp({ host, port, localAddress }).on('error', () => undefined);
+  const socket = connectTls({ ...options, socket: carrier }).on('error', () => undefined);
+  return await new Promise((resolve) => {
+    socket.once('secureConnect', () => resolve(socket));
+    socket.once('close', () => resolve(null));
   });
-  for (let n = 0; n < 3; n++) {
-    const socket = connectTcp({ host: '127.0.0.1', port });
-    silent.push(socket);
+}
+
+test('handshakes that never end count as connections, and the oldest of the host with the most makes room for others', async (t) => {
+  const { server, port, options } = await serverWithTls(t, 4);
+  const open: Socket[] = [];
+  t.after(() => {
+    for (const socket of open) socket.destroy();
+  });
+  const silent = async (localAddress: string): Promise<Socket> => {
+    const socket = connectTcp({ host: '127.0.0.1', port, localAddress }).on('error', () => undefined);
+    // Else its end is not seen.
+    open.push(socket.resume());
     await once(socket, 'connect');
+    return socket;
+  };
+  const slow = await silent('127.0.0.2');
+  const held = [await silent('127.0.0.1'), await silent('127.0.0.1'), await silent('127.0.0.1')] as const;
+  for (const [n, oldest] of held.slice(0, 2).entries()) {
+    const gone = once(oldest, 'close');
+    const good = await taken(options, '127.0.0.3');
+    assert.ok(good !== null);
+    open.push(good);
+    await gone;
+    assert.equal(server.connections.refused, n + 1);
   }
-  const late = connectTcp({ host: '127.0.0.1', port });
-  late.on('error', () => undefined);
-  await once(late, 'close');
-  assert.equal(server.connections.refused, 1);
-  silent.pop()?.destroy();
-  await until(
-    async () => {
-      const socket = connectTls(options).on('error', () => undefined);
-      const isOpen = await new Promise<boolean>((resolve) => {
-        socket.once('secureConnect', () => resolve(true));
-        socket.once('close', () => resolve(false));
-      });
-      socket.destroy();
-      return isOpen;
-    },
-    () => 'no room after one has gone',
-  );
+  assert.deepEqual([slow.destroyed, held[2].destroyed], [false, false]);
+});
+
+test('where all connections are past their handshake, the oldest that has made no call makes room', async (t) => {
+  const { server, options } = await serverWithTls(t, 2);
+  const first = await session(options, {});
+  const second = await session(options, {});
+  assert.ok(first !== null && second !== null);
+  const gone = once(first, 'close');
+  const third = await session(options, {});
+  assert.notEqual(third, null);
+  await gone;
+  assert.deepEqual([second.destroyed, server.connections.refused], [false, 1]);
+  for (const one of [second, third]) one?.destroy();
 });
 
 test('no session is resumed, whose certificate would not be looked at again', async (t) => {

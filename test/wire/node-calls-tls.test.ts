@@ -1,45 +1,34 @@
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
-import { type ServiceError, status } from '@grpc/grpc-js';
+import { Client, type ServiceError, status } from '@grpc/grpc-js';
+import type { AdminAction } from '../../src/grpc/access/admin-actions.ts';
 import { OpenCallers } from '../../src/grpc/callers.ts';
 import { callPeer } from '../../src/grpc/cluster-client.ts';
 import { readDetails } from '../../src/grpc/error-details.ts';
 import { ClusterService } from '../../src/grpc/gen/broker/v1/cluster.ts';
 import { NodeCallers } from '../../src/grpc/node-callers.ts';
 import { PeerCredentials } from '../../src/grpc/peer-credentials.ts';
-import type { TlsMaterial } from '../../src/tls/material.ts';
-import { type Certificate, CertificateAuthority, pem } from '../support/certificates.ts';
+import { pem } from '../support/certificates.ts';
 import { temporaryFolder } from '../support/temporary.ts';
+import { until } from '../support/until.ts';
 import { REFUSING_CLUSTER, startServer } from '../unit/grpc-rig.ts';
-
-type Material = Pick<TlsMaterial, 'cert' | 'key' | 'ca'>;
+import { Authority, keeperOf, type Material, peer } from './node-rig.ts';
 
 const EXPIRED = [new Date('2020-01-01'), new Date('2020-01-02')] as const;
-const LOCAL = 'IP:127.0.0.1,DNS:localhost';
-
-class Authority extends CertificateAuthority {
-  material({ cert, key }: Certificate): Material {
-    return { cert: pem(cert), key: pem(key), ca: pem(this.cert) };
-  }
-
-  named(name: string, uri: string): Material {
-    return this.material(this.issue(name, `URI:${uri},${LOCAL}`));
-  }
-
-  node(node: string, cluster = 'c'): Material {
-    return this.named(`${cluster}-${node}`, `broker://${cluster}/node/${node}`);
-  }
-}
 
 /** A node's gRPC port: whose join calls it took, and what it said. */
 async function nodePort(t: TestContext, material: Material, { isRequired = true, takesClearText = false } = {}) {
   const took: (string | null | undefined)[] = [];
   const said: Record<string, unknown>[] = [];
+  const noted: string[] = [];
+  const notes = {
+    refused: ({ reason, path }: { reason: string; path: string }) => void noted.push(`${reason} ${path}`),
+  };
+  const actions: AdminAction[] = [];
   const news = { warn: (_: string, message: string, fields: object) => void said.push({ message, ...fields }) };
-  const whole: TlsMaterial = { ...material, expiresAtMs: Number.POSITIVE_INFINITY, name: null, warnings: [] };
-  const keeper = { material: whole, listen: () => undefined };
   const server = await startServer(t, {
-    callers: new NodeCallers({ others: new OpenCallers(), cluster: 'c', isRequired, news }),
+    callers: new NodeCallers({ others: new OpenCallers(), isOpen: true, cluster: 'c', isRequired, news, notes }),
+    onAction: (action) => void actions.push(action),
     cluster: {
       ...REFUSING_CLUSTER,
       join: async (_, { certified }) => {
@@ -47,14 +36,10 @@ async function nodePort(t: TestContext, material: Material, { isRequired = true,
         return { members: [], leader: '' };
       },
     },
-    tls: { keeper, minVersion: 'TLSv1.2', clientCertificates: 'optional', takesClearText },
+    tls: { keeper: keeperOf(material), minVersion: 'TLSv1.2', clientCertificates: 'optional', takesClearText },
     news,
   });
-  return { address: server.address, took, said };
-}
-
-function peer(material: Material, isOptional = false): PeerCredentials {
-  return new PeerCredentials({ cluster: 'c', isOptional, material: () => material });
+  return { address: server.address, server, took, said, noted, actions };
 }
 
 /** Null, or the reason of the refusal; '' if the call did not get so far. */
@@ -91,8 +76,13 @@ test('[F12] calls of nodes are taken from a node of this cluster alone: each oth
     assert.match(String(last?.peer), /^127\.0\.0\.1:\d+$/, what);
   }
   assert.deepEqual(port.took, []);
+  assert.deepEqual(port.noted, Array(2).fill('NODE_UNPROVEN /broker.v1.Cluster/Join'));
   assert.equal(await join(port.address, peer(ca.node('a')), 'b'), null);
   assert.deepEqual(port.took, ['a']);
+  assert.deepEqual(
+    port.actions.map(({ caller, method, outcome }) => [caller, method, outcome]),
+    [['node a', 'Join', 'ok']],
+  );
 });
 
 test('[F12] without a certificate nobody is a node', async (t) => {
@@ -107,6 +97,33 @@ test('[F12] without a certificate nobody is a node', async (t) => {
   } as unknown as PeerCredentials;
   assert.equal(await join(port.address.replace('127.0.0.1', 'localhost'), security), 'NODE_UNPROVEN');
   assert.match(String(port.said.at(-1)?.reason), /shows no certificate/);
+});
+
+test('where nobody has to say who they are, the audit and the metrics name the certificate that somebody shows', async (t) => {
+  const ca = new Authority(temporaryFolder(t), 'ca');
+  const port = await nodePort(t, ca.node('b'));
+  const { cert, key } = ca.issue('plain', 'DNS:x');
+  for (const material of [ca.named('x', 'broker://c/client/x'), ca.material({ cert, key })]) {
+    const security = peer(material);
+    const options = { deadlineMs: Date.now() + 20_000, isForwarded: false, security };
+    await assert.rejects(callPeer(port.address, ClusterService.promote, { nodeId: 'n' }, options));
+  }
+  assert.deepEqual(
+    port.actions.map(({ caller }) => caller),
+    ['certificate broker://c/client/x', 'certificate CN=plain'],
+  );
+  // A connection that stays.
+  const client = new Client(port.address, await peer(ca.named('y', 'broker://c/client/y')).to(port.address, null), {
+    ...peer(ca.node('a')).channelOptions,
+  });
+  t.after(() => client.close());
+  await new Promise<void>((resolve, reject) =>
+    client.waitForReady(Date.now() + 20_000, (error) => (error ? reject(error) : resolve())),
+  );
+  await until(
+    () => port.server.certificates?.get('broker://c/client/y') === 1,
+    () => JSON.stringify([...(port.server.certificates ?? [])]),
+  );
 });
 
 test('[F12] a node calls nobody but the node that it wants', async (t) => {

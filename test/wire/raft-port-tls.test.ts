@@ -140,10 +140,13 @@ test('new certificates are used by the next connection, and those that are open 
   const [a, b] = await Promise.all([member(t, 'a', { tls: tlsA }), member(t, 'b', { tls: tlsB })]);
   a.peers(b);
   await a.connected('b');
-  tlsA.set(next.node('a'));
-  tlsB.set(next.node('b'));
+  const [newA, newB] = [next.node('a'), next.node('b')];
+  tlsA.set({ ...newA, ...both });
+  tlsB.set({ ...newB, ...both });
   await frameArrives(a, b);
   assert.deepEqual(a.unreachable, []);
+  tlsA.set(newA);
+  tlsB.set(newB);
   // The authority from before is gone: only the new certificates are taken now.
   b.peers(a);
   await b.connected('a');
@@ -167,6 +170,50 @@ test('a connection is cut on both sides once a certificate of it has expired', a
   );
   await b.logged(/the peer's certificate has expired/);
   await b.logged(/^its certificate has expired$/);
+});
+
+test('[F12] a connection is cut on both sides once the authority of the other is taken away; another one more, and other authorities, end nothing', async (t) => {
+  const [ca, next] = [authority(t), authority(t, 'next')];
+  const both = pem(ca.cert) + pem(next.cert);
+  const [ofA, ofB] = [
+    { ...ca.node('a'), ca: both },
+    { ...next.node('b'), ca: both },
+  ];
+  const [tlsA, tlsB] = [tlsOf({ ...ofA, ca: both }), tlsOf({ ...ofB, ca: both })];
+  const [a, b] = await Promise.all([member(t, 'a', { tls: tlsA }), member(t, 'b', { tls: tlsB })]);
+  a.peers(b);
+  b.peers(a);
+  await Promise.all([a.connected('b'), b.connected('a')]);
+  // A knows itself: of the authority of its own certificate nothing hangs here.
+  tlsA.set({ ...ofA, ca: pem(next.cert) });
+  const third = authority(t, 'third');
+  tlsA.set({ ...ofA, ca: pem(next.cert) + pem(third.cert) });
+  await frameArrives(a, b);
+  await frameArrives(b, a);
+  assert.deepEqual([a.unreachable, b.unreachable], [[], []]);
+  tlsB.set({ ...ofB, ca: pem(next.cert) });
+  // What b dialed, and what a did.
+  await b.logged(/the peer's certificate is not good any more: its authority is not in tls\.ca/);
+  await b.logged(/^its authority is not in tls\.ca any more$/);
+  await b.logged(/tls\.ca does not vouch for its certificate|self.signed|unable to/i);
+  tlsA.set({ ...next.node('a') });
+  await frameArrives(a, b);
+  await frameArrives(b, a);
+});
+
+test('[F12] who is in the handshake when an authority is taken away has to come again', async (t) => {
+  const [ca, next] = [authority(t), authority(t, 'next')];
+  const material = { ...next.node('b'), ca: pem(ca.cert) + pem(next.cert) };
+  const tls = tlsOf(material);
+  const b = await member(t, 'b', { tls });
+  const stranger = new Stranger(t, b.port).write(Buffer.of(0x16));
+  await until(
+    () => tls.standing > 0,
+    () => 'no handshake has begun',
+  );
+  tls.set({ ...material, ca: pem(next.cert) });
+  await stranger.closed();
+  await b.logged(/its authority is not in tls\.ca any more/);
 });
 
 test('while TLS is optional clear text is taken and spoken with a peer that knows nothing else, and left as soon as it knows more', async (t) => {

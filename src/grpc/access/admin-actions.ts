@@ -6,7 +6,7 @@ import { readDetails } from '../error-details.ts';
 import type { ErrorStatus } from '../status.ts';
 import { isAdministration } from './methods.ts';
 
-/** Something that an operator has done, or tried. */
+/** Something that an operator has done, or tried; or a node that joins. */
 export interface AdminAction {
   readonly caller: string;
   /** HOST:PORT */
@@ -32,10 +32,12 @@ interface Call {
   sendStatus(status: ErrorStatus): void;
 }
 
-/** Tells of each call of a method that needs `admin`, when it has its status. */
+const JOIN = '/broker.v1.Cluster/Join';
+
+/** Tells of each call of a method that needs `admin`, and of each node that wants to be taken in, when it has its status. */
 export function noteAdminActions(note: (action: AdminAction) => void): ServerInterceptor {
   return ((method: { readonly path: string }, call: Call): Call => {
-    if (!isAdministration(method.path)) return call;
+    if (!isAdministration(method.path) && method.path !== JOIN) return call;
     let request: unknown = null;
     const { start, sendStatus } = call;
     call.start = (listener) => {

@@ -11,6 +11,8 @@ const EVERY_MS = 10_000;
 /** Callers that are remembered for that. Those beyond share one place. */
 const CALLERS_MAX = 1_024;
 const STRANGER = 'unknown';
+/** Of a caller that has not said who it is, where it need not. */
+const ANYBODY = 'anonymous';
 
 /** Every reason for which somebody is refused for who they are. Shown from the start, so that an alert sees the first. */
 export const ACCESS_REASONS = [
@@ -21,6 +23,8 @@ export const ACCESS_REASONS = [
   'PERMISSION_DENIED',
   'TENANT_BOUND',
   'TENANT_INVALID',
+  'NODE_UNPROVEN',
+  'JOIN_UNPROVEN',
 ] as const satisfies readonly Reason[];
 
 interface Told {
@@ -36,7 +40,7 @@ export class AccessAudit implements DoorNotes {
   readonly #file: AuditFile | null;
   readonly #now: () => number;
   /** By caller, or by the host of one that is not known, and reason. */
-  readonly #told = new Map<string, Map<Reason, Told>>();
+  readonly #told = new Map<string, Map<string, Told>>();
 
   /** `now`: ms that never fall. */
   constructor(log: Log, file: AuditFile | null, now: () => number = () => performance.now()) {
@@ -68,6 +72,10 @@ export class AccessAudit implements DoorNotes {
   /** `peer`: HOST:PORT, '' for one that is not at hand. `fields` is asked for what is written alone. */
   note(reason: Reason, name: string | null, peer: string, fields: () => Readonly<Record<string, unknown>>): void {
     this.refusals.set(reason, (this.refusals.get(reason) ?? 0) + 1);
+    this.#maybeTell(reason, name, peer, fields);
+  }
+
+  #maybeTell(reason: string, name: string | null, peer: string, fields: () => Readonly<Record<string, unknown>>): void {
     const told = this.#toldOf(name ?? peer.replace(/:\d+$/, ''), reason);
     const now = this.#now();
     if (now < told.nextAt) {
@@ -81,8 +89,24 @@ export class AccessAudit implements DoorNotes {
     this.#write('warn', 'somebody was refused', { caller: name ?? STRANGER, reason, ...from, ...fields(), ...between });
   }
 
-  acted({ caller, peer, method, arguments: given, outcome }: AdminAction): void {
-    this.#write('info', 'an operator has acted', { caller, peer, method, arguments: JSON.stringify(given), outcome });
+  acted(action: AdminAction): void {
+    if (action.method === 'Join') this.#joined(action);
+    else this.#write('info', 'an operator has acted', fieldsOf(action));
+  }
+
+  /** Each node that was taken in; of those that were not, who may be strangers and come again and again, not each time. */
+  #joined(action: AdminAction): void {
+    const { caller, peer, outcome } = action;
+    if (outcome === 'ok') {
+      this.#write('info', 'a node was taken in', fieldsOf(action));
+      return;
+    }
+    const name = caller === ANYBODY ? null : caller;
+    const { method, arguments: given } = fieldsOf(action);
+    const fields = () => ({ method, arguments: given });
+    const isRefusal = (ACCESS_REASONS as readonly string[]).includes(outcome);
+    if (isRefusal) this.note(outcome as Reason, name, peer, fields);
+    else this.#maybeTell(outcome, name, peer, fields);
   }
 
   #write(level: 'info' | 'warn', message: string, fields: Readonly<Record<string, unknown>>): void {
@@ -90,12 +114,16 @@ export class AccessAudit implements DoorNotes {
     this.#file?.write({ msg: message, ...fields });
   }
 
-  #toldOf(caller: string, reason: Reason): Told {
+  #toldOf(caller: string, reason: string): Told {
     const key = this.#told.has(caller) || this.#told.size < CALLERS_MAX ? caller : '';
-    const byReason = this.#told.get(key) ?? new Map<Reason, Told>();
+    const byReason = this.#told.get(key) ?? new Map<string, Told>();
     this.#told.set(key, byReason);
     const told = byReason.get(reason) ?? { nextAt: 0, leftOut: 0 };
     byReason.set(reason, told);
     return told;
   }
+}
+
+function fieldsOf({ caller, peer, method, arguments: given, outcome }: AdminAction) {
+  return { caller, peer, method, arguments: JSON.stringify(given), outcome };
 }

@@ -116,7 +116,7 @@ export function openAccess(options: AccessControlOptions): AccessControl {
     return new AccessControl(options);
   } catch (cause) {
     const problems = cause instanceof Error ? cause.message : String(cause);
-    const next = `\`broker access check ${options.config.access.file}\` shows all of it`;
+    const next = '`broker config check` shows all of it';
     throw new StartError('ACCESS_FILE_INVALID', `${problems}; ${next}`, { cause });
   }
 }

@@ -52,8 +52,10 @@ export interface ClusterServiceOptions {
   readonly gossip: () => readonly GossipMember[] | null;
   /** Lists or changes the gossip keys of all nodes. */
   readonly changeKeys: (request: GossipKeysRequest) => Promise<GossipKeysResponse>;
-  /** Gossip keys: who joins shows that it has one of them. None: nobody is asked. */
+  /** Gossip keys: who joins shows that it has one of them. */
   readonly keys: () => readonly Uint8Array[];
+  /** Without keys too: then a certificate shows it. */
+  readonly joinsNeedProof: boolean;
   /** Epoch ms. */
   readonly now: () => number;
 }
@@ -104,21 +106,21 @@ export class ClusterService implements ClusterPort {
 
   join(request: JoinRequest, context: CallContext): Promise<JoinResponse> {
     return this.#checked(async () => {
-      const { clusterId } = this.#options;
-      if (request.clusterId !== clusterId) {
-        throw new BrokerError(
-          'CLUSTER_MISMATCH',
-          `it is of ${request.clusterId.slice(0, 64)}, this one of ${clusterId}`,
-        );
-      }
-      const member = checkMember(request.member);
+      const { clusterId, joinsNeedProof } = this.#options;
       const { certified = null, isForwarded } = context;
+      const keys = this.#options.keys();
+      const member = checkMember(request.member);
+      const hasKey = isProven(keys, request.clusterId, member, request.proof);
+      if (request.clusterId !== clusterId) {
+        // Strangers are not told the id: it is part of what peers say who they are.
+        const ours = hasKey || certified !== null ? `, this one of ${clusterId}` : '';
+        throw new BrokerError('CLUSTER_MISMATCH', `it is of ${request.clusterId.slice(0, 64)}${ours}`);
+      }
       // Who passes it on vouches for it.
       if (certified !== null && certified !== member.node && !isForwarded) {
         throw new BrokerError('NODE_UNPROVEN', `${member.node} asks with the certificate of ${certified}`);
       }
-      const keys = this.#options.keys();
-      if (keys.length > 0 && !isProven(keys, clusterId, member, request.proof)) throw new BrokerError('JOIN_UNPROVEN');
+      if (keys.length > 0 ? !hasKey : joinsNeedProof && certified === null) throw new BrokerError('JOIN_UNPROVEN');
       return await this.#change(Methods.join, request, { kind: 'add', member }, context);
     });
   }
@@ -135,6 +137,11 @@ export class ClusterService implements ClusterPort {
       const { nodeId: node, instanceId: instance, force } = request;
       checkNodeId(node);
       checkInstanceId(instance);
+      const { certified = null } = context;
+      if (certified !== null && (certified !== node || force)) {
+        const words = `node ${certified} may have itself taken out, and not by force: anything else is asked with the token of an operator`;
+        throw new BrokerError('PERMISSION_DENIED', words);
+      }
       return await this.#change(Methods.remove, request, { kind: 'remove', node, instance, force }, context);
     });
   }
@@ -186,7 +193,9 @@ export class ClusterService implements ClusterPort {
     }
     const leader = leaderOf(view);
     if (leader === null) throw new BrokerError('NOT_LEADER', 'no leader is known');
-    if (context.isForwarded) throw new BrokerError('NOT_LEADER', `${leader.node} at ${leader.grpc} leads`);
+    // What a node asks for itself the leader has to hear from itself: passed on, it would be the word of another one.
+    const isOwn = change.kind === 'remove' && (context.certified ?? null) !== null;
+    if (context.isForwarded || isOwn) throw new BrokerError('NOT_LEADER', `${leader.node} at ${leader.grpc} leads`);
     return await this.#passOn(leader, method, request, context);
   }
 
@@ -199,11 +208,19 @@ export class ClusterService implements ClusterPort {
     const { call, now } = this.#options;
     const deadlineMs = Math.min(context.deadlineMs, now() + CHANGE_MS);
     try {
-      return await call(leader.grpc, method, request, { deadlineMs, isForwarded: true, node: leader.node });
+      const { authorization = null } = context;
+      const options = { deadlineMs, isForwarded: true, authorization, node: leader.node };
+      return await call(leader.grpc, method, request, options);
     } catch (error) {
       if (!isServiceError(error)) throw error;
+      const { reason } = readDetails(error.metadata);
+      // It has not heard who asks.
+      if (reason === 'CREDENTIALS_MISSING' || (reason === 'PERMISSION_DENIED' && !context.authorization)) {
+        const words = `${leader.node} at ${leader.grpc} leads, and has to be asked itself: a token is passed on between nodes with certificates, and nothing else is`;
+        throw new BrokerError('NOT_LEADER', words);
+      }
       // Never sent, or lost with the connection: every change may be asked for again.
-      const isLost = error.code === status.UNAVAILABLE && readDetails(error.metadata).reason === null;
+      const isLost = error.code === status.UNAVAILABLE && reason === null;
       if (isLost) throw new BrokerError('NOT_LEADER', `${leader.node} at ${leader.grpc} does not answer`);
       throw passedOn(error);
     }

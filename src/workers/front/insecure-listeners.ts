@@ -25,7 +25,7 @@ export class InsecureListeners {
     this.#log = log;
   }
 
-  /** Before they are opened. StartError unless they are allowed; if so the log says it, now and once an hour. */
+  /** Before they are opened, and when what keeps strangers out has changed. StartError unless they are allowed; if so the log says it, now and once an hour. */
   judge(listeners: readonly InsecureListener[], isAllowed: boolean): void {
     this.#listeners = listeners;
     if (listeners.length === 0) return;
@@ -37,7 +37,7 @@ export class InsecureListeners {
       );
     }
     this.#tell();
-    this.#timer = setInterval(() => this.#tell(), TELL_MS);
+    this.#timer ??= setInterval(() => this.#tell(), TELL_MS);
   }
 
   /** For `broker status`. */

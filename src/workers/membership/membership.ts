@@ -12,6 +12,7 @@ import type { Log } from '../../telemetry/log.ts';
 import type { MetricsRegistry } from '../../telemetry/metrics.ts';
 import { ClusterService } from '../front/cluster-service.ts';
 import type { ClusterThreadData } from '../messages.ts';
+import type { Peers } from '../peers/peers.ts';
 import type { RaftHandle, RaftHandleEvents } from '../raft/raft-handle.ts';
 import { joinPort } from './ask-seed.ts';
 import { type Entered, enterCluster, settleMembership } from './enter-cluster.ts';
@@ -44,6 +45,8 @@ export interface MembershipOptions {
   readonly seeks: boolean;
   /** Null: discovery is off. */
   readonly openDiscovery: (events: DiscoveryEvents) => Discovery | null;
+  /** Whoever wants to be taken in has to show that it may. */
+  readonly joinsNeedProof: boolean;
   /** HOST:PORT as peers reach this node's ports; null: nobody could. */
   readonly advertised: { readonly raft: string; readonly grpc: string } | null;
   readonly log: Log;
@@ -147,11 +150,11 @@ export class Membership {
     return { node, claimed };
   }
 
-  /** From now on the Raft thread hears where members say they are. */
-  follow(raft: RaftHandle): void {
+  /** From now on the Raft thread hears where members say they are, and it and `peers` of other certificates. */
+  follow(raft: RaftHandle, peers: Pick<Peers, 'dialAnew'>): void {
     if (this.#cluster === null) return;
     this.#finder?.follow(raft);
-    this.#security?.follow(raft);
+    this.#security?.follow(raft, peers);
   }
 
   /** What is wrong with the log of this member, for `mend`; null: nothing, or the node is alone. StartError if it was mended a moment ago. */
@@ -273,6 +276,7 @@ export class Membership {
       call: (address, method, request, options) => callPeer(address, method, request, { ...options, security }),
       gossip: () => this.#finder?.view() ?? null,
       keys: () => this.#finder?.keys() ?? [],
+      joinsNeedProof: this.#options.joinsNeedProof,
       changeKeys: async (request) => {
         if (this.#finder === null) throw new BrokerError('GOSSIP_OFF');
         return await this.#finder.changeKeys(request);

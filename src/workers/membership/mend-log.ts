@@ -114,7 +114,11 @@ export async function takeOutBy(
     if (row === undefined) return null;
     if (row.instanceId !== instanceId)
       return obstacle(`${nodeId} is instance ${row.instanceId}: another data directory took its place`);
-    await callPeer(seed, ClusterService.remove, { nodeId, instanceId, force: false }, within(REMOVE_MS));
+    const leader = view.members.find((member) => member.nodeId === view.leader);
+    if (leader === undefined) return obstacle(`it names ${view.leader} as the leader, and not where that is`);
+    // The leader hears it from this node itself: nobody may ask it for another one.
+    const asked = { ...within(REMOVE_MS), node: leader.nodeId };
+    await callPeer(leader.grpcAddress, ClusterService.remove, { nodeId, instanceId, force: false }, asked);
     return null;
   } catch (error) {
     const { details, metadata, code } = error as Partial<ServiceError>;

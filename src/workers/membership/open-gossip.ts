@@ -23,7 +23,12 @@ export function finderOf({ config, seeds, seeks, advertised }: MembershipOptions
     join: seeds,
     expect: config.bootstrapExpect,
     hasSource: seeks,
+    keys: keysOf(config.gossip),
   });
+}
+
+function keysOf({ key }: MembershipOptions['config']['gossip']): Uint8Array[] {
+  return key === null ? [] : [Buffer.from(key, 'base64')];
 }
 
 function ownTags({ clusterName, instanceId }: NodeIdentity, advertised: OwnTags['advertised']): OwnTags {
@@ -49,7 +54,7 @@ export async function openGossip(
     node: node.nodeId,
     listen: gossip.listen,
     advertise: gossip.advertise,
-    keys: gossip.key === null ? [] : [Buffer.from(gossip.key, 'base64')],
+    keys: keysOf(gossip),
     label: gossip.label ?? '',
     profile: gossip.profile,
     tags: tagsOf(ownTags(node, advertised)),

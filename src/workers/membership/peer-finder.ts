@@ -37,6 +37,8 @@ export interface PeerFinderOptions {
   readonly expect: number;
   /** Something besides `join` tells whom to ask: gossip.join, discovery. */
   readonly hasSource: boolean;
+  /** gossip.key: what the node shows and asks for also where it does not gossip. */
+  readonly keys?: readonly Uint8Array[];
 }
 
 /**
@@ -95,7 +97,7 @@ export class PeerFinder implements Seeds {
   }
 
   keys(): readonly Uint8Array[] {
-    return this.#gossip?.keys() ?? [];
+    return this.#gossip?.keys() ?? this.#options.keys ?? [];
   }
 
   async changeKeys(request: GossipKeysRequest): Promise<GossipKeysResponse> {

@@ -1,10 +1,11 @@
 import { formatCertificateName } from '../../access/certificate-name.ts';
-import type { CallerSource } from '../../grpc/callers.ts';
-import { NodeCallers } from '../../grpc/node-callers.ts';
+import { type CallerSource, OpenCallers } from '../../grpc/callers.ts';
+import { NodeCallers, type NodeNotes } from '../../grpc/node-callers.ts';
 import { PeerCredentials } from '../../grpc/peer-credentials.ts';
 import type { PeerMaterial, PeerTlsSettings } from '../../net/peer-tls.ts';
 import { StartError } from '../../storage/start-error.ts';
 import type { Log } from '../../telemetry/log.ts';
+import { authoritiesOf, isAnyGone } from '../../tls/client-certificates.ts';
 import type { TlsNews } from '../../tls/handshake-watch.ts';
 import type { TlsMaterial } from '../../tls/material.ts';
 import type { TlsKeeper } from '../../tls/tls-keeper.ts';
@@ -53,19 +54,26 @@ export class PeerSecurity {
     return { cluster, isOptional: mode === 'optional', material };
   }
 
-  /** New certificates of this node reach its Raft port. */
-  follow(raft: { useCertificates(material: PeerMaterial): void }): void {
+  /** New certificates reach the Raft port of this node, and end its calls to others whose authority may be gone. */
+  follow(raft: { useCertificates(material: PeerMaterial): void }, peers: { dialAnew(why: string): void }): void {
+    let authorities = this.#keeper === null ? [] : authoritiesOf(this.#keeper.material);
     this.#keeper?.listen((material) => {
       const problem = this.#problemOf(material);
       if (problem !== null) this.#options.log.error('other nodes will not take the new certificate', { problem });
       raft.useCertificates(material);
+      const before = authorities;
+      authorities = authoritiesOf(material);
+      if (isAnyGone(before, authorities))
+        peers.dialAnew('an authority was taken out of tls.ca: it has to show itself again');
     });
   }
 
-  /** Knows callers that are nodes; `others` says who everybody else is. */
-  callers(others: CallerSource): CallerSource {
+  /** Knows callers that are nodes; `asking` says who everybody else is, null: nobody has to say. `notes` is told who is refused. */
+  callers(asking: CallerSource | null, notes: NodeNotes | null): CallerSource {
     const { cluster, mode, news } = this.#options;
-    return new NodeCallers({ others, cluster, news, isRequired: this.#keeper !== null && mode === 'required' });
+    const others = asking ?? new OpenCallers();
+    const isRequired = this.#keeper !== null && mode === 'required';
+    return new NodeCallers({ others, isOpen: asking === null, cluster, news, notes, isRequired });
   }
 
   #problemOf({ name }: TlsMaterial): string | null {

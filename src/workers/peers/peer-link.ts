@@ -88,6 +88,11 @@ export class PeerLink {
     if (this.#state === 'waiting' && this.#retryTimer === null) this.#dial();
   }
 
+  /** What the peer has shown may be good no more: it has to show it again. */
+  dialAnew(why: string): void {
+    if (this.#state === 'open' || this.#state === 'dialing') this.#fail(why);
+  }
+
   stop(): void {
     this.#hangUp();
     this.#state = 'stopped';

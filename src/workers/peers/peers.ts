@@ -125,6 +125,11 @@ export class Peers implements PeerLinkPort, PeerCallPort {
     void this.#lookUp();
   }
 
+  /** An authority was taken away by which nodes that are called may have shown themselves. Calls from others end where their connections do. */
+  dialAnew(why: string): void {
+    for (const { link } of this.#peers.values()) link.dialAnew(why);
+  }
+
   stop(): void {
     if (this.#timer !== null) clearInterval(this.#timer);
     this.#options = null;
