@@ -4,6 +4,12 @@ import type { Reason } from '../base/errors.ts';
 export const Verb = { PUBLISH: 1, SUBSCRIBE: 2, FETCH: 4 } as const;
 export type Verb = (typeof Verb)[keyof typeof Verb];
 
+/** Where a call comes from, for what is written down of it. */
+export interface CallOrigin {
+  /** HOST:PORT */
+  readonly peer: string;
+}
+
 /** Who calls, as far as the rest of the broker has to know. One object for all calls of an identity. */
 export interface Caller {
   /** For logs and people, such as `token ci`; `anonymous` where nobody has to say who they are. */
@@ -20,8 +26,8 @@ export interface Caller {
   may(verb: Verb, bytes: Uint8Array, start: number, end: number): boolean;
   /** Whether a pattern may find anything that it may do that with. Each subject that it finds has to be asked for by itself. */
   mayFind(verb: Verb, pattern: Uint8Array): boolean;
-  /** `may` for what is refused otherwise: null, or the reason, and then the refusal is noted. */
-  demand(verb: Verb, bytes: Uint8Array, start: number, end: number): Reason | null;
+  /** `may` for what is refused otherwise: null, or the reason, and then the refusal is noted. `from`: for that; null where it is not at hand. */
+  demand(verb: Verb, bytes: Uint8Array, start: number, end: number, from: CallOrigin | null): Reason | null;
 }
 
 const NO_SPACE = new Uint8Array(0);

@@ -1,11 +1,11 @@
 import type { Reason } from '../base/errors.ts';
-import type { Caller, Verb } from './caller.ts';
+import type { Caller, CallOrigin, Verb } from './caller.ts';
 import type { Identity, Policy } from './policy.ts';
 
 /** Is told of what somebody was refused. */
 export interface RefusalNotes {
   /** Of a subject, bytes[start, end). Called for every batch that is refused: it has to cost little. */
-  denied(caller: Caller, verb: Verb, bytes: Uint8Array, start: number, end: number): void;
+  denied(caller: Caller, verb: Verb, bytes: Uint8Array, start: number, end: number, from: CallOrigin | null): void;
 }
 
 /** Finds somebody again when the access file has changed. */
@@ -118,9 +118,9 @@ export class AccessCaller implements Caller {
     return this.known.identity.permissions.mayFind(verb, new TextDecoder().decode(pattern));
   }
 
-  demand(verb: Verb, bytes: Uint8Array, start: number, end: number): Reason | null {
+  demand(verb: Verb, bytes: Uint8Array, start: number, end: number, from: CallOrigin | null): Reason | null {
     if (this.may(verb, bytes, start, end)) return null;
-    this.#notes.denied(this, verb, bytes, start, end);
+    this.#notes.denied(this, verb, bytes, start, end, from);
     return 'PERMISSION_DENIED';
   }
 }

@@ -1,5 +1,5 @@
 /** The keys of who may do what. A part of `SCHEMA`. */
-import { optionalText } from './field.ts';
+import { bytes, optionalText } from './field.ts';
 
 const FILE_PATTERN = /^[^\0]+$/;
 
@@ -15,6 +15,13 @@ export const ACCESS = {
     pattern: FILE_PATTERN,
     rule: 'the path of a file',
     unset: 'the log alone',
-    doc: 'File to whose end the audit lines are written too, as JSON: who was refused what, and what operators have changed. Only this user can read it. It grows without bound: let logrotate move it away and send SIGHUP, which opens it again.',
+    doc: 'File to whose end the audit lines are written too, as JSON: who was refused what, and what operators have changed. Only this user can read it. SIGHUP opens it again, for tools that move it away. What it lacks because it could not be written is counted (`broker_access_audit_lines_missing_total`) and in the log.',
+  }),
+  audit_max_bytes: bytes({
+    min: '64KiB',
+    max: '1TiB',
+    zero: 'off',
+    default: '64MiB',
+    doc: 'Largest size of `access.audit_file`. Before it would be larger it is renamed, with `.1` behind its name, in place of the one that had that name before, and begun anew: so there are two files of this size at most. Turn it up to keep more on this machine; off where another tool moves the file away.',
   }),
 };

@@ -71,11 +71,15 @@ export function show(value: unknown): string {
 /** Of a URL, user and password, and what follows "?", which may hold a key. */
 const URL_SECRETS = /(?<=:\/\/).*@|(?<=:\/\/[^?]*\?).*/gs;
 
-/** The value of a key in an error message, as `show`, with what nobody should read left out: also a password where none may be. */
-export function showValue({ field }: Key, value: unknown): string {
-  if (field.isSecret === true) return show(field.format(String(value)));
-  if (typeof value !== 'string') return show(value);
-  return show(value.replace(URL_SECRETS, (found) => (found.endsWith('@') ? `${MASK}@` : MASK)));
+/** The value of a key in an error message, as `show`, with what nobody should read left out. */
+export function showValue(key: Key, value: unknown): string {
+  return show(key.field.isSecret === true || typeof value === 'string' ? disguised(key, String(value)) : value);
+}
+
+/** What somebody gave for a key, with what nobody should read left out: also a password where none may be. */
+export function disguised({ field }: Key, text: string): string {
+  if (field.isSecret === true) return field.format(text);
+  return text.replace(URL_SECRETS, (found) => (found.endsWith('@') ? `${MASK}@` : MASK));
 }
 
 /**

@@ -12,6 +12,11 @@ interface Use {
 
 const USES: readonly Use[] = [
   {
+    keys: ['access.audit_max_bytes'],
+    isUsed: ({ access }) => access.auditFile !== null,
+    needs: 'access.audit_file',
+  },
+  {
     keys: ['discovery.dns_name', 'discovery.dns_servers', 'discovery.interval'],
     isUsed: ({ discovery }) => discovery.kind === 'dns',
     needs: 'discovery dns',

@@ -33,7 +33,12 @@ const ORDERS = {
 /** What concerns the whole node: not for who is in the space of a tenant. In the order of the menu. */
 const OF_NODE: readonly string[] = ['overview', 'nodes', 'shards', 'settings'];
 
-type Handler = (sources: ConsoleSources, query: URLSearchParams, caller: ConsoleCaller | null) => Promise<unknown>;
+type Handler = (
+  sources: ConsoleSources,
+  query: URLSearchParams,
+  caller: ConsoleCaller | null,
+  peer: string,
+) => Promise<unknown>;
 
 /** GET of a path below /api/v1. */
 export class ConsoleApi {
@@ -48,7 +53,7 @@ export class ConsoleApi {
       ['shards', (sources, query) => this.#shards(sources, query)],
       ['subjects', (sources, query, caller) => this.#subjects(sources, query, spaceOf(caller))],
       ['subject', (sources, query, caller) => this.#subject(sources, query, spaceOf(caller))],
-      ['messages', (sources, query, caller) => this.#messages(sources, query, caller)],
+      ['messages', (sources, query, caller, peer) => this.#messages(sources, query, caller, peer)],
       ['subscriptions', (sources, query, caller) => this.#subscriptions(sources, query, spaceOf(caller))],
       ['connections', (sources, query, caller) => this.#connections(sources, query, spaceOf(caller))],
       ['tenants', (sources, query, caller) => this.#tenants(sources, query, spaceOf(caller))],
@@ -70,15 +75,16 @@ export class ConsoleApi {
     ];
   }
 
-  /** `name`: one that it knows. `caller`: who is logged in; null where nobody has to be. */
+  /** `name`: one that it knows. `caller`: who is logged in; null where nobody has to be. `peer`: HOST:PORT of who asks. */
   async answer(
     name: string,
     sources: ConsoleSources,
     query: URLSearchParams,
     caller: ConsoleCaller | null,
+    peer: string,
   ): Promise<AdminPage> {
     if (isBound(caller) && OF_NODE.includes(name)) throw new BrokerError('TENANT_BOUND');
-    const answer = (await this.#handlers.get(name)?.(sources, query, caller)) as object;
+    const answer = (await this.#handlers.get(name)?.(sources, query, caller, peer)) as object;
     return json(200, { now: this.#options.now(), node: sources.name, ...answer });
   }
 
@@ -137,11 +143,12 @@ export class ConsoleApi {
     sources: ConsoleSources,
     parameters: URLSearchParams,
     caller: ConsoleCaller | null,
+    peer: string,
   ): Promise<unknown> {
     const query = new Query(parameters, ['subject', 'tenant', 'id', 'time', 'limit']);
     const name = query.text('subject');
     const tenant = query.text('tenant') || tenantOf(caller);
-    const refusal = caller?.fetchRefusal(name, tenant) ?? null;
+    const refusal = caller?.fetchRefusal(name, tenant, peer) ?? null;
     if (refusal !== null) throw new BrokerError(refusal);
     if (query.has('id') && query.has('time')) throw new RequestError(400, 'both id and time', 'give one of them');
     const limit = query.number('limit', { min: 1, max: MESSAGES_MAX, absent: MESSAGES_DEFAULT });

@@ -71,7 +71,7 @@ export class WebConsole implements AdminPages {
       default:
         if (!this.#api.knows(name)) return null;
         if (isPost) return notAllowed('POST', 'GET, HEAD');
-        return await this.#api.answer(name, this.#sources(), request.query, caller);
+        return await this.#api.answer(name, this.#sources(), request.query, caller, request.peer);
     }
   }
 

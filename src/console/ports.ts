@@ -99,8 +99,8 @@ export interface ConsoleCaller {
   readonly administers: boolean;
   /** Why they may call no more, or null. */
   readonly refusal: Reason | null;
-  /** Why a message of this subject of a tenant ('' for none) is not shown to them, or null. */
-  fetchRefusal(subject: string, tenant: string): Reason | null;
+  /** Why a message of this subject of a tenant ('' for none) is not shown to them, or null. `peer`: HOST:PORT of who asks. */
+  fetchRefusal(subject: string, tenant: string, peer: string): Reason | null;
 }
 
 /** Why somebody is not listened to. */

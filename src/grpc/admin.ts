@@ -1,5 +1,5 @@
 import type { Server } from '@grpc/grpc-js';
-import { type Caller, Verb } from '../access/caller.ts';
+import { type Caller, type CallOrigin, Verb } from '../access/caller.ts';
 import { BrokerError } from '../base/errors.ts';
 import { subjectFault } from '../base/subject.ts';
 import {
@@ -65,8 +65,8 @@ export function addAdmin(server: Server, admin: AdminPort, onDefect: (error: unk
     {
       status: unary(() => admin.status(), onDefect),
       listSubjects: unary((request: ListSubjectsRequest, _, { space }) => admin.listSubjects(request, space), onDefect),
-      subjectInfo: unary(async (request: SubjectInfoRequest, _, caller) => {
-        checkMayKnow(caller, request);
+      subjectInfo: unary(async (request: SubjectInfoRequest, { from = null }, caller) => {
+        checkMayKnow(caller, request, from);
         return await admin.subjectInfo(request, caller.space);
       }, onDefect),
       trimSubject: unary((request: TrimSubjectRequest, _, { space }) => admin.trimSubject(request, space), onDefect),
@@ -108,12 +108,12 @@ export function addInspection(server: Server, inspect: InspectPort, onDefect: (e
 }
 
 /** Whether there is such a subject is told to who observes, or may read it. BrokerError to others. */
-function checkMayKnow(caller: Caller, { subject, tenant }: SubjectInfoRequest): void {
+function checkMayKnow(caller: Caller, { subject, tenant }: SubjectInfoRequest, from: CallOrigin | null): void {
   if (caller.observes) return;
   if (tenant !== '' && tenant !== caller.tenant)
     throw new BrokerError('PERMISSION_DENIED', 'it names the tenant of others');
   const bytes = Buffer.from(subject);
   if (caller.may(Verb.SUBSCRIBE, bytes, 0, bytes.length)) return;
-  const refusal = subjectFault(bytes, 0, bytes.length) ?? caller.demand(Verb.FETCH, bytes, 0, bytes.length);
+  const refusal = subjectFault(bytes, 0, bytes.length) ?? caller.demand(Verb.FETCH, bytes, 0, bytes.length, from);
   if (refusal !== null) throw new BrokerError(refusal);
 }

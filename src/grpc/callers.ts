@@ -1,10 +1,11 @@
 import type { Http2Session, IncomingHttpHeaders, ServerHttp2Stream } from 'node:http2';
 import type { TLSSocket } from 'node:tls';
-import { Anonymous, type Caller, type Verb } from '../access/caller.ts';
+import { Anonymous, type Caller, type CallOrigin, type Verb } from '../access/caller.ts';
 import { defined } from '../base/assert.ts';
 import type { Reason } from '../base/errors.ts';
 import { TENANT_DEFAULT } from '../base/subject-space.ts';
 import { certificateLabel, certificateOf } from '../tls/client-certificates.ts';
+import { noteOf } from './connection-note.ts';
 import { TENANT_KEY, tenantOfHeader } from './tenant.ts';
 
 /** Says who begins a call, before anything of it is read. */
@@ -70,6 +71,12 @@ export function noteCaller(stream: ServerHttp2Stream, caller: Caller): void {
 export function callerOf(call: object): Caller {
   const { stream } = (call as { readonly call?: { readonly stream?: NotedStream } }).call ?? {};
   return defined(stream?.[CALLER], 'a call has no caller: it has not come through the door');
+}
+
+/** Where a call of grpc-js comes from; null for one whose connection is over. */
+export function originOf(call: object): CallOrigin | null {
+  const { stream } = (call as { readonly call?: { readonly stream?: NotedStream } }).call ?? {};
+  return noteOf(stream?.session);
 }
 
 /** From now on `watch` is told, as long as the call is open. In tests without a door nobody tells it. */

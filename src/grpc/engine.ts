@@ -1,5 +1,5 @@
 import type { ServerDuplexStream, ServerWritableStream, ServiceError } from '@grpc/grpc-js';
-import type { Caller } from '../access/caller.ts';
+import type { Caller, CallOrigin } from '../access/caller.ts';
 import type { CallTrace } from '../base/trace-context.ts';
 
 /** Answers a call once. */
@@ -7,14 +7,21 @@ export type Done = (error: Partial<ServiceError> | null, response?: Buffer) => v
 
 /**
  * What the handlers of the public service call: the broker behind it. Requests are the raw bytes of the message; `deadlineMs` is the
- * call's deadline in epoch ms, or Infinity; `caller` is whose call it is. Refusals come through `done` (or as the stream's error), never as exceptions.
+ * call's deadline in epoch ms, or Infinity; `caller` is whose call it is, `from` where it comes from. Refusals come through `done` (or as the stream's error), never as exceptions.
  */
 export interface Engine {
   /** `trace`: null or absent for what is not traced. */
-  publish(request: Buffer, deadlineMs: number, done: Done, caller: Caller, trace?: CallTrace | null): void;
-  incIdx(request: Buffer, deadlineMs: number, done: Done, caller: Caller): void;
-  fetch(request: Buffer, deadlineMs: number, done: Done, caller: Caller): void;
-  broadcast(request: Buffer, deadlineMs: number, done: Done, caller: Caller): void;
+  publish(
+    request: Buffer,
+    deadlineMs: number,
+    done: Done,
+    caller: Caller,
+    from: CallOrigin | null,
+    trace?: CallTrace | null,
+  ): void;
+  incIdx(request: Buffer, deadlineMs: number, done: Done, caller: Caller, from: CallOrigin | null): void;
+  fetch(request: Buffer, deadlineMs: number, done: Done, caller: Caller, from: CallOrigin | null): void;
+  broadcast(request: Buffer, deadlineMs: number, done: Done, caller: Caller, from: CallOrigin | null): void;
   /** broker.v1.Producer: frames are raw bytes in both directions. */
   publishStream(stream: ServerDuplexStream<Buffer, Buffer>, caller: Caller): void;
   /** broker.v1.Consumer: the same. */

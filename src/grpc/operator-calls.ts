@@ -1,8 +1,8 @@
 /** How the services for operators take requests: decoded, and answered by a promise. */
 import type { ServerUnaryCall, sendUnaryData } from '@grpc/grpc-js';
-import type { Caller } from '../access/caller.ts';
+import type { Caller, CallOrigin } from '../access/caller.ts';
 import { BrokerError } from '../base/errors.ts';
-import { callerOf } from './callers.ts';
+import { callerOf, originOf } from './callers.ts';
 import { FORWARDED, nodeOfCall } from './node-callers.ts';
 import { type ErrorStatus, makeStatus, statusOf } from './status.ts';
 
@@ -35,6 +35,8 @@ export function tolerant<Request, Definition extends Deserializing<Request>>(
 export interface CallContext {
   readonly authorization?: string | null;
   readonly certified?: string | null;
+  /** Absent: it does not come from a client. */
+  readonly from?: CallOrigin | null;
   readonly isForwarded: boolean;
   readonly deadlineMs: number;
 }
@@ -52,6 +54,7 @@ export function unary<Request, Response>(
     const context: CallContext = {
       authorization: call.metadata.get('authorization')[0]?.toString() ?? null,
       certified: nodeOfCall(call),
+      from: originOf(call),
       isForwarded: call.metadata.get(FORWARDED).length > 0,
       deadlineMs: typeof deadline === 'number' ? deadline : deadline.getTime(),
     };

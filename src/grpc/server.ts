@@ -7,7 +7,7 @@ import {
   type ServerWritableStream,
   type sendUnaryData,
 } from '@grpc/grpc-js';
-import type { Caller } from '../access/caller.ts';
+import type { Caller, CallOrigin } from '../access/caller.ts';
 import { assert } from '../base/assert.ts';
 import type { Endpoint } from '../config/endpoint.ts';
 import type { Log } from '../telemetry/log.ts';
@@ -16,7 +16,7 @@ import { type AbuseLog, AbuseWatch, type CutReason } from './abuse-watch.ts';
 import { type AdminAction, noteAdminActions } from './access/admin-actions.ts';
 import { type AdminPort, addAdmin, addInspection, type InspectPort } from './admin.ts';
 import type { AnswerBudget } from './answer-budget.ts';
-import { type CallerSource, callerOf, OpenCallers } from './callers.ts';
+import { type CallerSource, callerOf, OpenCallers, originOf } from './callers.ts';
 import { addCluster, type ClusterPort } from './cluster.ts';
 import { ConnectionGuard } from './connection-guard.ts';
 import type { ConnectionNote } from './connection-note.ts';
@@ -154,7 +154,8 @@ export class GrpcServer {
     this.#hot = new Map([
       [
         BROKER_SERVICE.publish.path,
-        (request, deadlineMs, done, caller, trace) => engine.publish(request, deadlineMs, done, caller, trace),
+        (request, deadlineMs, done, caller, from, trace) =>
+          engine.publish(request, deadlineMs, done, caller, from, trace),
       ],
     ]);
     this.#server = new Server({
@@ -304,6 +305,7 @@ function handlersOf(engine: Engine, answers: AnswerBudget | null, tracing: CallT
         deadlineMs: number,
         done: Done,
         caller: Caller,
+        from: CallOrigin | null,
         handled: ServerUnaryCall<Buffer, Buffer>,
       ) => void,
     ): handleUnaryCall<Buffer, Buffer> =>
@@ -312,26 +314,26 @@ function handlersOf(engine: Engine, answers: AnswerBudget | null, tracing: CallT
       const isMain = method !== 'Publish' && tracing !== null;
       const done = isMain ? traceUnary(tracing, method, handled, callback as Done) : (callback as Done);
       try {
-        call(handled.request, deadlineOf(handled.getDeadline()), done, callerOf(handled), handled);
+        call(handled.request, deadlineOf(handled.getDeadline()), done, callerOf(handled), originOf(handled), handled);
       } catch (defect) {
         callback(makeStatus('INTERNAL_ERROR', ''));
         escalate(defect);
       }
     };
   return {
-    publish: unary('Publish', (request, deadlineMs, done, caller, { metadata }) => {
+    publish: unary('Publish', (request, deadlineMs, done, caller, from, { metadata }) => {
       const trace = tracing?.begin(traceparentOf(metadata)) ?? null;
       if (trace === null || tracing === null) {
-        engine.publish(request, deadlineMs, done, caller);
+        engine.publish(request, deadlineMs, done, caller, from);
         return;
       }
       const traced = traceRefusals(tracing, request, trace, done);
-      engine.publish(request, deadlineMs, traced.done, caller, trace);
+      engine.publish(request, deadlineMs, traced.done, caller, from, trace);
       traced.returned();
     }),
-    fetch: unary('Fetch', (request, deadlineMs, done, caller, handled) => {
+    fetch: unary('Fetch', (request, deadlineMs, done, caller, from, handled) => {
       if (answers === null) {
-        engine.fetch(request, deadlineMs, done, caller);
+        engine.fetch(request, deadlineMs, done, caller, from);
         return;
       }
       if (answers.isSpent) {
@@ -344,12 +346,14 @@ function handlersOf(engine: Engine, answers: AnswerBudget | null, tracing: CallT
           done(makeStatus('IN_FLIGHT_FULL', ''));
         else done(error, response);
       };
-      engine.fetch(request, deadlineMs, held, caller);
+      engine.fetch(request, deadlineMs, held, caller, from);
     }),
-    broadcast: unary('Broadcast', (request, deadlineMs, done, caller) =>
-      engine.broadcast(request, deadlineMs, done, caller),
+    broadcast: unary('Broadcast', (request, deadlineMs, done, caller, from) =>
+      engine.broadcast(request, deadlineMs, done, caller, from),
     ),
-    incIdx: unary('IncIdx', (request, deadlineMs, done, caller) => engine.incIdx(request, deadlineMs, done, caller)),
+    incIdx: unary('IncIdx', (request, deadlineMs, done, caller, from) =>
+      engine.incIdx(request, deadlineMs, done, caller, from),
+    ),
     subscribe: (stream: ServerWritableStream<Buffer, Buffer>): void => {
       if (wasCancelled(stream)) return;
       if (tracing !== null) traceOpen(tracing, 'Subscribe', stream, false);

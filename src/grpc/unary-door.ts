@@ -5,7 +5,7 @@ import {
   type ServerHttp2Session,
   type ServerHttp2Stream,
 } from 'node:http2';
-import { Anonymous, type Caller } from '../access/caller.ts';
+import { Anonymous, type Caller, type CallOrigin } from '../access/caller.ts';
 import { assert } from '../base/assert.ts';
 import type { Reason } from '../base/errors.ts';
 import type { CallTrace } from '../base/trace-context.ts';
@@ -34,6 +34,7 @@ export type UnaryHandler = (
   deadlineMs: number,
   done: Done,
   caller: Caller,
+  from: CallOrigin | null,
   trace: CallTrace | null,
 ) => void;
 
@@ -274,7 +275,8 @@ class DoorCall implements Receiving {
       return;
     }
     try {
-      if (this.trace === null) this.#handler(request, this.deadlineMs, this.#answer, this.#caller, null);
+      if (this.trace === null)
+        this.#handler(request, this.deadlineMs, this.#answer, this.#caller, this.connection, null);
       else this.#handleTraced(request, this.trace);
     } catch (defect) {
       this.#refuse(makeStatus('INTERNAL_ERROR', ''));
@@ -286,7 +288,7 @@ class DoorCall implements Receiving {
     const { tracing } = this.#options;
     if (tracing === null) return;
     const traced = traceRefusals(tracing, request, trace, this.#answer);
-    this.#handler(request, this.deadlineMs, traced.done, this.#caller, trace);
+    this.#handler(request, this.deadlineMs, traced.done, this.#caller, this.connection, trace);
     traced.returned();
   }
 

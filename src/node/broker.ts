@@ -16,6 +16,7 @@ import {
 import { advertisedBy, hasGossip } from '../config/membership-rules.ts';
 import { RING_RECORD_OVERHEAD_BYTES } from '../config/rules.ts';
 import type { Config } from '../config/schema.ts';
+import { shownSetting } from '../config/shown-setting.ts';
 import { hasAdminTls, peersTls, portTls, tlsFiles } from '../config/tls-rules.ts';
 import { WebConsole } from '../console/console.ts';
 import type { ConsoleSources } from '../console/ports.ts';
@@ -42,7 +43,7 @@ import type { TlsKeeper } from '../tls/tls-keeper.ts';
 import { compareWithLog, tellLosses } from '../workers/check-database.ts';
 import { DatabaseKeeper } from '../workers/database-keeper.ts';
 import { FenceWatch } from '../workers/fence-watch.ts';
-import { type AccessControl, openAccess } from '../workers/front/access-control.ts';
+import { type AccessControl, type AccessControlOptions, openAccess } from '../workers/front/access-control.ts';
 import { AdminService } from '../workers/front/admin-service.ts';
 import { OverloadGuard } from '../workers/front/admission.ts';
 import { ConsoleFetches } from '../workers/front/console-fetches.ts';
@@ -212,7 +213,8 @@ export class Broker {
     this.#tls = openTls(tlsFiles, config, this.#logger, this.#settings);
     this.#database = databaseOptions(config);
     const { redactor } = this.#settings;
-    this.access = openAccess({ config, load: (path) => this.#loadAccess(path), log: this.#logger, redactor });
+    const load: AccessControlOptions['load'] = (path, onRead) => this.#loadAccess(path, onRead);
+    this.access = openAccess({ config, load, log: this.#logger, redactor, shownSetting });
     const disk = new NodeDisk();
     const nodeId = config.nodeId ?? readNodeIdentity(disk, config.dataDir)?.nodeId ?? randomUUID().slice(0, 8);
     this.#directory = openDataDirectory(disk, config.dataDir, { clusterName: config.cluster, nodeId, now: Date.now() });
@@ -287,8 +289,8 @@ export class Broker {
   }
 
   /** At the start, and whenever the file is another one. */
-  #loadAccess(path: string): LoadedAccess {
-    const loaded = loadAccessFile(path);
+  #loadAccess(path: string, onRead: (file: string) => void): LoadedAccess {
+    const loaded = loadAccessFile(path, onRead);
     refuseStrangers(this.#config, loaded.policy);
     this.#strangers = strangersOf(loaded.policy);
     if (this.#hasEntered) this.#judgeListeners();

@@ -18,6 +18,12 @@ export interface Log {
   error(message: string, fields?: LogFields): void;
 }
 
+/** A log that also takes what has to be written down. */
+export interface AuditLog extends Log {
+  /** Whatever the level of the log is: who may turn that up must not do things unseen thereby. */
+  audit(level: LogLevel, message: string, fields: LogFields): void;
+}
+
 /** A line on its way from a thread to the main thread; plain data, so that it can be posted. */
 export interface ThreadLine {
   readonly kind: 'log';
@@ -40,7 +46,7 @@ export interface LoggerOptions {
 }
 
 /** The main thread's log: the only writer of the process. */
-export interface Logger extends Log {
+export interface Logger extends AuditLog {
   /** From now on, for the lines of all threads: they all come here. */
   setLevel(level: LogLevel): void;
   /** Writes a thread's line, with the thread's name. */
@@ -64,15 +70,18 @@ export function createLogger({ level, format, destination, redactor = new Redact
     recent.add(line);
     stream.write(line);
   };
-  const logger = pino(
-    {
-      level,
-      base: { pid: process.pid },
-      timestamp: pino.stdTimeFunctions.isoTime,
-      formatters: { level: (label) => ({ level: label }) },
-    },
-    { write },
-  );
+  const ofLevel = (least: LogLevel): pino.Logger =>
+    pino(
+      {
+        level: least,
+        base: { pid: process.pid },
+        timestamp: pino.stdTimeFunctions.isoTime,
+        formatters: { level: (label) => ({ level: label }) },
+      },
+      { write },
+    );
+  const logger = ofLevel(level);
+  const all = ofLevel('debug');
   const at =
     (name: LogLevel) =>
     (message: string, fields: LogFields = {}): void =>
@@ -82,6 +91,7 @@ export function createLogger({ level, format, destination, redactor = new Redact
     info: at('info'),
     warn: at('warn'),
     error: at('error'),
+    audit: (name, message, fields) => all[name]({ audit: true, ...fields }, message),
     setLevel: (least) => {
       logger.level = least;
     },

@@ -12,7 +12,7 @@ import type { Reason } from '../../src/base/errors.ts';
 import { parseAccessFile } from '../../src/config/access-file.ts';
 import { AccessCallers } from '../../src/grpc/access/access-callers.ts';
 import { parseBearer } from '../../src/grpc/access/bearer.ts';
-import type { Log } from '../../src/telemetry/log.ts';
+import type { AuditLog } from '../../src/telemetry/log.ts';
 import { AccessAudit } from '../../src/workers/front/access-audit.ts';
 import { type AdminCaller, AdminCallers } from '../../src/workers/front/admin-callers.ts';
 import { FailureLimit } from '../../src/workers/front/failure-limit.ts';
@@ -60,8 +60,9 @@ function make(text = FILE, { knownMax = 4_096, now = () => NOW } = {}) {
 
 /** The admin port of the same. */
 function adminOf(callers: AccessCallers) {
-  const log = { warn: () => undefined, info: () => undefined } as unknown as Log;
-  const admin = new AdminCallers(callers, new AccessAudit(log, null));
+  const log = { audit: () => undefined } as unknown as AuditLog;
+  const disguises = { setting: assert.fail, text: assert.fail };
+  const admin = new AdminCallers(callers, new AccessAudit({ log, file: null, disguises }));
   return (token: string, peer = '10.0.0.1:1000') => admin.observer(`Bearer ${token}`, peer, 'console');
 }
 

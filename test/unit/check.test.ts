@@ -63,7 +63,7 @@ const CASES: readonly [string, string, Partial<Facts>, Level, RegExp][] = [
   ['store_write', 'half a second', status({ storeWriteP99Ms: 524.3 }), 'warning', /p99 524\.3 ms/],
   ['store_write', 'five seconds', status({ storeWriteP99Ms: 8_388.6 }), 'critical', /p99 8,388\.6 ms/],
   ['damaged', 'none', {}, 'ok', /^0 reads/],
-  ['damaged', 'one', status({ damaged: 1 }), 'critical', /^1 reads/],
+  ['damaged', 'one', status({ damaged: 1 }), 'critical', /^1 read\b/],
   ['durability', 'durable', {}, 'ok', /embedded: durable/],
   ['durability', 'weak', status({ durability: 'replicated' }), 'warning', /replicated, not durable/],
   ['versions', 'one node', {}, 'ok', /1\.2\.3 on one node/],

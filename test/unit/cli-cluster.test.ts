@@ -184,7 +184,7 @@ test('cluster keys use and remove name an installed key, and fail if a node has 
   fake.keys = { ...fake.keys, failures: [], answered: 2 };
   const late = await broker(['cluster', 'keys', 'remove', '00ff'], { fake });
   assert.equal(late.code, 1);
-  assert.match(late.err, /2 of 3 nodes have answered/);
+  assert.match(late.err, /answers came from 2 of 3 nodes/);
   assert.deepEqual(fake.asked, [{ keys: 'use' }, { keys: 'remove' }]);
   const wrong = await broker(['cluster', 'keys', 'use', 'XY'], { fake });
   assert.equal(wrong.code, 2);

@@ -566,7 +566,7 @@ test('store copy passes stores, options and configuration on, and shows the comp
     ['a.b', false, '000000ab', 1],
   );
   assert.deepEqual([summary?.batches, summary?.switched, summary?.differing_subjects], [2, false, 1]);
-  assert.match(err, /1 subjects are not the same/);
+  assert.match(err, /not the same in both stores: 1 subject\b/);
   const [request] = requests;
   assert.deepEqual(
     [request?.from, request?.to, request?.compareOnly, request?.switchOver, request?.config.dataDir],

@@ -7,6 +7,7 @@ import { ConfigError, type ConfigInput, loadConfig } from '../../src/config/load
 import { flagOf, variableOf } from '../../src/config/names.ts';
 import { allKeys } from '../../src/config/schema.ts';
 import { readSecretFile, SECRET_BYTES_MAX } from '../../src/config/secret-file.ts';
+import { shownSetting } from '../../src/config/shown-setting.ts';
 import { temporaryFolder } from '../support/temporary.ts';
 
 /** A value that each secret takes, with something in it that must not be seen again. A new secret needs a line here. */
@@ -257,4 +258,25 @@ test('a password or a key inside of a URL that may have none is refused without 
       .includes('"2"'),
     'what is no URL is shown',
   );
+});
+
+for (const { key, name } of SECRETS) {
+  test(`a change of ${key} is written down without it, also under a wrong name, in the wrong place, or cut off`, () => {
+    const { value, canary } = planted(key);
+    const tries = [key, name, `${key}_file`, `${key}s`, 'log.level', 'data_dir', value].map((said) => [said, value]);
+    for (const [said = '', given = ''] of [...tries, [key, value.slice(1)], [value, key], ['store.kind', value]]) {
+      // A folder may have any name.
+      if (said === 'data_dir' && !value.includes('://')) continue;
+      const shown = JSON.stringify(shownSetting(said, given));
+      assert.equal(shown.includes(canary), false, `${said}: ${shown}`);
+    }
+  });
+}
+
+test('a change of what is no secret is written down as it is, and a value that its key does not take is not', () => {
+  assert.deepEqual(shownSetting('log.level', 'debug'), { key: 'log.level', value: 'debug' });
+  assert.deepEqual(shownSetting('shards', '4'), { key: 'shards', value: '4' });
+  assert.deepEqual(shownSetting('log.level', 'hunter2'), { key: 'log.level', value: '***' });
+  assert.deepEqual(shownSetting('log.levle', 'debug'), { key: 'log.levle', value: '***' });
+  assert.deepEqual(shownSetting('dG9rZW4tb2Ytc29tZWJvZHk', 'log.level'), { key: '***', value: '***' });
 });

@@ -95,7 +95,7 @@ it('[P6] a message that is stored right behind the start of a subscription is de
   const sink = new Sink();
   let refused = 0;
   for (let i = 0; i < ANSWERS; i++)
-    dispatcher.fetch(encodeFetch('front.test', 1), Infinity, () => void refused++, new Anonymous('default'));
+    dispatcher.fetch(encodeFetch('front.test', 1), Infinity, () => void refused++, new Anonymous('default'), null);
   const start = { kind: Start.NEW, value: 0 };
   dispatcher.subscriptions.open(SUBJECT.bytes as Buffer, SUBJECT.hash, 0, start, sink as unknown as DeliveryStream);
 

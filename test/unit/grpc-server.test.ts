@@ -7,6 +7,7 @@ import { create, createFileRegistry, fromBinary } from '@bufbuild/protobuf';
 import { FileDescriptorProtoSchema, FileDescriptorSetSchema } from '@bufbuild/protobuf/wkt';
 import * as grpc from '@grpc/grpc-js';
 import { BrokerError } from '../../src/base/errors.ts';
+import type { AdminAction } from '../../src/grpc/access/admin-actions.ts';
 import type { AdminPort } from '../../src/grpc/admin.ts';
 import { AdminClient } from '../../src/grpc/gen/broker/v1/admin.ts';
 import { effectiveWindows } from '../../src/grpc/http2-tuning.ts';
@@ -385,6 +386,38 @@ test('admin: requests and answers pass; refusals keep their words; a defect is I
   assert.equal(
     (await refusalOf(unary(clientOf(t, server.address), '/broker.v1.Admin/Status', Buffer.alloc(0)))).reason,
     'NOT_READY',
+  );
+});
+
+test('admin: an action whose client does not wait for the answer is told of too, each action once', async (t) => {
+  const told: AdminAction[] = [];
+  const begun = Promise.withResolvers<void>();
+  const gate = Promise.withResolvers<{ first: number }>();
+  const admin: AdminPort = {
+    ...REFUSING_ADMIN,
+    trimSubject: ({ first }) => {
+      if (first === 1) return Promise.resolve({ first });
+      begun.resolve();
+      return gate.promise;
+    },
+  };
+  const server = await startServer(t, { admin, onAction: (action) => told.push(action) });
+  const client = new AdminClient(server.address, grpc.credentials.createInsecure());
+  t.after(() => client.close());
+  await new Promise((resolve) => client.trimSubject({ subject: 'a', first: 1, tenant: '' }, resolve));
+  const gone = client.trimSubject({ subject: 'a', first: 2, tenant: '' }, () => undefined);
+  await begun.promise;
+  gone.cancel();
+  await eventually(t, () => told.length === 2);
+  gate.resolve({ first: 2 });
+  await new Promise((resolve) => client.trimSubject({ subject: 'a', first: 1, tenant: '' }, resolve));
+  assert.deepEqual(
+    told.map(({ outcome, arguments: given, peer }) => [outcome, given.first, /^127\.0\.0\.1:\d+$/.test(peer)]),
+    [
+      ['ok', 1, true],
+      ['CANCELLED', 2, true],
+      ['ok', 1, true],
+    ],
   );
 });
 

@@ -212,6 +212,7 @@ const broadcastTo = (node: Node, body: string): void =>
     Infinity,
     (error) => assert.equal(error, null),
     new Anonymous('default'),
+    null,
   );
 
 describe('nodes of a cluster', () => {

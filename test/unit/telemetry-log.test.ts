@@ -32,6 +32,21 @@ test('format pretty: a line for people, made at once', () => {
   assert.match(lines[0] as string, /INFO.*serving.*"port":8081/);
 });
 
+test('lines of the audit are written at every level, marked, and with their own', () => {
+  const { lines, logger } = capture('json', 'error');
+  logger.audit('info', 'an operator has acted', { method: 'TrimSubject' });
+  logger.setLevel('warn');
+  logger.audit('info', 'an operator has acted', { method: 'Verify' });
+  const shown = lines.map((line) => JSON.parse(line) as Record<string, unknown>);
+  assert.deepEqual(
+    shown.map(({ level, audit, method }) => [level, audit, method]),
+    [
+      ['info', true, 'TrimSubject'],
+      ['info', true, 'Verify'],
+    ],
+  );
+});
+
 test('lines under the level are neither written nor posted', () => {
   const { lines, logger } = capture('json', 'warn');
   logger.info('no');

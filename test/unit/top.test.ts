@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { statusText } from '../../src/cli/commands/status.ts';
 import type { Row } from '../../src/cli/output.ts';
 import { keysOf } from '../../src/cli/top/keys.ts';
 import {
@@ -14,7 +15,7 @@ import {
 import { pageOf, renderTop, type View } from '../../src/cli/top/render.ts';
 import { Screen } from '../../src/cli/top/screen.ts';
 import { firstState, pressed, type TopState } from '../../src/cli/top/state.ts';
-import { ageOf, bytesOf, compact, cut, pad, safe, widthOf } from '../../src/cli/top/text.ts';
+import { ageOf, bytesOf, compact, counted, cut, pad, safe, widthOf } from '../../src/cli/top/text.ts';
 import { CONNECTION, SHARD, STATUS, SUBSCRIPTION } from './cli-rig.ts';
 
 const NOW = Date.parse('2026-01-01T12:00:00Z');
@@ -249,4 +250,22 @@ test('a screen is written as a whole once, then only lines that have changed', (
   assert.deepEqual(process.listeners('exit'), before);
   assert.equal(written.length, 2, 'it is left once');
   assert.match(written[1] ?? '', /\?25h.*\?1049l/s);
+});
+
+for (const [count, noun, shown] of [
+  [0, 'connection', '0 connections'],
+  [1, 'connection', '1 connection'],
+  [2, 'damaged batch', '2 damaged batches'],
+  [1_234, 'id', '1,234 ids'],
+] as const) {
+  test(`${count} of ${noun} read ${shown}`, () => assert.equal(counted(count, noun), shown));
+}
+
+test('the status says of one what it says of one', () => {
+  const status = { ...STATUS, connections: 1, subscriptions: 1, openAllotments: 1, damaged: 1 };
+  const shown = statusText(status, null);
+  for (const noun of ['1 connection', '1 subscription', '1 allotment', '1 read']) {
+    assert.match(shown, new RegExp(`${noun}\\b`));
+    assert.doesNotMatch(shown, new RegExp(`${noun}s`));
+  }
 });

@@ -1,5 +1,6 @@
 /** A bar on the terminal that is written over while a bench runs; silent where stderr is no terminal. */
 import type { Context } from '../context.ts';
+import { counted } from '../top/text.ts';
 import type { Figures } from './figures.ts';
 
 const INTERVAL_MS = 200;
@@ -18,7 +19,7 @@ export async function withProgress<T>(
     const filled = Math.round(share * WIDTH);
     const bar = `[${'#'.repeat(filled)}${'.'.repeat(WIDTH - filled)}]`;
     const rate = options.figures.rate(performance.now()).toLocaleString('en-US');
-    await context.notes.write(`\r${bar} ${messages.toLocaleString('en-US')} messages, ${rate}/s `);
+    await context.notes.write(`\r${bar} ${counted(messages, 'message')}, ${rate}/s `);
   };
   // A terminal that is gone is found by whatever is written next; the bench goes on.
   const timer = setInterval(() => void show().catch(() => clearInterval(timer)), INTERVAL_MS);

@@ -1,7 +1,7 @@
 /** What `broker check` looks at, and how each value is judged. Pure: facts in, findings out. */
 import type { ClusterMembers, NodeStatus } from '../../client/index.ts';
 import { CHECK_UNKNOWN } from '../failure.ts';
-import { safe } from '../top/text.ts';
+import { counted, safe } from '../top/text.ts';
 
 export const LEVELS = ['ok', 'warning', 'critical', 'unknown'] as const;
 export type Level = (typeof LEVELS)[number];
@@ -168,7 +168,8 @@ export const CHECKS: Readonly<Record<string, Check>> = {
     unit: 'ids',
     bad: 'high',
     threshold: NONE,
-    measure: ({ lagMax }) => (lagMax === null ? UNKNOWN : { value: lagMax, message: `${number(lagMax)} ids at most` }),
+    measure: ({ lagMax }) =>
+      lagMax === null ? UNKNOWN : { value: lagMax, message: `${counted(lagMax, 'id')} at most` },
   },
   event_loop: {
     what: "of the main thread's time, over ten seconds",
@@ -195,7 +196,7 @@ export const CHECKS: Readonly<Record<string, Check>> = {
     unit: 'reads',
     bad: 'high',
     threshold: { warning: null, critical: 1 },
-    measure: ofStatus(({ damaged }) => ({ value: damaged, message: `${number(damaged)} reads` })),
+    measure: ofStatus(({ damaged }) => ({ value: damaged, message: counted(damaged, 'read') })),
   },
   durability: {
     what: 'acknowledged messages survive a power cut',

@@ -1,10 +1,12 @@
 /** How findings are written. */
+import { counted } from '../top/text.ts';
 import { type Finding, LEVELS, worst } from './checks.ts';
 
 /** The first line is all that many programs show. */
 export function toText(findings: readonly Finding[], address: string): string {
   const bad = findings.filter(({ level }) => level !== 'ok');
-  const summary = bad.length === 0 ? `all ${findings.length} checks` : bad.map(({ check }) => check).join(', ');
+  const summary =
+    bad.length === 0 ? `all ${counted(findings.length, 'check')}` : bad.map(({ check }) => check).join(', ');
   const width = Math.max(...findings.map(({ check }) => check.length));
   const lines = findings.map(
     ({ check, level, message }) => `${level.toUpperCase().padEnd(8)}  ${check.padEnd(width)}  ${message}`,

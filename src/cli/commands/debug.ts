@@ -8,6 +8,7 @@ import { CliError, EXIT, usageError } from '../failure.ts';
 import { addressesOf, type ClientOptions, example, withClient, withConnection } from '../options.ts';
 import { parseTimeout } from '../parse.ts';
 import { ProgressLine } from '../progress-line.ts';
+import { counted } from '../top/text.ts';
 
 const PROFILE_MS_MAX = 30_000;
 
@@ -107,7 +108,7 @@ async function ask(
   try {
     for await (const { name, content } of connection.debugInfo(options.cpuProfile ?? 0)) {
       bundle.append(name, content);
-      progress.show(`${name}, ${bundle.bytes} bytes in all`);
+      progress.show(`${name}, ${counted(bundle.bytes, 'byte')} in all`);
     }
   } catch (error) {
     if (!(error instanceof CliError)) throw error;

@@ -5,6 +5,7 @@ import type { GossipKeyChange } from '../connection.ts';
 import type { Context } from '../context.ts';
 import { CliError, EXIT, usageError } from '../failure.ts';
 import { type ClientOptions, example, withClient, withConnection } from '../options.ts';
+import { counted } from '../top/text.ts';
 
 const COLUMNS = ['key', 'nodes', 'primary_on'];
 /** Base64 of 16, 24 or 32 bytes, as `serf keygen` makes it. */
@@ -89,7 +90,10 @@ function incomplete({
 }: GossipKeys): { readonly what: string; readonly next: string } | null {
   if (failures.length > 0) return { what: 'not all nodes have done it', next: 'see what each of them says' };
   if (answered >= nodes) return null;
-  return { what: `${answered} of ${nodes} nodes have answered`, next: 'run it again when all nodes are there' };
+  return {
+    what: `answers came from ${answered} of ${counted(nodes, 'node')}`,
+    next: 'run it again when all nodes are there',
+  };
 }
 
 function parseFingerprint(text: string): string {

@@ -7,6 +7,7 @@ import { CliError, EXIT, usageError } from '../failure.ts';
 import { type ClientOptions, example, withClient, withConnection } from '../options.ts';
 import type { Row } from '../output.ts';
 import { parsePositive } from '../parse.ts';
+import { counted } from '../top/text.ts';
 
 const COLUMNS = [
   'shard',
@@ -128,7 +129,7 @@ async function finish(
 }
 
 function progressOf({ what, slotsMoved, slotsTotal }: ShardsChange): string {
-  return `${what}: ${slotsMoved} of ${slotsTotal} slots moved`;
+  return `${what}: ${slotsMoved} of ${counted(slotsTotal, 'slot')} moved`;
 }
 
 function toRow(shard: ShardRow): Row {

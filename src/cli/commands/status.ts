@@ -3,7 +3,7 @@ import type { ClusterMembers, NodeStatus } from '../../client/index.ts';
 import type { Context } from '../context.ts';
 import { CliError } from '../failure.ts';
 import { type ClientOptions, example, withClient, withConnection } from '../options.ts';
-import { ageOf, bytesOf, compact, millis, percent, safe } from '../top/text.ts';
+import { ageOf, bytesOf, compact, counted, millis, percent, safe } from '../top/text.ts';
 
 export function statusCommand(context: Context): Command {
   const command = withClient(new Command('status'))
@@ -58,12 +58,18 @@ export function statusText(status: NodeStatus, members: ClusterMembers | null): 
     ['subjects', usedOf(subjects, subjectsMax)],
     ['producers', usedOf(producers, producersMax)],
     ['shards', status.resize === '' ? String(status.shards) : `${status.shards}, ${status.resize}`],
-    ['clients', `${compact(status.connections)} connections, ${compact(status.subscriptions)} subscriptions`],
-    ['in', `${compact(status.messagesInPerSecond)} messages/s, ${bytesOf(status.bytesInPerSecond)}/s`],
-    ['out', `${compact(status.messagesOutPerSecond)} messages/s, ${bytesOf(status.bytesOutPerSecond)}/s`],
+    [
+      'clients',
+      `${counted(status.connections, 'connection', compact)}, ${counted(status.subscriptions, 'subscription', compact)}`,
+    ],
+    ['in', `${counted(status.messagesInPerSecond, 'message', compact)}/s, ${bytesOf(status.bytesInPerSecond)}/s`],
+    ['out', `${counted(status.messagesOutPerSecond, 'message', compact)}/s, ${bytesOf(status.bytesOutPerSecond)}/s`],
     ['p99', `publish ${msOf(status.publishP99Ms)}, durable write ${msOf(status.storeWriteP99Ms)}`],
     ['busy', `main thread ${percent(status.mainUtilization)}, cores ${percent(status.cpuUtilization)}`],
-    ['raft', `term ${status.raftTerm}, applied ${status.raftApplied}, ${status.openAllotments} allotments open`],
+    [
+      'raft',
+      `term ${status.raftTerm}, applied ${status.raftApplied}, ${counted(status.openAllotments, 'allotment')} open`,
+    ],
   ];
   const warnings = warningsOf(status, members);
   lines.push(['warnings', warnings.length === 0 ? 'none' : String(warnings.length)]);
@@ -88,7 +94,7 @@ function clusterOf({ cluster, role, leader, nodeId }: NodeStatus, members: Clust
 
 function storeOf({ store, durability, storeBytes, storeSegments, damaged }: NodeStatus): string {
   const size = store === 'embedded' ? `, ${bytesOf(storeBytes)} in ${counted(storeSegments, 'segment')}` : '';
-  return `${store}, ${durability}${size}${damaged > 0 ? `, ${damaged} reads met damage` : ''}`;
+  return `${store}, ${durability}${size}${damaged > 0 ? `, ${counted(damaged, 'read')} met damage` : ''}`;
 }
 
 function usedOf(part: number, max: number): string {
@@ -97,8 +103,4 @@ function usedOf(part: number, max: number): string {
 
 function msOf(ms: number): string {
   return ms === 0 ? '-' : `${millis(ms)} ms`;
-}
-
-function counted(count: number, what: string): string {
-  return `${count.toLocaleString('en-US')} ${what}${count === 1 ? '' : 's'}`;
 }

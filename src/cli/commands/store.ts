@@ -7,6 +7,7 @@ import type { Context } from '../context.ts';
 import { CliError, EXIT, usageError } from '../failure.ts';
 import { example, withFormat } from '../options.ts';
 import { type Format, LongTable, type Row } from '../output.ts';
+import { counted } from '../top/text.ts';
 
 const COLUMNS = [
   'subject',
@@ -103,14 +104,14 @@ function judge(summary: CopySummary, { compareOnly, acceptLoss }: CopyOptions): 
   if (differingSubjects > 0) {
     throw new CliError(
       EXIT.failed,
-      `${differingSubjects} subjects are not the same in both stores`,
+      `not the same in both stores: ${counted(differingSubjects, 'subject')}`,
       compareOnly ? '' : 'the broker stays on its old store',
     );
   }
   if (damagedBatches + missingIds === 0 || acceptLoss || compareOnly) return;
   throw new CliError(
     EXIT.failed,
-    `the source has ${damagedBatches} damaged batches and lacks ${missingIds} ids: they are not in the target either`,
+    `the source has ${counted(damagedBatches, 'damaged batch')} and lacks ${counted(missingIds, 'id')}: they are not in the target either`,
     'put the source right, or repeat the command with --accept-loss; until then the broker stays on its old store',
   );
 }
@@ -204,7 +205,7 @@ class Bar {
     const filled = Math.round(share * BAR_WIDTH);
     const bar = `[${'#'.repeat(filled)}${'.'.repeat(BAR_WIDTH - filled)}]`;
     const seconds = Math.max(0.001, (now - this.#startedAt) / 1_000);
-    const text = `${phase} ${bar} ${done.toLocaleString('en-US')} of ${total.toLocaleString('en-US')} ids, ${(bytes / 1e6 / seconds).toFixed(1)} MB/s`;
+    const text = `${phase} ${bar} ${done.toLocaleString('en-US')} of ${counted(total, 'id')}, ${(bytes / 1e6 / seconds).toFixed(1)} MB/s`;
     // A terminal that is gone is found by whatever is written next.
     void this.#context.notes.write(`\r\u001b[K${text}`).catch(() => 'gone');
   }

@@ -9,6 +9,7 @@ import { CliError, EXIT, usageError } from '../failure.ts';
 import { type ClientOptions, example, withClient, withConnection } from '../options.ts';
 import type { Row } from '../output.ts';
 import { ProgressLine } from '../progress-line.ts';
+import { counted } from '../top/text.ts';
 
 const BAR_WIDTH = 24;
 const MEBIBYTE = 2 ** 20;
@@ -156,7 +157,7 @@ class Report {
     if (findingsTotal === 0) return;
     throw new CliError(
       EXIT.failed,
-      `${findingsTotal} findings`,
+      counted(findingsTotal, 'finding'),
       'docs/operations.md says what each kind means and what to do',
     );
   }
@@ -173,6 +174,6 @@ function lineOf({ step, subjectsDone, subjectsTotal, bytes, findingsTotal }: Ver
   const filled = Math.round(share * BAR_WIDTH);
   const bar = `[${'#'.repeat(filled)}${'.'.repeat(BAR_WIDTH - filled)}]`;
   const rate = seconds > 0 ? (bytes / MEBIBYTE / seconds).toFixed(0) : '0';
-  const found = findingsTotal === 0 ? '' : `, ${findingsTotal} findings`;
-  return `${bar} ${subjectsDone} of ${subjectsTotal} subjects, ${(bytes / MEBIBYTE).toFixed(0)} MiB, ${rate} MiB/s${found}: ${step}`;
+  const found = findingsTotal === 0 ? '' : `, ${counted(findingsTotal, 'finding')}`;
+  return `${bar} ${subjectsDone} of ${counted(subjectsTotal, 'subject')}, ${(bytes / MEBIBYTE).toFixed(0)} MiB, ${rate} MiB/s${found}: ${step}`;
 }

@@ -2,7 +2,7 @@
 import type { Row } from '../output.ts';
 import { type Column, PANE, PANES, type Sample, sorted } from './panes.ts';
 import type { TopState } from './state.ts';
-import { ageOf, bytesOf, compact, cut, millis, pad, percent, safe, widthOf } from './text.ts';
+import { ageOf, bytesOf, compact, counted, cut, millis, pad, percent, safe, widthOf } from './text.ts';
 
 /** How a line is written where there is colour. */
 export type Style = 'plain' | 'title' | 'head' | 'warning' | 'bad' | 'dim';
@@ -63,9 +63,9 @@ function header({ state, sample, columns, now, address }: View): Line[] {
   const load = [
     `main thread ${percent(status.mainUtilization)}`,
     `cpu ${percent(status.cpuUtilization)}`,
-    `${compact(status.connections)} connections`,
-    `${compact(status.subscriptions)} subscriptions`,
-    `${compact(status.subjects)} subjects`,
+    counted(status.connections, 'connection', compact),
+    counted(status.subscriptions, 'subscription', compact),
+    counted(status.subjects, 'subject', compact),
   ];
   return [
     { text: `${pad(`broker top  ${name}`, columns - widthOf(clock) - 1)} ${clock}`, style: 'title' },

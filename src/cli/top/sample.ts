@@ -11,6 +11,7 @@ import {
   subjectRow,
   subscriptionRow,
 } from './panes.ts';
+import { counted } from './text.ts';
 
 export interface Wanted {
   /** The others keep what the look before has found. */
@@ -71,7 +72,9 @@ async function find(connection: Connection, pane: PaneName, { sort, limit, prefi
   switch (pane) {
     case 'shards': {
       const { shards, change } = await connection.listShards();
-      const told = change.running ? `${change.what}: ${change.slotsMoved} of ${change.slotsTotal} slots moved` : '';
+      const told = change.running
+        ? `${change.what}: ${change.slotsMoved} of ${counted(change.slotsTotal, 'slot')} moved`
+        : '';
       return { rows: shards.map(shardRow), total: shards.length, change: told };
     }
     case 'subjects': {

@@ -45,6 +45,17 @@ export function pad(text: string, width: number, isRight = false): string {
   return isRight ? space + shown : shown + space;
 }
 
+/** `1 node`, `2 nodes`, `0 batches`: as many as are shown. */
+export function counted(count: number, noun: string, format: (count: number) => string = inFull): string {
+  const shown = format(count);
+  if (shown === '1') return `1 ${noun}`;
+  return `${shown} ${noun}${/(ch|sh|s|x)$/.test(noun) ? 'es' : 's'}`;
+}
+
+function inFull(count: number): string {
+  return count.toLocaleString('en-US');
+}
+
 const UNITS = ['', 'k', 'M', 'G', 'T', 'P'];
 
 /** 0, 9.5, 1,234, 12.3k, 4.5M: at most six columns. */

@@ -13,16 +13,16 @@ export interface AdminAction {
   readonly peer: string;
   /** Of the method, such as `TrimSubject`. */
   readonly method: string;
-  /** Without what is secret or long. */
+  /** As they came. What is secret or long in them is still there: they are not for the eyes of anybody. */
   readonly arguments: Readonly<Record<string, unknown>>;
-  /** `ok`, or the reason of the refusal. */
+  /** `ok`, or the reason of the refusal; `CANCELLED`: its caller did not wait for the answer, and it may have been done. */
   readonly outcome: string;
 }
 
-const TEXT_MAX = 256;
-
 interface Listener {
   onReceiveMessage(message: unknown): void;
+  /** Its stream is closed, before the answer or behind it. */
+  onCancel(): void;
 }
 
 /** A call of grpc-js as far as it is covered. */
@@ -34,29 +34,47 @@ interface Call {
 
 const JOIN = '/broker.v1.Cluster/Join';
 
-/** Tells of each call of a method that needs `admin`, and of each node that wants to be taken in, when it has its status. */
+/**
+ * Tells once of each call of a method that needs `admin`, and of each node that wants to be taken in: when it has its status, or when its client has gone
+ * before. What was asked for is done then all the same, so whoever does not wait for the answer must not stay unnamed.
+ */
 export function noteAdminActions(note: (action: AdminAction) => void): ServerInterceptor {
   return ((method: { readonly path: string }, call: Call): Call => {
     if (!isAdministration(method.path) && method.path !== JOIN) return call;
+    // The stream forgets its connection when it closes.
+    const peer = peerOf(call.stream);
     let request: unknown = null;
+    let isTold = false;
+    const tell = (outcome: string): void => {
+      if (isTold) return;
+      isTold = true;
+      note({
+        caller: callerOf({ call }).name,
+        peer,
+        method: method.path.slice(method.path.lastIndexOf('/') + 1),
+        // One that cannot be decoded is no object.
+        arguments: typeof request === 'object' && request !== null ? { ...request } : {},
+        outcome,
+      });
+    };
     const { start, sendStatus } = call;
     call.start = (listener) => {
       const receive = listener.onReceiveMessage.bind(listener);
+      const cancel = listener.onCancel.bind(listener);
       listener.onReceiveMessage = (message) => {
         request = message;
         receive(message);
       };
+      listener.onCancel = () => {
+        // Without a request nothing was asked for.
+        if (request !== null) tell('CANCELLED');
+        cancel();
+      };
       start.call(call, listener);
     };
     call.sendStatus = (answered) => {
-      note({
-        caller: callerOf({ call }).name,
-        peer: peerOf(call.stream),
-        method: method.path.slice(method.path.lastIndexOf('/') + 1),
-        arguments: argumentsOf(request),
-        outcome:
-          answered.code === status.OK ? 'ok' : (readDetails(answered.metadata).reason ?? String(status[answered.code])),
-      });
+      const reason = answered.code === status.OK ? 'ok' : readDetails(answered.metadata).reason;
+      tell(reason ?? String(status[answered.code]));
       sendStatus.call(call, answered);
     };
     return call;
@@ -66,18 +84,4 @@ export function noteAdminActions(note: (action: AdminAction) => void): ServerInt
 /** HOST:PORT of who calls. */
 export function peerOf(stream: ServerHttp2Stream): string {
   return noteOf(stream.session as ServerHttp2Session | undefined)?.peer ?? '';
-}
-
-/** Keys and bodies come as bytes, of which the number is told. */
-function argumentsOf(request: unknown): Record<string, unknown> {
-  if (typeof request !== 'object' || request === null) return {};
-  return Object.fromEntries(
-    Object.entries(request).flatMap(([name, value]) => (value === '' ? [] : [[name, shown(value)]])),
-  );
-}
-
-function shown(value: unknown): unknown {
-  if (value instanceof Uint8Array) return `${value.length} bytes`;
-  if (typeof value === 'string') return value.length > TEXT_MAX ? `${value.slice(0, TEXT_MAX)}…` : value;
-  return typeof value === 'object' && value !== null ? argumentsOf(value) : value;
 }

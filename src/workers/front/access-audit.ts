@@ -1,15 +1,19 @@
 import type { ServerHttp2Stream } from 'node:http2';
-import { type Caller, Verb } from '../../access/caller.ts';
+import { type Caller, type CallOrigin, Verb } from '../../access/caller.ts';
 import type { Reason } from '../../base/errors.ts';
 import type { DoorNotes } from '../../grpc/access/access-callers.ts';
 import { type AdminAction, peerOf } from '../../grpc/access/admin-actions.ts';
-import type { Log } from '../../telemetry/log.ts';
+import type { AuditLog } from '../../telemetry/log.ts';
+import { type Disguises, short, shownArguments } from './action-arguments.ts';
 import type { AuditFile } from './audit-file.ts';
+import { networkOf, RefusalLines, type Sums } from './refusal-lines.ts';
 
-/** A caller's refusals of one reason are told of at once, and then so often, in ms, with the number of those between. */
-const EVERY_MS = 10_000;
-/** Callers that are remembered for that. Those beyond share one place. */
-const CALLERS_MAX = 1_024;
+/**
+ * Of those whom the access file knows, and of strangers, told of one by one in a window. They are counted apart: strangers can have as many addresses as
+ * they like, and must not hide that somebody does what his token does not allow.
+ */
+const KNOWN_MAX = 256;
+const STRANGERS_MAX = 64;
 const STRANGER = 'unknown';
 /** Of a caller that has not said who it is, where it need not. */
 const ANYBODY = 'anonymous';
@@ -27,25 +31,35 @@ export const ACCESS_REASONS = [
   'JOIN_UNPROVEN',
 ] as const satisfies readonly Reason[];
 
-interface Told {
-  nextAt: number;
-  leftOut: number;
+export interface AccessAuditOptions {
+  readonly log: AuditLog;
+  /** Null: the log alone. */
+  readonly file: AuditFile | null;
+  readonly disguises: Disguises;
+  /** ms that never fall. */
+  readonly now?: () => number;
+}
+
+interface Entry {
+  readonly caller: string;
+  readonly reason: string;
+  readonly peer?: string;
 }
 
 /** What is written down of who was refused what, and of what operators have changed. */
 export class AccessAudit implements DoorNotes {
   readonly refusals = new Map<Reason, number>(ACCESS_REASONS.map((reason) => [reason, 0]));
-  readonly #log: Log;
-  /** Null: the log alone. */
+  readonly #log: AuditLog;
   readonly #file: AuditFile | null;
+  readonly #disguises: Disguises;
   readonly #now: () => number;
-  /** By caller, or by the host of one that is not known, and reason. */
-  readonly #told = new Map<string, Map<string, Told>>();
+  readonly #known = new RefusalLines<Entry>(KNOWN_MAX);
+  readonly #strangers = new RefusalLines<Entry>(STRANGERS_MAX);
 
-  /** `now`: ms that never fall. */
-  constructor(log: Log, file: AuditFile | null, now: () => number = () => performance.now()) {
+  constructor({ log, file, disguises, now = () => performance.now() }: AccessAuditOptions) {
     this.#log = log;
     this.#file = file;
+    this.#disguises = disguises;
     this.#now = now;
   }
 
@@ -61,8 +75,8 @@ export class AccessAudit implements DoorNotes {
     this.note(reason, name, peerOf(stream), () => ({ method: path, ...(detail === '' ? {} : { detail }) }));
   }
 
-  denied(caller: Caller, verb: Verb, bytes: Uint8Array, start: number, end: number): void {
-    this.note('PERMISSION_DENIED', caller.name, '', () => {
+  denied(caller: Caller, verb: Verb, bytes: Uint8Array, start: number, end: number, from: CallOrigin | null): void {
+    this.note('PERMISSION_DENIED', caller.name, from?.peer ?? '', () => {
       const name = Object.entries(Verb).find(([, one]) => one === verb)?.[0] ?? '';
       const subject = Buffer.from(bytes.subarray(start, end)).toString();
       return { verb: name.toLowerCase(), subject, tenant: caller.tenant };
@@ -76,54 +90,74 @@ export class AccessAudit implements DoorNotes {
   }
 
   #maybeTell(reason: string, name: string | null, peer: string, fields: () => Readonly<Record<string, unknown>>): void {
-    const told = this.#toldOf(name ?? peer.replace(/:\d+$/, ''), reason);
     const now = this.#now();
-    if (now < told.nextAt) {
-      told.leftOut += 1;
-      return;
-    }
-    const between = told.leftOut === 0 ? {} : { left_out: told.leftOut };
-    told.nextAt = now + EVERY_MS;
-    told.leftOut = 0;
-    const from = peer === '' ? {} : { peer };
-    this.#write('warn', 'somebody was refused', { caller: name ?? STRANGER, reason, ...from, ...fields(), ...between });
+    this.sweep(now);
+    const host = peer.replace(/:\d+$/, '');
+    const entry = (): Entry => ({ caller: name ?? STRANGER, reason, ...(peer === '' ? {} : { peer }) });
+    const isTold =
+      name === null
+        ? this.#strangers.isTold({ reason, who: host, group: networkOf(host) }, now, entry)
+        : this.#known.isTold({ reason, who: `${name} ${host}`, group: name }, now, entry);
+    if (isTold) this.#write('warn', 'somebody was refused', { ...entry(), ...shortened(fields()) });
+  }
+
+  /** Writes the sums of what was not told of at once, when it is time; called several times a second. */
+  sweep(now = this.#now()): void {
+    this.#tell(this.#known.close(now), 'known');
+    this.#tell(this.#strangers.close(now), STRANGER);
+  }
+
+  /** The same, at the end of the broker. */
+  close(): void {
+    const now = this.#now();
+    this.#tell(this.#known.close(now, true), 'known');
+    this.#tell(this.#strangers.close(now, true), STRANGER);
   }
 
   acted(action: AdminAction): void {
     if (action.method === 'Join') this.#joined(action);
-    else this.#write('info', 'an operator has acted', fieldsOf(action));
+    else this.#write('info', 'an operator has acted', this.#fieldsOf(action));
   }
 
   /** Each node that was taken in; of those that were not, who may be strangers and come again and again, not each time. */
   #joined(action: AdminAction): void {
     const { caller, peer, outcome } = action;
     if (outcome === 'ok') {
-      this.#write('info', 'a node was taken in', fieldsOf(action));
+      this.#write('info', 'a node was taken in', this.#fieldsOf(action));
       return;
     }
     const name = caller === ANYBODY ? null : caller;
-    const { method, arguments: given } = fieldsOf(action);
-    const fields = () => ({ method, arguments: given });
+    const fields = () => {
+      const { method, arguments: given } = this.#fieldsOf(action);
+      return { method, arguments: given };
+    };
     const isRefusal = (ACCESS_REASONS as readonly string[]).includes(outcome);
     if (isRefusal) this.note(outcome as Reason, name, peer, fields);
     else this.#maybeTell(outcome, name, peer, fields);
   }
 
+  #fieldsOf({ caller, peer, method, arguments: given, outcome }: AdminAction) {
+    const shown = JSON.stringify(shownArguments(method, given, this.#disguises));
+    return { caller, peer, method, arguments: shown, outcome };
+  }
+
   #write(level: 'info' | 'warn', message: string, fields: Readonly<Record<string, unknown>>): void {
-    this.#log[level](message, { audit: true, ...fields });
+    this.#log.audit(level, message, fields);
     this.#file?.write({ msg: message, ...fields });
   }
 
-  #toldOf(caller: string, reason: string): Told {
-    const key = this.#told.has(caller) || this.#told.size < CALLERS_MAX ? caller : '';
-    const byReason = this.#told.get(key) ?? new Map<string, Told>();
-    this.#told.set(key, byReason);
-    const told = byReason.get(reason) ?? { nextAt: 0, leftOut: 0 };
-    byReason.set(reason, told);
-    return told;
+  #tell(sums: Sums<Entry> | null, callers: string): void {
+    for (const { entry, times } of sums?.again ?? [])
+      this.#write('warn', 'somebody was refused again', { ...entry, left_out: times });
+    if (sums?.others) this.#write('warn', 'more were refused than are told of one by one', { callers, ...sums.others });
   }
 }
 
-function fieldsOf({ caller, peer, method, arguments: given, outcome }: AdminAction) {
-  return { caller, peer, method, arguments: JSON.stringify(given), outcome };
+/** A path or a subject is as long as its sender likes. */
+function shortened(fields: Readonly<Record<string, unknown>>): Record<string, unknown> {
+  const entries = Object.entries(fields).map(([name, value]) => [
+    name,
+    typeof value === 'string' ? short(value) : value,
+  ]);
+  return Object.fromEntries(entries);
 }

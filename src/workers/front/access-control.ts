@@ -9,22 +9,25 @@ import type { CallerSource } from '../../grpc/callers.ts';
 import { StartError } from '../../storage/start-error.ts';
 import type { Refusal } from '../../telemetry/admin-guards.ts';
 import type { AdminSources } from '../../telemetry/admin-http.ts';
-import type { Log } from '../../telemetry/log.ts';
+import type { AuditLog } from '../../telemetry/log.ts';
 import type { MetricsRegistry } from '../../telemetry/metrics.ts';
 import { AccessAudit } from './access-audit.ts';
 import { AccessFileWatch } from './access-file-watch.ts';
+import type { Disguises } from './action-arguments.ts';
 import { AdminCallers, type AdminDenial } from './admin-callers.ts';
 import { AuditFile } from './audit-file.ts';
 
-/** How often it is looked for tokens whose time is over, in ms: their streams have to end within a second. */
+/** How often it is looked for tokens whose time is over, in ms: their streams have to end within a second. And for refusals that are to be told of. */
 const SWEEP_MS = 250;
 
 export interface AccessControlOptions {
   readonly config: Pick<Config, 'access' | 'cluster'>;
   /** Reads the access file; throws an Error. `onRead`: each file, before it is read. */
   readonly load: (path: string, onRead: (file: string) => void) => LoadedAccess;
-  readonly log: Log;
+  readonly log: AuditLog;
   readonly redactor: Redactor;
+  /** What may be written down of a setting that is to be changed. */
+  readonly shownSetting: Disguises['setting'];
 }
 
 /** Who may do what on this node, by the access file as it is now, and what is written down of it. */
@@ -39,13 +42,15 @@ export class AccessControl {
   readonly #sweeper: NodeJS.Timeout | null = null;
 
   /** Throws what `load` throws. */
-  constructor({ config, load, log, redactor }: AccessControlOptions) {
-    const { file: path, auditFile } = config.access;
+  constructor({ config, load, log, redactor, shownSetting }: AccessControlOptions) {
+    const { file: path, auditFile, auditMaxBytes } = config.access;
     const apply = ({ policy }: LoadedAccess): void => this.callers?.apply(policy);
     const watch = path === null ? null : new AccessFileWatch({ path, load, apply, log });
     const loaded = watch?.open();
-    this.#auditFile = auditFile === null ? null : new AuditFile(auditFile, redactor, log);
-    this.audit = new AccessAudit(log, this.#auditFile);
+    this.#auditFile =
+      auditFile === null ? null : new AuditFile({ path: auditFile, maxBytes: auditMaxBytes, redactor, log });
+    const disguises: Disguises = { setting: shownSetting, text: (text) => redactor.redact(text) };
+    this.audit = new AccessAudit({ log, file: this.#auditFile, disguises });
     if (watch === null || loaded === undefined) return;
     const { policy } = loaded;
     const callers = new AccessCallers({ policy, cluster: config.cluster, notes: this.audit, spaceOf, now: Date.now });
@@ -53,7 +58,10 @@ export class AccessControl {
     this.observers = new AdminCallers(callers, this.audit);
     this.#watch = watch;
     watch.start();
-    this.#sweeper = setInterval(() => callers.sweep(), SWEEP_MS);
+    this.#sweeper = setInterval(() => {
+      callers.sweep();
+      this.audit.sweep();
+    }, SWEEP_MS);
   }
 
   /** What the gRPC server needs of it. */
@@ -84,6 +92,10 @@ export class AccessControl {
     registry.addSamples('counter', 'broker_access_refused_total', refused, () =>
       [...this.audit.refusals].map(([reason, value]) => ({ labels: { reason }, value })),
     );
+    const missing = 'Lines that access.audit_file lacks because it could not be written; the log has them.';
+    registry.addSamples('counter', 'broker_access_audit_lines_missing_total', missing, () => [
+      { labels: {}, value: this.#auditFile?.missing ?? 0 },
+    ]);
     const loads = 'Times that another access file was there, by whether it was taken or had problems.';
     registry.addSamples('counter', 'broker_access_file_loads_total', loads, () =>
       Object.entries(this.reloads).map(([outcome, value]) => ({ labels: { outcome }, value })),
@@ -99,6 +111,7 @@ export class AccessControl {
   async stop(): Promise<void> {
     this.#watch?.stop();
     if (this.#sweeper !== null) clearInterval(this.#sweeper);
+    this.audit.close();
     await this.#auditFile?.close();
   }
 }

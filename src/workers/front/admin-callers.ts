@@ -19,8 +19,8 @@ export interface AdminCaller {
   readonly administers: boolean;
   /** Why they may call no more, or null. Changes with time and with the access file. */
   readonly refusal: Reason | null;
-  /** Why a message of this subject of a tenant ('' for none) is not shown to them, or null. */
-  fetchRefusal(subject: string, tenant: string): Reason | null;
+  /** Why a message of this subject of a tenant ('' for none) is not shown to them, or null. `peer`: HOST:PORT of who asks. */
+  fetchRefusal(subject: string, tenant: string, peer: string): Reason | null;
 }
 
 /** Why somebody is not listened to at the admin port. */
@@ -111,12 +111,12 @@ class Viewer implements AdminCaller {
     return this.#callers.refusalOf(this.#known) ?? (this.#caller.observes ? null : 'PERMISSION_DENIED');
   }
 
-  fetchRefusal(subject: string, tenant: string): Reason | null {
+  fetchRefusal(subject: string, tenant: string, peer: string): Reason | null {
     const { refusal } = this;
     if (refusal !== null) return refusal;
     const isForeign = tenant !== '' && tenant !== this.tenant && this.#known.identity.tenant !== '*';
     if (isForeign) return 'PERMISSION_DENIED';
     const bytes = Buffer.from(subject);
-    return subjectFault(bytes, 0, bytes.length) ?? this.#caller.demand(Verb.FETCH, bytes, 0, bytes.length);
+    return subjectFault(bytes, 0, bytes.length) ?? this.#caller.demand(Verb.FETCH, bytes, 0, bytes.length, { peer });
   }
 }

@@ -16,7 +16,7 @@ export class ConsoleFetches {
   /** `tenant`: in whose space the subject is; '': in none. */
   fetch(request: Buffer, deadlineMs: number, done: Done, tenant: string): void {
     const name = tenant === '' ? TENANT_DEFAULT : tenant;
-    if (isTenant(name)) this.#dispatcher.fetch(request, deadlineMs, done, new Operator(name, spaceOf(name)));
+    if (isTenant(name)) this.#dispatcher.fetch(request, deadlineMs, done, new Operator(name, spaceOf(name)), null);
     else done(statusOf(new BrokerError('TENANT_INVALID')));
   }
 }

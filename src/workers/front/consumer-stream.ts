@@ -1,7 +1,7 @@
 import type { ServerDuplexStream } from '@grpc/grpc-js';
-import type { Caller } from '../../access/caller.ts';
+import type { Caller, CallOrigin } from '../../access/caller.ts';
 import type { Reason } from '../../base/errors.ts';
-import { watchCaller } from '../../grpc/callers.ts';
+import { originOf, watchCaller } from '../../grpc/callers.ts';
 import { cutFrame } from '../../grpc/consumer-codec.ts';
 import { DeliveryStream, type OnSent } from '../../grpc/delivery-stream.ts';
 import { frameOf } from '../../grpc/frame.ts';
@@ -59,6 +59,7 @@ export interface ConsumerStreamPort extends SubscriptionPort {
  */
 export class ConsumerStream {
   readonly caller: Caller;
+  readonly from: CallOrigin | null;
   readonly out: DeliveryStream;
   readonly credit = new StreamCredit();
   readonly readers = new Map<string, Reader>();
@@ -88,6 +89,7 @@ export class ConsumerStream {
 
   constructor(call: ServerDuplexStream<Buffer, Buffer>, caller: Caller, port: ConsumerStreamPort) {
     this.caller = caller;
+    this.from = originOf(call);
     this.#call = call;
     this.#port = port;
     this.out = new DeliveryStream(call);

@@ -339,7 +339,7 @@ export class Consumers implements ConsumerStreamPort {
     const wanted = new Map<string, StartPosition>();
     const patterns: StreamPattern[] = [];
     for (const spec of specs) {
-      const fault = this.#addSpec(spec, stream.caller, token, wanted, patterns);
+      const fault = this.#addSpec(spec, stream, token, wanted, patterns);
       if (fault !== null) {
         stream.end(fault, spec.name.toString());
         return;
@@ -367,7 +367,7 @@ export class Consumers implements ConsumerStreamPort {
   /** Null, or why the subject or pattern cannot be had. */
   #addSpec(
     { name, start: kind, value }: SubjectSpec,
-    caller: Caller,
+    { caller, from }: ConsumerStream,
     token: StreamPositions | null,
     wanted: Map<string, StartPosition>,
     patterns: StreamPattern[],
@@ -376,13 +376,13 @@ export class Consumers implements ConsumerStreamPort {
     const text = name.toString();
     if (caller.space.length + name.length > SUBJECT_BYTES_MAX) return 'SUBJECT_TOO_LONG';
     if (!hasWildcard(name)) {
-      const fault = subjectFault(name, 0, name.length) ?? caller.demand(Verb.SUBSCRIBE, name, 0, name.length);
+      const fault = subjectFault(name, 0, name.length) ?? caller.demand(Verb.SUBSCRIBE, name, 0, name.length, from);
       if (fault === null && !wanted.has(text)) wanted.set(text, start);
       return fault;
     }
     const pattern = Pattern.parse(name);
     if (typeof pattern === 'string') return pattern;
-    if (!caller.mayFind(Verb.SUBSCRIBE, name)) return caller.demand(Verb.SUBSCRIBE, name, 0, name.length);
+    if (!caller.mayFind(Verb.SUBSCRIBE, name)) return caller.demand(Verb.SUBSCRIBE, name, 0, name.length, from);
     // What it matches and the token does not know has come since.
     patterns.push({ pattern, start: token?.patterns.has(text) === true ? laterStart(start) : start });
     return null;

@@ -1,10 +1,11 @@
 import type { ServerDuplexStream, ServerWritableStream } from '@grpc/grpc-js';
-import { type Caller, Verb } from '../../access/caller.ts';
+import { type Caller, type CallOrigin, Verb } from '../../access/caller.ts';
 import { assert, defined } from '../../base/assert.ts';
 import { BrokerError, REASON_NAMES, type Reason } from '../../base/errors.ts';
 import { slotOfHash, subjectHash } from '../../base/subject.ts';
 import { innerSubjectFault } from '../../base/subject-space.ts';
 import type { CallTrace } from '../../base/trace-context.ts';
+import { originOf } from '../../grpc/callers.ts';
 import {
   decodeId,
   encodeBroadcastResponse,
@@ -202,8 +203,15 @@ export class Dispatcher implements Engine, ProducerRoutes, ConsumerRoutes {
 
   // --- Engine ---
 
-  publish(request: Buffer, deadlineMs: number, done: Done, caller: Caller, trace: CallTrace | null = null): void {
-    const refusal = this.#admit(request, request.length, deadlineMs, Verb.PUBLISH, caller);
+  publish(
+    request: Buffer,
+    deadlineMs: number,
+    done: Done,
+    caller: Caller,
+    from: CallOrigin | null,
+    trace: CallTrace | null = null,
+  ): void {
+    const refusal = this.#admit(request, request.length, deadlineMs, Verb.PUBLISH, caller, from);
     if (refusal !== null) {
       this.#refuse(Method.PUBLISH, refusal, done);
       return;
@@ -238,18 +246,18 @@ export class Dispatcher implements Engine, ProducerRoutes, ConsumerRoutes {
     this.touched(link);
   }
 
-  fetch(request: Buffer, deadlineMs: number, done: Done, caller: Caller): void {
+  fetch(request: Buffer, deadlineMs: number, done: Done, caller: Caller, from: CallOrigin | null): void {
     const scan = this.#fetchScan;
     const fault = scanFetch(request, 0, request.length, scan);
-    this.#lookUp(ToShard.FETCH, Method.FETCH, request, fault, scan.id, deadlineMs, done, caller);
+    this.#lookUp(ToShard.FETCH, Method.FETCH, request, fault, scan.id, deadlineMs, done, caller, from);
   }
 
-  incIdx(request: Buffer, deadlineMs: number, done: Done, caller: Caller): void {
-    this.#lookUp(ToShard.INCREMENT, Method.INCREMENT, request, null, 0, deadlineMs, done, caller);
+  incIdx(request: Buffer, deadlineMs: number, done: Done, caller: Caller, from: CallOrigin | null): void {
+    this.#lookUp(ToShard.INCREMENT, Method.INCREMENT, request, null, 0, deadlineMs, done, caller, from);
   }
 
-  broadcast(request: Buffer, _deadlineMs: number, done: Done, caller: Caller): void {
-    const fault = this.#refusing ?? this.#findAllowed(request, Verb.PUBLISH, caller);
+  broadcast(request: Buffer, _deadlineMs: number, done: Done, caller: Caller, from: CallOrigin | null): void {
+    const fault = this.#refusing ?? this.#findAllowed(request, Verb.PUBLISH, caller, from);
     const inner = fault === null ? innerRequest(request, this.#address) : request;
     const refusal = fault ?? this.broadcastHere(inner);
     if (refusal !== null) {
@@ -271,7 +279,7 @@ export class Dispatcher implements Engine, ProducerRoutes, ConsumerRoutes {
     const refusal =
       this.#refusing ??
       fault ??
-      this.#findAllowed(request, Verb.SUBSCRIBE, caller) ??
+      this.#findAllowed(request, Verb.SUBSCRIBE, caller, originOf(stream)) ??
       (this.seats.full ? 'SUBSCRIPTIONS_FULL' : null);
     if (refusal !== null) {
       this.metrics.refused(Method.SUBSCRIBE, refusal);
@@ -532,9 +540,16 @@ export class Dispatcher implements Engine, ProducerRoutes, ConsumerRoutes {
   // --- admission ---
 
   /** Fills the address; null if the request may go on. `size`: bytes that it will hold until it is answered. */
-  #admit(request: Buffer, size: number, deadlineMs: number, verb: Verb, caller: Caller): Reason | null {
+  #admit(
+    request: Buffer,
+    size: number,
+    deadlineMs: number,
+    verb: Verb,
+    caller: Caller,
+    from: CallOrigin | null,
+  ): Reason | null {
     if (this.#refusing !== null) return this.#refusing;
-    const fault = this.#findAllowed(request, verb, caller);
+    const fault = this.#findAllowed(request, verb, caller, from);
     if (fault !== null) return fault;
     if (this.#calls.full || this.bytesInFlight + size > this.#limits.bytesMax) return 'IN_FLIGHT_FULL';
     if (this.#guard.overloaded) return 'OVERLOADED';
@@ -543,12 +558,12 @@ export class Dispatcher implements Engine, ProducerRoutes, ConsumerRoutes {
   }
 
   /** Finds the address and its shard, for a caller who may do that with its subject, which it does not see the space of. */
-  #findAllowed(request: Buffer, verb: Verb, caller: Caller): Reason | null {
+  #findAllowed(request: Buffer, verb: Verb, caller: Caller, from: CallOrigin | null): Reason | null {
     const address = this.#address;
     const fault = address.find(request, caller);
     if (fault !== null) return fault;
     this.#shard = this.#table.route(slotOfHash(address.hash));
-    return caller.demand(verb, address.bytes, address.start + caller.space.length, address.end);
+    return caller.demand(verb, address.bytes, address.start + caller.space.length, address.end, from);
   }
 
   /** A request of a subject and an id, on the control ring. */
@@ -561,9 +576,10 @@ export class Dispatcher implements Engine, ProducerRoutes, ConsumerRoutes {
     deadlineMs: number,
     done: Done,
     caller: Caller,
+    from: CallOrigin | null,
   ): void {
     const verb = type === ToShard.FETCH ? Verb.FETCH : Verb.PUBLISH;
-    const refusal = this.#admit(request, LOOK_UP_BYTES, deadlineMs, verb, caller) ?? fault;
+    const refusal = this.#admit(request, LOOK_UP_BYTES, deadlineMs, verb, caller, from) ?? fault;
     if (refusal !== null) {
       this.#refuse(method, refusal, done);
       return;

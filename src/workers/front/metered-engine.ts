@@ -1,5 +1,5 @@
 import type { ServerDuplexStream, ServerWritableStream } from '@grpc/grpc-js';
-import type { Caller } from '../../access/caller.ts';
+import type { Caller, CallOrigin } from '../../access/caller.ts';
 import type { CallTrace } from '../../base/trace-context.ts';
 import { SubjectRange, scanSubject } from '../../grpc/codec.ts';
 import type { Done, Engine } from '../../grpc/engine.ts';
@@ -24,23 +24,30 @@ export class MeteredEngine implements Engine {
     this.#quotas = quotas;
   }
 
-  publish(request: Buffer, deadlineMs: number, done: Done, caller: Caller, trace: CallTrace | null = null): void {
+  publish(
+    request: Buffer,
+    deadlineMs: number,
+    done: Done,
+    caller: Caller,
+    from: CallOrigin | null,
+    trace: CallTrace | null = null,
+  ): void {
     if (this.#quotas.isOn && !this.#lets(Method.PUBLISH, request, done, caller.tenant)) return;
-    this.#engine.publish(request, deadlineMs, done, caller, trace);
+    this.#engine.publish(request, deadlineMs, done, caller, from, trace);
   }
 
-  broadcast(request: Buffer, deadlineMs: number, done: Done, caller: Caller): void {
+  broadcast(request: Buffer, deadlineMs: number, done: Done, caller: Caller, from: CallOrigin | null): void {
     if (this.#quotas.isOn && !this.#lets(Method.BROADCAST, request, done, caller.tenant)) return;
-    this.#engine.broadcast(request, deadlineMs, done, caller);
+    this.#engine.broadcast(request, deadlineMs, done, caller, from);
   }
 
-  incIdx(request: Buffer, deadlineMs: number, done: Done, caller: Caller): void {
+  incIdx(request: Buffer, deadlineMs: number, done: Done, caller: Caller, from: CallOrigin | null): void {
     if (this.#quotas.isOn && !this.#lets(Method.INCREMENT, request, done, caller.tenant)) return;
-    this.#engine.incIdx(request, deadlineMs, done, caller);
+    this.#engine.incIdx(request, deadlineMs, done, caller, from);
   }
 
-  fetch(request: Buffer, deadlineMs: number, done: Done, caller: Caller): void {
-    this.#engine.fetch(request, deadlineMs, done, caller);
+  fetch(request: Buffer, deadlineMs: number, done: Done, caller: Caller, from: CallOrigin | null): void {
+    this.#engine.fetch(request, deadlineMs, done, caller, from);
   }
 
   publishStream(stream: ServerDuplexStream<Buffer, Buffer>, caller: Caller): void {

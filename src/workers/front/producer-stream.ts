@@ -1,7 +1,7 @@
 import type { ServerDuplexStream } from '@grpc/grpc-js';
-import type { Caller } from '../../access/caller.ts';
+import type { Caller, CallOrigin } from '../../access/caller.ts';
 import type { Reason } from '../../base/errors.ts';
-import { watchCaller } from '../../grpc/callers.ts';
+import { originOf, watchCaller } from '../../grpc/callers.ts';
 import { DeliveryStream } from '../../grpc/delivery-stream.ts';
 import { FrameIntake } from '../../grpc/frame-intake.ts';
 import type { FrameMemory } from '../../grpc/frame-memory.ts';
@@ -66,6 +66,7 @@ export interface ProducerStreamPort {
 export class ProducerStream {
   readonly number: number;
   readonly caller: Caller;
+  readonly from: CallOrigin | null;
   readonly out: DeliveryStream;
   /** Null until it is open. */
   ledger: SequenceLedger | null = null;
@@ -96,6 +97,7 @@ export class ProducerStream {
   constructor(number: number, call: ServerDuplexStream<Buffer, Buffer>, caller: Caller, port: ProducerStreamPort) {
     this.number = number;
     this.caller = caller;
+    this.from = originOf(call);
     this.#call = call;
     this.#port = port;
     this.out = new DeliveryStream(call);

@@ -189,12 +189,13 @@ export class ProducerStreams implements ProducerStreamPort {
   pass(stream: ProducerStream, frame: Buffer, isOver: boolean): Passing {
     const { scan } = this;
     const routes = this.#routes;
-    const fault = this.#faultOf(frame) ?? stream.caller.demand(Verb.PUBLISH, frame, scan.subjectStart, scan.subjectEnd);
+    const { caller, from } = stream;
+    const fault = this.#faultOf(frame) ?? caller.demand(Verb.PUBLISH, frame, scan.subjectStart, scan.subjectEnd, from);
     if (fault !== null) {
       this.#countRefused(fault);
       return fault;
     }
-    const { space } = stream.caller;
+    const { space } = caller;
     const subject = space.length === 0 ? frame : this.#subjectInSpace(frame, space);
     if (subject === null) {
       this.#countRefused('SUBJECT_TOO_LONG');
