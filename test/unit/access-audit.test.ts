@@ -179,8 +179,12 @@ test('one token on many machines hides no other one, and is told of with the fir
   assert.equal(linesOf('token a').length, 1);
 });
 
-test('what a caller chooses is cut: a path makes no line of any length', () => {
+test('what a caller chooses is cut: neither a path nor the name in a token makes a line of any length', () => {
   const { made, lines } = audit();
+  const caller = `jwt login/${'x'.repeat(10_000)}`;
   made.note('CREDENTIALS_INVALID', null, '10.0.0.1:7', () => ({ method: `/${'x'.repeat(10_000)}` }));
-  assert.ok(String(lines[0]?.method).length < 300);
+  made.note('PERMISSION_DENIED', caller, '10.0.0.1:7', nothing);
+  made.acted({ ...ACTION, caller, method: 'Verify', arguments: {} });
+  assert.equal(lines.length, 3);
+  for (const line of lines) assert.ok(JSON.stringify(line).length < 500);
 });

@@ -93,11 +93,13 @@ export class AccessAudit implements DoorNotes {
     const now = this.#now();
     this.sweep(now);
     const host = peer.replace(/:\d+$/, '');
-    const entry = (): Entry => ({ caller: name ?? STRANGER, reason, ...(peer === '' ? {} : { peer }) });
+    // A token of others says who its caller is, in as many words as it likes.
+    const known = name === null ? null : short(name);
+    const entry = (): Entry => ({ caller: known ?? STRANGER, reason, ...(peer === '' ? {} : { peer }) });
     const isTold =
-      name === null
+      known === null
         ? this.#strangers.isTold({ reason, who: host, group: networkOf(host) }, now, entry)
-        : this.#known.isTold({ reason, who: `${name} ${host}`, group: name }, now, entry);
+        : this.#known.isTold({ reason, who: `${known} ${host}`, group: known }, now, entry);
     if (isTold) this.#write('warn', 'somebody was refused', { ...entry(), ...shortened(fields()) });
   }
 
@@ -138,7 +140,7 @@ export class AccessAudit implements DoorNotes {
 
   #fieldsOf({ caller, peer, method, arguments: given, outcome }: AdminAction) {
     const shown = JSON.stringify(shownArguments(method, given, this.#disguises));
-    return { caller, peer, method, arguments: shown, outcome };
+    return { caller: short(caller), peer, method, arguments: shown, outcome };
   }
 
   #write(level: 'info' | 'warn', message: string, fields: Readonly<Record<string, unknown>>): void {
