@@ -40,7 +40,7 @@ export async function serve(loaded: LoadedConfig): Promise<number> {
   try {
     await broker.start();
   } catch (error) {
-    if (error instanceof StartStopped) return await endOf(broker, logger);
+    if (error instanceof StartStopped) return await endOf(broker, logger, EXIT.ok);
     if (!(error instanceof StartError)) {
       // A disk that fails, or a defect: what is open by now cannot be trusted to close, and must not keep the process.
       const detail = error instanceof Error ? (error.stack ?? error.message) : String(error);
@@ -49,22 +49,20 @@ export async function serve(loaded: LoadedConfig): Promise<number> {
       process.exit(EXIT.startFailed);
     }
     logger.error(error.message, { reason: error.code });
-    await broker.stop();
-    logger.flush();
-    return EXIT.startFailed;
+    return await endOf(broker, logger, EXIT.startFailed);
   }
   await signals.first;
   await broker.drain();
-  return await endOf(broker, logger);
+  return await endOf(broker, logger, EXIT.ok);
 }
 
-async function endOf(broker: Broker, logger: Logger): Promise<number> {
+async function endOf(broker: Broker, logger: Logger, code: number): Promise<number> {
   await broker.stop();
   if (broker.died !== null) return broker.died;
-  logger.info('stopped');
+  if (code === EXIT.ok) logger.info('stopped');
   logger.flush();
-  if (broker.isStuck) process.exit(EXIT.ok);
+  if (broker.isStuck) process.exit(code);
   // A question to a DNS server that does not answer, of a connection that was closed, would keep the process for half a minute.
-  setTimeout(() => process.exit(), LINGER_MS).unref();
-  return EXIT.ok;
+  setTimeout(() => process.exit(code), LINGER_MS).unref();
+  return code;
 }

@@ -8,8 +8,8 @@ import {
   type sendUnaryData,
 } from '@grpc/grpc-js';
 import type { Caller, CallOrigin } from '../access/caller.ts';
-import { assert } from '../base/assert.ts';
-import type { Endpoint } from '../config/endpoint.ts';
+import { assert, defined } from '../base/assert.ts';
+import { type Endpoint, formatEndpoint } from '../base/endpoint.ts';
 import type { Log } from '../telemetry/log.ts';
 import type { HandshakeWatch, TlsNews } from '../tls/handshake-watch.ts';
 import { type AbuseLog, AbuseWatch, type CutReason } from './abuse-watch.ts';
@@ -137,7 +137,8 @@ export class GrpcServer {
   readonly #news: TlsNews;
   /** Null: clear text. */
   readonly #tls: TlsDoor | null;
-  #address = '';
+  /** Null: it does not listen yet. The port is the real one. */
+  #bound: Endpoint | null = null;
 
   constructor(options: GrpcServerOptions) {
     const { limits, log } = options;
@@ -200,7 +201,7 @@ export class GrpcServer {
 
   /** HOST:PORT that it listens on, once `listen` has resolved; the port is the real one if 0 was asked for. */
   get address(): string {
-    return this.#address;
+    return this.#bound === null ? '' : formatEndpoint(this.#bound);
   }
 
   /** Connections that are open now, and how many were closed because there were too many. */
@@ -229,9 +230,8 @@ export class GrpcServer {
 
   /** Rejects if the address cannot be had. */
   async listen({ host, port: wanted }: Endpoint): Promise<void> {
-    const name = host.includes(':') ? `[${host}]` : host;
-    const port = await this.#bind(`${name}:${wanted}`);
-    this.#address = `${name}:${port}`;
+    const port = await this.#bind(formatEndpoint({ host, port: wanted }));
+    this.#bound = { host, port };
     for (const http2Server of http2ServersOf(this.#server)) {
       this.#guard.watch(http2Server);
       if (this.#tls === null) tellOfTls(http2Server, this.#news);
@@ -248,6 +248,11 @@ export class GrpcServer {
         escalate,
       });
     }
+  }
+
+  /** Once it listens, and before it is said to serve. Rejects if clients are not given the windows that they should be: no fault of the address. */
+  async checkWindows(): Promise<void> {
+    const { host, port } = defined(this.#bound, 'the gRPC port is not open');
     if (this.#tls === null) checkWindows(await effectiveWindows(host, port));
     else for (const http2Server of http2ServersOf(this.#server)) checkWindows(await windowsBehindTls(http2Server));
   }

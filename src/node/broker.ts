@@ -87,10 +87,11 @@ import { addTraceMetrics } from '../workers/tracing/trace-metrics.ts';
 import { Tracing } from '../workers/tracing/tracing.ts';
 import { VerifyService } from '../workers/verify/verify-service.ts';
 import { WeaknessWatch } from '../workers/weakness-watch.ts';
+import { Ending } from './ending.ts';
 import { EXIT } from './exit-codes.ts';
 
-/** How long the shards, and then the Raft thread, may take to finish what is on its way to the disk. */
-const STOP_MS = 5_000;
+/** To leave the lead and gossip to others is bounded by itself (membership.ts); this ends what should not happen. */
+const LEAVE_MS = 10_000;
 /**
  * What clients may take to read the ends of their calls once nothing of the broker is in flight. Watchers of its health, reflection and requests
  * that never end are no work: what they hold open must not use up shutdown.drain.
@@ -130,7 +131,7 @@ export class Broker {
   #metrics: MetricsRegistry | null = null;
   readonly #raftCounters = new RaftCounters();
   #grpc: GrpcServer | null = null;
-  #isStuck = false;
+  readonly #ending: Ending;
   #retention: RetentionKeeper | null = null;
   #keeper: DatabaseKeeper | null = null;
   #fence: FenceWatch | null = null;
@@ -168,6 +169,7 @@ export class Broker {
     this.#onDeath = onDeath;
     this.#config = config;
     this.#logger = logger;
+    this.#ending = new Ending(logger);
     this.#news = new LogLimit(logger);
     this.#insecure = new InsecureListeners(logger);
     this.#settings = settings;
@@ -355,14 +357,14 @@ export class Broker {
     this.#dispatcher.refuseNew('SHUTTING_DOWN');
     const deadline = performance.now() + this.#config.shutdown.drainMs;
     // What is in flight is finished by the next leader, without an election in between.
-    await this.#membership.leave(this.#raft);
+    await this.#ending.step('the part in the cluster', () => this.#membership.leave(this.#raft), LEAVE_MS);
     const { producers } = this.#dispatcher;
     while ((this.#dispatcher.callsInFlight > 0 || !producers.isIdle) && performance.now() < deadline) {
       await new Promise((resolve) => setTimeout(resolve, 5));
     }
     this.#dispatcher.refuseHeld('SHUTTING_DOWN');
     this.#resizer?.abandon();
-    await this.#within(STOP_MS, 'a move of slots', resized);
+    await this.#ending.step('a move of slots', () => resized);
     producers.endAll('SHUTTING_DOWN');
     this.#dispatcher.subscriptions.endAll('SHUTTING_DOWN');
     this.#dispatcher.consumers.endAll('SHUTTING_DOWN');
@@ -370,44 +372,37 @@ export class Broker {
     await this.#grpc?.drain(Math.max(0, Math.min(LAST_READS_MS, deadline - performance.now())));
   }
 
-  /** Waits no longer than `ms`: what does not end by itself is cut off by the end of the process, which is as safe as a crash. */
-  async #within(ms: number, what: string, stopped: Promise<void> | undefined): Promise<void> {
-    let timer: NodeJS.Timeout | undefined;
-    const late = new Promise<'late'>((resolve) => {
-      timer = setTimeout(() => resolve('late'), ms);
-    });
-    const outcome = await Promise.race([stopped, late]);
-    clearTimeout(timer);
-    if (outcome !== 'late') return;
-    this.#logger.error('something did not stop in time', { what, ms });
-    this.#isStuck = true;
-  }
-
   /** True if a part did not stop: the process has to be ended. */
   get isStuck(): boolean {
-    return this.#isStuck;
+    return this.#ending.isStuck;
   }
 
+  /** Whatever becomes of one step, the next ones have their turn: above all, the lock of the data directory is given back. */
   async stop(): Promise<void> {
-    await this.access?.stop();
-    this.#retention?.stop();
-    this.#keeper?.stop();
-    this.#fence?.stop();
-    this.#weakness?.stop();
-    this.#dispatcher.peers.stop();
-    this.#quotas.stop();
-    await this.#within(STOP_MS, 'the shards', this.#shards?.stop());
-    await this.#membership.stop();
-    await this.#within(STOP_MS, 'the Raft thread', this.#raft?.stop());
-    this.#loop.stopped = true;
-    this.#bell?.poke();
-    for (const timer of this.#timers) clearInterval(timer);
-    this.#tls?.stop();
-    this.#insecure.stop();
-    await this.#tracing?.close();
-    await this.#within(STOP_MS, 'the database', this.#claimed?.close());
-    await this.#admin?.close();
-    this.#directory?.close();
+    const ending = this.#ending;
+    // Closed already behind a drain. A start that is given up takes no last calls.
+    await ending.step('the gRPC port', () => this.#grpc?.drain(0));
+    await ending.step('the access file', () => this.access?.stop());
+    await ending.step('retention', () => this.#retention?.stop());
+    await ending.step('the watch of the database', () => this.#keeper?.stop());
+    await ending.step('the watch of the fence', () => this.#fence?.stop());
+    await ending.step('the watch of settings of the database', () => this.#weakness?.stop());
+    await ending.step('connections to other nodes', () => this.#dispatcher.peers.stop());
+    await ending.step('quotas', () => this.#quotas.stop());
+    await ending.step('the shards', () => this.#shards?.stop());
+    await ending.step('gossip', () => this.#membership.stop());
+    await ending.step('the Raft thread', () => this.#raft?.stop());
+    await ending.step('the main loop', () => {
+      this.#loop.stopped = true;
+      this.#bell?.poke();
+      for (const timer of this.#timers) clearInterval(timer);
+    });
+    await ending.step('certificates', () => this.#tls?.stop());
+    await ending.step('warnings', () => this.#insecure.stop());
+    await ending.step('tracing', () => this.#tracing?.close());
+    await ending.step('the database', () => this.#claimed?.close());
+    await ending.step('the admin port', () => this.#admin?.close());
+    await ending.step('the data directory', () => this.#directory?.close());
   }
 
   #startRaft(
@@ -660,6 +655,7 @@ export class Broker {
       tracing: this.#tracing,
     });
     await listening('grpc.listen', this.#grpc.listen(grpc.listen));
+    await this.#grpc.checkWindows();
     return this.#grpc.address;
   }
 

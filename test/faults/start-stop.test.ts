@@ -1,6 +1,8 @@
 /** Starts that must be refused, and stops under load, of real broker processes. */
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { cpSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { Metrics } from '../e2e/flow-rig.ts';
@@ -139,6 +141,36 @@ describe('a start that is refused', () => {
     await rig.broker.restart();
     await rig.assertKept(5);
     await rig.broker.restart({ env, flags: ['--accept-clock', '--log-format', 'json'] });
+  });
+});
+
+describe('a start that fails once ports are open', () => {
+  it('by a broken assertion about the gRPC port: it is told as what it is, with exit code 1, and no process stays', async () => {
+    // As a release of Node or grpc-js that takes no notice of our windows would make it.
+    const source = `import http2 from 'node:http2'; import { syncBuiltinESMExports } from 'node:module';
+      const create = http2.createServer;
+      http2.createServer = (options, ...rest) =>
+        create({ ...options, settings: { ...options.settings, initialWindowSize: 65_535 } }, ...rest);
+      syncBuiltinESMExports();`;
+    const env = { NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(source)}` };
+    await using broker = await BrokerProcess.create({ flags: ['--shards', '1', '--log-format', 'json'], env });
+    const { reason, error } = await refusedStart(broker);
+    assert.equal(reason, 'start_failed');
+    assert.match(error, /^AssertionError: grpc-js has changed: the HTTP\/2 windows have no effect/);
+  });
+
+  it('by a gRPC port that is taken, with a Raft thread that does not end: PORT_UNAVAILABLE, exit code 1, and no process stays', async (t) => {
+    const gate = new Gate(t);
+    const flags = ['--shards', '1', '--log-format', 'json'];
+    await using broker = await BrokerProcess.create({ flags, env: { BROKER_FAILPOINTS: gate.each('raft.close') } });
+    const [host, port] = broker.address.split(':');
+    const taken = createServer().listen(Number(port), host);
+    t.after(() => taken.close());
+    await once(taken, 'listening');
+    const { message } = await refusedStart(broker);
+    assert.equal(message, 'something did not stop in time');
+    const refusal = logLines(broker.logs).find(({ reason }) => reason === 'PORT_UNAVAILABLE');
+    assert.match(refusal?.message ?? '', /^grpc\.listen: cannot listen on /);
   });
 });
 

@@ -329,6 +329,21 @@ describe('A collector that is not there', () => {
     );
     assert.equal((await broker.stop()).code, 0);
   });
+
+  it('or whose exporter fails at its end: the broker says so and stops all the same, the admin port and its data directory too', async () => {
+    const exporter = import.meta.resolve('@opentelemetry/exporter-trace-otlp-proto');
+    const source = `import { OTLPTraceExporter } from '${exporter}';
+      OTLPTraceExporter.prototype.shutdown = () => Promise.reject(new Error('planted'));`;
+    const hook = `data:text/javascript,${encodeURIComponent(source)}`;
+    const flags = ['--tracing-endpoint', receiver.endpoint];
+    await using broker = await startBroker({ flags, nodeFlags: ['--import', hook] });
+    assert.equal((await broker.stop()).code, 0);
+    const said = broker.logs.split('\n').map((line) => JSON.parse(line) as Record<string, string>);
+    const failure = said.find(({ msg }) => msg === 'something failed as it stopped');
+    assert.equal(failure?.what, 'tracing', broker.logs);
+    assert.match(failure?.error ?? '', /^Error: planted/);
+    assert.equal(said.at(-1)?.msg, 'stopped');
+  });
 });
 
 describe('A broker without tracing.endpoint', () => {

@@ -112,6 +112,7 @@ export async function startServer(
   });
   t.after(() => server.drain(0));
   await server.listen(address);
+  await server.checkWindows();
   return server;
 }
 

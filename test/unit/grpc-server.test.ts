@@ -224,6 +224,7 @@ test('listens on wildcard and IPv6 addresses, and says the port that it got', as
     });
     t.after(() => server.drain(0));
     await server.listen({ host, port: 0 });
+    await server.checkWindows();
     assert.match(server.address, host === '::1' ? /^\[::1\]:[1-9]/ : /^[a-z0-9.]+:[1-9]/);
   }
 });

@@ -18,6 +18,7 @@ import { joinPort } from './ask-seed.ts';
 import { type Entered, enterCluster, settleMembership } from './enter-cluster.ts';
 import { handOver } from './hand-over.ts';
 import { LeaderWatch } from './leader-watch.ts';
+import { Lookout } from './lookout.ts';
 import { mendLog } from './mend-log.ts';
 import { finderOf, openGossip } from './open-gossip.ts';
 import type { Discovery, DiscoveryEvents, PeerFinder } from './peer-finder.ts';
@@ -62,9 +63,8 @@ export class Membership {
   readonly #leaders: LeaderWatch;
   #cluster: ClusterThreadData | null = null;
   #finder: PeerFinder | null = null;
-  #lookout: NodeJS.Timeout | undefined;
-  /** Writes down who the members are by now. */
-  #lookAgain: () => Promise<void> = () => Promise.resolve();
+  /** Writes down who the members are by now; null: the node has no peers, or the start has not come to it. */
+  #lookout: Lookout | null = null;
   #isMended = false;
   #security: PeerSecurity | null = null;
 
@@ -199,9 +199,10 @@ export class Membership {
     };
     await look();
     // Nothing hangs on it now: what a full disk does not take is written at a later look.
-    this.#lookAgain = () =>
-      look().catch((error: unknown) => log.warn('the members could not be written down', { error: String(error) }));
-    this.#lookout = setInterval(this.#lookAgain, LOOK_MS).unref();
+    this.#lookout = new Lookout(() =>
+      look().catch((error: unknown) => log.warn('the members could not be written down', { error: String(error) })),
+    );
+    this.#lookout.start(LOOK_MS);
   }
 
   /** Rejects with StartStopped if the wait is for others, and is ended. That for this node itself goes on. */
@@ -241,14 +242,16 @@ export class Membership {
     if (this.#cluster !== null) this.#leaders.start();
   }
 
-  /** Before the node stops: nobody shall have to wait for an election. */
+  /** Before the node stops: nobody shall have to wait for an election. Takes no longer than shutdown.drain. */
   async leave(raft: RaftHandle | null): Promise<void> {
     this.#leaders.stop();
-    clearInterval(this.#lookout);
-    await this.#lookAgain();
-    const { config } = this.#options;
-    const left = this.#finder?.leave(Math.min(LEAVE_MS, config.shutdown.drainMs));
-    await this.#handOver(raft);
+    const { drainMs } = this.#options.config.shutdown;
+    const begun = performance.now();
+    const leftOf = (ms: number): number => Math.max(0, begun + Math.min(ms, drainMs) - performance.now());
+    // One time for both questions: a Raft thread that leaves the first without an answer has none for the second.
+    await this.#lookout?.last(leftOf(HAND_OVER_MS));
+    const left = this.#finder?.leave(Math.min(LEAVE_MS, leftOf(drainMs)));
+    await this.#handOver(raft, leftOf(HAND_OVER_MS));
     await left;
   }
 
@@ -258,10 +261,10 @@ export class Membership {
     await this.#finder?.stop();
   }
 
-  async #handOver(raft: RaftHandle | null): Promise<void> {
+  async #handOver(raft: RaftHandle | null, withinMs: number): Promise<void> {
     if (this.#cluster === null || raft === null) return;
-    const { config, log } = this.#options;
-    const result = await handOver(raft, Math.min(HAND_OVER_MS, config.shutdown.drainMs));
+    const { log } = this.#options;
+    const result = await handOver(raft, withinMs);
     if (result?.reason === null) log.info('another node leads now');
     else if (result !== null) log.warn('the lead could not be handed over', { ...result });
   }
