@@ -1,4 +1,5 @@
 import type { Reason } from '../base/errors.ts';
+import { NO_SPACE } from '../base/subject-space.ts';
 
 /** What a call wants with a subject. Administration knows no subjects: it is allowed or refused by its method. */
 export const Verb = { PUBLISH: 1, SUBSCRIBE: 2, FETCH: 4 } as const;
@@ -29,8 +30,6 @@ export interface Caller {
   /** `may` for what is refused otherwise: null, or the reason, and then the refusal is noted. `from`: for that; null where it is not at hand. */
   demand(verb: Verb, bytes: Uint8Array, start: number, end: number, from: CallOrigin | null): Reason | null;
 }
-
-const NO_SPACE = new Uint8Array(0);
 
 /** Somebody who has not said who they are, where nobody has to: may do everything, and has the quotas of the tenant that they name. */
 export class Anonymous implements Caller {

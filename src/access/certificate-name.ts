@@ -1,3 +1,5 @@
+import { NAME_PATTERN } from '../base/node-name.ts';
+
 /**
  * Who a certificate says it is: a URI among its alternative names, `broker://CLUSTER/node/NAME` of a node and `broker://CLUSTER/client/NAME` of a
  * client. That it is true is what the chain of the certificate says; this only reads.
@@ -8,18 +10,10 @@ export interface CertificateName {
   readonly name: string;
 }
 
-/** As `cluster` and `node_id` of the configuration have them. */
-const WORD = '[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?';
-const IDENTITY = new RegExp(`^broker://(${WORD})/(node|client)/(${WORD})$`);
-const PART = new RegExp(`^${WORD}$`);
+const IDENTITY = new RegExp(`^broker://(${NAME_PATTERN})/(node|client)/(${NAME_PATTERN})$`);
 
 export function formatCertificateName({ cluster, kind, name }: CertificateName): string {
   return `broker://${cluster}/${kind}/${name}`;
-}
-
-/** Whether a cluster, a node or a client may be called that in a certificate. */
-export function isCertificateWord(text: string): boolean {
-  return PART.test(text);
 }
 
 /** Null for a URI that is none of the two. Upper and lower case differ. */

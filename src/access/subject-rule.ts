@@ -30,11 +30,6 @@ export class SubjectRule {
     );
   }
 
-  /** It is for every subject. */
-  get isAll(): boolean {
-    return this.#hasRest && this.#tokens.length === 0;
-  }
-
   /** Whether it is for the subject bytes[start, end), which is valid. */
   matches(bytes: Uint8Array, start: number, end: number): boolean {
     let at = start;

@@ -10,6 +10,8 @@ import { SUBJECT_BYTES_MAX, slotOfHash, subjectFault, subjectHash } from './subj
 export const SPACE_END = 0x1f;
 /** The tenant whose space is empty. */
 export const TENANT_DEFAULT = 'default';
+/** Of whoever has none, such as the tenant `default`. */
+export const NO_SPACE = new Uint8Array(0);
 const TENANT_BYTES_MAX = 64;
 const TENANT = /^[A-Za-z0-9._-]{1,64}$/;
 
@@ -20,7 +22,7 @@ export function isTenant(name: string): boolean {
 /** What stands in front of the subjects of a tenant; empty for the tenant `default`. Throws a RangeError for what is no name of a tenant. */
 export function spaceOf(tenant: string): Uint8Array {
   if (!isTenant(tenant)) throw new RangeError(`no name of a tenant: ${JSON.stringify(tenant)}`);
-  return tenant === TENANT_DEFAULT ? new Uint8Array(0) : Buffer.from(`${tenant}${String.fromCharCode(SPACE_END)}`);
+  return tenant === TENANT_DEFAULT ? NO_SPACE : Buffer.from(`${tenant}${String.fromCharCode(SPACE_END)}`);
 }
 
 /** Bytes of the space in front of the subject bytes[start, end) of the broker; 0 if it has none. */
@@ -111,7 +113,7 @@ export function inSpace(space: Uint8Array, subject: Uint8Array): Buffer {
 
 /** `tenant`: in whose space it is, '' for none. */
 export function slotOfSubject(subject: string, tenant = ''): number {
-  const space = tenant === '' ? new Uint8Array(0) : spaceOf(tenant);
+  const space = tenant === '' ? NO_SPACE : spaceOf(tenant);
   const bytes = inSpace(space, Buffer.from(subject));
   return slotOfHash(subjectHash(bytes, 0, bytes.length));
 }

@@ -34,14 +34,6 @@ export interface LanePort extends SessionPort<OutBatch> {
   onBroken(error: ClientError): void;
 }
 
-export interface LaneStats {
-  /** Batches on their way, without a result. */
-  readonly inFlight: number;
-  batchesSent: number;
-  /** Streams that were opened. */
-  streams: number;
-}
-
 type Call = ClientDuplexStream<Buffer, Buffer>;
 
 const PATH = '/broker.v1.Producer/PublishStream';

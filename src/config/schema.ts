@@ -2,6 +2,7 @@
  * Every key of the configuration: the only list. Flags, variables, the YAML file, `broker config print`, docs/configuration.md and its
  * JSON schema, and the type `Config` are all made from it.
  */
+import { NAME, NAME_RULE } from '../base/node-name.ts';
 import { ACCESS } from './access-schema.ts';
 import { CONSOLE } from './console-schema.ts';
 import {
@@ -43,14 +44,14 @@ export const SCHEMA = {
     doc: 'Folder of everything that this node keeps: Raft log, segments, node id. It is created if absent, and locked while a broker runs on it. A relative path starts at the working directory.',
   }),
   node_id: optionalText({
-    pattern: /^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$/,
-    rule: '1 to 63 letters, digits, ".", "_" or "-", with a letter or digit at both ends',
+    pattern: NAME,
+    rule: NAME_RULE,
     unset: 'random, kept in the data directory',
     doc: 'Name of this node in its cluster. A data directory keeps the name it was made with; another one is refused.',
   }),
   cluster: text({
-    pattern: /^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$/,
-    rule: '1 to 63 letters, digits, ".", "_" or "-", with a letter or digit at both ends',
+    pattern: NAME,
+    rule: NAME_RULE,
     default: 'broker',
     doc: 'Name of the cluster. Nodes of different names never join each other.',
   }),

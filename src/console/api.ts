@@ -1,9 +1,10 @@
 /** The JSON API of the console: one request carries what one page shows. */
 import { BrokerError } from '../base/errors.ts';
+import { NO_SPACE } from '../base/subject-space.ts';
 import type { StatusResponse } from '../grpc/gen/broker/v1/admin.ts';
 import { SubscriptionOrder } from '../grpc/gen/broker/v1/inspect.ts';
 import { type AdminPage, json } from '../telemetry/admin-http.ts';
-import { EVERYBODY, isBound } from './everybody.ts';
+import { isBound } from './bound.ts';
 import { MessageReader } from './message-reader.ts';
 import type { ConsoleCaller, ConsoleOptions, ConsoleSources } from './ports.ts';
 import { Query } from './query.ts';
@@ -93,7 +94,7 @@ export class ConsoleApi {
     const [status, shards, top] = await Promise.all([
       sources.node.status(),
       sources.node.listShards(),
-      sources.inspect?.topSubjects({ limit: TOP_SUBJECTS }, EVERYBODY) ?? null,
+      sources.inspect?.topSubjects({ limit: TOP_SUBJECTS }, NO_SPACE) ?? null,
     ]);
     return {
       status,
@@ -201,7 +202,7 @@ function given<Port>(port: Port | null): Port {
 
 /** What is shown to whoever is logged in; everything where nobody has to be. */
 function spaceOf(caller: ConsoleCaller | null): Uint8Array {
-  return caller?.space ?? EVERYBODY;
+  return caller?.space ?? NO_SPACE;
 }
 
 /** Whose subjects are meant where none is named: '' for those without a space. */

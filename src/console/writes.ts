@@ -2,7 +2,7 @@
 
 import { randomBytes, timingSafeEqual } from 'node:crypto';
 import { type AdminPage, type AdminRequest, json } from '../telemetry/admin-http.ts';
-import { isBound } from './everybody.ts';
+import { isBound } from './bound.ts';
 import type { ConsoleCaller, ConsoleOptions, ConsoleSources } from './ports.ts';
 import { RequestError, reasonOf } from './refusal.ts';
 

@@ -53,3 +53,8 @@ export async function callPeer<Request, Response>(
     signal?.addEventListener('abort', cancel);
   }).finally(() => client.close());
 }
+
+/** What a call was answered, or that it was not: anything else is a defect. */
+export function isServiceError(error: unknown): error is ServiceError {
+  return error instanceof Error && 'code' in error && 'metadata' in error;
+}

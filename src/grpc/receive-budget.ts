@@ -47,8 +47,7 @@ export class ReceiveBudget {
   readonly #receiving = new Set<Receiving>();
   #bytes = 0;
   #sweptAt = 0;
-  /** Requests that gave way to others. */
-  evicted = 0;
+  #evicted = 0;
 
   /** `bytesMax`: limits.in_flight_bytes; `stallMs`: limits.receive_timeout; `wholeMs`: limits.request_timeout. */
   constructor(bytesMax: number, stallMs: number, wholeMs: number) {
@@ -59,6 +58,11 @@ export class ReceiveBudget {
 
   get bytes(): number {
     return this.#bytes;
+  }
+
+  /** Requests that gave way to others. */
+  get evicted(): number {
+    return this.#evicted;
   }
 
   /** So much more is to be kept of it; false if it must not be. One request alone always may: it has its own limit. */
@@ -87,7 +91,7 @@ export class ReceiveBudget {
       const theirs = old.connection?.heldBytes ?? 0;
       const isGreedy = theirs > this.#bytesMax * HOG_SHARE && theirs > mine * HOG_TIMES;
       if (!isSlow && !isGreedy) continue;
-      this.evicted += 1;
+      this.#evicted += 1;
       old.stalled(false);
       // Each lets go of what it held, at once.
       this.release(old);

@@ -33,10 +33,6 @@ export class Limiter {
   #senders = 0;
   #sendersBefore = 0;
 
-  get isLimited(): boolean {
-    return this.#messages !== null || this.#bytes !== null;
-  }
-
   /** Senders that wait. */
   get waiting(): number {
     return this.#turns.size;

@@ -11,7 +11,7 @@ import { StartError } from './start-error.ts';
  * The data directory of one node:
  *
  *   LOCK        held by the running process, see {@link DirectoryLock}
- *   node.json   whose directory this is; written once, and changed by `cluster recover` only
+ *   node.json   whose directory this is; changed by a node that joins a cluster, one whose damaged log is put aside, and `cluster recover`
  *   raft/       Raft log and snapshots (raft-wal/)
  *   segments/   messages (embedded/)
  *   STORE       which database has the messages instead (bind-store.ts)
@@ -37,7 +37,10 @@ export interface NodeIdentity {
   readonly clusterId: string;
   readonly clusterName: string;
   readonly nodeId: string;
-  /** 128 random bits in hex, new with every new data directory: a voter is (node id, instance id), so a node that lost its disk is another voter. */
+  /**
+   * 128 random bits in hex, new with every new data directory and when a damaged log is put aside: a voter is (node id, instance id), so a node that lost
+   * what it had voted is another voter.
+   */
   readonly instanceId: string;
   /** ISO 8601. */
   readonly createdAt: string;
@@ -322,7 +325,7 @@ function compareNode(root: string, node: NodeIdentity, options: DataDirectoryOpt
 function damagedNode(path: string, detail: string, cause?: unknown): StartError {
   return new StartError(
     'DATA_DIRECTORY_UNUSABLE',
-    `${path} is damaged: ${detail}; restore it from a backup (it is written once and never changes)`,
+    `${path} is damaged: ${detail}; restore it from a backup made since the node joined its cluster, was recovered or put a damaged log aside`,
     { cause },
   );
 }

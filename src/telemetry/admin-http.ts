@@ -26,7 +26,7 @@ export interface Health {
 export interface AdminSources {
   metrics(): Promise<string>;
   readonly metricsContentType: string;
-  /** Does the process live: the raft thread and every shard. A supervisor restarts the process when this says no. */
+  /** Does the process live: the Raft thread. Shards that die are replaced. A supervisor restarts the process when this says no. */
   alive(): Health;
   /** Should it get traffic: Raft quorum, last result of the store, not shutting down. */
   ready(): Health;

@@ -24,8 +24,8 @@ export interface AuditLog extends Log {
   audit(level: LogLevel, message: string, fields: LogFields): void;
 }
 
-/** A line on its way from a thread to the main thread; plain data, so that it can be posted. */
-export interface ThreadLine {
+/** A log line of a thread, plain data, so that it can be posted: only the main thread writes. */
+export interface LogLine {
   readonly kind: 'log';
   readonly level: LogLevel;
   readonly message: string;
@@ -50,7 +50,7 @@ export interface Logger extends AuditLog {
   /** From now on, for the lines of all threads: they all come here. */
   setLevel(level: LogLevel): void;
   /** Writes a thread's line, with the thread's name. */
-  forward(thread: string, line: ThreadLine): void;
+  forward(thread: string, line: LogLine): void;
   /** The newest lines that were written, as JSON. */
   readonly recent: RecentLines;
   /** Writes what is buffered, synchronously. Done at `exit` too; call it before any other end. */
@@ -112,28 +112,6 @@ function fileSink(descriptor: 1 | 2): { stream: LineStream; terminal: boolean; f
 function prettyStream(target: LineStream, colorize: boolean): LineStream {
   const format = prettyFactory({ colorize, ignore: 'pid', translateTime: 'SYS:HH:MM:ss.l', singleLine: true });
   return { write: (line) => target.write(String(format(line))) };
-}
-
-/** The log of a worker thread: hands lines to `send`, which posts them to the main thread. Lines under `level` are not even made. */
-export function createThreadLog(level: LogLevel, send: (line: ThreadLine) => void): Log {
-  const least = LOG_LEVELS.indexOf(level);
-  const at =
-    (name: LogLevel) =>
-    (message: string, fields: LogFields = {}): void => {
-      if (LOG_LEVELS.indexOf(name) >= least) send({ kind: 'log', level: name, message, fields: plain(fields) });
-    };
-  return { debug: at('debug'), info: at('info'), warn: at('warn'), error: at('error') };
-}
-
-/** What a port can carry and a log line should hold: no objects, errors as their stack. */
-function plain(fields: LogFields): ThreadLine['fields'] {
-  const result: Record<string, string | number | boolean> = {};
-  for (const [name, value] of Object.entries(fields)) {
-    if (typeof value === 'number' || typeof value === 'boolean') result[name] = value;
-    else if (value instanceof Error) result[name] = value.stack ?? value.message;
-    else result[name] = typeof value === 'object' ? JSON.stringify(value) : String(value);
-  }
-  return result;
 }
 
 function nothing(): void {

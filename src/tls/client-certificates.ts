@@ -1,7 +1,7 @@
 /** What a server makes of the certificate that somebody has shown: that it is good, why it is refused, and whether it still is later on. */
 import type { X509Certificate } from 'node:crypto';
 import type { TLSSocket } from 'node:tls';
-import { type CertificateName, certificateNameOf, formatCertificateName } from '../access/certificate-name.ts';
+import { certificateNameOf, formatCertificateName } from '../access/certificate-name.ts';
 import { isIssuedBy, type TlsMaterial } from './material.ts';
 import { certificatesIn, subjectOf } from './pem.ts';
 
@@ -11,11 +11,6 @@ export type PeerSocket = Pick<TLSSocket, 'authorized' | 'authorizationError' | '
 /** The certificate of the other side if it has shown a good one, else null. */
 export function certificateOf(socket: PeerSocket): X509Certificate | null {
   return socket.authorized ? (socket.getPeerX509Certificate() ?? null) : null;
-}
-
-/** Who the other side is by its certificate; null if it has shown none, or one that names nobody. */
-export function peerNameOf(socket: PeerSocket): CertificateName | null {
-  return certificateNameOf(certificateOf(socket)?.subjectAltName);
 }
 
 /** Longest name of a certificate that is shown, in characters: whoever issues it may have put anything there. */

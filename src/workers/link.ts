@@ -63,26 +63,28 @@ export const PUBLISH_BATCH_HEADER = 36;
 export const STREAM_ENDED_BYTES = 8;
 export const OPEN_PRODUCER_HEADER = 8;
 
+/** Of StreamToken: lower bits of the sequence, and numbers of streams. */
+const SEQUENCE_BITS = 10;
+const SEQUENCE_MASK = (1 << SEQUENCE_BITS) - 1;
+const STREAMS_MAX = 1 << 21;
+
 /**
  * What stands for a batch of a publish stream where the number of a call stands for a unary publish: the highest bit set, then the number of
  * the stream, then the lower bits of the sequence. Numbers of calls are below 2^31 (limits.in_flight_calls).
  */
 export const StreamToken = {
-  SEQUENCE_BITS: 10,
-  STREAMS_MAX: 1 << 21,
-
   make(stream: number, sequence: number): number {
-    return (0x8000_0000 | (stream << 10) | (sequence & 0x3ff)) >>> 0;
+    return (0x8000_0000 | (stream << SEQUENCE_BITS) | (sequence & SEQUENCE_MASK)) >>> 0;
   },
   is(token: number): boolean {
     return token >= 0x8000_0000;
   },
   stream(token: number): number {
-    return (token >>> 10) & 0x1f_ffff;
+    return (token >>> SEQUENCE_BITS) & (STREAMS_MAX - 1);
   },
   /** Lower bits of the sequence. */
   sequence(token: number): number {
-    return token & 0x3ff;
+    return token & SEQUENCE_MASK;
   },
 } as const;
 

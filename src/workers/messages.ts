@@ -6,6 +6,7 @@ import type { ClusterView, Member, MemberChange, MemberChangeResult } from '../r
 import type { SegmentSummary } from '../storage/embedded/sidecar.ts';
 import type { SlotColumns } from '../storage/embedded/slot-index.ts';
 import type { DatabaseOptions } from '../storage/open-database.ts';
+import type { LogLine } from '../telemetry/log.ts';
 import type { ShardTraceSettings } from './tracing/shard-traces.ts';
 import type { ForeignIds } from './tracing/trace-record.ts';
 
@@ -15,14 +16,7 @@ import type { ForeignIds } from './tracing/trace-record.ts';
  */
 
 export type { ClusterView, MemberChange, MemberChangeResult, MemberView } from '../replica/types.ts';
-
-/** A log line of a thread: only the main thread writes. */
-export interface LogLine {
-  readonly kind: 'log';
-  readonly level: 'debug' | 'info' | 'warn' | 'error';
-  readonly message: string;
-  readonly fields: Readonly<Record<string, string | number | boolean>>;
-}
+export type { LogLine } from '../telemetry/log.ts';
 
 /** Shared memory of one shard's links. */
 export interface ShardRings {

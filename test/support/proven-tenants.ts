@@ -4,7 +4,7 @@
  */
 import type { IncomingHttpHeaders } from 'node:http2';
 import { Operator } from '../../src/access/operator.ts';
-import { spaceOf } from '../../src/access/space.ts';
+import { spaceOf } from '../../src/base/subject-space.ts';
 import { OpenCallers } from '../../src/grpc/callers.ts';
 
 const { of } = OpenCallers.prototype;

@@ -5,8 +5,7 @@ import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import { exportJWK, SignJWT } from 'jose';
 import { Policy } from '../../src/access/policy.ts';
-import { spaceOf } from '../../src/access/space.ts';
-import { TENANT_DEFAULT } from '../../src/base/subject-space.ts';
+import { spaceOf, TENANT_DEFAULT } from '../../src/base/subject-space.ts';
 import { parseAccessFile } from '../../src/config/access-file.ts';
 import { decodeJwtHead, type JwtRefusal, JwtVerifier } from '../../src/grpc/access/jwt-verifier.ts';
 

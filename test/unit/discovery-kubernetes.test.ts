@@ -403,7 +403,7 @@ test('waits after failures grow from a half to the whole of twice the last one, 
   assert.equal(backoffMs(500, 3, 0.5), 1_500);
 });
 
-test('through the configuration', async (t) => {
+test('discovery made from the configuration asks the API that its file names, for the pods of its service', async (t) => {
   const api = await server(t);
   api.put(
     slice('queue-a', ['10.0.0.1'], {

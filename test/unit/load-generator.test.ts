@@ -204,7 +204,7 @@ describe('load generator', () => {
     assert.equal(deliveryBytes(256, 'a.10', 62_500), message.length);
   });
 
-  it('medians and ratios', () => {
+  it('of an even number of runs the median is between the middle two, and ratios are of pairs of runs', () => {
     assert.deepEqual(spread([3, 1, 2]), { median: 2, min: 1, max: 3 });
     assert.deepEqual(spread([4, 1, 2, 3]), { median: 2.5, min: 1, max: 4 });
     assert.deepEqual(ratios([2, 9], [4, 3]), [0.5, 3]);

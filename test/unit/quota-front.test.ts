@@ -1,7 +1,9 @@
 /** What stands around the quotas: windows, delays that are told, and which tenants /metrics shows. */
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
+import { BrokerError } from '../../src/base/errors.ts';
 import { QuotaErrors, QuotaStatuses, roundedDelayMs } from '../../src/grpc/quota-status.ts';
 import { BaseDelay } from '../../src/publish/base-delay.ts';
 import { SendWindow } from '../../src/publish/send-window.ts';
@@ -164,10 +166,23 @@ describe('nodes', () => {
       clearInterval(timer);
       assert.deepEqual(share(), expected);
     }
-    const timer = watchNodes({ members: () => Promise.reject(new Error('nobody leads')) }, quotas);
-    await new Promise((resolve) => setImmediate(resolve));
-    clearInterval(timer);
-    assert.deepEqual(share(), [2, 45]);
+    const silent = Object.assign(new Error('14 UNAVAILABLE'), { code: 14, metadata: {} });
+    for (const error of [new BrokerError('SHUTTING_DOWN'), silent]) {
+      const timer = watchNodes({ members: () => Promise.reject(error) }, quotas);
+      await new Promise((resolve) => setImmediate(resolve));
+      clearInterval(timer);
+      assert.deepEqual(share(), [2, 45]);
+    }
     quotas.stop();
+  });
+
+  it('a defect met while the nodes are counted ends the process', () => {
+    const module = new URL('../../src/workers/front/live-nodes.ts', import.meta.url).href;
+    const code = `import { watchNodes } from '${module}';
+      const members = () => Promise.reject(new TypeError('a defect'));
+      watchNodes({ members }, { isOn: true, setNodes: () => undefined });
+      process.on('uncaughtException', ({ message }) => process.stdout.write('died of ' + message));`;
+    const ended = spawnSync(process.execPath, ['--input-type=module', '-e', code], { encoding: 'utf8' });
+    assert.equal(ended.stdout, 'died of a defect');
   });
 });

@@ -1,7 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Anonymous, type Caller } from '../../src/access/caller.ts';
-import { spaceOf } from '../../src/access/space.ts';
 import { subjectHash } from '../../src/base/subject.ts';
 import {
   innerSubjectFault,
@@ -13,6 +12,7 @@ import {
   shownName,
   shownSubject,
   spaceLength,
+  spaceOf,
   subjectFields,
   subjectScope,
 } from '../../src/base/subject-space.ts';

@@ -4,6 +4,8 @@ import { test } from 'node:test';
 import { REASON_NAMES } from '../../src/base/errors.ts';
 import { loadConfig } from '../../src/config/load.ts';
 import { RING_RECORD_OVERHEAD_BYTES } from '../../src/config/rules.ts';
+import type { ConnectionNote } from '../../src/grpc/connection-note.ts';
+import type { Receiving } from '../../src/grpc/receive-budget.ts';
 import { PROCESS_SERIES_MAX } from '../../src/telemetry/metrics.ts';
 import { OverloadGuard } from '../../src/workers/front/admission.ts';
 import { METHODS } from '../../src/workers/front/call-table.ts';
@@ -60,7 +62,7 @@ function node(argv: readonly string[] = []) {
   for (const reason of REASON_NAMES.slice(0, REASONS_SEEN)) {
     for (const at of ['admission', 'shard', 'batch'] as const) dispatcher.metrics.refusedFor(at, reason);
   }
-  return { registry, config };
+  return { registry, config, dispatcher };
 }
 
 const figure = (samples: readonly Exposed[], name: string): number =>
@@ -99,6 +101,22 @@ test('with less room the shards are left out first, whole, and what is missing i
     ({ name }) => name,
   );
   for (const [name, rows] of Object.entries(shards)) assert.equal(rows?.length, SHARDS_MAX, name);
+});
+
+test('a request that gave way to another one before it had come to its end is counted', async () => {
+  const { registry, config, dispatcher } = node();
+  const part = (heldBytes: number): Receiving => ({
+    ...{ heldBytes: 0, seenBytes: 0, movedAt: 0, beganAt: 0, receivedBytes: heldBytes },
+    connection: { heldBytes: 0 } as ConnectionNote,
+    ...{ deadlineMs: Number.POSITIVE_INFINITY, isPaused: false, isGone: false, stalled: () => undefined },
+  });
+  const all = config.limits.inFlightBytes;
+  const count = async (): Promise<number> =>
+    figure(parseExposition(await registry.text()).samples, 'broker_requests_evicted_total');
+  assert.ok(dispatcher.receiving.tryHold(part(all), all));
+  assert.equal(await count(), 0);
+  assert.ok(dispatcher.receiving.tryHold(part(1), 1), 'a connection that holds everything gives way');
+  assert.equal(await count(), 1);
 });
 
 test('members of a cluster are shown by the leader: how far they are behind, whether it hears them, their clocks', async () => {

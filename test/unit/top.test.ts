@@ -162,7 +162,7 @@ test('keys of a terminal, alone and several at a time, and sequences that nobody
   for (const [input, keys] of cases) assert.deepEqual(keysOf(input), keys, JSON.stringify(input));
 });
 
-test('what each key does', () => {
+test('each key changes what it is for: pane, order, filter, pause, interval, scroll, help or the end', () => {
   const after = (keys: string, state: TopState = FIRST): TopState =>
     keysOf(keys).reduce((current, key) => pressed(current, key, 10), state);
   assert.equal(after('3').pane, 'subscriptions');

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { Command, Option } from 'commander';
-import { isCertificateWord } from '../../access/certificate-name.ts';
+import { NAME, NAME_RULE } from '../../base/node-name.ts';
 import { certificatesIn } from '../../tls/pem.ts';
 import { TlsError } from '../../tls/tls-error.ts';
 import { AUTHORITY, CertificateFolder, type Paths } from '../certs/folder.ts';
@@ -192,10 +192,8 @@ function clusterOption(): Option {
 
 function nameOption(flag: string, of: string): Option {
   return new Option(`${flag} <name>`, `name of the ${of}`).argParser((text) => {
-    if (isCertificateWord(text)) return text;
-    throw usageError(
-      `${flag} ${text}: must be 1 to 63 letters, digits, ".", "_" or "-", with a letter or digit at both ends`,
-    );
+    if (NAME.test(text)) return text;
+    throw usageError(`${flag} ${text}: must be ${NAME_RULE}`);
   });
 }
 

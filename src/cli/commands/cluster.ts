@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Command } from 'commander';
+import { NAME_PATTERN } from '../../base/node-name.ts';
 import type { ClusterChange, ClusterMember, ClusterMembers } from '../../client/index.ts';
 import type { Connection } from '../connection.ts';
 import type { Context } from '../context.ts';
@@ -252,7 +253,7 @@ interface Named {
   readonly instanceId: string;
 }
 
-const NODE = /^([A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)(?:\/([0-9a-f]{32}))?$/;
+const NODE = new RegExp(`^(${NAME_PATTERN})(?:/([0-9a-f]{32}))?$`);
 
 function parseNode(text: string): Named {
   const [, nodeId, instanceId] = NODE.exec(text) ?? [];

@@ -4,7 +4,7 @@ import type { Caller } from '../../access/caller.ts';
 import { type AccessCaller, type Credential, KnownIdentity, type RefusalNotes } from '../../access/known-identity.ts';
 import type { Identity, Policy } from '../../access/policy.ts';
 import type { Reason } from '../../base/errors.ts';
-import { TENANT_DEFAULT } from '../../base/subject-space.ts';
+import { NO_SPACE, TENANT_DEFAULT } from '../../base/subject-space.ts';
 import type { CallerSource } from '../callers.ts';
 import { TENANT_KEY, tenantOfHeader } from '../tenant.ts';
 import { hashOfToken, parseBearer } from './bearer.ts';
@@ -266,7 +266,7 @@ export class AccessCallers implements CallerSource {
     const identity = credential(this.#policy);
     if (identity === null) return null;
     // Whoever has shown nothing has proven no tenant.
-    const known = this.#make(identity, credential, key === '' ? noSpace : this.#options.spaceOf);
+    const known = this.#make(identity, credential, key === '' ? () => NO_SPACE : this.#options.spaceOf);
     this.#ofFile.set(key, known);
     return known;
   }
@@ -289,17 +289,13 @@ function invalid(detail: string): JwtRefusal {
 const NOBODY: Caller = {
   name: 'nobody',
   tenant: TENANT_DEFAULT,
-  space: new Uint8Array(0),
+  space: NO_SPACE,
   observes: false,
   administers: false,
   may: () => false,
   mayFind: () => false,
   demand: () => 'PERMISSION_DENIED',
 };
-
-function noSpace(): Uint8Array {
-  return new Uint8Array(0);
-}
 
 function callerOf(known: KnownIdentity, named: unknown): AccessCaller | Reason {
   const tenant = named === undefined ? null : tenantOfHeader(named);

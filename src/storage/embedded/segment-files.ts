@@ -26,10 +26,6 @@ export class SegmentFiles {
     this.#openMax = openMax;
   }
 
-  get openCount(): number {
-    return this.#open.size;
-  }
-
   /** Reads bytes of a segment; fewer than wanted if the file is shorter. DiskError if it cannot be opened or read. */
   readSync(segment: number, target: Uint8Array, position: number): number {
     return this.#get(segment).file.preadSync(target, 0, target.length, position);

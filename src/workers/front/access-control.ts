@@ -1,6 +1,6 @@
-import { spaceOf } from '../../access/space.ts';
 import { REASONS, type ReasonRow } from '../../base/errors.ts';
 import type { Redactor } from '../../base/redactor.ts';
+import { spaceOf } from '../../base/subject-space.ts';
 import type { LoadedAccess } from '../../config/access-file.ts';
 import type { Config } from '../../config/schema.ts';
 import { AccessCallers } from '../../grpc/access/access-callers.ts';

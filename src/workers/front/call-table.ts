@@ -13,7 +13,6 @@ export const METHODS = [
   'PublishStream',
   'Consume',
 ] as const;
-export type MethodName = (typeof METHODS)[number];
 export const Method = {
   PUBLISH: 0,
   SUBSCRIBE: 1,

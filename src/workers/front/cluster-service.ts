@@ -1,8 +1,8 @@
-import { type ServiceError, status } from '@grpc/grpc-js';
+import { status } from '@grpc/grpc-js';
 import { assert } from '../../base/assert.ts';
 import { BrokerError, REASONS, type Reason } from '../../base/errors.ts';
 import type { ClusterPort } from '../../grpc/cluster.ts';
-import type { callPeer, UnaryMethod } from '../../grpc/cluster-client.ts';
+import { type callPeer, isServiceError, type UnaryMethod } from '../../grpc/cluster-client.ts';
 import { readDetails } from '../../grpc/error-details.ts';
 import {
   type AddRequest,
@@ -311,8 +311,4 @@ function unheard(member: MemberView): Member {
 function refusal(reason: string, message: string): BrokerError {
   assert(Object.hasOwn(REASONS, reason), () => `the Raft thread refused a change with ${reason}, which is no reason`);
   return new BrokerError(reason as Reason, message);
-}
-
-function isServiceError(error: unknown): error is ServiceError {
-  return error instanceof Error && 'code' in error && 'metadata' in error;
 }

@@ -52,6 +52,12 @@ export function frontMetrics(figures: FrontFigures): MetricsRegistry {
     {},
     () => dispatcher.receiving.bytes,
   );
+  registry.addCounter(
+    'broker_requests_evicted_total',
+    'Requests that were slow, or of a greedy connection, and gave way to others before they had come to their end.',
+    {},
+    () => dispatcher.receiving.evicted,
+  );
   registry.addGauge('broker_connections', 'Open connections of clients.', {}, () => connections()?.open ?? 0);
   registry.addCounter(
     'broker_connections_refused_total',

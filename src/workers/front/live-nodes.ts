@@ -1,3 +1,5 @@
+import { BrokerError } from '../../base/errors.ts';
+import { isServiceError } from '../../grpc/cluster-client.ts';
 import type { ClusterService } from './cluster-service.ts';
 import type { Quotas } from './quotas.ts';
 
@@ -20,8 +22,10 @@ export function watchNodes(cluster: Pick<ClusterService, 'members'>, quotas: Quo
     }
   };
   const look = (): void => {
-    // A node without a leader does not know; it is asked again.
-    count().catch(() => undefined);
+    count().catch((error: unknown) => {
+      // A node that stops, or a leader that does not answer: it is asked again. Anything else is a defect, and ends the process.
+      if (!(error instanceof BrokerError || isServiceError(error))) throw error;
+    });
   };
   look();
   return setInterval(look, COUNT_MS).unref();

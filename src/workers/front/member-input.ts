@@ -1,10 +1,9 @@
 import { BrokerError } from '../../base/errors.ts';
+import { NAME, NAME_RULE } from '../../base/node-name.ts';
 import type { Member as WireMember } from '../../grpc/gen/broker/v1/cluster.ts';
 import type { Member } from '../../replica/types.ts';
 import { PROTOCOL_VERSION } from '../../replica/types.ts';
 
-/** As the key `node_id`. */
-const NODE_ID = /^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$/;
 const INSTANCE_ID = /^[0-9a-f]{32}$/;
 const ADDRESS = /^(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9_][A-Za-z0-9_.-]{0,252}):([1-9]\d{0,4})$/;
 const ANY_HOST = /^(0+(\.0+)*|\[[0:]+\]):/;
@@ -32,9 +31,8 @@ export function checkMember(wire: WireMember | undefined): Member {
 }
 
 export function checkNodeId(nodeId: string): void {
-  if (NODE_ID.test(nodeId)) return;
-  const rule = '1 to 63 letters, digits, ".", "_" or "-", with a letter or digit at both ends';
-  throw new BrokerError('MEMBER_INVALID', nodeId === '' ? 'node_id is missing' : `node_id must be ${rule}`);
+  if (NAME.test(nodeId)) return;
+  throw new BrokerError('MEMBER_INVALID', nodeId === '' ? 'node_id is missing' : `node_id must be ${NAME_RULE}`);
 }
 
 /** '' stands for whichever it is. */

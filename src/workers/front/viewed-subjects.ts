@@ -1,9 +1,7 @@
 /** What a call of a service for operators may see: a caller without a space everything, any other what is in its own. */
 import { BrokerError } from '../../base/errors.ts';
 import { SUBJECT_BYTES_MAX, subjectFault } from '../../base/subject.ts';
-import { inSpace, isTenant, nameOf, type SubjectScope, spaceOf } from '../../base/subject-space.ts';
-
-const NO_SPACE = new Uint8Array(0);
+import { inSpace, isTenant, NO_SPACE, nameOf, type SubjectScope, spaceOf } from '../../base/subject-space.ts';
 
 /** The space that is meant, null: all. `space`: the caller's; `tenant`: that it names, or ''. Throws PERMISSION_DENIED and TENANT_INVALID. */
 function spaceMeant(space: Uint8Array, tenant: string): Uint8Array | null {

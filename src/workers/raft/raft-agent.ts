@@ -73,8 +73,8 @@ interface Query {
 }
 
 /**
- * The Raft thread's loop on a node with one voter: everything that the shards asked for since the last round goes into one log entry, is
- * written and fsynced once, applied, and answered. Reads are answered from the state machine once a read index covers them.
+ * The Raft thread's loop: everything that the shards asked for since the last round is proposed as one run, here or through the leader. It is answered
+ * when it is committed and applied on this node. Reads are answered from the state machine once a read index covers them.
  */
 export class RaftAgent implements AnswerPort {
   readonly #node: RaftNode;

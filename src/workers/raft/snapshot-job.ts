@@ -4,7 +4,7 @@ import type { SnapshotWriter as FileWriter } from '../../storage/raft-wal/types.
 /** A chunk of the state per round: short enough to stop nobody. */
 const CHUNK_BYTES = 256 * 1024;
 
-/** Writes a snapshot of the state machine a chunk at a time, between rounds of work, and publishes it. One that fails leaves nothing behind. */
+/** Writes a snapshot of the state machine a chunk at a time, between rounds of work, and publishes it. One that fails leaves nothing behind. `onError` learns of what `onDone` throws too. */
 export class SnapshotJob {
   readonly #state: StateWriter;
   readonly #file: FileWriter;
@@ -31,8 +31,10 @@ export class SnapshotJob {
     this.#file
       .flush()
       .then(() => this.#file.finish('local'))
-      .then((stored) => this.#finish(() => this.#onDone(stored.path)))
-      .catch((error: unknown) => this.#fail(error));
+      .then(
+        (stored) => this.#finish(() => this.#done(stored.path)),
+        (error: unknown) => this.#fail(error),
+      );
     return 1;
   }
 
@@ -42,6 +44,15 @@ export class SnapshotJob {
     } catch (error) {
       this.#state.abandon();
       this.#fail(error);
+    }
+  }
+
+  /** The file is published by now, so that there is nothing to abort if whoever takes it over fails. */
+  #done(path: string): void {
+    try {
+      this.#onDone(path);
+    } catch (error) {
+      this.#onError(error);
     }
   }
 

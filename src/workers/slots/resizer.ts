@@ -91,11 +91,6 @@ export class Resizer {
     return !this.#isRunning && !this.#isStopped;
   }
 
-  /** Resolves when no change is under way. */
-  get idle(): Promise<void> {
-    return this.#run;
-  }
-
   /** Begins; how it goes is in `state`. BrokerError if it cannot begin. */
   resize(shards: number): void {
     if (!Number.isSafeInteger(shards) || shards < 1 || shards > this.#shardsMax) {
@@ -118,7 +113,7 @@ export class Resizer {
     });
   }
 
-  /** No further piece begins; resolves when the one in hand has ended. */
+  /** No further piece begins; resolves when the one in hand has ended, and rejects if it has met a defect. */
   async stop(): Promise<void> {
     this.#isStopped = true;
     await this.#run;
@@ -142,7 +137,9 @@ export class Resizer {
     this.#say('info', 'resizing', {});
     this.#run = work()
       .catch((error: unknown) => {
-        this.#error = error instanceof ResizeFailure ? error.message : String(error);
+        // A defect may have left slots held, with calls that wait for them for ever: unhandled, it ends the process.
+        if (!(error instanceof ResizeFailure || error instanceof BrokerError)) throw error;
+        this.#error = error.message;
       })
       .then(() => this.#end());
   }
