@@ -22,7 +22,7 @@ export const ToShard = {
   FETCH: 2,
   /** As FETCH without a meaning for id. */
   INCREMENT: 3,
-  /** 0 f64 start value · 8 u32 subscription · 12 u32 group · 16 u32 hash · 20 u32 start kind (Start) · 24 u32 credit · 28 u32 encoding (Encoding) · 32 subject. */
+  /** 0 f64 start value · 8 u32 subscription · 12 u32 group · 16 u32 hash · 20 u32 start kind (Start) · 24 u32 credit · 28 u32 encoding (Encoding) · 32 f64 from (StartPosition, 0 = any) · 40 subject. */
   SUBSCRIBE: 4,
   /** 0 f64 next id it wants · 8 u32 subscription · 12 u32 credit in bytes · 16 u32 kind (Credit). */
   CREDIT: 5,

@@ -2,7 +2,7 @@ import type { RingProducer } from '../shm/ring-producer.ts';
 
 /**
  * Writes records to a ring without ever dropping or reordering one: when the ring is full, records wait in memory until `flush`. The owner
- * must take in no new work while `blocked` is true; that bounds what can wait to what one round of work produces.
+ * must take in no new work while `blocked` is true; that bounds what can wait to what one round of work produces, and what is open may still need.
  *
  * Use: `const at = outbox.begin(type, length)`; write at `outbox.view` / `outbox.bytes` from offset `at`; `outbox.end()`.
  */

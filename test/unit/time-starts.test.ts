@@ -1,6 +1,8 @@
 /** Starts at a time, in the shard: which id they are fixed at, whatever is on its way while the store is asked. */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { createDoorbell } from '../../src/shm/doorbell.ts';
 import { createRing } from '../../src/shm/layout.ts';
 import { RingConsumer } from '../../src/shm/ring-consumer.ts';
@@ -11,13 +13,14 @@ import { LookupPath } from '../../src/workers/shard/lookup-path.ts';
 import { MainPort } from '../../src/workers/shard/main-port.ts';
 import { RaftClient } from '../../src/workers/shard/raft-client.ts';
 import { ActiveSubject, type Unresolved } from '../../src/workers/shard/subjects.ts';
+import { until } from '../support/until.ts';
 import { subjectRef } from './batch-support.ts';
 
 const TIME = 5;
 const HEAD = 9;
 
-/** A subject with 9 ids, all of them before the time, and a subscription whose search of the store is answered by the test. */
-function rig() {
+/** What reads in a shard, over a store whose search is answered by the test. It is made apart from the subject, which nothing here shares a scope with. */
+function reading() {
   const search = Promise.withResolvers<number | null>();
   const store = {
     findTime: () => search.promise,
@@ -36,7 +39,13 @@ function rig() {
     onDamage: fail,
     database: null,
   });
-  const subject = new ActiveSubject(subjectRef('timed'));
+  return { search, payload, delivery, lookup };
+}
+
+/** A subject with 9 ids, all of them before the time, and a subscription. */
+function rig(isShared = false) {
+  const { search, payload, delivery, lookup } = reading();
+  const subject = new ActiveSubject(subjectRef('timed'), isShared);
   const at = { start: Start.TIME, value: TIME, from: 0 };
   lookup.subscribe(subject, { subscription: 1, group: 1, encoding: Encoding.MESSAGES, credit: 1, ...at });
   lookup.answered(0, { exists: true, first: 1, head: HEAD, settled: HEAD, everExpires: false, undecided: false });
@@ -64,6 +73,18 @@ function rig() {
       if (subject.awaiting > 0) lookup.reached(subject, allotment);
     },
   };
+}
+
+/** A shared subject whose only subscription waited for its time and is gone: nobody but the lookup path may still hold the subject. */
+async function left(by: 'client' | 'subject') {
+  const { found, lookup, subject, told } = rig(true);
+  await found(null);
+  assert.deepEqual([told(), subject.awaiting], [[HEAD + 1], 1]);
+  if (by === 'client') lookup.unsubscribe(1);
+  else lookup.drop(new Set([subject]));
+  // The Raft thread need not tell of it any more.
+  lookup.sweep(0, TIME);
+  return { lookup, subject: new WeakRef(subject) };
 }
 
 describe('a start at a time', () => {
@@ -109,5 +130,20 @@ describe('a start at a time', () => {
       state.resolve(state.subject.allotted(10, 1, TIME));
       assert.deepEqual([state.isJoined, state.subject.parked], [false, 0]);
     }
+  });
+
+  it('that is waited for by nobody any more keeps no shared subject, also if that never progresses', async () => {
+    setFlagsFromString('--expose-gc');
+    const collect = runInNewContext('gc') as () => void;
+    const rest = [await left('client'), await left('subject')];
+    await until(
+      () => {
+        collect();
+        return rest.every(({ subject }) => subject.deref() === undefined);
+      },
+      () => rest.map(({ subject }) => (subject.deref() === undefined ? 'gone' : 'kept')),
+      5_000,
+    );
+    for (const { lookup } of rest) assert.equal(lookup.parked, 0);
   });
 });

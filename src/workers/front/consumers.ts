@@ -57,6 +57,8 @@ export interface ConsumerLimits {
 export interface ConsumerRoutes extends SubscriptionPort {
   hashOf(bytes: Buffer, start: number, end: number): number;
   shardOf(hash: number): number;
+  /** The shard does not read what it is told already: nothing new may be asked of it. Not true of HELD. */
+  isBlocked(shard: number): boolean;
   /** All links that are there. */
   links(): readonly ShardLink[];
   touched(link: ShardLink): void;
@@ -287,8 +289,11 @@ export class Consumers implements ConsumerStreamPort {
   }
 
   askPositions(stream: ConsumerStream): void {
-    // What an answer is missing for is told as it was known.
-    if (this.#rounds.has(stream)) this.#heartbeat(stream);
+    // What an answer is missing for is told as it was known, and not asked for again: a shard that does not read would be asked without end.
+    if (this.#rounds.has(stream)) {
+      stream.heartbeat();
+      return;
+    }
     const byShard = Map.groupBy(stream.readers.values(), ({ group }) => group.shard);
     const round: Round = { unanswered: 0 };
     this.#rounds.set(stream, round);
@@ -354,6 +359,10 @@ export class Consumers implements ConsumerStreamPort {
       const start = time === undefined ? FIRST_ID : { kind: Start.TIME, value: time };
       wanted.set(name, goingOn(start, next));
     }
+    if (this.#isBlocked(stream.caller, wanted.keys(), patterns.length > 0)) {
+      stream.end('QUEUE_FULL');
+      return;
+    }
     stream.patterns = patterns;
     this.#join(
       stream,
@@ -362,6 +371,18 @@ export class Consumers implements ConsumerStreamPort {
     if (stream.ended) return;
     if (patterns.length > 0) this.#searchFirst(stream);
     stream.open(heartbeatMs);
+  }
+
+  /** A new stream would have to tell a shard of subjects that does not read what it is told already. What a pattern finds may be any shard's. */
+  #isBlocked({ space }: Caller, names: Iterable<string>, hasPatterns: boolean): boolean {
+    const routes = this.#routes;
+    if (!routes.links().some(({ shard }) => routes.isBlocked(shard))) return false;
+    if (hasPatterns) return true;
+    for (const name of names) {
+      const inner = inSpace(space, Buffer.from(name));
+      if (routes.isBlocked(routes.shardOf(routes.hashOf(inner, 0, inner.length)))) return true;
+    }
+    return false;
   }
 
   /** Null, or why the subject or pattern cannot be had. */

@@ -280,7 +280,8 @@ export class Dispatcher implements Engine, ProducerRoutes, ConsumerRoutes {
       this.#refusing ??
       fault ??
       this.#findAllowed(request, Verb.SUBSCRIBE, caller, originOf(stream)) ??
-      (this.seats.full ? 'SUBSCRIPTIONS_FULL' : null);
+      (this.seats.full ? 'SUBSCRIPTIONS_FULL' : null) ??
+      (this.isBlocked(this.#shard) ? 'QUEUE_FULL' : null);
     if (refusal !== null) {
       this.metrics.refused(Method.SUBSCRIBE, refusal);
       stream.emit('error', this.#statuses.of(refusal));
@@ -324,6 +325,10 @@ export class Dispatcher implements Engine, ProducerRoutes, ConsumerRoutes {
     return this.#table.held > 0 ? -1 : this.#table.epoch;
   }
 
+  isBlocked(shard: number): boolean {
+    return this.#links[shard]?.controlOutbox.blocked === true;
+  }
+
   links(): readonly ShardLink[] {
     return this.#links.filter((link) => link !== null);
   }
@@ -338,11 +343,12 @@ export class Dispatcher implements Engine, ProducerRoutes, ConsumerRoutes {
     return new Promise((resolve, reject) => {
       // Any shard can ask the log. The owner of the slot of its name can also while that slot is on its way to another.
       const owner = this.#table.ownerOf(slotOfHash(subjectHash(producer, 0, producer.length)));
-      const link = this.#links[owner] ?? null;
-      if (link === null || this.#calls.full) {
-        reject(this.#statuses.of(link === null ? 'NOT_READY' : 'IN_FLIGHT_FULL'));
+      const fault = this.#faultAt(owner);
+      if (fault !== null) {
+        reject(this.#statuses.of(fault));
         return;
       }
+      const link = this.#links[owner] as ShardLink;
       const done: Done = (error) => {
         this.#opening.delete(call);
         if (error !== null) reject(error);
@@ -364,11 +370,11 @@ export class Dispatcher implements Engine, ProducerRoutes, ConsumerRoutes {
     return this.#administer(ToShard.TRIM, Method.TRIM, subject, first) as Promise<number>;
   }
 
-  // --- SubscriptionPort: what must not be lost waits in the link's outbox ---
+  // --- SubscriptionPort: what must not be lost waits in the link's outbox, also while it is blocked: no more than is open ---
 
   subscribeAt(seat: Seat, start: StartPosition, creditBytes: number): void {
     const link = this.#links[seat.group.shard];
-    // A shard that is being replaced: resumeShard asks again.
+    // A shard that is being replaced, or a slot on its way to another: `resume` asks again when there is one.
     if (link === null || link === undefined) return;
     putSubscribe(link, seat, start, creditBytes);
     this.touched(link);
@@ -557,6 +563,13 @@ export class Dispatcher implements Engine, ProducerRoutes, ConsumerRoutes {
     return deadlineMs <= Date.now() ? 'DEADLINE_PASSED' : null;
   }
 
+  /** Why a shard (or HELD) cannot be asked for what has no caller's deadline, or null. */
+  #faultAt(shard: number): Reason | null {
+    if (this.#links[shard] === null) return 'NOT_READY';
+    if (this.#calls.full) return 'IN_FLIGHT_FULL';
+    return this.isBlocked(shard) ? 'QUEUE_FULL' : null;
+  }
+
   /** Finds the address and its shard, for a caller who may do that with its subject, which it does not see the space of. */
   #findAllowed(request: Buffer, verb: Verb, caller: Caller, from: CallOrigin | null): Reason | null {
     const address = this.#address;
@@ -611,11 +624,11 @@ export class Dispatcher implements Engine, ProducerRoutes, ConsumerRoutes {
 
   #administer(type: number, method: number, subject: Buffer, first: number): Promise<SubjectInfo | number> {
     return new Promise((resolve, reject) => {
-      const fault = this.#refusing ?? innerSubjectFault(subject, 0, subject.length);
       const hash = subjectHash(subject, 0, subject.length);
       const shard = this.#table.route(slotOfHash(hash));
-      if (fault !== null || this.#links[shard] === null || this.#calls.full) {
-        reject(new BrokerError(fault ?? 'NOT_READY'));
+      const fault = this.#refusing ?? innerSubjectFault(subject, 0, subject.length) ?? this.#faultAt(shard);
+      if (fault !== null) {
+        reject(new BrokerError(fault));
         return;
       }
       const done: Done = (error, response) => {
@@ -626,6 +639,8 @@ export class Dispatcher implements Engine, ProducerRoutes, ConsumerRoutes {
       const call = this.#calls.open(done, method, shard, LOOK_UP_BYTES, performance.now());
       if (type === ToShard.INFO) this.#infos.set(call, resolve);
       const put = (link: ShardLink): boolean => {
+        // What was held: meanwhile the shard may have stopped reading.
+        if (link.controlOutbox.blocked) return false;
         putAdministration(link, type, call, subject, hash, first);
         this.touched(link);
         return true;

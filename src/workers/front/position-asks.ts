@@ -10,7 +10,7 @@ interface Asked {
   readonly done: () => void;
 }
 
-/** Asks shards where the subjects of subscriptions stand. */
+/** Asks shards where the subjects of subscriptions stand. Whoever asks bounds what is open: each question is kept until its shard answers. */
 export class PositionAsks {
   readonly #touched: (link: ShardLink) => void;
   readonly #asked = new Map<number, Asked>();

@@ -33,14 +33,14 @@ export async function learnSettled(
   isOver.value = true;
 }
 
-/** One question after another, so that there is never more than one on the ring. */
+/** One question after another, so that a round has never more than one on the ring; none where earlier ones wait for room on it. */
 async function learnOf(
   link: ShardLink,
   groups: readonly OpenGroup[],
   asks: PositionAsks,
   isOver: { readonly value: boolean },
 ): Promise<void> {
-  for (let from = 0; from < groups.length && !isOver.value; from += ASK_SUBJECTS) {
+  for (let from = 0; from < groups.length && !isOver.value && !link.controlOutbox.blocked; from += ASK_SUBJECTS) {
     const asked: OpenGroup[] = [];
     const members: number[] = [];
     for (const group of groups.slice(from, from + ASK_SUBJECTS)) {

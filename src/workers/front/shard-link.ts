@@ -20,7 +20,7 @@ export class ShardLink {
   readonly payload: RingProducer;
   /** Requests; full is an answer. */
   readonly control: RingProducer;
-  /** Credits and the like on the control ring, which must not be lost. */
+  /** Credits and the like on the control ring, which must not be lost. While it is blocked nothing new is opened at the shard (QUEUE_FULL). */
   readonly controlOutbox: Outbox;
   readonly fromControl: RingConsumer;
   readonly fromPayload: RingConsumer;

@@ -301,6 +301,7 @@ export class LookupPath {
     if (awaiting === undefined) return;
     this.#awaiting.delete(subscription);
     awaiting.subject.awaiting -= 1;
+    if (awaiting.subject.awaiting === 0) this.#scans.end(awaiting.subject);
   }
 
   /** Calls `passed` when everything that was sent to the Raft thread before has been worked on. */

@@ -54,6 +54,12 @@ export class TimeScans {
     if (scan !== undefined && !scan.isReading) void this.#run(subject, scan);
   }
 
+  /** Nobody waits for a time of the subject any more. It may never progress: the scan does not wait for that, and would keep it. */
+  end(subject: ActiveSubject): void {
+    // A read that is on its way looks whether somebody still waits.
+    if (this.#scans.get(subject)?.isReading === false) this.#scans.delete(subject);
+  }
+
   async #run(subject: ActiveSubject, scan: Scan): Promise<void> {
     scan.isReading = true;
     while (subject.awaiting > 0 && scan.next <= subject.resolvedTo) {
