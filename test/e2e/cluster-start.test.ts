@@ -1,4 +1,4 @@
-/** How real processes find out whether they begin a cluster, join one, wait or are refused, on a real PostgreSQL. */
+/** How real processes find out whether they begin a cluster, join one, wait or are refused, and how a member leaves, on a real PostgreSQL. */
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
@@ -10,6 +10,8 @@ import { connect } from '../../src/client/index.ts';
 import { askSeed } from '../../src/workers/membership/ask-seed.ts';
 import { PostgresServer } from '../servers/postgres.ts';
 import { BrokerProcess, makeDataDirectory, startBroker } from '../support/broker.ts';
+import { BrokerClient, type CallError } from '../support/client.ts';
+import { Gate } from '../support/gate.ts';
 import { freePorts } from '../support/ports.ts';
 import { until } from '../support/until.ts';
 
@@ -135,5 +137,41 @@ describe('A node on a database', () => {
     await waiting(broker, /waiting for a member of the cluster/);
     await broker.kill();
     await assert.rejects(broker.restart({ flags: [...flags, '--bootstrap'] }), /JOIN_REFUSED/);
+  });
+});
+
+describe('A member whose Raft thread hangs', () => {
+  it('ends its subscriptions at SIGTERM within shutdown.drain: the last questions to that thread have no answer', async (t) => {
+    const gate = new Gate(t);
+    gate.open();
+    const [raft] = await freePorts(1);
+    const member = ['--shards', '1', '--bootstrap', '--raft-listen', `127.0.0.1:${raft}`];
+    await using broker = await startBroker({
+      flags: [...server.brokerFlags(), ...member, '--shutdown-drain', '1s'],
+      env: { BROKER_FAILPOINTS: gate.each('raft.before-append') },
+    });
+    const client = new BrokerClient(broker.address, { timeoutMs: 60_000 });
+    const live = Promise.withResolvers<void>();
+    const end: { reason: string | undefined } = { reason: undefined };
+    const onEnd = (error: CallError | null): void => {
+      end.reason = error?.reason ?? 'none';
+    };
+    const on = { onMessage: () => undefined, onLive: () => live.resolve(), onEnd };
+    client.subscribe('t.hangs', { at: 'new' }, on);
+    await live.promise;
+    gate.shut();
+    const body = Buffer.from('x');
+    const publishing = client.publish({ subject: 't.hangs', body }).catch((error: CallError) => error.outcome);
+    // Behind it on the same connection: when this is answered, the message is on its way to the Raft thread.
+    await client.broadcast({ subject: 't.other', body });
+    process.kill(broker.pid, 'SIGTERM');
+    await until(
+      () => end.reason !== undefined,
+      () => broker.logs,
+    );
+    assert.equal(end.reason, 'SHUTTING_DOWN');
+    await broker.kill();
+    assert.equal(await publishing, 'unknown');
+    client.close();
   });
 });
