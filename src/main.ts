@@ -5,11 +5,11 @@ import { LiveSettings } from './config/live-settings.ts';
 import type { LoadedConfig } from './config/load.ts';
 import { Broker } from './node/broker.ts';
 import { EXIT } from './node/exit-codes.ts';
+import { watchSignals } from './node/watch-signals.ts';
 import { StartError } from './storage/start-error.ts';
 import { createLogger, type Logger } from './telemetry/log.ts';
-import { SettingsService } from './workers/front/settings-service.ts';
+import { SettingsService } from './workers/admin/settings-service.ts';
 import { StartStopped } from './workers/membership/membership.ts';
-import { watchSignals } from './workers/watch-signals.ts';
 
 /** What the process may still hold open when all is closed. */
 const LINGER_MS = 1_000;

@@ -4,7 +4,7 @@ import { test } from 'node:test';
 import { Redactor } from '../../src/base/redactor.ts';
 import { shownSetting } from '../../src/config/shown-setting.ts';
 import type { AuditLog } from '../../src/telemetry/log.ts';
-import { AccessAudit } from '../../src/workers/front/access-audit.ts';
+import { AccessAudit } from '../../src/workers/access/access-audit.ts';
 
 type Line = Readonly<Record<string, unknown>>;
 

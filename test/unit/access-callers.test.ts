@@ -13,9 +13,9 @@ import { parseAccessFile } from '../../src/config/access-file.ts';
 import { AccessCallers } from '../../src/grpc/access/access-callers.ts';
 import { parseBearer } from '../../src/grpc/access/bearer.ts';
 import type { AuditLog } from '../../src/telemetry/log.ts';
-import { AccessAudit } from '../../src/workers/front/access-audit.ts';
-import { type AdminCaller, AdminCallers } from '../../src/workers/front/admin-callers.ts';
-import { FailureLimit } from '../../src/workers/front/failure-limit.ts';
+import { AccessAudit } from '../../src/workers/access/access-audit.ts';
+import { type AdminCaller, AdminCallers } from '../../src/workers/access/admin-callers.ts';
+import { FailureLimit } from '../../src/workers/access/failure-limit.ts';
 import { hashOf, tokenOf } from '../support/access-pairs.ts';
 
 const NOW = Date.parse('2026-11-26T12:00:00Z');

@@ -5,7 +5,7 @@ import { mkdirSync, readdirSync, renameSync, rmSync, symlinkSync, writeFileSync 
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { type LoadedAccess, loadAccessFile } from '../../src/config/access-file.ts';
-import { AccessFileWatch } from '../../src/workers/front/access-file-watch.ts';
+import { AccessFileWatch } from '../../src/workers/access/access-file-watch.ts';
 import { hashOf } from '../support/access-pairs.ts';
 import { temporaryFolder } from '../support/temporary.ts';
 

@@ -16,7 +16,7 @@ import {
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { Redactor } from '../../src/base/redactor.ts';
-import { AuditFile } from '../../src/workers/front/audit-file.ts';
+import { AuditFile } from '../../src/workers/access/audit-file.ts';
 import { temporaryFolder } from '../support/temporary.ts';
 import { until } from '../support/until.ts';
 

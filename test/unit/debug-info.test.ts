@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { Worker } from 'node:worker_threads';
 import { Redactor } from '../../src/base/redactor.ts';
-import { DebugInfo, type DebugInfoOptions } from '../../src/workers/front/debug-info.ts';
+import { DebugInfo, type DebugInfoOptions } from '../../src/workers/admin/debug-info.ts';
 import { temporaryFolder } from '../support/temporary.ts';
 
 const SECRET = 'a-secret-of-9c';

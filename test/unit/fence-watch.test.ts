@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
 import { BrokerError } from '../../src/base/errors.ts';
-import { FenceWatch } from '../../src/workers/fence-watch.ts';
+import { FenceWatch } from '../../src/workers/store/fence-watch.ts';
 
 interface Watched {
   readonly lost: string[];

@@ -4,13 +4,13 @@ import { describe, it, test } from 'node:test';
 import type { Member as WireMember } from '../../src/grpc/gen/broker/v1/cluster.ts';
 import type { NodeIdentity } from '../../src/storage/data-directory.ts';
 import { StartError } from '../../src/storage/start-error.ts';
-import { seenByGossip } from '../../src/workers/front/seen-by-gossip.ts';
+import { brokersIn, raftAddressesIn, seedsIn, tagsOf } from '../../src/workers/gossip/gossip-view.ts';
 import type { GossipMember, GossipStatus } from '../../src/workers/gossip/types.ts';
 import { joinPort } from '../../src/workers/membership/ask-seed.ts';
-import { brokersIn, raftAddressesIn, seedsIn, tagsOf } from '../../src/workers/membership/gossip-view.ts';
 import type { MembershipOptions } from '../../src/workers/membership/membership.ts';
 import { finderOf, openGossip } from '../../src/workers/membership/open-gossip.ts';
 import { type Gossip, PeerFinder } from '../../src/workers/membership/peer-finder.ts';
+import { seenByGossip } from '../../src/workers/membership/seen-by-gossip.ts';
 import { temporaryFolder } from '../support/temporary.ts';
 
 const OWN = {

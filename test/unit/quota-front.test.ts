@@ -8,10 +8,10 @@ import { QuotaErrors, QuotaStatuses, roundedDelayMs } from '../../src/grpc/quota
 import { BaseDelay } from '../../src/publish/base-delay.ts';
 import { SendWindow } from '../../src/publish/send-window.ts';
 import { TenantTable } from '../../src/quota/tenant-table.ts';
-import { watchNodes } from '../../src/workers/front/live-nodes.ts';
+import { watchNodes } from '../../src/workers/admin/live-nodes.ts';
+import { TenantsService } from '../../src/workers/admin/tenants-service.ts';
 import { Quotas } from '../../src/workers/front/quotas.ts';
-import { FIGURES, ShownTenants } from '../../src/workers/front/shown-tenants.ts';
-import { TenantsService } from '../../src/workers/front/tenants-service.ts';
+import { FIGURES, ShownTenants } from '../../src/workers/metrics/shown-tenants.ts';
 import { until } from '../support/until.ts';
 
 describe('send window', () => {
@@ -177,7 +177,7 @@ describe('nodes', () => {
   });
 
   it('a defect met while the nodes are counted ends the process', () => {
-    const module = new URL('../../src/workers/front/live-nodes.ts', import.meta.url).href;
+    const module = new URL('../../src/workers/admin/live-nodes.ts', import.meta.url).href;
     const code = `import { watchNodes } from '${module}';
       const members = () => Promise.reject(new TypeError('a defect'));
       watchNodes({ members }, { isOn: true, setNodes: () => undefined });

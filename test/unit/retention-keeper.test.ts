@@ -4,7 +4,7 @@ import { type TestContext, test } from 'node:test';
 import { Exclusive } from '../../src/base/exclusive.ts';
 import type { SegmentSummary } from '../../src/storage/embedded/sidecar.ts';
 import type { RaftStatus } from '../../src/workers/messages.ts';
-import { RetentionKeeper } from '../../src/workers/retention-keeper.ts';
+import { RetentionKeeper } from '../../src/workers/store/retention-keeper.ts';
 import { MemoryDisk } from './embedded-memory-disk.ts';
 
 const HOUR = 3_600_000;

@@ -18,9 +18,9 @@ import {
 } from '../../src/base/subject-space.ts';
 import { PublishScan, scanPublish } from '../../src/grpc/codec.ts';
 import { decodeResumeToken, encodeResumeToken } from '../../src/grpc/resume-token.ts';
+import { seenRows, subjectMeant } from '../../src/workers/admin/viewed-subjects.ts';
 import { Address } from '../../src/workers/front/address.ts';
 import { producerInSpace } from '../../src/workers/front/producer-names.ts';
-import { seenRows, subjectMeant } from '../../src/workers/front/viewed-subjects.ts';
 import { encodePublish, Writer } from '../support/wire.ts';
 
 const LIMITS = { bodyBytes: 1024, headersBytes: 1024, headersCount: 10 };

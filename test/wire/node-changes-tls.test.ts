@@ -13,7 +13,7 @@ import { ClusterService as Methods, type RemoveRequest } from '../../src/grpc/ge
 import { NodeCallers } from '../../src/grpc/node-callers.ts';
 import type { PeerCredentials } from '../../src/grpc/peer-credentials.ts';
 import { NodeDisk } from '../../src/storage/disk.ts';
-import { ClusterService } from '../../src/workers/front/cluster-service.ts';
+import { ClusterService } from '../../src/workers/membership/cluster-service.ts';
 import { mendLog } from '../../src/workers/membership/mend-log.ts';
 import type { ClusterView, MemberChange, MemberView } from '../../src/workers/messages.ts';
 import { hashOf, tokenOf } from '../support/access-pairs.ts';

@@ -3,7 +3,7 @@ import { BrokerError } from '../../base/errors.ts';
 import type { KeyResponse } from '../../gossip/serf/messages.ts';
 import type { KeyOperation, QueryStart, QueryWatcher } from '../../gossip/serf/types.ts';
 import type { GossipKeyFailure, GossipKeysRequest, GossipKeysResponse } from '../../grpc/gen/broker/v1/cluster.ts';
-import { ROLE, TAGS } from '../membership/gossip-view.ts';
+import { ROLE, TAGS } from './gossip-view.ts';
 import type { GossipMember } from './types.ts';
 
 /** AES-128, -192 and -256. */

@@ -8,7 +8,7 @@ import { StartError } from '../../storage/start-error.ts';
 import type { MetricsRegistry } from '../../telemetry/metrics.ts';
 import { GossipAgent } from '../gossip/gossip-agent.ts';
 import { addGossipMetrics } from '../gossip/gossip-metrics.ts';
-import { type OwnTags, tagsOf } from './gossip-view.ts';
+import { type OwnTags, tagsOf } from '../gossip/gossip-view.ts';
 import type { MembershipOptions } from './membership.ts';
 import { PeerFinder } from './peer-finder.ts';
 

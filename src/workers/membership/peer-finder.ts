@@ -1,11 +1,11 @@
 import { BrokerError } from '../../base/errors.ts';
 import type { Address } from '../../gossip/types.ts';
 import type { GossipKeysRequest, GossipKeysResponse } from '../../grpc/gen/broker/v1/cluster.ts';
+import { brokersIn, type OwnTags, raftAddressesIn, seedsIn, tagsOf } from '../gossip/gossip-view.ts';
 import { changeKeys, type KeyQueries } from '../gossip/key-changes.ts';
 import type { GossipMember } from '../gossip/types.ts';
 import type { RaftHandle } from '../raft/raft-handle.ts';
 import type { Seeds } from './enter-cluster.ts';
-import { brokersIn, type OwnTags, raftAddressesIn, seedsIn, tagsOf } from './gossip-view.ts';
 
 /** A gossip agent (src/workers/gossip) as far as membership needs one. */
 export interface Gossip extends KeyQueries {

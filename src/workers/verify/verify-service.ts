@@ -7,7 +7,7 @@ import type { VerifyPort } from '../../grpc/verify.ts';
 import type { DatabaseOptions } from '../../storage/open-database.ts';
 import { type Finding, OPEN_MS_MAX, type Progress } from '../../verify/types.ts';
 import { VerifyRun } from '../../verify/verify-run.ts';
-import { scopeOf, tenantOf } from '../front/viewed-subjects.ts';
+import { scopeOf, tenantOf } from '../admin/viewed-subjects.ts';
 import type { LogLine } from '../messages.ts';
 import type { RaftHandle } from '../raft/raft-handle.ts';
 

@@ -1,7 +1,7 @@
 import { BucketGrid, DURATION_SHAPE } from '../../shm/histogram.ts';
+import { Method } from '../front/call-table.ts';
+import type { Dispatcher } from '../front/dispatcher.ts';
 import type { FrontLook } from '../slots/recent-load.ts';
-import { Method } from './call-table.ts';
-import type { Dispatcher } from './dispatcher.ts';
 
 const GRID = new BucketGrid(DURATION_SHAPE);
 const BUCKETS = Array.from({ length: GRID.length }, (_, bucket) => bucket);

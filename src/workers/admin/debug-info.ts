@@ -4,11 +4,11 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { getHeapStatistics, type HeapInfo } from 'node:v8';
 import type { Redactor } from '../../base/redactor.ts';
 import { VERSION } from '../../base/version.ts';
+import { inTime } from '../../base/within.ts';
 import type { DebugPort } from '../../grpc/debug.ts';
 import type { DebugInfoPart, DebugInfoRequest } from '../../grpc/gen/broker/v1/inspect.ts';
 import type { RecentLines } from '../../telemetry/recent-lines.ts';
 import { recordProfiles, type WorkerThread } from './cpu-profiles.ts';
-import { inTime } from './within.ts';
 
 /** A part of a file: well below what a client takes in one message. */
 const PART_BYTES = 256 * 1024;

@@ -1,5 +1,5 @@
-import type { Fence } from '../storage/fence.ts';
-import type { LogLine } from './messages.ts';
+import type { Fence } from '../../storage/fence.ts';
+import type { LogLine } from '../messages.ts';
 
 /** How often it is looked whether the database is still this process's, in ms, whatever is written meanwhile. */
 const LOOK_MS = 1_000;

@@ -1,6 +1,6 @@
 import { statfs } from 'node:fs/promises';
+import { within } from '../../base/within.ts';
 import type { MetricsRegistry } from '../../telemetry/metrics.ts';
-import { within } from './within.ts';
 
 /** A file system that does not answer must not hold a scrape. */
 const ASK_MS = 20;

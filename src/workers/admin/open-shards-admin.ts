@@ -3,7 +3,9 @@ import type { Exclusive } from '../../base/exclusive.ts';
 import type { Config } from '../../config/schema.ts';
 import type { Log } from '../../telemetry/log.ts';
 import type { MetricsRegistry } from '../../telemetry/metrics.ts';
+import type { Dispatcher } from '../front/dispatcher.ts';
 import type { LogLine } from '../messages.ts';
+import { TopSubjects } from '../metrics/top-subjects.ts';
 import type { ShardCounters } from '../shard/shard-counters.ts';
 import type { ShardPool } from '../shard-pool.ts';
 import { LoadMonitor } from '../slots/load-monitor.ts';
@@ -11,10 +13,8 @@ import type { MoveCounters } from '../slots/move-counters.ts';
 import { Resizer } from '../slots/resizer.ts';
 import { SlotMover } from '../slots/slot-mover.ts';
 import type { SlotTable } from '../slots/slot-table.ts';
-import type { Dispatcher } from './dispatcher.ts';
 import { frontLook } from './front-look.ts';
 import { ShardsAdmin } from './shards-admin.ts';
-import { TopSubjects } from './top-subjects.ts';
 
 /** How often the load is measured, and with shards.auto judged. */
 const LOOK_MS = 1_000;

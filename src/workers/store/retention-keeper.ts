@@ -1,11 +1,11 @@
 import { join } from 'node:path';
-import { ClockSteps } from '../base/clock-steps.ts';
-import type { Exclusive } from '../base/exclusive.ts';
-import type { Disk } from '../storage/disk.ts';
-import { type Drop, decideRetention, deleteSegments, type RetentionPolicy } from '../storage/embedded/retention.ts';
-import type { LogLine } from './messages.ts';
-import type { RaftHandle } from './raft/raft-handle.ts';
-import type { ShardPool } from './shard-pool.ts';
+import { ClockSteps } from '../../base/clock-steps.ts';
+import type { Exclusive } from '../../base/exclusive.ts';
+import type { Disk } from '../../storage/disk.ts';
+import { type Drop, decideRetention, deleteSegments, type RetentionPolicy } from '../../storage/embedded/retention.ts';
+import type { LogLine } from '../messages.ts';
+import type { RaftHandle } from '../raft/raft-handle.ts';
+import type { ShardPool } from '../shard-pool.ts';
 
 /** How often retention is judged, in ms. */
 const JUDGE_MS = 5_000;

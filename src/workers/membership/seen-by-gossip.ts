@@ -1,7 +1,7 @@
 import { formatEndpoint } from '../../base/endpoint.ts';
 import type { Member, Seen } from '../../grpc/gen/broker/v1/cluster.ts';
+import { ROLE, TAGS } from '../gossip/gossip-view.ts';
 import type { GossipMember } from '../gossip/types.ts';
-import { ROLE, TAGS } from '../membership/gossip-view.ts';
 
 /** What Raft knows, for gossip to be held against. */
 export interface RaftSide {

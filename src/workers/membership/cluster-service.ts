@@ -23,10 +23,10 @@ import type { CallContext } from '../../grpc/operator-calls.ts';
 import { passedOn } from '../../grpc/status.ts';
 import { PROTOCOL_VERSION } from '../../replica/types.ts';
 import type { GossipMember } from '../gossip/types.ts';
-import { isProven } from '../membership/join-proof.ts';
 import type { ClusterView, MemberChange, MemberView } from '../messages.ts';
 import type { RaftHandle } from '../raft/raft-handle.ts';
 import { clusterWarnings, tolerated, toleratedNow } from './cluster-warnings.ts';
+import { isProven } from './join-proof.ts';
 import { checkInstanceId, checkMember, checkNodeId } from './member-input.ts';
 import { seenByGossip } from './seen-by-gossip.ts';
 

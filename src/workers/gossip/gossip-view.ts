@@ -1,5 +1,5 @@
-import type { GossipMember } from '../gossip/types.ts';
 import type { RaftAddress } from '../messages.ts';
+import type { GossipMember } from './types.ts';
 
 /** Tags of a broker. All of a node are under 512 bytes together. */
 export const TAGS = {

@@ -3,7 +3,7 @@ import type { TenantsPort } from '../../grpc/tenants.ts';
 import type { QuotaRule } from '../../quota/quota-rules.ts';
 import type { Tenant, Usage } from '../../quota/tenant.ts';
 import type { TenantTable } from '../../quota/tenant-table.ts';
-import type { Quotas } from './quotas.ts';
+import type { Quotas } from '../front/quotas.ts';
 import { seenRows } from './viewed-subjects.ts';
 
 /** What operators are told of tenants. */

@@ -1,10 +1,10 @@
-import type { ConsumerReader } from './consumer-reader.ts';
-import type { ConsumerStream } from './consumer-stream.ts';
-import type { PositionAsks } from './position-asks.ts';
-import type { ShardLink } from './shard-link.ts';
+import type { ConsumerReader } from '../front/consumer-reader.ts';
+import type { ConsumerStream } from '../front/consumer-stream.ts';
+import type { PositionAsks } from '../front/position-asks.ts';
+import type { ShardLink } from '../front/shard-link.ts';
+import type { SubjectGroup } from '../front/subject-group.ts';
+import type { Subscription } from '../front/subscription.ts';
 import { visitInSlices } from './slices.ts';
-import type { SubjectGroup } from './subject-group.ts';
-import type { Subscription } from './subscription.ts';
 
 /** Subjects that a shard is asked for at a time: the ring that the question takes is also that of fetches. */
 const ASK_SUBJECTS = 1_024;

@@ -1,10 +1,10 @@
-import type { Config } from '../../config/schema.ts';
-import { StartError } from '../../storage/start-error.ts';
-import type { Log } from '../../telemetry/log.ts';
-import type { TlsFiles } from '../../tls/material.ts';
-import { TlsError } from '../../tls/tls-error.ts';
-import { TlsKeeper } from '../../tls/tls-keeper.ts';
-import type { SettingsService } from './settings-service.ts';
+import type { Config } from '../config/schema.ts';
+import { StartError } from '../storage/start-error.ts';
+import type { Log } from '../telemetry/log.ts';
+import type { TlsFiles } from '../tls/material.ts';
+import { TlsError } from '../tls/tls-error.ts';
+import { TlsKeeper } from '../tls/tls-keeper.ts';
+import type { SettingsService } from '../workers/admin/settings-service.ts';
 
 /** The keys that name the files; where they lie may change while the broker runs. */
 const KEYS = ['tls.cert', 'tls.key', 'tls.ca'];

@@ -1,6 +1,6 @@
-import { StartError } from '../../storage/start-error.ts';
-import type { Log } from '../../telemetry/log.ts';
-import type { MetricsRegistry } from '../../telemetry/metrics.ts';
+import { StartError } from '../storage/start-error.ts';
+import type { Log } from '../telemetry/log.ts';
+import type { MetricsRegistry } from '../telemetry/metrics.ts';
 
 /** A listener that strangers can use or read. */
 export interface InsecureListener {

@@ -15,12 +15,12 @@ import type {
   TrimSubjectRequest,
   TrimSubjectResponse,
 } from '../../grpc/gen/broker/v1/admin.ts';
+import type { Dispatcher } from '../front/dispatcher.ts';
+import type { ClusterService } from '../membership/cluster-service.ts';
 import type { RaftHandle } from '../raft/raft-handle.ts';
 import type { ShardCounters } from '../shard/shard-counters.ts';
-import type { ClusterService } from './cluster-service.ts';
-import type { Dispatcher } from './dispatcher.ts';
+import type { StoreHealth } from '../store/store-health.ts';
 import type { ShardsAdmin } from './shards-admin.ts';
-import type { StoreHealth } from './store-health.ts';
 import { scopeOf, subjectMeant } from './viewed-subjects.ts';
 
 const PAGE_SIZE_DEFAULT = 1_000;

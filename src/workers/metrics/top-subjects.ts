@@ -1,7 +1,7 @@
+import { within } from '../../base/within.ts';
 import type { MetricsRegistry, Sample } from '../../telemetry/metrics.ts';
 import type { ShardPool } from '../shard-pool.ts';
 import type { LoadMonitor } from '../slots/load-monitor.ts';
-import { within } from './within.ts';
 
 /** A scrape waits no longer than this for the shards, and shows what they said last. */
 const ASK_MS = 20;

@@ -1,9 +1,9 @@
+import { within } from '../../base/within.ts';
 import { RAFT_APPEND, RAFT_METRICS, RAFT_SYNC } from '../../telemetry/catalogue.ts';
 import type { MetricsRegistry, Sample } from '../../telemetry/metrics.ts';
 import type { ClusterView, MemberView } from '../messages.ts';
 import { RAFT_ROLES, type RaftCounters } from '../raft/raft-counters.ts';
 import type { RaftHandle } from '../raft/raft-handle.ts';
-import { within } from './within.ts';
 
 /** A scrape waits no longer than this for what another thread knows, and shows what that said last. */
 const ASK_MS = 20;

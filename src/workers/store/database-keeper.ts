@@ -1,9 +1,9 @@
-import { ClockSteps } from '../base/clock-steps.ts';
-import type { ClaimedDatabase } from '../storage/bind-store.ts';
-import type { StoreHealth } from './front/store-health.ts';
-import type { LogLine } from './messages.ts';
-import type { RaftHandle } from './raft/raft-handle.ts';
-import type { ShardCounters } from './shard/shard-counters.ts';
+import { ClockSteps } from '../../base/clock-steps.ts';
+import type { ClaimedDatabase } from '../../storage/bind-store.ts';
+import type { LogLine } from '../messages.ts';
+import type { RaftHandle } from '../raft/raft-handle.ts';
+import type { ShardCounters } from '../shard/shard-counters.ts';
+import type { StoreHealth } from './store-health.ts';
 
 /** How often it is looked whether writes succeed, in ms; a database that nothing was written to in that time is probed. */
 const LOOK_MS = 2_000;

@@ -16,10 +16,10 @@ import {
   type TopSubjectsRequest,
   type TopSubjectsResponse,
 } from '../../grpc/gen/broker/v1/inspect.ts';
+import { ConsumerReader } from '../front/consumer-reader.ts';
+import type { ConsumerStream } from '../front/consumer-stream.ts';
+import type { Dispatcher } from '../front/dispatcher.ts';
 import type { NodeLoad } from '../slots/advice.ts';
-import { ConsumerReader } from './consumer-reader.ts';
-import type { ConsumerStream } from './consumer-stream.ts';
-import type { Dispatcher } from './dispatcher.ts';
 import { learnSettled, type OpenDelivery, type OpenGroup } from './settled-round.ts';
 import { SharedAnswers } from './shared-answers.ts';
 import { visitInSlices } from './slices.ts';

@@ -3,7 +3,7 @@ import { BrokerError } from '../../base/errors.ts';
 import { isTenant, spaceOf, TENANT_DEFAULT } from '../../base/subject-space.ts';
 import type { Done } from '../../grpc/engine.ts';
 import { statusOf } from '../../grpc/status.ts';
-import type { Dispatcher } from './dispatcher.ts';
+import type { Dispatcher } from '../front/dispatcher.ts';
 
 /** The messages that the console shows, of whichever tenant. */
 export class ConsoleFetches {

@@ -1,5 +1,5 @@
-import { AssertionError } from '../../base/assert.ts';
-import { StartError } from '../../storage/start-error.ts';
+import { AssertionError } from '../base/assert.ts';
+import { StartError } from '../storage/start-error.ts';
 
 /** A port that cannot be opened is a clear end of the start, naming the key. A defect stays one: no other address would help. */
 export async function listening<T>(key: string, opened: Promise<T>): Promise<T> {

@@ -1,4 +1,4 @@
-import type { LogLine } from './messages.ts';
+import type { LogLine } from '../messages.ts';
 
 /** How often the settings of the database are looked at, in ms. */
 const LOOK_MS = 10_000;

@@ -1,7 +1,7 @@
 import { BrokerError } from '../../base/errors.ts';
 import { isServiceError } from '../../grpc/cluster-client.ts';
-import type { ClusterService } from './cluster-service.ts';
-import type { Quotas } from './quotas.ts';
+import type { Quotas } from '../front/quotas.ts';
+import type { ClusterService } from '../membership/cluster-service.ts';
 
 /** How often the members are counted, in ms. */
 const COUNT_MS = 2_000;

@@ -1,5 +1,5 @@
 import type { MetricsRegistry } from '../../telemetry/metrics.ts';
-import type { Quotas } from './quotas.ts';
+import type { Quotas } from '../front/quotas.ts';
 import { type Figure, ShownTenants } from './shown-tenants.ts';
 
 /** Tenants that are shown one by one. */

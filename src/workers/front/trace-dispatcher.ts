@@ -1,5 +1,5 @@
-import type { Dispatcher } from '../front/dispatcher.ts';
-import type { Tracing } from './tracing.ts';
+import type { Tracing } from '../tracing/tracing.ts';
+import type { Dispatcher } from './dispatcher.ts';
 
 /** From now on the calls of the dispatcher are traced. Before the first one is let in. */
 export function traceDispatcher(tracing: Tracing, dispatcher: Dispatcher, node: string): void {

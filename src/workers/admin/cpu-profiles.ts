@@ -1,7 +1,7 @@
 import { Session } from 'node:inspector/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Worker } from 'node:worker_threads';
-import { inTime } from './within.ts';
+import { inTime } from '../../base/within.ts';
 
 /** The longest that a profile may take, in ms: it slows the threads down a little, and grows. */
 export const PROFILE_MS_MAX = 30_000;

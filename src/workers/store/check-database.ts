@@ -1,8 +1,8 @@
-import { subjectFields } from '../base/subject-space.ts';
-import type { ClaimedDatabase } from '../storage/bind-store.ts';
-import type { Log } from '../telemetry/log.ts';
-import type { StoredAllotment } from './messages.ts';
-import type { RaftHandle } from './raft/raft-handle.ts';
+import { subjectFields } from '../../base/subject-space.ts';
+import type { ClaimedDatabase } from '../../storage/bind-store.ts';
+import type { Log } from '../../telemetry/log.ts';
+import type { StoredAllotment } from '../messages.ts';
+import type { RaftHandle } from '../raft/raft-handle.ts';
 
 /** How often a start says how far it has compared the database with the log. */
 const PROGRESS_MS = 5_000;
