@@ -1,7 +1,7 @@
 import type { ServerDuplexStream } from '@grpc/grpc-js';
 import { type Caller, Verb } from '../../access/caller.ts';
 import type { Reason } from '../../base/errors.ts';
-import { SUBJECT_BYTES_MAX, slotOfHash, subjectFault } from '../../base/subject.ts';
+import { SUBJECT_BYTES_MAX, slotOfHash, subjectFault, subjectHash } from '../../base/subject.ts';
 import { inSpace, isOfSpace, type SubjectScope } from '../../base/subject-space.ts';
 import { type ConsumeOpening, ConsumeScan, type SubjectSpec, scanConsume } from '../../grpc/consumer-codec.ts';
 import { decodeResumeToken, type StreamPositions } from '../../grpc/resume-token.ts';
@@ -55,7 +55,6 @@ export interface ConsumerLimits {
 
 /** What the streams need of the dispatcher. */
 export interface ConsumerRoutes extends SubscriptionPort {
-  hashOf(bytes: Buffer, start: number, end: number): number;
   shardOf(hash: number): number;
   /** The shard does not read what it is told already: nothing new may be asked of it. Not true of HELD. */
   isBlocked(shard: number): boolean;
@@ -380,7 +379,7 @@ export class Consumers implements ConsumerStreamPort {
     if (hasPatterns) return true;
     for (const name of names) {
       const inner = inSpace(space, Buffer.from(name));
-      if (routes.isBlocked(routes.shardOf(routes.hashOf(inner, 0, inner.length)))) return true;
+      if (routes.isBlocked(routes.shardOf(subjectHash(inner, 0, inner.length)))) return true;
     }
     return false;
   }
@@ -420,7 +419,7 @@ export class Consumers implements ConsumerStreamPort {
     for (const { subject, hash, start, pattern = null } of found) {
       if (this.#seats.full) break;
       const inner = space.length === 0 ? subject : inSpace(space, subject);
-      const known = hash ?? this.#routes.hashOf(inner, 0, inner.length);
+      const known = hash ?? subjectHash(inner, 0, inner.length);
       const group = this.#groups.get(inner, known, this.#routes.shardOf(known));
       const reader = new ConsumerReader(this.#seats.take(), group, stream, subject.toString(), start, pattern);
       group.members.add(reader);

@@ -66,6 +66,7 @@ import { SlotFront } from './slot-front.ts';
 import type { Seat, StartPosition } from './subject-group.ts';
 import type { SubjectInfo } from './subject-info.ts';
 import { Subscriptions } from './subscriptions.ts';
+import { TurnBells } from './turn-bells.ts';
 
 const RECORDS_A_ROUND = 1_024;
 /** A run is up to 128 KiB and goes to many streams: a few at a time, so that calls are not kept waiting. */
@@ -121,7 +122,7 @@ export class Dispatcher implements Engine, ProducerRoutes, ConsumerRoutes {
   /** The link whose records are being handled. */
   #draining: ShardLink | null = null;
   #refusing: Reason | null = 'NOT_READY';
-  #flushQueued = false;
+  readonly #bells: TurnBells;
 
   constructor(limits: DispatcherLimits, guard: OverloadGuard, table: SlotTable, quotas?: Quotas) {
     this.#limits = limits;
@@ -130,6 +131,7 @@ export class Dispatcher implements Engine, ProducerRoutes, ConsumerRoutes {
     this.#publishBytesMax = recordBytesMaxOf(limits.ringBytes) - DELIVERY_EXTRA_BYTES - PUBLISH_HEADER_MAX;
     this.#calls = new CallTable(limits.callsMax);
     this.#links = new Array<ShardLink | null>(limits.shardsMax).fill(null);
+    this.#bells = new TurnBells(this.#links);
     this.seats = new Seats(limits.subscriptionsMax);
     this.unsent = new UnsentBudget(limits.unsentBytesMax);
     this.receiving = new ReceiveBudget(limits.bytesMax, limits.receiveTimeoutMs, limits.requestTimeoutMs);
@@ -310,10 +312,6 @@ export class Dispatcher implements Engine, ProducerRoutes, ConsumerRoutes {
   publishStream(stream: ServerDuplexStream<Buffer, Buffer>, caller: Caller): void {
     const refusal = this.producers.accept(stream, caller);
     this.metrics.opened(Method.PUBLISH_STREAM, refusal);
-  }
-
-  hashOf(bytes: Buffer, start: number, end: number): number {
-    return subjectHash(bytes, start, end);
   }
 
   linkOf(hash: number): ShardLink | null {
@@ -600,9 +598,8 @@ export class Dispatcher implements Engine, ProducerRoutes, ConsumerRoutes {
     const shard = this.#shard;
     const { subject, hash } = this.#address;
     const length = FETCH_HEADER + subject.length;
-    const now = performance.now();
     if (shard === HELD) {
-      const call = this.#calls.open(done, method, HELD, LOOK_UP_BYTES, now);
+      const call = this.#calls.open(done, method, HELD, LOOK_UP_BYTES, performance.now());
       const kept = Buffer.from(subject);
       this.#holdCall(call, hash, (link) => {
         const at = claimControl(link, type, length);
@@ -617,7 +614,7 @@ export class Dispatcher implements Engine, ProducerRoutes, ConsumerRoutes {
       this.#refuse(method, 'QUEUE_FULL', done);
       return;
     }
-    const call = this.#calls.open(done, method, shard, LOOK_UP_BYTES, now);
+    const call = this.#calls.open(done, method, shard, LOOK_UP_BYTES, performance.now());
     putLookUp(link, at, call, hash, subject, id, deadlineMs);
     this.touched(link);
   }
@@ -697,16 +694,7 @@ export class Dispatcher implements Engine, ProducerRoutes, ConsumerRoutes {
     done(this.#statuses.of(reason));
   }
 
-  /** The bells are rung once for all that one turn of the event loop brings. */
   touched(link: ShardLink): void {
-    if (link.markDirty() && !this.#flushQueued) {
-      this.#flushQueued = true;
-      setImmediate(this.#flush);
-    }
+    this.#bells.touched(link);
   }
-
-  readonly #flush = (): void => {
-    this.#flushQueued = false;
-    for (const link of this.#links) link?.ringIfDirty();
-  };
 }

@@ -2,7 +2,7 @@ import type { ServerDuplexStream } from '@grpc/grpc-js';
 import { type Caller, Verb } from '../../access/caller.ts';
 import { defined } from '../../base/assert.ts';
 import type { Reason } from '../../base/errors.ts';
-import { SUBJECT_BYTES_MAX, subjectFault } from '../../base/subject.ts';
+import { SUBJECT_BYTES_MAX, subjectFault, subjectHash } from '../../base/subject.ts';
 import type { CallTrace } from '../../base/trace-context.ts';
 import { FrameMemory } from '../../grpc/frame-memory.ts';
 import { Durability, type ProducerOpened, PublishStreamResponse } from '../../grpc/gen/broker/v1/producer.ts';
@@ -43,8 +43,6 @@ export interface ProducerStreamLimits {
 
 /** What the streams need of the dispatcher. */
 export interface ProducerRoutes {
-  /** Hash of the subject bytes[start, end), which is valid. */
-  hashOf(bytes: Buffer, start: number, end: number): number;
   /** The link to the shard of a hash; null while it is being replaced, or its slot is on its way to another. */
   linkOf(hash: number): ShardLink | null;
   /** Changes when slots change their shard; -1 while some are on their way. */
@@ -203,7 +201,7 @@ export class ProducerStreams implements ProducerStreamPort {
     }
     const subjectStart = subject === frame ? scan.subjectStart : 0;
     const subjectLength = space.length + scan.subjectEnd - scan.subjectStart;
-    const hash = routes.hashOf(subject, subjectStart, subjectStart + subjectLength);
+    const hash = subjectHash(subject, subjectStart, subjectStart + subjectLength);
     const link = routes.linkOf(hash);
     const bytes = scan.sectionEnd - scan.sectionStart;
     if (link === null || routes.refusing !== null || !routes.hasRoom(bytes)) return 'full';
