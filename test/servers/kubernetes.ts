@@ -63,6 +63,9 @@ export class KubernetesServer {
   readonly #watchers = new Set<ServerResponse>();
   readonly #sockets = new Set<Socket>();
   #version = 100;
+  /** What happened at which version, for watches that begin behind it. */
+  readonly #events: { readonly version: number; readonly text: string }[] = [];
+  #isSilent = false;
 
   private constructor(server: Server, folder: string, authority: CertificateAuthority) {
     this.#server = server;
@@ -116,11 +119,13 @@ export class KubernetesServer {
     this.#tell('DELETED', gone);
   }
 
-  /** Changes that no watcher hears of. */
+  /** Changes that no watcher hears of, later ones neither. */
   async silently(change: () => void): Promise<void> {
     const watchers = [...this.#watchers];
     this.#watchers.clear();
+    this.#isSilent = true;
     change();
+    this.#isSilent = false;
     for (const watcher of watchers) this.#watchers.add(watcher);
   }
 
@@ -155,7 +160,9 @@ export class KubernetesServer {
     this.#version += 1;
     const resourceVersion = String(this.#version);
     this.#last = { ...object, metadata: { ...object.metadata, resourceVersion } };
-    this.send(`${JSON.stringify({ type, object: this.#last })}\n`);
+    const text = `${JSON.stringify({ type, object: this.#last })}\n`;
+    if (!this.#isSilent) this.#events.push({ version: this.#version, text });
+    this.send(text);
   }
 
   #answer(request: IncomingMessage, response: ServerResponse): void {
@@ -181,6 +188,10 @@ export class KubernetesServer {
       response.end(JSON.stringify(this.#page(query)));
     } else {
       response.flushHeaders();
+      // What came between the list and the watch.
+      for (const { version, text } of this.#events) {
+        if (version > Number(query.resourceVersion)) response.write(text);
+      }
       this.#watchers.add(response);
       response.on('close', () => this.#watchers.delete(response));
     }
