@@ -135,7 +135,7 @@ export class DamagedCluster implements AsyncDisposable {
       else if (exit.code === 0 || exit.code === null) violations.push(`${id} ended with ${exit.code ?? exit.signal}`);
       const last = logLines(broker.logs).findLast(({ at, reason }) => at >= since && reason === 'RAFT_LOG_DAMAGED');
       const isClear =
-        last !== undefined && /\/raft\b/.test(last.message) && /broker cluster recover/.test(last.message);
+        last !== undefined && /\/raft\b/.test(last.message) && /docs\/backup\.md, "A cluster"/.test(last.message);
       if (!isClear) violations.push(`${id} does not say what is damaged and what to do: ${last?.message}`);
       violations.push(...deleted(before[index] as ReturnType<typeof listing>, listing(broker.dataDir), isTransient));
     }
