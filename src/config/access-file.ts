@@ -55,7 +55,7 @@ export function parseAccessFile(text: string, place: string, readKeys: (file: st
   for (const issuer of issuers) if ('problem' in issuer) problems.push(issuer.problem);
   if (problems.length > 0) return { problems: problems.slice(0, PROBLEMS_MAX) };
   return {
-    document: toDocument(
+    document: documentOf(
       parsed.data,
       issuers.filter((issuer) => 'keys' in issuer),
     ),
@@ -214,7 +214,7 @@ function toIssuer(
   };
 }
 
-function toDocument(file: AccessFile, jwt: readonly JwtRow[]): AccessDocument {
+function documentOf(file: AccessFile, jwt: readonly JwtRow[]): AccessDocument {
   return {
     roles: new Map(Object.entries(file.roles).map(([role, given]) => [role, toGrants(given)])),
     tokens: file.tokens.map((row) => ({
