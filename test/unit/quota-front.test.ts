@@ -111,6 +111,22 @@ describe('tenants in metrics', () => {
     );
   });
 
+  it('what a tenant did between the last look and the loss of its place counts for the others', () => {
+    const { table, shown } = rig(2);
+    const use = (name: string, messages: number): void => table.of(name, 0).usage.count(messages, 0);
+    use('a', 1);
+    shown.look();
+    use('a', 1);
+    use('b', 3);
+    use('c', 3);
+    const rows = shown.look().map(({ name, values }) => [name, values.messages]);
+    assert.deepEqual(rows, [
+      ['b', 3],
+      ['c', 3],
+      ['other', 1],
+    ]);
+  });
+
   it('a place goes to whoever is much busier', () => {
     const { table, shown } = rig(2);
     const use = (name: string, messages: number): void => table.of(name, 0).usage.count(messages, 0);

@@ -13,12 +13,16 @@ export interface ShownTenant {
 /** A tenant takes the place of one that is shown when it has published so many times as much since the last look. */
 const BUSIER = 2;
 
+const NOTHING: Readonly<Record<Figure, number>> = { messages: 0, bytes: 0, refused: 0, shrunk: 0 };
+
 interface Place {
   readonly tenant: Tenant;
   /** What it had when it got the place: that counts for the others, for ever, so that no counter falls. */
   readonly before: Readonly<Record<Figure, number>>;
   /** Its messages at the last look. */
   seen: number;
+  /** What was shown of it then. */
+  shown: Readonly<Record<Figure, number>>;
 }
 
 /**
@@ -50,6 +54,7 @@ export class ShownTenants {
     const shown: ShownTenant[] = [];
     for (const [name, place] of this.#places) {
       const values = since(place);
+      place.shown = values;
       for (const figure of FIGURES) others[figure] -= values[figure];
       shown.push({ name, values });
     }
@@ -70,16 +75,16 @@ export class ShownTenants {
         this.#take(...quietest);
       }
       // Its first messages are its own: only what `other` has shown already stays there.
-      const before = this.#seen.has(tenant) ? { ...tenant.usage } : { messages: 0, bytes: 0, refused: 0, shrunk: 0 };
-      this.#places.set(tenant.name, { tenant, before, seen: this.#seen.get(tenant) ?? 0 });
+      const before = this.#seen.has(tenant) ? { ...tenant.usage } : NOTHING;
+      this.#places.set(tenant.name, { tenant, before, seen: this.#seen.get(tenant) ?? 0, shown: NOTHING });
     }
     for (const tenant of named) this.#seen.set(tenant, tenant.usage.messages);
     for (const place of this.#places.values()) place.seen = place.tenant.usage.messages;
   }
 
+  /** What it has done since the last look was shown nowhere yet: that counts for the others. */
   #take(name: string, place: Place): void {
-    const values = since(place);
-    for (const figure of FIGURES) this.#gone[figure] += values[figure];
+    for (const figure of FIGURES) this.#gone[figure] += place.shown[figure];
     this.#places.delete(name);
   }
 }
