@@ -29,6 +29,14 @@ export function hasAdminTls({ tls, admin }: Pick<Config, 'tls' | 'admin'>): bool
   return admin.tls ?? tls.cert !== null;
 }
 
+/**
+ * Whether nodes could not call this one, nor it them: the gRPC port takes TLS alone then, and the node has nobody's certificate to trust. They would only
+ * wait for each other.
+ */
+export function lacksAuthorities({ tls }: Pick<Config, 'tls'>): boolean {
+  return tls.cert !== null && tls.ca === null && tls.peers === null;
+}
+
 export const TLS_RULES: readonly Rule[] = [
   {
     key: 'tls.cert',
@@ -43,13 +51,9 @@ export const TLS_RULES: readonly Rule[] = [
     against: () => 'they are not set',
   },
   {
-    // The gRPC port takes TLS alone then, and the node has nobody's certificate to trust: without this rule nodes would only wait for each other.
     key: 'tls.ca',
     text: `tls.ca is needed with tls.cert and ${PEERS}, unless tls.peers is off`,
-    holds: (config) => {
-      const { cert, ca, peers } = config.tls;
-      return cert === null || ca !== null || peers !== null || !hasPeers(config);
-    },
+    holds: (config) => !lacksAuthorities(config) || !hasPeers(config),
     against: () =>
       'it is not set: calls between nodes would time out at gRPC ports that take TLS alone; set it on all nodes, to the authority of their certificates',
   },

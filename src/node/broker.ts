@@ -88,7 +88,7 @@ import { Ending } from './ending.ts';
 import { EXIT } from './exit-codes.ts';
 import { InsecureListeners } from './insecure-listeners.ts';
 import { listening } from './listening.ts';
-import { openTls } from './open-tls.ts';
+import { needAuthorities, openTls } from './open-tls.ts';
 
 /** To leave the lead and gossip to others is bounded by itself (membership.ts); this ends what should not happen. */
 const LEAVE_MS = 10_000;
@@ -233,6 +233,7 @@ export class Broker {
     else node = await this.#enter(disk, this.#database, this.#directory);
 
     this.#judgeListeners();
+    if (this.#membership.cluster !== null) needAuthorities(config);
     this.#hasEntered = true;
     const mainDoorbell = createDoorbell();
     const raftDoorbell = createDoorbell();

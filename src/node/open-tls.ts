@@ -1,4 +1,5 @@
 import type { Config } from '../config/schema.ts';
+import { lacksAuthorities } from '../config/tls-rules.ts';
 import { StartError } from '../storage/start-error.ts';
 import type { Log } from '../telemetry/log.ts';
 import type { TlsFiles } from '../tls/material.ts';
@@ -28,6 +29,15 @@ export function openTls(
   settings.onReload(() => keeper.reload());
   keeper.start();
   return keeper;
+}
+
+/** What the configuration alone could not know: the data directory is one of a node with peers. StartError if these could not call each other. */
+export function needAuthorities(config: Config): void {
+  if (!lacksAuthorities(config)) return;
+  throw new StartError(
+    'TLS_UNUSABLE',
+    'this node is one of a cluster, and with tls.cert and no tls.ca its gRPC port takes TLS alone and no other node could call it: set tls.ca to the authority of the certificates of all nodes, or tls.peers to off where something in front of the nodes speaks TLS for them',
+  );
 }
 
 function opened(files: TlsFiles, log: Log): TlsKeeper {

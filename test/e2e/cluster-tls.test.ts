@@ -32,9 +32,12 @@ class Node {
   readonly #raft: string;
   readonly #config: string;
   readonly certificate: Certificate;
+  /** Those of every start: behind the first one they need not say how it finds its cluster. */
+  readonly flags: readonly string[];
 
-  private constructor(name: string, raft: string, process: BrokerProcess) {
+  private constructor(name: string, raft: string, process: BrokerProcess, flags: readonly string[]) {
     this.name = name;
+    this.flags = flags;
     this.process = process;
     this.#raft = raft;
     this.#config = join(folder, `${name}.json`);
@@ -45,11 +48,9 @@ class Node {
     const [port] = await freePorts(1);
     const entrance = seed === null ? ['--bootstrap'] : ['--join', seed];
     const own = ['--node-id', name, '--cluster', 'c', '--shards', '1', '--config', join(folder, `${name}.json`)];
-    const process = await BrokerProcess.create({
-      flags: [...storeFlags, ...own, ...entrance],
-      readyTimeoutMs: PATIENCE_MS,
-    });
-    return new Node(name, `127.0.0.1:${port}`, process);
+    const flags = [...storeFlags, ...own];
+    const process = await BrokerProcess.create({ flags: [...flags, ...entrance], readyTimeoutMs: PATIENCE_MS });
+    return new Node(name, `127.0.0.1:${port}`, process, flags);
   }
 
   configure(tls: Readonly<Record<string, string>>): void {
@@ -246,5 +247,18 @@ describe('three nodes and TLS between them', { timeout: 400_000 }, () => {
     await whole(client);
     assert.equal((await client.fetch('changed', id)).text, 'by the new ones');
     await nothingIsLost(client);
+  });
+
+  it('refuse to start without their authority, also where only the data directory says that they have peers', async () => {
+    const node = nodes.at(-1) ?? assert.fail();
+    await node.process.stop();
+    node.configure({ ...node.certificate });
+    await assert.rejects(
+      node.process.restart({ flags: node.flags }),
+      /TLS_UNUSABLE.*one of a cluster.*set tls\.ca to the authority/,
+    );
+    node.speak('required');
+    await node.process.restart({ flags: node.flags });
+    await whole(clients.at(-1) ?? assert.fail());
   });
 });
