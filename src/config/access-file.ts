@@ -1,10 +1,10 @@
 /** The access file: who may do what. YAML or JSON, checked here; what it means is in src/access. */
-import { readFileSync, statSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import { isMap, isNode, LineCounter, type ParsedNode, parseDocument } from 'yaml';
 import { z } from 'zod';
 import type { AccessDocument, Grants, Holder, JwtKey, JwtRow, SubjectLists } from '../access/document.ts';
 import { Policy } from '../access/policy.ts';
+import { readSmallFile } from '../base/small-file.ts';
 import { type AccessFile, FILE, HOLDER, ISSUER, LISTS, NAME_RULE } from './access-file-schema.ts';
 import { ConfigError } from './config-error.ts';
 import { schemaText } from './document.ts';
@@ -87,9 +87,7 @@ export function loadAccessFile(path: string, onRead?: (file: string) => void): L
 
 function readCapped(path: string, what: string): string {
   try {
-    const { size } = statSync(path);
-    if (size > ACCESS_BYTES_MAX) throw new Error(`it is larger than ${ACCESS_BYTES_MAX} bytes`);
-    return readFileSync(path, 'utf8');
+    return readSmallFile(path, ACCESS_BYTES_MAX).text;
   } catch (error) {
     throw new Error(`${what}${path}: cannot be read: ${(error as Error).message}`, { cause: error });
   }

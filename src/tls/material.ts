@@ -1,8 +1,8 @@
 /** What a node needs to speak TLS: read from files, and checked before anything of it is used. */
 import { createPrivateKey, type KeyObject, X509Certificate } from 'node:crypto';
-import { readFileSync, statSync } from 'node:fs';
 import { createSecureContext, rootCertificates } from 'node:tls';
 import { type CertificateName, certificateNameOf } from '../access/certificate-name.ts';
+import { readSmallFile, UnfitFile } from '../base/small-file.ts';
 import { certificatesIn, subjectOf } from './pem.ts';
 import { TlsError } from './tls-error.ts';
 
@@ -71,14 +71,12 @@ export function readMaterial(files: TlsFiles, nowMs: number): TlsMaterial {
   };
 }
 
-/** `mode`: who may read it. It is of the same look as the size, since each look at a file may fail. */
+/** `mode`: who may read it. */
 function read(setting: string, path: string): { readonly text: string; readonly mode: number } {
   try {
-    const { size, mode } = statSync(path);
-    if (size > FILE_BYTES_MAX) throw new TlsError(`${setting} ${path}: larger than ${FILE_BYTES_MAX} bytes`);
-    return { text: readFileSync(path, 'utf8'), mode };
+    return readSmallFile(path, FILE_BYTES_MAX);
   } catch (cause) {
-    if (cause instanceof TlsError) throw cause;
+    if (cause instanceof UnfitFile) throw new TlsError(`${setting} ${path}: ${cause.message}`, { cause });
     const code = (cause as NodeJS.ErrnoException).code ?? String(cause);
     throw new TlsError(
       `${setting} ${path}: cannot be read (${code}); put the file there, and let the user of the broker read it and pass the folders above it`,
