@@ -130,22 +130,22 @@ test('it is made read-only: STORE_UNAVAILABLE with a delay, reads go on; writabl
 });
 
 test('the password of its role is changed and its sessions are ended: STORE_UNAVAILABLE with a delay; changed back all goes on, and nothing is lost', async () => {
-  await server.sql("CREATE ROLE rotated LOGIN SUPERUSER PASSWORD 'first'");
+  await server.sql("CREATE ROLE rotated LOGIN SUPERUSER PASSWORD 'hush-before'");
   const url = new URL(server.url);
-  [url.username, url.password] = ['rotated', 'first'];
+  [url.username, url.password] = ['rotated', 'hush-before'];
   await using rig = await startRig(server.brokerFlags(String(url)));
   await refuseAndRecover(rig, {
     hinder: async () => {
-      await server.sql("ALTER ROLE rotated PASSWORD 'second'");
+      await server.sql("ALTER ROLE rotated PASSWORD 'hush-after'");
       assert.ok((await server.endSessions()) > 0);
     },
     relieve: async () => {
-      await server.sql("ALTER ROLE rotated PASSWORD 'first'");
+      await server.sql("ALTER ROLE rotated PASSWORD 'hush-before'");
     },
     refusedAs: 'UNAVAILABLE STORE_UNAVAILABLE none',
     isReadable: false,
   });
-  assert.doesNotMatch(rig.broker.logs, /first|second/);
+  assert.doesNotMatch(rig.broker.logs, /hush/);
 });
 
 test('its table is locked for longer than store.timeout: statements are ended, STORE_UNAVAILABLE with a delay; unlocked all goes on, and nothing is lost', async () => {
