@@ -15,6 +15,8 @@ interface Suite {
   readonly name: string;
   readonly about: string;
   readonly files: readonly string[];
+  /** Those of them that run one after another, behind the others: they measure time, or fill the machine themselves. */
+  readonly alone: ReadonlySet<string>;
   /** Files that run at one time. */
   readonly width: number;
   readonly fileTimeoutMs: number;
@@ -29,7 +31,10 @@ interface Totals {
 const ROOT = dirname(dirname(fileURLToPath(import.meta.url)));
 const CORES = availableParallelism();
 
-/** File globs under test/ (and what to leave out). Wide suites share the cores; the others measure time or fill the machine themselves. */
+/** Tests that wait for processes, disks and timers: two files keep two cores busy, and leave what they wait for its share. */
+const PAIR = 2;
+
+/** File globs under test/ (and what to leave out, and what runs alone). Wide suites share the cores; the others measure time or fill the machine themselves. */
 const SUITES = [
   { name: 'tidy', about: 'house rules over the source tree', files: 'unit/tidy*', width: CORES, minutes: 2 },
   {
@@ -44,7 +49,14 @@ const SUITES = [
   { name: 'contract', about: 'one suite for every store', files: 'contract/**/*', width: CORES, minutes: 6 },
   { name: 'wire', about: 'bytes on the wire and what bad ones get', files: 'wire/**/*', width: CORES, minutes: 3 },
   { name: 'sim', about: 'deterministic simulation from seeds', files: 'sim/**/*', width: CORES, minutes: 5 },
-  { name: 'e2e', about: 'a real broker process', files: 'e2e/**/*', width: 1, minutes: 6 },
+  {
+    name: 'e2e',
+    about: 'a real broker process',
+    files: 'e2e/**/*',
+    alone: 'e2e/{bounds,consume-bounds,flow-*,perf-*}',
+    width: PAIR,
+    minutes: 8,
+  },
   {
     name: 'operate',
     about: 'what operators hold in their hands, on real brokers: commands, pages, metrics, limits',
@@ -60,7 +72,14 @@ const SUITES = [
     minutes: 8,
   },
   { name: 'manifests', about: 'those of Kubernetes, strictly', files: 'kubernetes/**/*', width: 1, minutes: 5 },
-  { name: 'faults', about: 'kills, disk errors, power cuts', files: 'faults/**/*', width: 1, minutes: 10 },
+  {
+    name: 'faults',
+    about: 'kills, disk errors, power cuts',
+    files: 'faults/**/*',
+    alone: 'faults/{abuse,embedded,fuzz,soak,standstill,store-failure,thread-death,wal-syscalls}',
+    width: PAIR,
+    minutes: 12,
+  },
 ] as const;
 
 const HELP = `usage: npm test -- [options]
@@ -123,12 +142,15 @@ async function main(): Promise<number> {
 }
 
 function toSuite(row: (typeof SUITES)[number]): Suite {
-  const exclude = 'not' in row ? globSync(`test/${row.not}.test.ts`, { cwd: ROOT }) : [];
-  const files = globSync(`test/${row.files}.test.ts`, { cwd: ROOT }).filter((file) => !exclude.includes(file));
+  const filesOf = (pattern: string): string[] => globSync(`test/${pattern}.test.ts`, { cwd: ROOT });
+  const exclude = 'not' in row ? filesOf(row.not) : [];
   return {
     name: row.name,
     about: row.about,
-    files: files.sort(),
+    files: filesOf(row.files)
+      .filter((file) => !exclude.includes(file))
+      .sort(),
+    alone: new Set('alone' in row ? filesOf(row.alone) : []),
     width: row.width,
     fileTimeoutMs: row.minutes * 60_000,
   };
@@ -175,14 +197,15 @@ async function runSuite(suite: Suite, totals: Totals): Promise<void> {
   if (suite.files.length === 0) return;
   const began = performance.now();
   const results: FileResult[] = [];
-  const waiting = [...suite.files];
-  const work = async (): Promise<void> => {
+  const work = async (waiting: string[]): Promise<void> => {
     for (let file = waiting.shift(); file !== undefined; file = waiting.shift()) {
       const grep = options.grep ?? null;
       results.push(await runTestFile({ root: ROOT, file, timeoutMs: suite.fileTimeoutMs, grep, groups }));
     }
   };
-  await Promise.all(Array.from({ length: suite.width }, work));
+  const shared = suite.files.filter((file) => !suite.alone.has(file));
+  await Promise.all(Array.from({ length: suite.width }, () => work(shared)));
+  await work(suite.files.filter((file) => suite.alone.has(file)));
 
   const tests = results.flatMap((result) => result.tests).filter((test) => !test.isGroup);
   const count = (kind: ReportedTest['kind']): number => tests.filter((test) => test.kind === kind).length;

@@ -66,6 +66,8 @@ function runGroup(options: FileOptions, args: readonly string[]): Promise<GroupE
   return new Promise((resolve, reject) => {
     const child = spawn(process.execPath, args, {
       cwd: options.root,
+      // Where bin/broker.mjs keeps it too: without it each file strips the types of all that it imports again, a third of its time for most.
+      env: { NODE_COMPILE_CACHE: join(options.root, 'node_modules', '.cache', 'compiled'), ...process.env },
       detached: true,
       stdio: ['ignore', 'pipe', 'pipe'],
     });
