@@ -10,7 +10,7 @@ export function errorsMarkdown(): string {
     'Every refusal of the broker carries `google.rpc.ErrorInfo` in the trailer `grpc-status-details-bin`: domain `broker`, one of the',
     'reasons below, and in its metadata `outcome`:',
     '',
-    '- `none`: the request had no effect and never will. `UNAVAILABLE` and `RESOURCE_EXHAUSTED` with a reason always mean this.',
+    '- `none`: the request had no effect and never will. `UNAVAILABLE` and `RESOURCE_EXHAUSTED` with a reason always mean this. It is said of this request, not of an earlier one with the same producer id and sequence.',
     '- `unknown`: it may have taken effect. Retry a publish with the same producer id and sequence: it is stored once.',
     '',
     'Where waiting helps there is also `google.rpc.RetryInfo` (column "retry after"); without it the same request would be refused again.',

@@ -1,7 +1,7 @@
 /** Unary calls: one request, one answer, and the rules of trying again. */
 import { type Client as GrpcClient, type Metadata, type ServiceError, status } from '@grpc/grpc-js';
 import type { Endpoints } from './endpoints.ts';
-import { ClientError, errorOf } from './errors.ts';
+import { ClientError, errorOf, withOutcome } from './errors.ts';
 import { RetryBudget, retryDelayMs } from './retry.ts';
 import { ClientTracing } from './tracing.ts';
 import { sleep } from './wait.ts';
@@ -12,6 +12,9 @@ export interface CallOptions {
   /** Longest wait for the answer, in ms, over all tries. */
   readonly timeoutMs?: number | undefined;
 }
+
+/** What a request changes: nothing; once, however often it is made (a publish with a sequence); or each time again. */
+export type Effect = 'none' | 'once' | 'each-time';
 
 export interface CallStats {
   /** Calls that were asked for. */
@@ -47,17 +50,18 @@ export class Calls {
   }
 
   /**
-   * `isRepeatable`: made twice, it has the effect of once (reads, and publishes with a sequence), so that it is also tried again when
-   * nobody knows what became of it.
+   * Without an effect, or with one of `once`, it is also tried again when nobody knows what became of it. From then on its outcome is unknown, whatever
+   * becomes of later tries.
    */
-  async call(path: string, request: Buffer, options: CallOptions, isRepeatable: boolean): Promise<Buffer> {
+  async call(path: string, request: Buffer, options: CallOptions, effect: Effect): Promise<Buffer> {
     const { signal } = options;
     signal?.throwIfAborted();
     const deadlineMs = Date.now() + (options.timeoutMs ?? this.#timeoutMs);
     this.stats.calls += 1;
     this.#budget?.noteCall();
+    let isUnknown = false;
     for (let failures = 1; ; failures += 1) {
-      const client = this.#endpoints.connected ?? (await this.#endpoints.connect(deadlineMs, signal));
+      const client = this.#endpoints.connected ?? (await this.#connect(deadlineMs, signal, isUnknown));
       const metadata = this.#endpoints.metadata();
       this.tracing?.addTo(metadata);
       this.stats.attempts += 1;
@@ -68,14 +72,28 @@ export class Calls {
         if (error.code === status.UNAVAILABLE) this.#endpoints.avoid(client);
         // It was refused at the door, so it took no effect.
         if (this.#endpoints.renewsToken(error)) continue;
-        if (!isWorthwhile(error, isRepeatable)) throw error;
+        if (effect !== 'none' && error.outcome === 'unknown') isUnknown = true;
+        if (!isWorthwhile(error, effect)) throw told(error, isUnknown);
         const delay = retryDelayMs(failures, error.retryAfterMs, this.#random());
         // A refusal says more than the deadline that would take its place.
-        if (Date.now() + delay >= deadlineMs || this.#budget?.tryRetry() !== true) throw error;
+        if (Date.now() + delay >= deadlineMs || this.#budget?.tryRetry() !== true) throw told(error, isUnknown);
         await sleep(delay, signal);
       }
     }
   }
+
+  async #connect(deadlineMs: number, signal: AbortSignal | undefined, isUnknown: boolean): Promise<GrpcClient> {
+    try {
+      return await this.#endpoints.connect(deadlineMs, signal);
+    } catch (error) {
+      throw error instanceof ClientError ? told(error, isUnknown) : error;
+    }
+  }
+}
+
+/** What a caller is told, when an earlier try may have had its effect. */
+function told(error: ClientError, isUnknown: boolean): ClientError {
+  return isUnknown ? withOutcome(error, 'unknown') : error;
 }
 
 /** `timeoutMs` of the options is for the connection: how long answers come is not known. */
@@ -102,9 +120,10 @@ async function* answersOf(
   }
 }
 
-function isWorthwhile(error: ClientError, isRepeatable: boolean): boolean {
+function isWorthwhile(error: ClientError, effect: Effect): boolean {
   if (error.retryable) return true;
-  if (!isRepeatable || error.code === status.DEADLINE_EXCEEDED || error.code === status.CANCELLED) return false;
+  if (effect === 'each-time' || error.code === status.DEADLINE_EXCEEDED || error.code === status.CANCELLED)
+    return false;
   return error.outcome === 'unknown' && error.reason !== 'INTERNAL_ERROR';
 }
 

@@ -55,7 +55,7 @@ import {
   VerifyRequest,
 } from '../grpc/gen/broker/v1/inspect.ts';
 import { readAddress, tlsWanted } from './addresses.ts';
-import { type CallOptions, type CallStats, Calls } from './calls.ts';
+import { type CallOptions, type CallStats, Calls, type Effect } from './calls.ts';
 import {
   decodeMessage,
   decodeNumber,
@@ -221,23 +221,25 @@ export class Client {
   async publish(subject: string, body: Body, options: PublishOptions = {}): Promise<number> {
     const producer = options.producer ?? null;
     const request = encodePublish({ ...this.#fields(subject, body, options), producer });
-    return decodeNumber(await this.#call('/broker.Broker/Publish', request, options, producer !== null));
+    return decodeNumber(
+      await this.#call('/broker.Broker/Publish', request, options, producer === null ? 'each-time' : 'once'),
+    );
   }
 
   /** To the subscribers of this moment, once each: not stored, without an id, best effort. */
   async broadcast(subject: string, body: Body, options: Omit<PublishOptions, 'producer'> = {}): Promise<void> {
     const request = encodePublish({ ...this.#fields(subject, body, options), producer: null });
-    await this.#call('/broker.Broker/Broadcast', request, options, false);
+    await this.#call('/broker.Broker/Broadcast', request, options, 'each-time');
   }
 
   /** One stored message. */
   async fetch(subject: string, id: number, options: CallOptions = {}): Promise<Message> {
-    return decodeMessage(await this.#call('/broker.Broker/Fetch', encodeFetch(subject, id), options, true));
+    return decodeMessage(await this.#call('/broker.Broker/Fetch', encodeFetch(subject, id), options, 'none'));
   }
 
   /** Takes the next id of the subject without a message; that id. */
   async incrementId(subject: string, options: CallOptions = {}): Promise<number> {
-    return decodeNumber(await this.#call('/broker.Broker/IncIdx', encodeIncrementId(subject), options, false));
+    return decodeNumber(await this.#call('/broker.Broker/IncIdx', encodeIncrementId(subject), options, 'each-time'));
   }
 
   /** Streams batches of messages, with order per subject, back-pressure, and repeats that are stored once. */
@@ -268,7 +270,7 @@ export class Client {
 
   /** The standard health check of gRPC: of one service such as `broker.Broker`, or of the whole server. RefusedError if it has no such service. */
   async health(service = '', options: CallOptions = {}): Promise<HealthStatus> {
-    const answer = await this.#call('/grpc.health.v1.Health/Check', encodeHealthCheck(service), options, true);
+    const answer = await this.#call('/grpc.health.v1.Health/Check', encodeHealthCheck(service), options, 'none');
     return HEALTH[decodeNumber(answer)] ?? 'UNKNOWN';
   }
 
@@ -347,7 +349,7 @@ export class Client {
   /** A call that may be made without saying anything, by its name: the node's answer as it is. */
   async inspect(method: InspectMethod, options: CallOptions = {}): Promise<object> {
     const { path, responseDeserialize } = AdminService[method];
-    return responseDeserialize(await this.#call(path, Buffer.alloc(0), options, true));
+    return responseDeserialize(await this.#call(path, Buffer.alloc(0), options, 'none'));
   }
 
   /**
@@ -483,9 +485,9 @@ export class Client {
     }
   }
 
-  async #call(path: string, request: Buffer, options: CallOptions, isRepeatable: boolean): Promise<Buffer> {
+  async #call(path: string, request: Buffer, options: CallOptions, effect: Effect): Promise<Buffer> {
     this.#checkOpen();
-    return await this.#calls.call(path, request, options, isRepeatable);
+    return await this.#calls.call(path, request, options, effect);
   }
 
   async #change(name: string, request: { finish(): Uint8Array }, options: CallOptions): Promise<ClusterChange> {
@@ -493,11 +495,11 @@ export class Client {
   }
 
   #cluster(name: string, request: { finish(): Uint8Array }, options: CallOptions): Promise<Buffer> {
-    return this.#call(`/broker.v1.Cluster/${name}`, Buffer.from(request.finish()), options, true);
+    return this.#call(`/broker.v1.Cluster/${name}`, Buffer.from(request.finish()), options, 'once');
   }
 
   #admin(name: string, request: { finish(): Uint8Array }, options: CallOptions): Promise<Buffer> {
-    return this.#call(`/broker.v1.Admin/${name}`, Buffer.from(request.finish()), options, true);
+    return this.#call(`/broker.v1.Admin/${name}`, Buffer.from(request.finish()), options, 'once');
   }
 }
 

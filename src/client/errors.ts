@@ -9,7 +9,7 @@ export interface ClientErrorFields {
   readonly code: number;
   /** One of docs/errors.md; null if the error does not come from a broker. */
   readonly reason: string | null;
-  /** `none`: it had no effect and never will. `unknown`: it may have had one, or may still have. */
+  /** Of all tries together. `none`: it had no effect and never will. `unknown`: it may have had one, or may still have. */
   readonly outcome: Outcome;
   /** Earliest time for another try, in ms; null where waiting does not help, or nobody said. */
   readonly retryAfterMs: number | null;
@@ -67,6 +67,14 @@ export class TimeoutError extends ClientError {
 /** The client or the publisher is closed, or its buffer and its queue of waiting calls are full. Nothing was sent. */
 export class UsageError extends ClientError {
   override name = 'UsageError';
+}
+
+/** The same error, said of a request whose outcome is another one than that of its last try. */
+export function withOutcome(error: ClientError, outcome: Outcome): ClientError {
+  if (error.outcome === outcome) return error;
+  const { code, reason, retryAfterMs, message, cause } = error;
+  const fields = { code, reason, outcome, retryAfterMs, why: error instanceof ConnectionError ? error.why : null };
+  return new (error.constructor as typeof ClientError)(message, fields, { cause });
 }
 
 export function closedError(what: string): UsageError {

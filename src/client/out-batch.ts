@@ -61,7 +61,7 @@ export class OutBatch {
   sequence = 0;
   /** Times that it was refused. */
   refusals = 0;
-  /** It was sent and nobody said what became of it. */
+  /** It was sent, now or before, and nobody said what became of that. */
   isUnknown = false;
   /** It is on its way, without a result. */
   isInFlight = false;

@@ -8,7 +8,8 @@
  */
 import { status } from '@grpc/grpc-js';
 import { assert } from '../base/assert.ts';
-import { type ClientError, RefusedError, refusedError, TimeoutError } from './errors.ts';
+import type { Outcome } from '../base/errors.ts';
+import { type ClientError, RefusedError, refusedError, TimeoutError, withOutcome } from './errors.ts';
 import { Fifo } from './fifo.ts';
 import { type BackoffOptions, type RetryBudget, retryDelayMs } from './retry.ts';
 import { SendWindow } from './send-window.ts';
@@ -22,6 +23,7 @@ export interface SessionBatch {
   sequence: number;
   refusals: number;
   isInFlight: boolean;
+  /** A try of it, on whichever stream, may have stored it: a later one that is refused says nothing of that. */
   isUnknown: boolean;
   isResend: boolean;
   lastError: ClientError | null;
@@ -159,7 +161,7 @@ export class ProducerSession<B extends SessionBatch> {
       this.#again.push(batch);
     }
     for (const batch of behind) this.#again.push(batch);
-    for (const batch of lost) this.#port.failed(batch, withOutcome(refusedError('BATCH_TOO_LARGE'), batch));
+    for (const batch of lost) this.#port.failed(batch, withOutcome(refusedError('BATCH_TOO_LARGE'), outcomeOf(batch)));
   }
 
   widen(bytesLimit: number, messagesLimit: number): void {
@@ -205,13 +207,13 @@ export class ProducerSession<B extends SessionBatch> {
     if (batch === null) return false;
     const subject = this.#subjectOf(batch);
     if (subject.probe === batch) subject.probe = null;
-    batch.isUnknown = refusal.isUnknown;
+    batch.isUnknown = (batch.isUnknown || refusal.isUnknown) && !isOfTheLog(refusal);
     if (refusal.reason === 'PREDECESSOR_FAILED') {
       this.#block(subject, batch, now);
       return true;
     }
     batch.refusals += 1;
-    batch.lastError = errorOfRefusal(refusal);
+    batch.lastError = withOutcome(errorOfRefusal(refusal), outcomeOf(batch));
     const mayPass = refusal.retryAfterMs > 0 || (refusal.isUnknown && this.#options.isIdempotent);
     const retryAt = now + this.#retryDelay(batch, refusal.retryAfterMs);
     if (mayPass && retryAt < batch.madeAt + this.#options.deliveryTimeoutMs) {
@@ -256,7 +258,7 @@ export class ProducerSession<B extends SessionBatch> {
     }
     for (const batch of behind) this.#again.push(batch);
     this.#unsentAgain = kept.length + behind.length;
-    for (const batch of lost) this.#port.failed(batch, withOutcome(error, batch));
+    for (const batch of lost) this.#port.failed(batch, withOutcome(error, outcomeOf(batch)));
   }
 
   /** Gives up what is older than the delivery timeout. */
@@ -293,7 +295,7 @@ export class ProducerSession<B extends SessionBatch> {
     this.#held = 0;
     this.#unsentAgain = 0;
     this.#inFlight = 0;
-    for (const batch of all) this.#port.failed(batch, withOutcome(error, batch));
+    for (const batch of all) this.#port.failed(batch, withOutcome(error, outcomeOf(batch)));
   }
 
   /** When a refused batch may be tried again, in ms; Infinity if none waits for that. */
@@ -371,7 +373,6 @@ export class ProducerSession<B extends SessionBatch> {
     const batch = this.#sent.get(sequence);
     if (batch === undefined || !batch.isInFlight) return null;
     batch.isInFlight = false;
-    batch.isUnknown = false;
     this.#inFlight -= 1;
     this.#subjectOf(batch).inFlight -= 1;
     return batch;
@@ -467,7 +468,7 @@ function timeoutError(batch: SessionBatch): ClientError {
   return new TimeoutError('no result within deliveryTimeoutMs', {
     code: status.DEADLINE_EXCEEDED,
     reason: null,
-    outcome: batch.isUnknown ? 'unknown' : 'none',
+    outcome: outcomeOf(batch),
     retryAfterMs: null,
   });
 }
@@ -481,9 +482,11 @@ function lostError(): ClientError {
   });
 }
 
-function withOutcome(error: ClientError, batch: SessionBatch): ClientError {
-  const outcome = batch.isInFlight || batch.isUnknown ? 'unknown' : 'none';
-  if (error.outcome === outcome) return error;
-  const { code, reason } = error;
-  return new (error.constructor as typeof ClientError)(error.message, { code, reason, outcome, retryAfterMs: null });
+function outcomeOf({ isInFlight, isUnknown }: SessionBatch): Outcome {
+  return isInFlight || isUnknown ? 'unknown' : 'none';
+}
+
+/** The log looks a sequence up before it refuses the batch for the last id: one that was stored before would have been found. */
+function isOfTheLog({ reason }: Refusal): boolean {
+  return reason === 'HEAD_MISMATCH';
 }

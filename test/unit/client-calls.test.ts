@@ -287,6 +287,42 @@ test('[R27] an unknown outcome is not tried again, unless the message has a sequ
   assert.equal(attempts, 3);
 });
 
+test('[R27] that a later try had no effect does not say so of an earlier one: the call is told as unknown', async (t) => {
+  let attempts = 0;
+  const answer: Unary = (_, done) => {
+    attempts += 1;
+    done(makeStatus(attempts === 1 ? 'OUTCOME_UNKNOWN' : 'STORE_FULL', ''));
+  };
+  const client = await serve(t, { Publish: answer, Fetch: answer }, { timeoutMs: 4_500 });
+  const producer = { id: 'p', sequence: 1 };
+  const isUnknown = ({ outcome, retryable }: ClientError): boolean => outcome === 'unknown' && !retryable;
+  await assert.rejects(
+    client.publish('s', 'x', { producer }),
+    (error: ClientError) => error.reason === 'STORE_FULL' && error instanceof RefusedError && isUnknown(error),
+  );
+  assert.equal(attempts, 2);
+  // A read has none, whatever became of the first.
+  attempts = 0;
+  await assert.rejects(client.fetch('s', 1), (error: ClientError) => error.reason === 'STORE_FULL' && error.retryable);
+
+  const leaving = new Server();
+  leaving.addService(
+    { Publish: method('Publish', false) },
+    {
+      Publish: (_: ServerUnaryCall<Buffer, Buffer>, done: sendUnaryData<Buffer>) => {
+        done(makeStatus('OUTCOME_UNKNOWN', ''));
+        setImmediate(() => leaving.forceShutdown());
+      },
+    },
+  );
+  const port = await new Promise<number>((resolve) => {
+    leaving.bindAsync('127.0.0.1:0', ServerCredentials.createInsecure(), (_, bound) => resolve(bound));
+  });
+  const alone = connect(`127.0.0.1:${port}`, { timeoutMs: 700 });
+  t.after(() => alone.close());
+  await assert.rejects(alone.publish('s', 'x', { producer }), isUnknown);
+});
+
 test('what can never succeed, and what exceeds its time, is told at once', async (t) => {
   let attempts = 0;
   const client = await serve(t, {

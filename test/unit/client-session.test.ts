@@ -432,6 +432,40 @@ test('a producer that the broker has forgotten begins again; what may have been 
   assert.equal(batches[1]?.sequence, 1);
 });
 
+for (const [title, end] of [
+  ['given up for its age', (session) => session.expire(1_000)],
+  ['refused for ever', (session) => session.refused(1, refusal('SUBJECT_INVALID', 0), 100)],
+  [
+    'numbered anew',
+    (session) => {
+      session.broken();
+      session.restart(closedError('producer'));
+    },
+  ],
+  ['failed with all others', (session) => session.failAll(closedError('publisher'))],
+] as readonly [string, (session: ProducerSession<TestBatch>) => void][]) {
+  test(`[R27] a batch that may have been stored by an earlier stream and was refused since is told as unknown when it is ${title}`, () => {
+    const { session, batches } = sent(1, { deliveryTimeoutMs: 1_000 });
+    session.broken();
+    session.opened(16, 0);
+    assert.equal(session.next(0), batches[0]);
+    session.refused(1, refusal('QUEUE_FULL', 50), 0);
+    assert.equal(session.next(100), batches[0], 'it is tried again');
+    if (title !== 'refused for ever') session.refused(1, refusal('QUEUE_FULL', 50), 100);
+    end(session);
+    assert.deepEqual([refusalOf(batches[0])[1], session.size], ['unknown', 0]);
+  });
+}
+
+test('a batch whose last id is not the one that it insists on is none that was stored before: the log has looked for it first', () => {
+  const { session, batches } = sent(1);
+  session.broken();
+  session.opened(16, 0);
+  session.next(0);
+  session.refused(1, refusal('HEAD_MISMATCH', 0), 0);
+  assert.deepEqual(refusalOf(batches[0]), ['HEAD_MISMATCH', 'none', false]);
+});
+
 test('a producer that resumes begins behind what the broker knows', () => {
   const session = newSession();
   session.add(newBatch(0, 's', 10, 0));

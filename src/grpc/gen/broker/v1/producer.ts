@@ -43,7 +43,7 @@ export namespace Durability {
 
 export const Outcome = {
   OUTCOME_UNSPECIFIED: 0,
-  /** OUTCOME_NONE - It had no effect and never will. */
+  /** OUTCOME_NONE - It had no effect and never will: as it was sent this time. What an earlier sending of the same sequence did is not said. */
   OUTCOME_NONE: 1,
   /** OUTCOME_UNKNOWN - It may have been stored: send it again with the same sequence to find out. */
   OUTCOME_UNKNOWN: 2,
