@@ -9,10 +9,11 @@ import { after, describe, it, type TestContext } from 'node:test';
 import { connect } from '../../src/client/index.ts';
 import { askSeed } from '../../src/workers/membership/ask-seed.ts';
 import { PostgresServer } from '../servers/postgres.ts';
-import { BrokerProcess, makeDataDirectory, startBroker } from '../support/broker.ts';
+import { BrokerProcess, startBroker } from '../support/broker.ts';
 import { BrokerClient, type CallError } from '../support/client.ts';
 import { Gate } from '../support/gate.ts';
 import { freePorts } from '../support/ports.ts';
+import { temporaryFolder } from '../support/temporary.ts';
 import { until } from '../support/until.ts';
 
 const server = await PostgresServer.start();
@@ -36,7 +37,7 @@ async function waiting(broker: BrokerProcess, words: RegExp): Promise<void> {
 
 describe('A cluster with an access file and no TLS', () => {
   it('takes in who has its gossip key, also where nobody gossips, and without a key no stranger', async (t) => {
-    const access = join(makeDataDirectory('broker-join-'), 'access.yaml');
+    const access = join(temporaryFolder(t), 'access.yaml');
     writeFileSync(access, 'roles: {}\n');
     const flags = [...server.brokerFlags(), '--shards', '1', '--access-file', access];
     const [grpc, admin, firstRaft, raft] = await freePorts(4);

@@ -1,6 +1,6 @@
 /** Three real nodes that go from clear text to TLS, and then live with it: kills, new certificates, strangers. */
 import assert from 'node:assert/strict';
-import { writeFileSync } from 'node:fs';
+import { rmSync, writeFileSync } from 'node:fs';
 import { createConnection } from 'node:net';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
@@ -115,6 +115,7 @@ describe('three nodes and TLS between them', { timeout: 400_000 }, () => {
     await Promise.all(clients.map((client) => client.close().catch(() => undefined)));
     await Promise.all(nodes.map(({ process }) => process.dispose()));
     await server.remove();
+    rmSync(folder, { recursive: true });
   });
 
   function open(authority: CertificateAuthority | null): Client {
