@@ -69,6 +69,9 @@ async function pour(foe: RawConnection, burst: () => Buffer): Promise<void> {
   }
 }
 
+/** Of a flood at a time. nghttp2 itself ends a connection that owes its peer a thousand answers. */
+const BURST = 500;
+
 const FLOODS: readonly (readonly [string, Buffer])[] = [
   ['PING whose answers are read', frame(Frame.PING, 0, 0, Buffer.alloc(8))],
   ['WINDOW_UPDATE', frame(Frame.WINDOW_UPDATE, 0, 1, Buffer.from([0, 0, 0, 1]))],
@@ -80,8 +83,13 @@ for (const [name, one] of FLOODS) {
     const { raw, assertCut } = await rig(t, { limits: { emptyBytes: 32 << 10 } });
     const foe = await raw();
     foe.socket.write(headersFrame(1, '/broker.v1.Producer/PublishStream'));
-    const burst = Buffer.concat(Array.from({ length: 1_000 }, () => one));
-    await pour(foe, () => burst);
+    const burst = Buffer.concat(Array.from({ length: BURST }, () => one));
+    const isAnswered = one.readUInt8(3) === Frame.PING;
+    for (let sent = BURST; !foe.closed; sent += BURST) {
+      foe.socket.write(burst);
+      if (isAnswered) await foe.until(() => foe.closed || foe.count(Frame.PING) >= sent);
+      else await new Promise((resolve) => setTimeout(resolve, 1));
+    }
     await assertCut(foe, 'empty-frames');
   });
 }
