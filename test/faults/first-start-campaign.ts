@@ -53,9 +53,15 @@ export async function firstStart(
     network?.set();
   }
   await Promise.all(kills);
-  await Promise.all(starts.slice(0, victims.length));
   const at = performance.now();
-  await Promise.all(victims.map(({ broker }) => (broker.running ? null : broker.restart())));
+  await Promise.all(
+    victims.map(async ({ broker }, index) => {
+      // One whose kill came before its start still waits for the others, which are only started again here.
+      if (broker.running) return;
+      await starts[index];
+      if (!broker.running) await broker.restart();
+    }),
+  );
   await Promise.all(starts);
   await until(
     async () => {

@@ -27,14 +27,15 @@ export class ClusterNetwork implements AsyncDisposable {
 
   private constructor(third: number, holders: readonly ChildProcess[]) {
     this.#net = `198.18.${third}`;
-    this.#link = `broker-${third}`;
+    this.#link = linkOf(third);
     this.#holders = holders;
   }
 
   /** For so many nodes. Needs what requireTool calls `namespaces`. */
   static async create(nodes: number): Promise<ClusterNetwork> {
     const holders = await Promise.all(Array.from({ length: nodes + 1 }, holdNamespace));
-    const network = new ClusterNetwork(freeThird(), holders);
+    const third = claimThird(holders[0] as ChildProcess);
+    const network = new ClusterNetwork(third, holders);
     try {
       network.#build();
     } catch (error) {
@@ -104,7 +105,6 @@ export class ClusterNetwork implements AsyncDisposable {
     };
     ip(0, 'link add bridge type bridge');
     ip(0, 'link set bridge up');
-    ip(null, `link add ${outside} type veth peer name outside netns ${pid(0)}`);
     ip(null, `addr add ${this.outside}/24 dev ${outside}`);
     ip(null, `link set ${outside} up`);
     ip(0, 'link set outside master bridge up');
@@ -133,11 +133,22 @@ async function holdNamespace(): Promise<ChildProcess> {
   return child;
 }
 
-/** The third number of addresses that no interface here has. */
-function freeThird(): number {
+function linkOf(third: number): string {
+  return `broker-${third}`;
+}
+
+/**
+ * The third number of addresses that no interface here has. Whoever makes the interface of that name has it: other tests look for one at the same time. Its other
+ * end, `outside`, is in the namespace of `holder`.
+ */
+function claimThird(holder: ChildProcess): number {
   const taken = execFileSync('ip', ['-4', '-o', 'addr'], { encoding: 'utf8' });
   for (let third = 1; third < 255; third++) {
-    if (!taken.includes(`198.18.${third}.`)) return third;
+    if (taken.includes(`198.18.${third}.`)) continue;
+    const command = `link add ${linkOf(third)} type veth peer name outside netns ${holder.pid}`;
+    const { status, stderr } = spawnSync('ip', command.split(' '), { encoding: 'utf8' });
+    if (status === 0) return third;
+    if (!stderr.includes('File exists')) throw new Error(`ip ${command}: ${stderr}`);
   }
   throw new Error('all networks are taken');
 }
