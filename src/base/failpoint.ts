@@ -1,15 +1,21 @@
 /**
- * Named places where a fault can be made to happen, in the manner of gofail: `site=action[@N]`, comma-separated. `@N` acts on the
- * N-th hit only (from 1), otherwise on every hit. Actions: `kill` (SIGKILL to the process), `exit` (of the process, or of the worker thread that
- * hits it), `throw`, `oom` (fills the thread's heap until V8 ends it), `eio`, `enospc`, `sleep:MS` (blocks the thread), `wait:FILE` (blocks the thread
- * until that file exists; a test that knows what has to happen meanwhile needs no guess how long it takes). Unarmed, a site costs one load and one
- * branch.
+ * Named places where a fault can be made to happen, in the manner of gofail: `site=action[@N][!FILE]`, comma-separated. `@N` acts on the
+ * N-th hit only (from 1, each thread counts its own), otherwise on every hit; `!FILE` only as long as that file is not there. Actions: `kill`
+ * (SIGKILL to the process), `exit` (of the process, or of the worker thread that hits it), `throw`, `oom` (fills the thread's heap until V8 ends it),
+ * `eio`, `enospc`, `sleep:MS` (blocks the thread), `wait:FILE` (blocks the thread until that file exists; a test that knows what has to happen
+ * meanwhile needs no guess how long it takes). Unarmed, a site costs one load and one branch.
  */
 import { existsSync } from 'node:fs';
 
-type Action = { readonly kind: string; readonly argument: string; readonly onHit: number; hits: number };
+type Action = {
+  readonly kind: string;
+  readonly argument: string;
+  readonly onHit: number;
+  readonly unless: string;
+  hits: number;
+};
 
-const FAILPOINT = /^([\w.-]+)=(?:(kill|exit|throw|oom|eio|enospc)|(sleep):(\d+)|(wait):([^@]+))(?:@(\d+))?$/;
+const FAILPOINT = /^([\w.-]+)=(?:(kill|exit|throw|oom|eio|enospc)|(sleep):(\d+)|(wait):([^@!]+))(?:@(\d+))?(?:!(.+))?$/;
 
 /** How often `wait` looks for its file, in ms. */
 const WAIT_STEP_MS = 20;
@@ -23,11 +29,12 @@ export function armFailpoints(spec: string): void {
   const armed = new Map<string, Action>();
   for (const part of spec.split(',')) {
     const match = FAILPOINT.exec(part.trim());
-    if (match === null) throw new Error(`failpoint: cannot read "${part}"; write site=action[@N]`);
+    if (match === null) throw new Error(`failpoint: cannot read "${part}"; write site=action[@N][!FILE]`);
     armed.set(match[1] as string, {
       kind: (match[2] ?? match[3] ?? match[5]) as string,
       argument: match[4] ?? match[6] ?? '',
       onHit: Number(match[7] ?? 0),
+      unless: match[8] ?? '',
       hits: 0,
     });
   }
@@ -48,6 +55,7 @@ function hit(armed: Map<string, Action>, site: string): void {
   if (action === undefined) return;
   action.hits += 1;
   if (action.onHit !== 0 && action.onHit !== action.hits) return;
+  if (action.unless !== '' && existsSync(action.unless)) return;
   switch (action.kind) {
     case 'kill':
       process.kill(process.pid, 'SIGKILL');

@@ -1,5 +1,6 @@
 /** The number of shards changes under load, undisturbed and while threads or the process die in the middle: every promise holds throughout. */
 
+import { rmSync, writeFileSync } from 'node:fs';
 import { connectWithClient } from '../../src/cli/client-connection.ts';
 import type { Connection, ShardsChange } from '../../src/cli/connection.ts';
 import type { Campaign, CampaignOptions, CampaignResult } from './campaign.ts';
@@ -7,6 +8,8 @@ import { FaultRig, pause } from './rig.ts';
 
 const CHANGE_MS_MAX = 60_000;
 const KILL_MS_MAX = 60_000;
+/** A replacement dies as well, and the broker gives up after 20 deaths in a minute (src/workers/shard-pool.ts): from here on they live. */
+const DEATHS_MAX = 8;
 /** Messages that are acknowledged at least at each number of shards. */
 const ACKED_BETWEEN = 30;
 
@@ -51,13 +54,16 @@ export async function resizeStorm(
   seed: number,
   storeFlags: readonly string[] = ['--segment-bytes', '1MiB'],
 ): Promise<StormResult> {
-  await using rig = await FaultRig.start(
-    {
-      flags: ['--shards', '1', '--shards-max', '8', ...storeFlags],
-      env: { BROKER_FAILPOINTS: disturbance?.failpoints ?? '' },
-    },
-    seed,
-  );
+  await using rig = await FaultRig.create({ flags: ['--shards', '1', '--shards-max', '8', ...storeFlags] }, seed);
+  const enough = `${rig.broker.dataDir}.enough`;
+  using _ = { [Symbol.dispose]: () => rmSync(enough, { force: true }) };
+  await rig.broker.restart({
+    env: { BROKER_FAILPOINTS: disturbance === null ? '' : `${disturbance.failpoints}!${enough}` },
+  });
+  const deaths = (): number => rig.lines.filter(({ message }) => message.startsWith('a shard thread died')).length;
+  const onLook = (): void => {
+    if (deaths() >= DEATHS_MAX) writeFileSync(enough, '');
+  };
   rig.startLoad({ witness: true });
   const changes: ShardsChange[] = [];
   let slots: number[] = [];
@@ -65,24 +71,26 @@ export async function resizeStorm(
   try {
     for (const count of counts) {
       await rig.loaded(ACKED_BETWEEN);
-      changes.push(await changeTo(admin, count));
+      changes.push(await changeTo(admin, count, onLook));
     }
     await rig.loaded(ACKED_BETWEEN);
     slots = (await admin.listShards()).shards.map((shard) => shard.slots);
+  } catch (error) {
+    throw rig.broker.running ? error : new Error(`the broker is gone\n${rig.broker.logs}`, { cause: error });
   } finally {
     await admin.close();
   }
   await rig.load.stop();
   await rig.catchUp();
   const errors = [...rig.load.refusals].map(([what, times]) => `${what} x${times}`);
-  const deaths = rig.lines.filter(({ message }) => message.startsWith('a shard thread died')).length;
+  const died = deaths();
   await rig.broker.restart({ env: { BROKER_FAILPOINTS: '' } });
   const { violations, counts: seen } = await rig.judge();
   return {
     violations: violations.map(({ rule, subject, id, detail }) => `${rule}: ${subject} id ${id}: ${detail}`),
     acked: seen.acked,
     errors: seen.unknown + seen.unknownStored > 0 ? [...errors, ...rig.load.unknownReasons] : errors,
-    deaths,
+    deaths: died,
     changes,
     slots,
   };
@@ -125,13 +133,14 @@ export function connect(address: string): Connection {
   return connectWithClient({ addresses: [address], timeoutMs: CHANGE_MS_MAX, interrupt: new AbortController().signal });
 }
 
-/** Begins the change and waits for its end. */
-export async function changeTo(admin: Connection, count: number): Promise<ShardsChange> {
+/** Begins the change and waits for its end; `onLook` is called whenever it has not come yet. */
+export async function changeTo(admin: Connection, count: number, onLook?: () => void): Promise<ShardsChange> {
   let change = await admin.resizeShards(count);
   const until = performance.now() + CHANGE_MS_MAX;
   while (change.running) {
     if (performance.now() > until) throw new Error(`not ended in ${CHANGE_MS_MAX} ms: ${JSON.stringify(change)}`);
     await pause(5);
+    onLook?.();
     change = (await admin.listShards()).change;
   }
   return change;

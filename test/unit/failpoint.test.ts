@@ -31,12 +31,24 @@ describe('failpoints', () => {
     'a=wait:@1',
     'a=eio@',
     'a=eio@x',
+    'a=eio!',
+    'a=eio@!/over',
   ]) {
     it(`cannot be armed with "${spec}"`, () => {
       assert.throws(() => armFailpoints(spec), /cannot read/);
       assert.equal(isFailpointSpec(spec), false);
     });
   }
+
+  it('act until the file is there that ends them', (t) => {
+    const file = join(temporaryFolder(t), 'over');
+    armFailpoints(`a=eio!${file}, b=throw@2!${file}`);
+    assert.throws(() => failpoint('a'), { code: 'EIO' });
+    failpoint('b');
+    writeFileSync(file, '');
+    failpoint('a');
+    failpoint('b');
+  });
 
   it('wait holds the thread until the file is there', { timeout: 20_000 }, async (t) => {
     const file = join(temporaryFolder(t), 'open');
