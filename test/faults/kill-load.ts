@@ -51,6 +51,8 @@ export class KillLoad {
   lastAckedSentAt = 0;
   /** When the last acknowledgement came, in epoch ms. */
   lastAckAt = 0;
+  /** Ids that IncIdx gave: each is void. */
+  incremented = 0;
   readonly refusals = new Map<string, number>();
   #clients: BrokerClient[] = [];
   #loops: Promise<void>[] = [];
@@ -206,6 +208,7 @@ export class KillLoad {
       await sleep(20);
       try {
         const id = await client.incIdx('kill.a');
+        this.incremented += 1;
         this.#history.observeFetch('kill.a', id, this.#history.beginFetch(), { kind: 'void' });
       } catch (error) {
         if (!(error instanceof CallError)) throw error;

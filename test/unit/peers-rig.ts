@@ -186,6 +186,7 @@ export class PeersRig {
         batchBytes: 1 << 20,
         writesMax,
         databaseTimeoutMs: TIMEOUT_MS,
+        isStoreFull: () => false,
         logTimeoutMs: TIMEOUT_MS,
       },
     );

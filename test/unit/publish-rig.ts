@@ -110,7 +110,7 @@ export class PublishRig {
         },
       },
       this.failures,
-      { seal: SEAL, batchBytes: 1 << 20, writesMax, databaseTimeoutMs: 1_000, logTimeoutMs },
+      { seal: SEAL, batchBytes: 1 << 20, writesMax, databaseTimeoutMs: 1_000, isStoreFull: () => false, logTimeoutMs },
     );
   }
 

@@ -61,6 +61,8 @@ export class PublishPath {
       /** Groups that the store is given at a time. */
       readonly writesMax: number;
       readonly databaseTimeoutMs: number | null;
+      /** The store knows without being tried that it has no room for anything. */
+      readonly isStoreFull: () => boolean;
       /** With peers: how long the log may take for an answer; null: it is here, and always answers. */
       readonly logTimeoutMs: number | null;
     },
@@ -73,7 +75,7 @@ export class PublishPath {
     this.#groupsInFlightMax = limits.seal.groupsInFlight;
     this.#logTimeoutMs = limits.logTimeoutMs;
     const gathering = new Gathering(limits.seal, limits.batchBytes);
-    const rules = new StoreRules(limits.databaseTimeoutMs);
+    const rules = new StoreRules(limits.databaseTimeoutMs, limits.isStoreFull);
     const groups = this.#groups;
     const takeBacks = new TakeBacks(requests, main, failures, gathering, groups);
     this.#gathering = gathering;

@@ -150,6 +150,7 @@ async function serveShard(task: ShardTask): Promise<readonly SegmentSummary[]> {
       batchBytes: task.limits.batchBytes,
       writesMax,
       databaseTimeoutMs: task.store.database?.timeoutMs ?? null,
+      isStoreFull: () => embedded?.isFull ?? false,
       logTimeoutMs,
     },
   );
@@ -281,8 +282,7 @@ async function serveShard(task: ShardTask): Promise<readonly SegmentSummary[]> {
       embedded?.stats() ?? NO_LEVELS,
     );
     // A node that gets no traffic because it is not ready would not learn otherwise that there is space again.
-    const isFull = embedded?.isFull ?? false;
-    if (counters.storeRefusal !== null && publish.refusal === null && !isFull) counters.storeRefuses(null);
+    if (counters.storeRefusal !== null && publish.refusal === null) counters.storeRefuses(null);
     hot.tick();
     agent.tick();
     if (!task.hasPeers) return;

@@ -17,10 +17,15 @@ export class StoreRules {
   #refusal: Reason | null = null;
   /** Ms of performance.now(); until then it is not tried with new ones. */
   #refusesUntil = 0;
+  readonly #isFull: () => boolean;
 
-  /** How long a write of unknown outcome is repeated, in ms; null: the store is embedded, whose writes have an outcome. */
-  constructor(timeoutMs: number | null) {
+  /**
+   * `timeoutMs`: how long a write of unknown outcome is repeated; null: the store is embedded, whose writes have an outcome. `isFull`: the store
+   * knows without being tried that it has no room for anything.
+   */
+  constructor(timeoutMs: number | null, isFull: () => boolean) {
     this.#timeoutMs = timeoutMs;
+    this.#isFull = isFull;
   }
 
   /** Its batches are closed in the log before they are acknowledged. */
@@ -31,7 +36,7 @@ export class StoreRules {
   /** Why new messages are refused, or null. `hasMarks`: of messages before them, marks are missing. */
   refusal(hasMarks: boolean): Reason | null {
     const isTime = performance.now() >= this.#refusesUntil;
-    return isTime && !hasMarks ? null : this.#refusal;
+    return isTime && !hasMarks && !this.#isFull() ? null : this.#refusal;
   }
 
   get refusedLast(): boolean {
@@ -44,9 +49,9 @@ export class StoreRules {
     return performance.now() - since < this.#timeoutMs;
   }
 
-  /** A group came to its end. */
+  /** A group came to its end. Marks alone also do on a full store. */
   took(): void {
-    if (this.#refusal !== null && performance.now() >= this.#refusesUntil) this.#refusal = null;
+    if (this.#refusal !== null && performance.now() >= this.#refusesUntil && !this.#isFull()) this.#refusal = null;
   }
 
   /**
