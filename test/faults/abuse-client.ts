@@ -13,7 +13,7 @@ const BODY_BYTES = 200;
 const SUBJECT = 'good.calls';
 const STREAM_SUBJECT = 'good.batches';
 const PRODUCER = 'good-producer';
-/** A call that takes longer has failed for this client. */
+/** A call that takes longer has failed for this client, unless it is told otherwise. */
 const PATIENCE_MS = 5_000;
 const ADMISSION_RETRY_MS = 200;
 const CATCH_UP_MS = 30_000;
@@ -63,9 +63,9 @@ export class GoodClient {
   reopened = 0;
   subscriptionEnd: CallError | null | undefined;
 
-  constructor(address: string) {
+  constructor(address: string, patienceMs = PATIENCE_MS) {
     this.#address = address;
-    this.#client = new BrokerClient(address, { timeoutMs: PATIENCE_MS });
+    this.#client = new BrokerClient(address, { timeoutMs: patienceMs });
     this.#witness = this.history.openStream({ name: 'good', subject: SUBJECT, start: { at: 'earliest' } });
   }
 

@@ -80,21 +80,22 @@ export class AbuseRig {
   readonly #seed: number;
   readonly #stack = new AsyncDisposableStack();
 
-  private constructor(broker: BrokerProcess, seed: number) {
+  private constructor(broker: BrokerProcess, seed: number, patienceMs: number | undefined) {
     this.broker = broker;
-    this.client = new GoodClient(broker.address);
+    this.client = new GoodClient(broker.address, patienceMs);
     this.#seed = seed;
     this.#stack.use(broker);
     this.#stack.defer(() => this.client.close());
   }
 
-  static async start(flags: readonly string[], seed: number): Promise<AbuseRig> {
+  /** `patienceMs`: how long a call of the client may take. */
+  static async start(flags: readonly string[], seed: number, patienceMs?: number): Promise<AbuseRig> {
     const broker = await BrokerProcess.create({
       flags: ['--shards', '1', '--log-format', 'json', ...flags],
       logLinesMax: LINES_MAX,
       readyTimeoutMs: READY_MS_MAX,
     });
-    const rig = new AbuseRig(broker, seed);
+    const rig = new AbuseRig(broker, seed, patienceMs);
     try {
       await broker.restart();
       await rig.client.start();

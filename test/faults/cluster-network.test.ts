@@ -9,15 +9,27 @@ import { requireTool } from '../support/tools.ts';
 const PORT = 12_000;
 const DATAGRAMS = 400;
 
-/** Runs in a node: says how many datagrams came from each host when it is asked, by a line, and forgets them. */
-const RECEIVER = `
-  const socket = require('node:dgram').createSocket('udp4');
-  let counts = {};
-  socket.on('message', (_, { address }) => { counts[address] = (counts[address] ?? 0) + 1; });
-  socket.bind(${PORT}, () => console.log('{}'));
-  process.stdin.on('data', () => { console.log(JSON.stringify(counts)); counts = {}; }).on('end', () => process.exit());`;
+/** What one sender sends has room in the socket of a receiver that does not run meanwhile. */
+const RECEIVE_BYTES = 400 << 10;
 
-/** Runs in a node: sends datagrams to hosts, no faster than they can be taken in. */
+/** Runs in a node: says how many datagrams came from each host when it is asked, by a line, and forgets them. What is still in the socket then counts. */
+const RECEIVER = `
+  const { setTimeout: sleep } = require('node:timers/promises');
+  const socket = require('node:dgram').createSocket({ type: 'udp4', recvBufferSize: ${RECEIVE_BYTES} });
+  let counts = {};
+  let total = 0;
+  socket.on('message', (_, { address }) => { counts[address] = (counts[address] ?? 0) + 1; total += 1; });
+  socket.bind(${PORT}, () => console.log('{}'));
+  process.stdin.on('data', async () => {
+    for (let seen = -1, quiet = 0; quiet < 5; seen = total) {
+      await sleep(10);
+      quiet = seen === total ? quiet + 1 : 0;
+    }
+    console.log(JSON.stringify(counts));
+    counts = {};
+  }).on('end', () => process.exit());`;
+
+/** Runs in a node: sends datagrams to hosts. */
 const SENDER = `
   const socket = require('node:dgram').createSocket('udp4');
   (async () => {
@@ -40,16 +52,18 @@ test('links of a network of three nodes: cut in one direction, in both, with a l
   const receivers = await Promise.all(hosts.map((_, node) => startReceiver(inNode(node, RECEIVER, []))));
   /** How many of the datagrams of each node came to each other node, as a share. */
   const shares = async (): Promise<number[][]> => {
-    for (const [node] of hosts.entries()) {
+    const rows: number[][] = [];
+    for (const [node, from] of hosts.entries()) {
       const [program, ...args] = inNode(
         node,
         SENDER,
         hosts.filter((_, other) => other !== node),
       );
       execFileSync(program as string, args);
+      const counts = await Promise.all(receivers.map(ask));
+      rows.push(counts.map((count) => (count[from] ?? 0) / DATAGRAMS));
     }
-    const counts = await Promise.all(receivers.map(ask));
-    return hosts.map((from) => counts.map((count) => (count[from] ?? 0) / DATAGRAMS));
+    return rows;
   };
   try {
     const whole = [
