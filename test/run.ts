@@ -46,7 +46,7 @@ const SUITES = [
     minutes: 3,
   },
   { name: 'threads', about: 'rings and doorbells with real threads', files: 'threads/**/*', width: 1, minutes: 3 },
-  { name: 'contract', about: 'one suite for every store', files: 'contract/**/*', width: CORES, minutes: 6 },
+  { name: 'contract', about: 'one suite for every store', files: 'contract/**/*', width: CORES, minutes: 12 },
   { name: 'wire', about: 'bytes on the wire and what bad ones get', files: 'wire/**/*', width: CORES, minutes: 3 },
   { name: 'sim', about: 'deterministic simulation from seeds', files: 'sim/**/*', width: CORES, minutes: 5 },
   {
@@ -55,14 +55,14 @@ const SUITES = [
     files: 'e2e/**/*',
     alone: 'e2e/{bounds,consume-bounds,flow-*,perf-*}',
     width: PAIR,
-    minutes: 8,
+    minutes: 20,
   },
   {
     name: 'operate',
     about: 'what operators hold in their hands, on real brokers: commands, pages, metrics, limits',
     files: 'operate/**/*',
     width: CORES,
-    minutes: 6,
+    minutes: 10,
   },
   {
     name: 'image',
@@ -78,7 +78,7 @@ const SUITES = [
     files: 'faults/**/*',
     alone: 'faults/{abuse,embedded,fuzz,soak,standstill,store-failure,thread-death,wal-syscalls}',
     width: PAIR,
-    minutes: 12,
+    minutes: 20,
   },
 ] as const;
 

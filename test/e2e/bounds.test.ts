@@ -43,7 +43,7 @@ describe('ids on their way', () => {
     client.close();
   });
 
-  it('45,000 subjects on one shard, one IncIdx each: nothing stays open', { timeout: 120_000 }, async () => {
+  it('45,000 subjects on one shard, one IncIdx each: nothing stays open', { timeout: 300_000 }, async () => {
     await using broker = await startBroker({ flags: ['--shards', '1'] });
     const client = new BrokerClient(broker.address, { timeoutMs: 60_000 });
     let next = 0;
@@ -64,7 +64,7 @@ describe('ids on their way', () => {
 
 describe('memory', () => {
   it('[W6] 100 publishes of 4 MiB that lack their last byte are bounded, and other calls are served', {
-    timeout: 60_000,
+    timeout: 240_000,
   }, async () => {
     await using broker = await startBroker({ flags: ['--limits-in-flight-bytes', '16MiB'] });
     const client = new BrokerClient(broker.address);
@@ -102,7 +102,7 @@ describe('memory', () => {
   });
 
   it('[F2] broadcasts pass by a subscriber that reads nothing, and are counted; others get each', {
-    timeout: 60_000,
+    timeout: 240_000,
   }, async () => {
     await using broker = await startBroker({ flags: ['--shards', '1', '--subscribe-buffer-bytes', '64KiB'] });
     const client = new BrokerClient(broker.address);
@@ -136,7 +136,7 @@ describe('memory', () => {
   });
 
   it('[W6, F2] 300 subscribers that read nothing are bounded together, and one that reads misses nothing', {
-    timeout: 60_000,
+    timeout: 240_000,
   }, async () => {
     const flags = ['--shards', '1', '--subscribe-unsent-bytes', '16MiB'];
     await using broker = await startBroker({ flags });
@@ -187,7 +187,9 @@ describe('memory', () => {
     client.close();
   });
 
-  it('[W6] answers that nobody reads are bounded, and fetches beyond it are refused', { timeout: 60_000 }, async () => {
+  it('[W6] answers that nobody reads are bounded, and fetches beyond it are refused', {
+    timeout: 240_000,
+  }, async () => {
     await using broker = await startBroker({ flags: ['--limits-in-flight-bytes', '32MiB'] });
     const client = new BrokerClient(broker.address);
     await client.publish({ subject: 't.large', body: Buffer.alloc(1 << 20, 1) });

@@ -10,7 +10,7 @@ import { freePorts } from '../support/ports.ts';
 import { until } from '../support/until.ts';
 
 /** Longest wait for a leader, a promotion or a message on another node, in ms: this machine does other things too. */
-const PATIENCE_MS = 30_000;
+const PATIENCE_MS = 60_000;
 
 class Node {
   readonly name: string;

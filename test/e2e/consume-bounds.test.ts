@@ -17,7 +17,7 @@ const NO_TOKEN = Buffer.alloc(0);
 
 describe('a consume stream and a lost segment', () => {
   it('[S11] ends with DATA_LOSS behind what was stored before it, names where, and begins anew behind it', {
-    timeout: 60_000,
+    timeout: 240_000,
   }, async () => {
     await using broker = await startBroker({ flags: ['--segment-bytes', '1MiB'] });
     const client = new BrokerClient(broker.address);
@@ -54,7 +54,7 @@ describe('a consume stream and a lost segment', () => {
 
 describe('limits.subscriptions', () => {
   it('is shared by all consume streams and by Subscribe: who finds none left is refused, and the others go on', {
-    timeout: 60_000,
+    timeout: 240_000,
   }, async () => {
     await using broker = await startBroker({ flags: ['--shards', '2', '--limits-subscriptions', '6'] });
     const client = new BrokerClient(broker.address);
@@ -89,7 +89,7 @@ describe('limits.subscriptions', () => {
 
 describe('many subjects on one consume stream', () => {
   it('10,000 by name and 5,000 by a pattern: each starts, and each message of each comes once', {
-    timeout: 120_000,
+    timeout: 300_000,
   }, async () => {
     await using broker = await startBroker({ flags: ['--shards', '2', '--limits-subscriptions', '20000'] });
     const named = range(1, 10_000).map((n) => `many.${n % 2 === 0 ? 'even' : 'odd'}.${n}`);
@@ -141,7 +141,7 @@ describe('many subjects on one consume stream', () => {
 
 describe('the first token of a consume stream', () => {
   it('comes with the start: a pattern that begins new loses no subject born after it, however short its stream lived', {
-    timeout: 60_000,
+    timeout: 240_000,
   }, async () => {
     await using broker = await startBroker({ flags: ['--shards', '2'] });
     const client = new BrokerClient(broker.address);
@@ -164,7 +164,7 @@ describe('the first token of a consume stream', () => {
 
 describe('frames that nobody should send', () => {
   it('end their own stream with a status or are obeyed; the broker lives and serves everybody else', {
-    timeout: 60_000,
+    timeout: 240_000,
   }, async () => {
     await using broker = await startBroker({ flags: ['--shards', '2'] });
     const client = new BrokerClient(broker.address);

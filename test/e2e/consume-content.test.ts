@@ -59,7 +59,7 @@ function dawdle(stream: ConsumeStream): () => void {
 
 describe('frames whose memory is used again', () => {
   it('reach quick and slow consumers whole, at the tail and from the store, while others leave with data unsent', {
-    timeout: 120_000,
+    timeout: 440_000,
   }, async () => {
     await using broker = await startBroker({
       // Little cache, so that slow ones read the disk; little credit of the store's readers, so that they come back often.

@@ -136,7 +136,7 @@ describe('a consume stream', () => {
   });
 
   it('takes up again with its token over 100 reconnects: each id once, in order, new subjects from their first', {
-    timeout: 120_000,
+    timeout: 300_000,
   }, async () => {
     await using broker = await startBroker({ flags: FLAGS });
     const client = new BrokerClient(broker.address);
@@ -188,7 +188,7 @@ describe('a consume stream', () => {
     client.close();
   });
 
-  it('survives the replacement of its shard thread, with credit and without', { timeout: 60_000 }, async () => {
+  it('survives the replacement of its shard thread, with credit and without', { timeout: 240_000 }, async () => {
     await using broker = await startBroker({
       flags: ['--shards', '1'],
       env: { BROKER_FAILPOINTS: 'shard.before-append=throw@60' },
@@ -231,7 +231,7 @@ describe('a consume stream', () => {
 
 describe('credit of a consume stream', () => {
   it('[F2, F3] that is spent stops it within one delivery; it costs no memory and nobody else notices', {
-    timeout: 60_000,
+    timeout: 240_000,
   }, async () => {
     await using broker = await startBroker({ flags: ['--shards', '1', '--store-cache-bytes', '1MiB'] });
     const client = new BrokerClient(broker.address, { timeoutMs: 60_000 });
@@ -284,7 +284,7 @@ describe('credit of a consume stream', () => {
   });
 
   it('[F3] is shared by the subjects of a stream: none waits for another to be read to its end', {
-    timeout: 60_000,
+    timeout: 240_000,
   }, async () => {
     await using broker = await startBroker({ flags: ['--shards', '2', '--subscribe-buffer-bytes', '64KiB'] });
     const names = range(0, 7).map((n) => `c.fair.${n}`);
@@ -300,7 +300,7 @@ describe('credit of a consume stream', () => {
     assert.deepEqual(stream.violations, []);
   });
 
-  it('[F3] a client that does not read is cut off after subscribe.stall_timeout', { timeout: 60_000 }, async () => {
+  it('[F3] a client that does not read is cut off after subscribe.stall_timeout', { timeout: 240_000 }, async () => {
     await using broker = await startBroker({ flags: ['--shards', '1', '--subscribe-stall-timeout', '1s'] });
     const client = new BrokerClient(broker.address);
     const stream = await ConsumeStream.open(broker.address, [{ subject: 'c.stall' }]);

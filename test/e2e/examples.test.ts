@@ -21,7 +21,7 @@ after(() => broker.dispose());
 
 async function run(program: string, args: readonly string[], options: { cwd?: string; env?: object } = {}) {
   const env = { ...process.env, BROKER_ADDRESS: broker.address, ...options.env };
-  const { stdout } = await promisify(execFile)(program, args, { cwd: options.cwd ?? ROOT, env, timeout: 120_000 });
+  const { stdout } = await promisify(execFile)(program, args, { cwd: options.cwd ?? ROOT, env, timeout: 300_000 });
   return stdout;
 }
 

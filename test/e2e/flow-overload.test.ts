@@ -156,7 +156,7 @@ describe('overload', () => {
   ];
   for (const { reason, calm, crowd, groups, bytes, env, flags } of rows) {
     it(`[F9] ${reason}: refusals say when to come back and leave nothing, the rest is as fast as without them, and they end with the load`, {
-      timeout: 120_000,
+      timeout: 300_000,
     }, async () => {
       await using broker = await startBroker({ flags: [...SMALL_LIMITS, ...flags], env });
       const clients = Array.from({ length: 4 }, () => new BrokerClient(broker.address, { timeoutMs: 30_000 }));
@@ -182,7 +182,7 @@ describe('overload', () => {
   }
 
   it('[W7] while nothing can be stored and every queue is full the process is idle, and then answers all it took in', {
-    timeout: 60_000,
+    timeout: 240_000,
   }, async (t) => {
     const gate = new Gate(t);
     // The first publish holds up the Raft thread; shard and main thread are free to spin.
@@ -235,7 +235,7 @@ describe('deadlines', { concurrency: 2 }, () => {
     { where: 'on the ring, while the shard writes', site: 'segment.sync', hit: 3 },
   ];
   for (const { where, site, hit } of rows) {
-    it(`[F10] calls that expire ${where} get no ids`, { timeout: 60_000 }, async (t) => {
+    it(`[F10] calls that expire ${where} get no ids`, { timeout: 240_000 }, async (t) => {
       const gate = new Gate(t);
       await using broker = await startBroker({
         flags: ['--shards', '1', '--groups-in-flight', '1'],
@@ -290,7 +290,7 @@ describe('deadlines', { concurrency: 2 }, () => {
 
 describe('memory', () => {
   it('[W6] 384 publishes of 1 MiB to a store that stands still are bounded by limits.in_flight_bytes', {
-    timeout: 60_000,
+    timeout: 240_000,
   }, async (t) => {
     const gate = new Gate(t);
     // A ring that would take it all: the budget alone is in the way.
@@ -340,7 +340,7 @@ describe('memory', () => {
     for (const client of clients) client.close();
   });
 
-  it('[W6] a body that no ring could carry is refused, and the broker lives', { timeout: 60_000 }, async () => {
+  it('[W6] a body that no ring could carry is refused, and the broker lives', { timeout: 240_000 }, async () => {
     await using broker = await startBroker({ flags: ['--shards', '1'] });
     const client = new BrokerClient(broker.address);
     const tooLong = await refusal(client.publish({ subject: 't.flow.long', body: Buffer.alloc(3 * MIB) }));
@@ -354,7 +354,7 @@ describe('memory', () => {
   });
 
   it('[W6] subjects.max and producers.max hold against a client that invents them; reading an unknown subject creates nothing', {
-    timeout: 60_000,
+    timeout: 240_000,
   }, async () => {
     await using broker = await startBroker({
       flags: ['--shards', '1', '--subjects-max', '1000', '--producers-max', '50'],
@@ -401,7 +401,7 @@ describe('memory', () => {
     client.close();
   });
 
-  it('IncIdx is answered on a broker where nothing else happens', { timeout: 60_000 }, async () => {
+  it('IncIdx is answered on a broker where nothing else happens', { timeout: 240_000 }, async () => {
     await using broker = await startBroker({ flags: ['--shards', '1'] });
     const client = new BrokerClient(broker.address);
     assert.equal(await client.incIdx('t.flow.alone'), 1);
@@ -417,7 +417,7 @@ describe('pauses', { concurrency: 2 }, () => {
     { what: 'every thread stands still for 2 s, twice the election timeout', atOnce: true },
   ];
   for (const { what, atOnce } of rows) {
-    it(`[W9] ${what}: no call fails, no term and no shard is replaced`, { timeout: 120_000 }, async (t) => {
+    it(`[W9] ${what}: no call fails, no term and no shard is replaced`, { timeout: 300_000 }, async (t) => {
       const gate = new Gate(t);
       await using broker = await startBroker({
         flags: ['--shards', '1'],

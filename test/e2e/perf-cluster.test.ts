@@ -11,7 +11,7 @@ import type { Report } from '../../perf/lib/report.ts';
 const SCRIPT = fileURLToPath(new URL('../../perf/run.ts', import.meta.url));
 const SHORT = ['--rounds', '1', '--duration', '0.5', '--warmup', '0.2'];
 
-describe('npm run perf, clusters', { timeout: 240_000 }, () => {
+describe('npm run perf, clusters', { timeout: 440_000 }, () => {
   const folder = mkdtempSync(join(tmpdir(), 'broker-perf-test-'));
   after(() => rmSync(folder, { recursive: true, force: true }));
 
@@ -45,7 +45,8 @@ describe('npm run perf, clusters', { timeout: 240_000 }, () => {
 
   it('failover kills, hands over and restarts, and finds nothing lost or doubled', async () => {
     const asserted = ['lost==0', 'doubled==0', 'restart-errors==0'].flatMap((text) => ['--assert', text]);
-    const figure = await perf('failover', '--kills', '1', ...asserted, '--', '--raft-election-timeout', '500ms');
+    // A handover has one election timeout for some syncs of a disk that others use too.
+    const figure = await perf('failover', '--kills', '1', ...asserted, '--', '--raft-election-timeout', '2s');
     for (const key of ['write-max', 'delivery-max', 'delivery-leader-max', 'transfer-max', 'acknowledged']) {
       assert.ok(figure(key) > 0, key);
     }

@@ -7,7 +7,7 @@ import { describe, it } from 'node:test';
 import { EXIT_READER_GONE } from '../support/reader-gone.ts';
 import { ROOT } from '../support/source-tree.ts';
 
-const options = { cwd: ROOT, encoding: 'utf8', timeout: 60_000 } as const;
+const options = { cwd: ROOT, encoding: 'utf8', timeout: 240_000 } as const;
 
 describe('a program whose reader goes away (| head -1)', () => {
   const rows = [

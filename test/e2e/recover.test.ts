@@ -60,7 +60,7 @@ async function idsUpTo(client: Client, subject: string, last: number): Promise<n
 // Cassandra, and a kill at every step: `npm run faults -- recover`.
 for (const { name, flags: flagsOf } of STORES.filter((store) => store.name !== 'cassandra')) {
   test(`${name}: backed up, published on, restored elsewhere: no id is given again, and old messages are there`, {
-    timeout: 120_000,
+    timeout: 300_000,
   }, async (t) => {
     const flags = await flagsOf((end) => t.after(end));
     if (typeof flags === 'string') return t.skip(flags);
@@ -124,7 +124,7 @@ for (const { name, flags: flagsOf } of STORES.filter((store) => store.name !== '
   });
 
   test(`${name}: the Raft state is lost: recovered from the store, killed with -9 at some steps before`, {
-    timeout: 120_000,
+    timeout: 300_000,
   }, async (t) => {
     const flags = await flagsOf((end) => t.after(end));
     if (typeof flags === 'string') return t.skip(flags);
@@ -236,7 +236,7 @@ test('a backup that is damaged, cut or of something else is refused by the name 
 });
 
 test('postgres: brokers that still run on a database that is recovered end; what they acknowledged is there, and none of their ids is given again', {
-  timeout: 120_000,
+  timeout: 300_000,
 }, async (t) => {
   const server = await PostgresServer.start();
   t.after(() => server.remove());
@@ -287,7 +287,7 @@ test('postgres: a start that passed the birth row before the recovery and claims
 });
 
 test('postgres: the heads of a log that is discarded count; another cluster, name, node or store is refused, and nothing is changed', {
-  timeout: 120_000,
+  timeout: 300_000,
 }, async (t) => {
   const server = await PostgresServer.start();
   t.after(() => server.remove());

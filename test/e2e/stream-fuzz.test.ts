@@ -295,7 +295,7 @@ describe('a conversation in other pieces than its messages', () => {
 
 describe('noise', () => {
   it('[F5] thousands of mutated conversations: each ends with a status, the broker lives, keeps its memory and serves the others', {
-    timeout: 120_000,
+    timeout: 300_000,
   }, async (t) => {
     const number = numbersFrom(SEED);
     const seeds: readonly (readonly [string, readonly Buffer[]])[] = [

@@ -54,7 +54,7 @@ async function passed(ms: number): Promise<void> {
 
 describe('a start at a time to come', () => {
   for (const change of ['nothing', 'its subjects move to other shards', 'its shard thread is replaced'] as const) {
-    it(`gets no message published before it, when ${change} meanwhile`, { timeout: 60_000 }, async () => {
+    it(`gets no message published before it, when ${change} meanwhile`, { timeout: 400_000 }, async () => {
       // More writes than come after it, so that the next thread lives.
       const env =
         change === 'its shard thread is replaced' ? { BROKER_FAILPOINTS: 'shard.before-append=throw@45' } : {};
@@ -78,6 +78,7 @@ describe('a start at a time to come', () => {
         await until(
           async () => !(await admin.listShards()).change.running,
           () => 'the change does not end',
+          300_000,
         );
         admin.close();
       }
@@ -120,7 +121,7 @@ describe('a start at a time to come', () => {
     });
   }
 
-  it('stays one in a resume token, also over a restart', { timeout: 60_000 }, async () => {
+  it('stays one in a resume token, also over a restart', { timeout: 240_000 }, async () => {
     await using broker = await startBroker({ flags: ['--shards', '2'] });
     const client = new BrokerClient(broker.address);
     await publishTo(client, ['time.a']);

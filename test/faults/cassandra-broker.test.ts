@@ -30,7 +30,7 @@ if (server !== null) {
 
 /** A test that has the server to itself; the server is up and answers when the next one begins. */
 function cassandraTest(name: string, body: (server: CassandraServer, t: TestContext) => Promise<void>): void {
-  test(name, { timeout: 120_000 }, async (t) => {
+  test(name, { timeout: 300_000 }, async (t) => {
     if (server === null) return t.skip(missing ?? '');
     await body(server, t);
   });

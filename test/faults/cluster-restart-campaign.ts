@@ -1,5 +1,6 @@
 /** What operators do on purpose, under load: the lead is handed over, and one node after the other is stopped and started. */
 import { setTimeout as sleep } from 'node:timers/promises';
+import { CallError } from '../support/client.ts';
 import type { ClusterNode } from '../support/cluster.ts';
 import type { Campaign } from './campaign.ts';
 import { type ClusterCampaign, runClusterCampaign, type Step, type StepOutcome } from './cluster-campaign.ts';
@@ -11,6 +12,9 @@ const ACKED_PER_STEP = 500;
 const RESTART_EVERY = 10;
 /** Longest that clients need to notice a handover. */
 const AFTER_TRANSFER_MS = 500;
+const TRANSFER_MS_MAX = 60_000;
+/** What a leader says that keeps the lead, or has lost it before it was asked. */
+const TRY_AGAIN: ReadonlySet<string | null> = new Set(['MEMBER_LAGGING', 'NOT_LEADER', 'CHANGE_PENDING']);
 
 /** Each node in turn: SIGTERM, start, and on to the next when all answer again. `onNode`: before each. */
 export async function rollingRestart(
@@ -30,9 +34,19 @@ export async function rollingRestart(
 }
 
 async function transfer(rig: ClusterRig): Promise<StepOutcome> {
-  const leader = await rig.cluster.untilLeader();
   const at = performance.now();
-  await leader.transferLeader();
+  for (;;) {
+    const leader = await rig.cluster.untilLeader();
+    try {
+      await leader.transferLeader();
+      break;
+    } catch (error) {
+      // Whoever does not take over within an election timeout leaves the lead where it was: it is asked again.
+      const isLate = error instanceof CallError && TRY_AGAIN.has(error.reason);
+      if (!isLate || performance.now() - at > TRANSFER_MS_MAX) throw error;
+      await sleep(100);
+    }
+  }
   await sleep(AFTER_TRANSFER_MS);
   await rig.answering(rig.cluster.nodes, performance.now());
   return { gapsMs: rig.gapsMs(rig.cluster.nodes, at) };

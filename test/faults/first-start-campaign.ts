@@ -77,7 +77,7 @@ export async function firstStart(
     throw new Error(`logs in ${cluster.keep()}`, { cause: error });
   }
   const ms = performance.now() - at;
-  const views = await Promise.all(cluster.nodes.map((node) => node.members()));
+  const views = await Promise.all(cluster.nodes.map((node) => node.members(30_000)));
   const clusterIds = [...new Set(views.map(({ clusterId }) => clusterId))];
   const voters = Math.min(...views.map(({ members }) => members.filter(({ role }) => role === 'voter').length));
   return { fault, clusterIds, voters, ms };

@@ -9,7 +9,7 @@ const SEED = 20_261_126;
 const PLANTED = new URL('../fuzz/planted.ts', import.meta.url).href;
 
 test('every parser of foreign bytes, on what once failed and on some thousands of mutants', {
-  timeout: 120_000,
+  timeout: 300_000,
 }, async (t) => {
   const targets = await targetsOf();
   const names = targets.map(({ name }) => name);
@@ -39,7 +39,7 @@ const PLANTED_DEFECTS = [
 ] as const;
 
 for (const [name, kind, runs] of PLANTED_DEFECTS) {
-  test(`a planted defect is found: ${name}`, { timeout: 60_000 }, async (t) => {
+  test(`a planted defect is found: ${name}`, { timeout: 240_000 }, async (t) => {
     const results = await fuzzInThread({
       registry: PLANTED,
       targets: [name],

@@ -76,8 +76,9 @@ export async function ioRun(fault: IoFault | null): Promise<IoVerdict> {
   };
   const violations: string[] = [];
   try {
-    const hung = await withinHang(workload(new NodeDisk(calls.calls), root, promised, violations));
-    if (hung) violations.push(`it hangs: nothing came back within ${HANG_MS} ms`);
+    const made = (): number => [...calls.counts.values()].reduce((sum, count) => sum + count, 0);
+    const hung = await withinHang(workload(new NodeDisk(calls.calls), root, promised, violations), made);
+    if (hung) violations.push(`it hangs: no call was made for ${HANG_MS} ms`);
     else violations.push(...(await leftBehind(root, promised).catch(asViolation)));
     // A short write that is gone on with is no fault, and the index of a full disk can be made again.
     const ending = !calls.happened
@@ -110,13 +111,19 @@ function asViolation(error: unknown): string[] {
   return [`the next start: ${String(error)}`];
 }
 
-async function withinHang(work: Promise<void>): Promise<boolean> {
+/** `made`: calls so far. As long as they become more it goes on, however slow the disk is. */
+async function withinHang(work: Promise<void>, made: () => number): Promise<boolean> {
   let timer: NodeJS.Timeout | undefined;
+  let seen = -1;
   const late = new Promise<true>((resolve) => {
-    timer = setTimeout(resolve, HANG_MS, true);
+    timer = setInterval(() => {
+      const now = made();
+      if (now === seen) resolve(true);
+      seen = now;
+    }, HANG_MS);
   });
   const hung = await Promise.race([work.then(() => false), late]);
-  clearTimeout(timer);
+  clearInterval(timer);
   return hung;
 }
 

@@ -49,7 +49,7 @@ test('[P3] the broker is killed with -9 under load, 4 times: nothing acknowledge
 test('[S14] PostgreSQL is stopped in the middle of it and started again: refused meanwhile, by itself ready again, nothing lost', async (t) => {
   await using rig = await startRig(t);
   rig.startLoad({ witness: true });
-  await untilAcked(rig);
+  await rig.loaded(100);
   await server.stop('SIGQUIT');
   const refused = (): number => rig.load.refusals.get('UNAVAILABLE STORE_UNAVAILABLE') ?? 0;
   while (refused() < 100) await pause(10);
@@ -64,7 +64,7 @@ test('[S14] PostgreSQL is stopped in the middle of it and started again: refused
 test('PostgreSQL says nothing for longer than store.timeout: what was on its way is void or stored, never both', async (t) => {
   await using rig = await startRig(t);
   rig.startLoad({ witness: true });
-  await untilAcked(rig);
+  await rig.loaded(100);
   const backends = server.backends();
   for (const pid of backends) process.kill(pid, 'SIGSTOP');
   const refused = (): number => rig.load.refusals.get('UNAVAILABLE STORE_UNAVAILABLE') ?? 0;

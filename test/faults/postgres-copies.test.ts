@@ -277,7 +277,7 @@ test('an older database beside a newer log: DATA_LOSS at the start and to reader
 });
 
 test('a copy of the data directory starts beside its original: that ends with DATA_DIRECTORY_COPIED, and is refused from then on', {
-  timeout: 120_000,
+  timeout: 300_000,
 }, async (t) => {
   const server = await PostgresServer.start();
   t.after(() => server.remove());
@@ -285,7 +285,7 @@ test('a copy of the data directory starts beside its original: that ends with DA
 });
 
 test('another process claims the database under load: the broker ends, no call hangs, and what was acknowledged is there', {
-  timeout: 120_000,
+  timeout: 300_000,
 }, async (t) => {
   const server = await PostgresServer.start();
   t.after(() => server.remove());

@@ -91,7 +91,7 @@ async function refuseAndRecover(rig: FaultRig, refusal: Refusal): Promise<void> 
 }
 
 function startRig(flags = server.brokerFlags()): Promise<FaultRig> {
-  return FaultRig.start({ flags: [...flags, '--store-timeout', '1s', '--shards', '1'] });
+  return FaultRig.start({ flags: [...flags, '--store-timeout', '5s', '--shards', '1'] });
 }
 
 test('[S8] its disk is full: STORE_FULL with a delay, reads go on; with space again all goes on, and nothing is lost', async (t) => {

@@ -88,7 +88,10 @@ export async function processDeaths(death: ProcessDeath, deaths: number, seed: n
       process.kill(rig.broker.pid, death.signal);
     }
     const exit = await within(rig.broker.exited, EXIT_MS_MAX);
-    dyingMs.push(Date.now() - rig.load.lastAckAt);
+    const ms = Date.now() - rig.load.lastAckAt;
+    dyingMs.push(ms);
+    const isSlow = ms > (await onThisMachine(DYING_MS));
+    if (isSlow) violations.push(`${Math.round(ms)} ms from the last acknowledgement to the end`);
     const said = rig.lines.findLast(({ message }) => message === 'the broker cannot go on')?.reason ?? null;
     const isAsExpected =
       exit?.code === death.exit.code &&
@@ -103,10 +106,6 @@ export async function processDeaths(death: ProcessDeath, deaths: number, seed: n
   await rig.broker.restart({ env: { BROKER_FAILPOINTS: '', NODE_OPTIONS: '' } });
   const { violations: found, counts } = await rig.judge();
   violations.push(...found.map(({ rule, subject, id, detail }) => `${rule}: ${subject} id ${id}: ${detail}`));
-  const dyingMax = await onThisMachine(DYING_MS);
-  const slow = dyingMs.filter((ms) => ms > dyingMax);
-  if (slow.length > 0)
-    violations.push(`${slow.map(Math.round).join(', ')} ms from the last acknowledgement to the end`);
   return { deaths: dyingMs.length, dyingMs, acked: counts.acked, violations };
 }
 

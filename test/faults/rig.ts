@@ -9,6 +9,8 @@ import { delivered, HOT_SUBJECT, KillLoad, reader, readStreams } from './kill-lo
 const STREAMS_TIMEOUT_MS = 60_000;
 /** A subscriber that stays through every fault gets this long for what is still on its way. */
 const CATCH_UP_MS = 60_000;
+/** Only ends a wait that would never end. */
+const LOADED_MS_MAX = 300_000;
 
 export interface LogLine {
   readonly level: string;
@@ -58,6 +60,7 @@ export class FaultRig {
     await until(
       () => this.load.acked >= enough || !this.broker.running,
       () => `${this.load.acked - enough + count} of ${count} messages were acknowledged\n${this.broker.logs}`,
+      LOADED_MS_MAX,
     );
     assert.ok(this.broker.running, this.broker.logs);
   }

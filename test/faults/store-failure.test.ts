@@ -13,7 +13,7 @@ const SYNC_NUMBERS = LONG ? Array.from({ length: 50 }, (_, i) => i + 1) : [2, 30
 const DYING_MS = 1_000;
 const LOAD_MS_MAX = 40_000;
 /** An acknowledgement from before the failure has so long to get to us. */
-const SLOW_MS = 2_000;
+const SLOW_MS = 6_000;
 
 describe('a sync of the disk fails', () => {
   for (const n of SYNC_NUMBERS) {

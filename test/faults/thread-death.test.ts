@@ -1,16 +1,18 @@
 /** A thread of a broker process dies: a shard is replaced, without the Raft or the main thread the process ends. */
 import assert from 'node:assert/strict';
-import { readdirSync, rmSync, statSync } from 'node:fs';
+import { readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, describe, it } from 'node:test';
 import { slotOfHash, subjectHash } from '../../src/base/subject.ts';
 import { SlotTable } from '../../src/workers/slots/slot-table.ts';
+import { Metrics } from '../e2e/flow-rig.ts';
 import { makeDataDirectory, startBroker } from '../support/broker.ts';
 import { BrokerClient, CallError } from '../support/client.ts';
+import { temporaryFolder } from '../support/temporary.ts';
 import { requireTool } from '../support/tools.ts';
 import { onThisMachine } from '../support/yardstick.ts';
 import { PROCESS_DEATHS, processDeaths } from './process-campaign.ts';
-import { FaultRig, type LogLine, logLines, pause } from './rig.ts';
+import { FaultRig, type LogLine, logLines, pause, until } from './rig.ts';
 import { DEATHS, shardDeaths } from './shard-campaign.ts';
 import { ONE_FILE_THREAD, Strace } from './strace.ts';
 
@@ -47,27 +49,44 @@ describe('a shard thread dies under load', () => {
 
 describe('a shard thread dies while a write of it is in the kernel', () => {
   it('[R27] the replacement waits for the write, so that it cannot appear later among what was given up', {
-    timeout: 120_000,
+    timeout: 300_000,
   }, async (t) => {
     if (!requireTool(t, 'strace')) return;
     using strace = new Strace();
     const dataDir = makeDataDirectory();
     t.after(() => rmSync(dataDir, { recursive: true, force: true }));
     const segment = join(dataDir, 'segments', 'lane-000', '00000001.seg');
+    // Each round throws while this is not there.
+    const alive = join(temporaryFolder(t), 'alive');
+    writeFileSync(alive, '');
     await using rig = await FaultRig.start({
       dataDir,
       flags: ['--shards', '1'],
       // Of each thread the first write to the segment is slow: of the shard's the header, of the file thread's what is too large for the shard itself.
-      under: strace.under('pwrite64:delay_enter=6000000:when=1', segment),
-      env: { ...ONE_FILE_THREAD, BROKER_FAILPOINTS: 'shard.round=throw@400' },
+      under: strace.under('pwrite64:delay_enter=10000000:when=1', segment),
+      env: { ...ONE_FILE_THREAD, BROKER_FAILPOINTS: `shard.round=throw!${alive}` },
     });
+    const isOpen = async (count: number): Promise<boolean> =>
+      (await Metrics.of(rig.broker)).sum('broker_raft_open_allotments') === count;
     const client = new BrokerClient(rig.broker.address, { timeoutMs: 60_000 });
     const first = await client.publish({ subject: 'late', body: Buffer.from('first') });
+    await until(
+      () => isOpen(0),
+      () => 'the first one is not closed',
+    );
     const large = Buffer.alloc(256 << 10, 'late');
     const late = client.publish({ subject: 'late', body: large }).catch((error: unknown) => error);
-    await pause(500);
+    await until(
+      () => isOpen(1),
+      () => 'it has no id',
+    );
+    // Answered in the round in which its write began, or in a later one.
+    await client.fetch('late', first);
+    rmSync(alive);
     const hasDied = (): boolean => rig.lines.some(({ message }) => message.startsWith('a shard thread died'));
-    while (!hasDied()) await Promise.allSettled(Array.from({ length: 16 }, () => client.fetch('late', first)));
+    await until(hasDied, () => rig.broker.logs);
+    // The replacement waits for the write.
+    writeFileSync(alive, '');
     const error = await late;
     assert.ok(error instanceof CallError && error.reason === 'OUTCOME_UNKNOWN', String(error));
     const ups = (): LogLine[] => rig.lines.filter(({ message }) => message === 'shard is up');
@@ -82,7 +101,7 @@ describe('a shard thread dies while a write of it is in the kernel', () => {
 });
 
 describe('a shard thread dies while segments are let go of', () => {
-  it('[S10] the segments that the others have forgotten are deleted all the same', { timeout: 60_000 }, async (t) => {
+  it('[S10] the segments that the others have forgotten are deleted all the same', { timeout: 240_000 }, async (t) => {
     const most = 16 << 20;
     const flags = ['--segment-bytes', '1MiB', '--log-format', 'json'];
     await using broker = await startBroker({ flags: [...flags, '--shards', '1'] });

@@ -126,7 +126,7 @@ describe('permissions', () => {
   });
 });
 
-describe('what is taken back', { timeout: 120_000 }, () => {
+describe('what is taken back', { timeout: 300_000 }, () => {
   let rig: AccessRig;
   const row = (name: string, more = ''): string =>
     `  - {name: ${name}, hash: "${hashOf(name)}", roles: [all]${more}}\n`;
@@ -225,7 +225,7 @@ describe('what is taken back', { timeout: 120_000 }, () => {
   });
 
   it('[F14] a token whose time is over ends its streams within a second', async (t) => {
-    const end = Date.now() + 4_000;
+    const end = Date.now() + 10_000;
     await expectEnd(t, 'expires', `, expires: "${new Date(end).toISOString()}"`, () => end, 'CREDENTIALS_EXPIRED');
   });
 
@@ -405,7 +405,7 @@ describe('around it', () => {
       .sign(key);
 
   it('a JWT is taken, ends its streams when it does, and goes with its key', async () => {
-    const end = Math.floor(Date.now() / 1_000) + 3;
+    const end = Math.floor(Date.now() / 1_000) + 8;
     const client = rig.withToken(await sign({ exp: end }));
     const publisher = client.publisher();
     await publisher.publish('orders.eu', 'x');
@@ -461,6 +461,7 @@ describe('around it', () => {
     const forged = await Promise.all(heads);
     const { Client: GrpcClient, credentials, Metadata } = await import('@grpc/grpc-js');
     const raw = new GrpcClient(rig.broker.address, credentials.createInsecure());
+    const began = performance.now();
     const codes = await Promise.all(
       forged.map(
         (one) =>
@@ -477,7 +478,10 @@ describe('around it', () => {
     raw.close();
     await client.close();
     const throttled = codes.filter((details) => details.startsWith('more tokens')).length;
-    assert.ok(throttled >= 300, `${throttled} of ${codes.length}`);
+    // 100 of a connection at once, and 50 more a second.
+    const most = 100 + Math.ceil((performance.now() - began) / 20);
+    assert.ok(codes.length - throttled <= most, `${throttled} of ${codes.length}, ${most} may be verified`);
+    assert.ok(throttled > 0);
     assert.equal(codes.includes('ok'), false);
     // Another connection has an allowance of its own.
     assert.equal(await outcomeOf(rig.as('rest').publish('orders.eu', 'x')), 'ok');

@@ -143,7 +143,7 @@ test('[F15] no secret in any log, page, metric, answer, command or bundle of a b
       '--postgres-schema=t_canaries',
       '--cassandra-username=me',
       '--shards=1',
-      '--store-timeout=1s',
+      '--store-timeout=5s',
     ],
     ...[`--tracing-endpoint=http://127.0.0.1:${collector}`, '--tracing-ratio=1'],
     ...['--gossip', `--gossip-listen=127.0.0.1:${gossip}`, '--log-level=debug', '--log-format=json'],

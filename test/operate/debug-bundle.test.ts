@@ -63,7 +63,7 @@ test('a bundle has what a report needs: settings, threads with their load, log, 
 
 test('two profiles at a time are not recorded: one of the bundles says that it has none', async (t) => {
   await using broker = await startBroker({ flags: ['--shards', '1'] });
-  const argv = ['--cpu-profile', '3s', '--address', broker.address];
+  const argv = ['--cpu-profile', '10s', '--address', broker.address];
   const both = await Promise.all([bundle(t, ...argv), bundle(t, ...argv)]);
   const without = both.filter(({ err }) => /missing: profiles: another one is being recorded/.test(err));
   assert.equal(without.length, 1);

@@ -309,7 +309,7 @@ describe('A collector that is not there', () => {
     for (let i = 0; i < 50; i++) await client.publish('unheard', 'x');
     const failed = 'broker_trace_spans_total{outcome="failed"}';
     await until(
-      async () => (await metric(broker, failed)) > 0,
+      async () => (await metric(broker, failed)) > 0 && broker.logs.includes('spans could not be sent'),
       () => broker.logs,
     );
     assert.equal(broker.logs.split('spans could not be sent').length, 2, broker.logs);

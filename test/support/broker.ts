@@ -151,7 +151,7 @@ export class BrokerProcess {
   /** Resolves when `/readyz` answers 200; returns how long that took from the call, in ms. Rejects with BrokerStartError. */
   async ready(): Promise<number> {
     const begun = performance.now();
-    const timeoutMs = this.#options.readyTimeoutMs ?? 30_000;
+    const timeoutMs = this.#options.readyTimeoutMs ?? 120_000;
     const watch: { exit: Exit | null } = { exit: null };
     void this.#exited.then((exit) => {
       watch.exit = exit;
@@ -236,9 +236,9 @@ function cleanEnvironment(): Record<string, string> {
 }
 
 /** Status of a GET; 0 when nobody answers. */
-export function httpStatus(address: string, path: string): Promise<number> {
+export function httpStatus(address: string, path: string, timeoutMs = 2_000): Promise<number> {
   return new Promise((resolve) => {
-    const call = request(`http://${address}${path}`, { timeout: 2_000, agent: false }, (response) => {
+    const call = request(`http://${address}${path}`, { timeout: timeoutMs, agent: false }, (response) => {
       response.resume();
       resolve(response.statusCode ?? 0);
     });

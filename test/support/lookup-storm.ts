@@ -44,7 +44,8 @@ export async function lookupStorm(broker: BrokerProcess, onCold: () => void = ()
   };
   const looks = async (): Promise<void> => {
     while (open > 0) {
-      assert.equal(await httpStatus(broker.adminAddress, '/readyz'), 200, broker.logs);
+      // This process is busy with its own calls for seconds: that is nothing of the broker.
+      assert.equal(await httpStatus(broker.adminAddress, '/readyz', 60_000), 200, broker.logs);
       await new Promise((resolve) => setTimeout(resolve, 20));
     }
   };

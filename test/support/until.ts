@@ -1,7 +1,7 @@
 /** Waiting for facts. How long a machine takes for one is not known; the limits only end a wait that would never end. */
 import assert from 'node:assert/strict';
 
-const TIMEOUT_MS = 30_000;
+const TIMEOUT_MS = 120_000;
 const LOOK_MS = 25;
 
 export const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));

@@ -139,7 +139,6 @@ export async function joined(
   await until(
     () => leader.node.cluster().members.find(({ node }) => node === name)?.isVoter === true,
     () => JSON.stringify([leader.node.cluster(), leader.lines, joined.lines]),
-    3000,
   );
   return joined;
 }
@@ -155,11 +154,15 @@ export function open(node: RaftNode, index: number): void {
 export async function openEntries({ node }: Running, entries: number): Promise<void> {
   const before = node.status();
   let opened = before.subjects;
+  let last = before.lastIndex;
   while (node.status().lastIndex < before.lastIndex + entries) {
     open(node, opened++);
     node.work();
-    // As many as may be written at a time; what comes above that shares an entry.
-    if (opened % 32 === 0) await new Promise((resolve) => setImmediate(resolve));
+    if (opened % 32 !== 0) continue;
+    // No more than that for each step of the log, which may wait for its disk.
+    do await new Promise((resolve) => setImmediate(resolve));
+    while (node.status().lastIndex === last);
+    last = node.status().lastIndex;
   }
   await until(
     () => node.status().subjects === opened,
