@@ -45,7 +45,7 @@ const SUITES = [
     width: CORES,
     minutes: 3,
   },
-  { name: 'threads', about: 'rings and doorbells with real threads', files: 'threads/**/*', width: 1, minutes: 3 },
+  { name: 'threads', about: 'rings and doorbells with real threads', files: 'threads/**/*', width: 1, minutes: 10 },
   { name: 'contract', about: 'one suite for every store', files: 'contract/**/*', width: CORES, minutes: 12 },
   { name: 'wire', about: 'bytes on the wire and what bad ones get', files: 'wire/**/*', width: CORES, minutes: 3 },
   { name: 'sim', about: 'deterministic simulation from seeds', files: 'sim/**/*', width: CORES, minutes: 5 },

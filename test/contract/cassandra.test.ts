@@ -15,11 +15,7 @@ import { behindRelay } from './behind-relay.ts';
 import { birthSuite } from './birth.ts';
 import { incarnationSuite } from './incarnations.ts';
 import { messageStoreSuite } from './message-store.ts';
-import type { OpenStore } from './store-support.ts';
 import { verifySuite } from './verify.ts';
-
-/** Of 100,000 it takes minutes; the long form has them all. */
-const SUBJECTS_MANY = 20_000;
 
 const missing = cassandraMissing();
 const given = process.env.CASSANDRA_CONTACT_POINTS?.split(',')[0];
@@ -45,7 +41,7 @@ function optionsFor(contactPoint: string): CassandraStoreOptions {
 if (missing !== null) {
   test('cassandra: the contract of a store', (t) => t.skip(missing));
 } else {
-  const open: OpenStore = async (t) => {
+  messageStoreSuite('cassandra', async (t) => {
     const [host, port] = contact.split(':') as [string, string | undefined];
     const relay = await Relay.start(host, Number(port ?? 9042));
     const options = optionsFor(`127.0.0.1:${relay.port}`);
@@ -59,8 +55,7 @@ if (missing !== null) {
       await client.shutdown();
     };
     return await behindRelay(t, relay, () => CassandraStore.open(options), changeByte);
-  };
-  messageStoreSuite('cassandra', open, SUBJECTS_MANY);
+  });
 
   verifySuite('cassandra', async (t) => {
     const options = optionsFor(contact);

@@ -140,14 +140,9 @@ test('[G6] 100,000 packets that are forged, replayed, damaged or of another clus
     },
   );
   const { rules, transport } = await ours.process.figures();
-  await rig.agree();
   assert.deepEqual(await ours.process.members(), before.view);
-  for (const name of ['conflicts', 'membersRefused'] as const) assert.equal(rules[name], before.rules[name], name);
-  // Who gets no core for a second is suspected, and refutes. Of each kind of packet there are thousands: those that are believed do more than that.
-  for (const name of ['suspicions', 'failures', 'refutations'] as const) {
-    const more = rules[name] - before.rules[name];
-    assert.ok(more < 20, `${name}: ${more} more`);
-  }
+  const changes = ['suspicions', 'failures', 'refutations', 'conflicts', 'membersRefused'] as const;
+  for (const name of changes) assert.equal(rules[name], before.rules[name], name);
   for (const peer of rig.peers) assert.equal(peer.events().length, 1);
   // Nothing is said of the budget of strangers: a busy machine floods too slowly for it (its test is in gossip-ports).
   const { noKey, notEncrypted, otherLabel, malformed, unknownType, truncated } = transport.drops;

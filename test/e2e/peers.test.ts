@@ -134,10 +134,9 @@ describe('two nodes', () => {
       const grown = (name: string): number => now.sum(name) - before.sum(name);
       assert(grown('broker_peers_batches_kept_total') > 0);
       assert.equal(grown('broker_peers_batches_refused_total'), 0);
-      // A batch that comes 10 ms behind the log is read (workers/shard/arrivals.ts), on a busy machine many are; were none of them used, all would be.
-      const memory = grown('broker_store_memory_reads_total');
-      const database = grown('broker_store_database_reads_total');
-      assert(memory > database, `${database} reads of the database and ${memory} of memory for ${BATCHES} batches`);
+      // The first one may come behind the read for it, and a machine that stands still may hold up a few more.
+      const reads = grown('broker_store_database_reads_total');
+      assert(reads <= BATCHES / 10, `${reads} reads of the database for ${BATCHES} batches`);
       client.close();
     }
   });

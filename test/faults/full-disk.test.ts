@@ -88,7 +88,7 @@ async function taken(client: BrokerClient): Promise<number> {
   return ids.filter((id) => id > 0).length;
 }
 
-/** A shard looks at its disk once a second, and lets a few messages try it again meanwhile: what is small still fits until then. */
+/** A shard looks at its disk once a second: what is small still fits until then. */
 const LOOKED_MS = 1_500;
 
 async function refusesAll(rig: FaultRig, client: BrokerClient): Promise<void> {

@@ -290,9 +290,10 @@ describe('tenants', () => {
       () => publishers.every((publisher) => publisher.stats.stored > 0),
       () => publishers.map(({ stats }) => stats),
     );
-    // The machine has other work too, which comes and goes: the best of some.
-    let beside = 0;
-    for (let i = 0; i < 3; i++) beside = Math.max(beside, await publishesIn(honest, 1_500));
+    // The machine has other work too, which comes and goes: the one in the middle.
+    const windows: number[] = [];
+    for (let i = 0; i < 3; i++) windows.push(await publishesIn(honest, 1_500));
+    const [, beside = 0] = windows.sort((a, b) => a - b);
     for (const flood of floods) flood.stop();
     await Promise.all(publishers.map((publisher) => publisher.flush()));
     const alone = Math.min(before, await publishesIn(honest, 1_500));

@@ -13,10 +13,8 @@ import { messageOf, runOwner, startWorker, withoutInsurance } from './start-work
 const LONG = process.env.BROKER_LONG === '1';
 
 const rounds = LONG ? 2_000_000 : 10_000;
-/** Where each wake-up waits for a core that others have, so many do after this time: one that is lost ends all of them. */
-const [ROUNDS_MIN, ENOUGH_MS] = [1_000, 20_000];
 test(`[W4] no wake-up is lost in ${rounds} round trips with random pauses between two parking threads`, {
-  timeout: LONG ? 3_600_000 : 60_000,
+  timeout: LONG ? 3_600_000 : 240_000,
 }, async (t) => {
   const [there, back, ownBell, peerBell] = [createRing(1_024), createRing(1_024), createDoorbell(), createDoorbell()];
   const task = {
@@ -41,7 +39,6 @@ test(`[W4] no wake-up is lost in ${rounds} round trips with random pauses betwee
   const ringer = new DoorbellRinger(peerBell);
   const signal = { stopped: false };
   let answers = 0;
-  const began = performance.now();
   const send = (): void => {
     // The ring falls before, into and behind the other side's going to sleep.
     pauseFor(prng.nextBelow(50));
@@ -51,14 +48,13 @@ test(`[W4] no wake-up is lost in ${rounds} round trips with random pauses betwee
   };
   const onAnswer = (): void => {
     answers += 1;
-    const isEnough = !LONG && answers >= ROUNDS_MIN && performance.now() - began > ENOUGH_MS;
-    signal.stopped = answers === rounds || isEnough;
+    signal.stopped = answers === rounds;
     if (!signal.stopped) send();
   };
   send();
   await runOwner(t, ownBell, () => consumer.drain(onAnswer, 1), signal);
   await worker.terminate();
-  assert.ok(answers === rounds || (!LONG && answers >= ROUNDS_MIN), `${answers} of ${rounds}`);
+  assert.equal(answers, rounds);
 });
 
 test('[W5] a peer that dies between publishing and ringing delays the record by at most 1 s', async (t) => {
