@@ -1,11 +1,12 @@
 /** docs/dependencies.md against what is installed, what runs, and what the image and the launcher ask for. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { existsSync, readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { isVersionAtLeast, NODE_VERSION_MIN } from '../../bin/node24.mjs';
 import { ROOT } from '../support/source-tree.ts';
+import { temporaryFolder } from '../support/temporary.ts';
 
 const read = (path: string): string => readFileSync(join(ROOT, path), 'utf8');
 const major = (version: string): number => Number.parseInt(version, 10);
@@ -84,20 +85,22 @@ test('[F8] Node: what runs the tests, engines, the launcher, the packages that b
   assert.match(dockerfile, /^ENV .*npm_config_engine_strict=true/m);
 });
 
-/** A broker's launcher that finds itself on a Node of this version, with none brought along. */
-function launchedOn(version: string) {
+/** A broker's launcher that finds itself on a Node of this version, with none brought along. `folder`: where it would keep its data. */
+function launchedOn(version: string, folder: string) {
   const pretend = `Object.defineProperty(process, 'versions', { value: { ...process.versions, node: '${version}' } });
     Object.defineProperty(process, 'platform', { value: 'aix' });`;
   const preload = `data:text/javascript,${encodeURIComponent(pretend)}`;
   return spawnSync(process.execPath, ['--import', preload, join(ROOT, 'bin', 'broker.mjs'), 'serve'], {
+    cwd: folder,
     encoding: 'utf8',
     env: { PATH: process.env.PATH },
   });
 }
 
-test('[F8] bin/broker.mjs refuses an older Node where there is no other, in one sentence that says what to do', () => {
+test('[F8] bin/broker.mjs refuses an older Node where there is no other, in one sentence that says what to do', (t) => {
+  const folder = temporaryFolder(t);
   for (const version of ['20.20.2', '24.20.9']) {
-    const { status, stdout, stderr } = launchedOn(version);
+    const { status, stdout, stderr } = launchedOn(version, folder);
     assert.equal(status, 1, stderr);
     assert.equal(stdout, '');
     assert.match(
@@ -105,5 +108,5 @@ test('[F8] bin/broker.mjs refuses an older Node where there is no other, in one 
       new RegExp(`^broker: needs Node >= ${NODE_VERSION_MIN}, this is ${version}: install it, or .+\\n$`),
     );
   }
-  assert.equal(existsSync(join(ROOT, 'data')), false);
+  assert.deepEqual(readdirSync(folder), []);
 });
