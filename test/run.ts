@@ -17,9 +17,33 @@ interface Suite {
   readonly files: readonly string[];
   /** Those of them that run one after another, behind the others: they measure time, or fill the machine themselves. */
   readonly alone: ReadonlySet<string>;
-  /** Files that run at one time. */
+  /** Files of it that run at one time, at most. */
   readonly width: number;
+  /** Runs at one time with the suites beside it in the list that have this too: while one waits for a server, another has the cores. */
+  readonly isPooled: boolean;
   readonly fileTimeoutMs: number;
+}
+
+/** A suite while it runs. */
+interface Run {
+  readonly suite: Suite;
+  readonly shared: string[];
+  readonly alone: string[];
+  readonly results: FileResult[];
+  running: number;
+  began: number | null;
+}
+
+/** A suite as it is written down below: what may be left out is. */
+interface Row {
+  readonly name: string;
+  readonly about: string;
+  readonly files: string;
+  readonly not?: string;
+  readonly alone?: string;
+  readonly width: number;
+  readonly pooled?: boolean;
+  readonly minutes: number;
 }
 
 interface Totals {
@@ -35,7 +59,7 @@ const CORES = availableParallelism();
 const PAIR = 2;
 
 /** File globs under test/ (and what to leave out, and what runs alone). Wide suites share the cores; the others measure time or fill the machine themselves. */
-const SUITES = [
+const SUITES: readonly Row[] = [
   { name: 'tidy', about: 'house rules over the source tree', files: 'unit/tidy*', width: CORES, minutes: 2 },
   {
     name: 'unit',
@@ -46,22 +70,31 @@ const SUITES = [
     minutes: 3,
   },
   { name: 'threads', about: 'rings and doorbells with real threads', files: 'threads/**/*', width: 1, minutes: 10 },
-  { name: 'contract', about: 'one suite for every store', files: 'contract/**/*', width: CORES, minutes: 12 },
   { name: 'wire', about: 'bytes on the wire and what bad ones get', files: 'wire/**/*', width: CORES, minutes: 3 },
   { name: 'sim', about: 'deterministic simulation from seeds', files: 'sim/**/*', width: CORES, minutes: 5 },
+  {
+    name: 'contract',
+    about: 'one suite for every store',
+    files: 'contract/**/*',
+    width: PAIR,
+    pooled: true,
+    minutes: 12,
+  },
   {
     name: 'e2e',
     about: 'a real broker process',
     files: 'e2e/**/*',
-    alone: 'e2e/{bounds,consume-bounds,flow-*,perf-*}',
+    alone: 'e2e/{bounds,consume-bounds,flow-*,perf-harness}',
     width: PAIR,
+    pooled: true,
     minutes: 20,
   },
   {
     name: 'operate',
     about: 'what operators hold in their hands, on real brokers: commands, pages, metrics, limits',
     files: 'operate/**/*',
-    width: CORES,
+    width: PAIR,
+    pooled: true,
     minutes: 10,
   },
   {
@@ -69,18 +102,27 @@ const SUITES = [
     about: 'the image, built and run by an engine of its own',
     files: 'image/**/*',
     width: 1,
+    pooled: true,
     minutes: 8,
   },
-  { name: 'manifests', about: 'those of Kubernetes, strictly', files: 'kubernetes/**/*', width: 1, minutes: 5 },
+  {
+    name: 'manifests',
+    about: 'those of Kubernetes, strictly',
+    files: 'kubernetes/**/*',
+    width: 1,
+    pooled: true,
+    minutes: 5,
+  },
   {
     name: 'faults',
     about: 'kills, disk errors, power cuts',
     files: 'faults/**/*',
-    alone: 'faults/{abuse,embedded,fuzz,soak,standstill,store-failure,thread-death,wal-syscalls}',
+    alone: 'faults/{abuse,embedded,fuzz,soak,standstill,store-failure,wal-syscalls}',
     width: PAIR,
+    pooled: true,
     minutes: 20,
   },
-] as const;
+];
 
 const HELP = `usage: npm test -- [options]
 
@@ -134,24 +176,40 @@ async function main(): Promise<number> {
   const totals: Totals = { passed: 0, failed: 0, skipped: [] };
   const isChosen = (name: string): boolean => options.suite?.includes(name) ?? true;
   if (isChosen('lint') && options.grep === undefined) await runChecks(totals);
-  for (const suite of SUITES) {
-    if (options.bail && totals.failed > 0) break;
-    if (isChosen(suite.name)) await runSuite(toSuite(suite), totals);
+  for (const suites of together(SUITES.filter((row) => isChosen(row.name)).map(toSuite))) {
+    if (hasBailed(totals)) break;
+    await runSuites(suites, totals);
   }
   return conclude(totals);
 }
 
-function toSuite(row: (typeof SUITES)[number]): Suite {
+function hasBailed(totals: Totals): boolean {
+  return options.bail && totals.failed > 0;
+}
+
+/** Suites that run at one time, in order. */
+function together(suites: readonly Suite[]): Suite[][] {
+  const lists: Suite[][] = [];
+  for (const suite of suites) {
+    const last = lists.at(-1);
+    if (suite.isPooled && last?.[0]?.isPooled) last.push(suite);
+    else lists.push([suite]);
+  }
+  return lists;
+}
+
+function toSuite(row: Row): Suite {
   const filesOf = (pattern: string): string[] => globSync(`test/${pattern}.test.ts`, { cwd: ROOT });
-  const exclude = 'not' in row ? filesOf(row.not) : [];
+  const exclude = row.not === undefined ? [] : filesOf(row.not);
   return {
     name: row.name,
     about: row.about,
     files: filesOf(row.files)
       .filter((file) => !exclude.includes(file))
       .sort(),
-    alone: new Set('alone' in row ? filesOf(row.alone) : []),
+    alone: new Set(row.alone === undefined ? [] : filesOf(row.alone)),
     width: row.width,
+    isPooled: row.pooled ?? false,
     fileTimeoutMs: row.minutes * 60_000,
   };
 }
@@ -193,27 +251,55 @@ function runCheck(args: readonly string[]): Promise<{ code: number | null; outpu
   });
 }
 
-async function runSuite(suite: Suite, totals: Totals): Promise<void> {
-  if (suite.files.length === 0) return;
-  const began = performance.now();
-  const results: FileResult[] = [];
-  const work = async (waiting: string[]): Promise<void> => {
-    for (let file = waiting.shift(); file !== undefined; file = waiting.shift()) {
-      const grep = options.grep ?? null;
-      results.push(await runTestFile({ root: ROOT, file, timeoutMs: suite.fileTimeoutMs, grep, groups }));
+/**
+ * Runs suites at one time: the files that share the cores in the order of the suites, as many as the widest of these allows, then those that run
+ * alone, one after another. Each suite is reported when its last file has ended.
+ */
+async function runSuites(suites: readonly Suite[], totals: Totals): Promise<void> {
+  const runs = suites.map((suite): Run => {
+    const shared = suite.files.filter((file) => !suite.alone.has(file));
+    const alone = suite.files.filter((file) => suite.alone.has(file));
+    return { suite, shared, alone, results: [], running: 0, began: null };
+  });
+  const work = async (kind: 'shared' | 'alone'): Promise<void> => {
+    while (!hasBailed(totals)) {
+      // Who ends a file of a suite that is as wide as it may be looks again, so none is left behind.
+      const run = runs.find((it) => it[kind].length > 0 && it.running < it.suite.width);
+      const file = run?.[kind].shift();
+      if (run === undefined || file === undefined) return;
+      await runFile(run, file);
+      if (run.results.length === run.suite.files.length) report(run, totals);
     }
   };
-  const shared = suite.files.filter((file) => !suite.alone.has(file));
-  await Promise.all(Array.from({ length: suite.width }, () => work(shared)));
-  await work(suite.files.filter((file) => suite.alone.has(file)));
+  const width = Math.max(...suites.map((suite) => suite.width));
+  await Promise.all(Array.from({ length: width }, () => work('shared')));
+  await work('alone');
+  // After --bail: what has run of the others.
+  for (const run of runs)
+    if (run.results.length > 0 && run.results.length < run.suite.files.length) report(run, totals);
+}
 
+async function runFile(run: Run, file: string): Promise<void> {
+  run.began ??= performance.now();
+  run.running++;
+  const timeoutMs = run.suite.fileTimeoutMs;
+  run.results.push(await runTestFile({ root: ROOT, file, timeoutMs, grep: options.grep ?? null, groups }));
+  run.running--;
+}
+
+function report({ suite, results, began }: Run, totals: Totals): void {
   const tests = results.flatMap((result) => result.tests).filter((test) => !test.isGroup);
   const count = (kind: ReportedTest['kind']): number => tests.filter((test) => test.kind === kind).length;
   const problems = results.filter((result) => result.problem !== '').length;
   const counts = { passed: count('passed'), failed: count('failed') + problems, skipped: count('skipped') };
   totals.passed += counts.passed;
   totals.failed += counts.failed;
-  headline(suite.name, `${suite.about}, ${suite.files.length} files`, counts, performance.now() - began);
+  headline(
+    suite.name,
+    `${suite.about}, ${suite.files.length} files`,
+    counts,
+    performance.now() - (began ?? performance.now()),
+  );
   for (const result of results.sort((left, right) => (left.file < right.file ? -1 : 1))) {
     printFile(result);
     for (const test of result.tests) {
