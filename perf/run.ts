@@ -110,7 +110,6 @@ function help(): string {
     '       npm run perf -- NAME --help',
     '',
     list,
-    '  all            the table of docs/performance.md: all but soak, overload, idle-streams, shards, store, peers, etcd, envoy and those of clusters',
     '  all            the table of docs/performance.md: all but soak, overload, idle-streams, shards, store, peers, etcd, top and those of clusters',
     '  compare        what changed between two results',
     '  profile        where the time of each thread went, from what --cpu-prof FOLDER wrote',

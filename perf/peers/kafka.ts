@@ -146,7 +146,7 @@ async function start(isFlushed: boolean): Promise<RunningPeer> {
   };
 }
 
-function peer(name: string, isFlushed: boolean, setting: string, goal: Peer['goal']): Peer {
+function peer(name: string, isFlushed: boolean, setting: string, goal: NonNullable<Peer['goal']>): Peer {
   return {
     name,
     setting,

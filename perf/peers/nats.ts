@@ -63,7 +63,7 @@ async function start(isSynced: boolean): Promise<RunningPeer> {
   };
 }
 
-function peer(name: string, isSynced: boolean, setting: string, goal: Peer['goal']): Peer {
+function peer(name: string, isSynced: boolean, setting: string, goal: NonNullable<Peer['goal']>): Peer {
   return {
     name,
     setting,

@@ -36,8 +36,8 @@ export interface Peer {
   readonly name: string;
   /** How durable an acknowledged message is, and with what load. */
   readonly setting: string;
-  /** Share of its rate that must be reached and should be, from the table of goals. */
-  readonly goal: { readonly must: number; readonly aim: number };
+  /** Times its rate that must be reached and should be, from the table of goals; none: it has no row there. */
+  readonly goal?: { readonly must: number; readonly aim: number };
   /** Its version, or null if it is not installed. */
   version(): string | null;
   /** Commands of the ordinary package clients. */

@@ -12,10 +12,11 @@ import { installEtcd } from '../peers/etcd.ts';
 import { kafkaDefault, kafkaFlush } from '../peers/kafka.ts';
 import { natsAlways, natsDefault } from '../peers/nats.ts';
 import type { Peer, PeerResult } from '../peers/peer.ts';
+import { predecessor } from '../peers/predecessor.ts';
 import { rabbitmq } from '../peers/rabbitmq.ts';
 import { streamLoad } from './stream.ts';
 
-const PEERS: readonly Peer[] = [natsAlways, natsDefault, kafkaFlush, kafkaDefault, rabbitmq];
+const PEERS: readonly Peer[] = [natsAlways, natsDefault, kafkaFlush, kafkaDefault, rabbitmq, predecessor];
 const CREDIT_BYTES = 8 << 20;
 /** Of its maximum: the rate at which latencies are compared. */
 const HALF = 0.5;
@@ -126,7 +127,7 @@ function figuresOf(
   const cpu = figure(`${what}, CPU seconds per million`, `${what}-cpu`, 's CPU', (it) => it.cost.totalMicrosPerCall);
   if (what === 'read') return [rate, cpu];
   return [
-    { ...rate, goal: { better: 'higher', ...peer.goal } },
+    { ...rate, ...(peer.goal === undefined ? {} : { goal: { better: 'higher', ...peer.goal } }) },
     cpu,
     ...(theirs.every((it) => it.p99Ms !== null)
       ? [figure('publish at full speed, p99', 'publish-p99', 'ms', (it) => it.p99Ms ?? Number.NaN)]
@@ -161,7 +162,8 @@ async function run(options: Options, progress: Progress): Promise<Finding> {
 
 export const peers: Scenario = {
   name: 'peers',
-  about: 'beside NATS JetStream, Kafka and RabbitMQ, those that are installed: peers [NAME…] [--install]',
+  about:
+    "beside NATS JetStream, Kafka and RabbitMQ, those that are installed, and unary calls as the predecessor's: peers [NAME…] [--install]",
   defaults: { streams: 4, rounds: 2, durationMs: 4_000, warmupMs: 1_000 },
   examples: ['npm run perf -- peers --install nats', 'npm run perf -- peers nats-always kafka --messages 500000'],
   run,

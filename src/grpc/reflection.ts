@@ -1,15 +1,29 @@
+import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
 import type { Server } from '@grpc/grpc-js';
-import { loadSync } from '@grpc/proto-loader';
-import { ReflectionService } from '@grpc/reflection';
-import { HealthImplementation } from 'grpc-health-check';
+import type * as ProtoLoader from '@grpc/proto-loader';
+import type * as Reflection from '@grpc/reflection';
 import { linkedFiles } from './descriptors.ts';
+import { addLazyService, type ServiceLibrary } from './lazy-service.ts';
 
+const require = createRequire(import.meta.url);
 const PROTO_FOLDER = fileURLToPath(new URL('../../proto', import.meta.url));
 const HEALTH_FOLDER = fileURLToPath(new URL('./proto', import.meta.resolve('grpc-health-check/package.json')));
+const VERSIONS = ['v1', 'v1alpha'];
 
-/** Server reflection, v1 and v1alpha, of everything that is served, and of what the details of errors are made of. */
+/** Server reflection, v1 and v1alpha, of everything that is served, and of what the details of errors are made of. The first call takes a fifth of a second. */
 export function addReflection(server: Server): void {
+  const methods = VERSIONS.map((version) => ({
+    path: `/grpc.reflection.${version}.ServerReflection/ServerReflectionInfo`,
+    requestStream: true,
+    responseStream: true,
+  }));
+  addLazyService(server, methods, loadReflection);
+}
+
+function loadReflection(): ServiceLibrary {
+  const { loadSync } = require('@grpc/proto-loader') as typeof ProtoLoader;
+  const { ReflectionService } = require('@grpc/reflection') as typeof Reflection;
   const definition = loadSync(
     [
       'broker.proto',
@@ -29,21 +43,5 @@ export function addReflection(server: Server): void {
   // It reads the files only; what they hang on is all the same to it.
   const format = 'Protocol Buffer 3 EnumDescriptorProto' as const;
   const all = { format, type: {}, fileDescriptorProtos: linkedFiles(definition) };
-  new ReflectionService({ all }).addToServer(server);
-}
-
-export const SERVICES = [
-  '',
-  'broker.Broker',
-  'broker.v1.Producer',
-  'broker.v1.Consumer',
-  'broker.v1.Admin',
-  'broker.v1.Cluster',
-] as const;
-
-/** grpc.health.v1: the whole server ('') and each of its services. */
-export function addHealth(server: Server): HealthImplementation {
-  const health = new HealthImplementation(Object.fromEntries(SERVICES.map((name) => [name, 'NOT_SERVING' as const])));
-  health.addToServer(server);
-  return health;
+  return new ReflectionService({ all });
 }

@@ -22,6 +22,7 @@ import { ConnectionGuard } from './connection-guard.ts';
 import type { ConnectionNote } from './connection-note.ts';
 import { addDebug, type DebugPort } from './debug.ts';
 import type { CallTracing, Done, Engine } from './engine.ts';
+import { Health } from './health.ts';
 import {
   CONNECTION_WINDOW_BYTES,
   type EffectiveWindows,
@@ -34,7 +35,7 @@ import {
 } from './http2-tuning.ts';
 import { meterRequests } from './metered-decoder.ts';
 import type { ReceiveBudget } from './receive-budget.ts';
-import { addHealth, addReflection, SERVICES } from './reflection.ts';
+import { addReflection } from './reflection.ts';
 import { addSettings, type SettingsPort } from './settings.ts';
 import { makeStatus } from './status.ts';
 import { addStreamServices, type PeerHandler } from './stream-services.ts';
@@ -125,7 +126,7 @@ export const BROKER_SERVICE = {
 
 export class GrpcServer {
   readonly #server: Server;
-  readonly #health: ReturnType<typeof addHealth>;
+  readonly #health: Health;
   readonly #abuse: AbuseWatch;
   readonly #guard: ConnectionGuard;
   /** Methods that are answered without grpc-js, by path. */
@@ -196,7 +197,7 @@ export class GrpcServer {
     addCluster(this.#server, options.cluster, onDefect);
     if (options.tenants !== undefined) addTenants(this.#server, options.tenants, onDefect);
     addReflection(this.#server);
-    this.#health = addHealth(this.#server);
+    this.#health = new Health(this.#server);
   }
 
   /** HOST:PORT that it listens on, once `listen` has resolved; the port is the real one if 0 was asked for. */
@@ -268,7 +269,7 @@ export class GrpcServer {
   }
 
   setServing(isServing: boolean): void {
-    for (const name of SERVICES) this.#health.setStatus(name, isServing ? 'SERVING' : 'NOT_SERVING');
+    this.#health.setServing(isServing);
   }
 
   /** No new calls; those in flight may finish within `graceMs`, then every connection is closed. */

@@ -4,6 +4,7 @@ import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { text } from 'node:stream/consumers';
 import { describe, it } from 'node:test';
+import { cassandraMissing } from '../servers/cassandra.ts';
 import { EXIT_READER_GONE } from '../support/reader-gone.ts';
 import { ROOT } from '../support/source-tree.ts';
 
@@ -35,9 +36,10 @@ describe('a program whose reader goes away (| head -1)', () => {
 });
 
 describe('npm run demo', () => {
-  for (const store of ['embedded', 'postgres']) {
+  for (const store of ['embedded', 'postgres', 'cassandra']) {
     it(`${store}: a kill and two changes of the number of shards under load lose nothing`, {
       timeout: 240_000,
+      skip: (store === 'cassandra' && cassandraMissing()) || false,
     }, async () => {
       const args = ['demo/run.ts', '--store', store, '--records', '8000', '--producers', '16', '-o', 'json'];
       const child = spawn(process.execPath, args, { cwd: ROOT, stdio: ['ignore', 'pipe', 'pipe'] });

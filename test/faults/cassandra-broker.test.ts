@@ -5,17 +5,24 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { randomBytes, randomInt } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { after, type TestContext, test } from 'node:test';
-import { CASSANDRA_TLS_NAME, CassandraServer, cassandraMissing } from '../servers/cassandra.ts';
+import { CASSANDRA_TLS_NAME, CassandraServer, ownCassandraMissing } from '../servers/cassandra.ts';
 import { type BrokerOptions, BrokerProcess, httpStatus, LAUNCHER, startBroker } from '../support/broker.ts';
 import { BrokerClient, CallError } from '../support/client.ts';
 import { ConsumeStream } from '../support/consume-stream.ts';
 import { lookupStorm } from '../support/lookup-storm.ts';
 import { PublishStream } from '../support/publish-stream.ts';
+import { SmallDisk } from '../support/small-disk.ts';
+import { requireTool } from '../support/tools.ts';
 import { copyTakesOver, overtakenUnderLoad } from './copied-directory.ts';
 import { FaultRig, pause } from './rig.ts';
 
-const missing = cassandraMissing();
+/** Room for some segments of 32 MiB. */
+const COMMITLOG_DISK_BYTES = 160 << 20;
+
+const missing = ownCassandraMissing();
 const server = missing === null ? await CassandraServer.start({ isGuarded: true }) : null;
 after(() => server?.remove());
 
@@ -74,6 +81,17 @@ async function reasonOf(call: Promise<unknown>): Promise<string | null> {
     if (error instanceof CallError && error.reason !== null) return error.reason;
     throw error;
   }
+}
+
+/** How a call was refused. */
+async function refusalOf(call: Promise<unknown>): Promise<CallError> {
+  try {
+    await call;
+  } catch (error) {
+    if (error instanceof CallError) return error;
+    throw error;
+  }
+  return assert.fail('it was not refused');
 }
 
 /** A client command of the CLI; its first line of JSON. */
@@ -314,26 +332,87 @@ cassandraTest(
 );
 
 cassandraTest(
+  'its user may no longer write: STORE_UNAVAILABLE with a delay, reads go on; allowed again all goes on, and nothing is lost',
+  async (cassandra, t) => {
+    const keyspace = newKeyspace();
+    await using rig = await startRig(t, { keyspace });
+    const client = new BrokerClient(rig.broker.address);
+    assert.equal(await client.publish({ subject: 'probe', body: Buffer.from('kept') }), 1);
+    await load(rig);
+    const tables = await cassandra.execute(
+      `SELECT table_name FROM system_schema.tables WHERE keyspace_name = '${keyspace}'`,
+    );
+    // Who makes a keyspace or a table is granted everything on it.
+    const resources = [`KEYSPACE ${keyspace}`, ...tables.map((row) => `TABLE ${keyspace}.${row.get('table_name')}`)];
+    for (const resource of resources) await cassandra.execute(`REVOKE MODIFY ON ${resource} FROM ${LOGIN.username}`);
+    await until(() => rig.load.refusals.has('UNAVAILABLE STORE_UNAVAILABLE'));
+    await until(async () => (await httpStatus(rig.broker.adminAddress, '/readyz')) === 503);
+    const refusal = await refusalOf(client.publish({ subject: 'probe', body: Buffer.from('refused') }));
+    assert.equal(refusal.reason, 'STORE_UNAVAILABLE');
+    assert.ok((refusal.retryAfterMs ?? 0) > 0, 'no RetryInfo');
+    assert.equal((await client.fetch('probe', 1)).body.toString(), 'kept');
+    for (const resource of resources) await cassandra.execute(`GRANT MODIFY ON ${resource} TO ${LOGIN.username}`);
+    await loadGoesOn(rig);
+    await until(async () => (await httpStatus(rig.broker.adminAddress, '/readyz')) === 200);
+    client.close();
+    await rig.assertKept(100);
+  },
+);
+
+cassandraTest(
+  '[S8, S13] the disk of its commit log is full: STORE_UNAVAILABLE; with space and started again all goes on, and nothing is lost',
+  async (cassandra, t) => {
+    if (!requireTool(t, 'tmpfs')) return;
+    using disk = new SmallDisk(COMMITLOG_DISK_BYTES);
+    await cassandra.stop();
+    cassandra.configure('batch', join(disk.path, 'commitlog'));
+    await cassandra.run();
+    {
+      await using rig = await startRig(t);
+      await load(rig);
+      disk.fillUpTo(0);
+      // The segment that it writes has its space already.
+      const client = new BrokerClient(rig.broker.address);
+      const body = Buffer.alloc(1 << 20, 0x55);
+      await until(async () => (await reasonOf(client.publish({ subject: 'large', body }))) !== null);
+      client.close();
+      await until(() => rig.load.refusals.has('UNAVAILABLE STORE_UNAVAILABLE'));
+      await until(async () => (await httpStatus(rig.broker.adminAddress, '/readyz')) === 503);
+      // It first stops to serve, and then says why.
+      await until(() => readFileSync(join(cassandra.folder, 'log'), 'utf8').includes('No space left on device'));
+      await cassandra.stop('SIGKILL');
+      disk.free();
+      await cassandra.run();
+      await loadGoesOn(rig);
+      await rig.assertKept(100);
+    }
+    await cassandra.stop();
+    cassandra.configure('batch');
+    await cassandra.run();
+  },
+);
+
+cassandraTest(
   'more lookups than a connection takes: every publish is acknowledged, and the broker stays ready',
   async () => {
     await using broker = await startBroker(brokerOptions());
     await lookupStorm(broker);
+  },
+);
 
-    /** The last one: it leaves the server with settings that a broker refuses. */
-    cassandraTest(
-      '[S13] Cassandra is killed with -9 under load and started again: refused meanwhile, by itself back, nothing lost',
-      async (cassandra, t) => {
-        await using rig = await startRig(t);
-        await load(rig);
-        await cassandra.stop('SIGKILL');
-        await until(() => rig.load.refusals.has('UNAVAILABLE STORE_UNAVAILABLE'));
-        cassandra.configure('periodic');
-        await cassandra.run();
-        await loadGoesOn(rig);
-        await rig.assertKept(100);
-        // What it may lose from now on is noticed at the next start.
-        await assert.rejects(rig.broker.restart(), /STORE_WEAK.*commitlog_sync of 127\.0\.0\.1:\d+ is periodic/);
-      },
-    );
+/** The last one: it leaves the server with settings that a broker refuses. */
+cassandraTest(
+  '[S13] Cassandra is killed with -9 under load and started again: refused meanwhile, by itself back, nothing lost',
+  async (cassandra, t) => {
+    await using rig = await startRig(t);
+    await load(rig);
+    await cassandra.stop('SIGKILL');
+    await until(() => rig.load.refusals.has('UNAVAILABLE STORE_UNAVAILABLE'));
+    cassandra.configure('periodic');
+    await cassandra.run();
+    await loadGoesOn(rig);
+    await rig.assertKept(100);
+    // What it may lose from now on is noticed at the next start.
+    await assert.rejects(rig.broker.restart(), /STORE_WEAK.*commitlog_sync of 127\.0\.0\.1:\d+ is periodic/);
   },
 );

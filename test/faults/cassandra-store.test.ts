@@ -6,11 +6,11 @@ import { BrokerError } from '../../src/base/errors.ts';
 import { CassandraStore, type CassandraStoreOptions } from '../../src/storage/cassandra/cassandra-store.ts';
 import { type SealedBatch, StoreUncertain, type SubjectRef } from '../../src/storage/store.ts';
 import { appendUntilKnown, readAll, type Shown } from '../contract/message-store.ts';
-import { CassandraServer, cassandraMissing } from '../servers/cassandra.ts';
+import { CassandraServer, ownCassandraMissing } from '../servers/cassandra.ts';
 import { Relay } from '../servers/relay.ts';
 import { dataBatch, plain, subjectRef } from '../unit/batch-support.ts';
 
-const missing = process.env.CASSANDRA_CONTACT_POINTS === undefined ? cassandraMissing() : null;
+const missing = ownCassandraMissing();
 /** A node that runs is reachable again within this time. */
 const BACK_MS = 30_000;
 const SUBJECTS = Array.from({ length: 8 }, (_, i) => subjectRef(`killed.${i}`));

@@ -85,12 +85,17 @@ const FAST = [
   '-Xlog:cds+dynamic=off',
 ];
 
-const HOW =
-  'needs Java 17 and Maven (Debian: openjdk-17-jre-headless maven), or CASSANDRA_CONTACT_POINTS and a server of yours';
+const HOW = 'needs Java 17 and Maven (Debian: openjdk-17-jre-headless maven)';
 
-/** Why there can be no Cassandra here, or null. */
+/** Why there can be no Cassandra here, neither one of the tests nor the user's, or null. */
 export function cassandraMissing(): string | null {
   if (process.env.CASSANDRA_CONTACT_POINTS !== undefined) return null;
+  const missing = ownCassandraMissing();
+  return missing === null ? null : `${missing}, or CASSANDRA_CONTACT_POINTS and a server of yours`;
+}
+
+/** Why no Cassandra can be started here, or null: for tests that stop and kill it, which they do to nobody else's. */
+export function ownCassandraMissing(): string | null {
   const java = spawnSync('java', ['-version'], { encoding: 'utf8' });
   if (java.status !== 0 || !/version "17\./.test(java.stderr)) return `no Java 17: ${HOW}`;
   if (existsSync(join(cacheFolder(), 'lib'))) return null;
@@ -171,8 +176,8 @@ export class CassandraServer {
     execFileSync('keytool', ['-exportcert', '-rfc', '-file', this.tlsCa, ...keystore], { stdio: 'pipe' });
   }
 
-  /** What the node reads when it starts the next time. */
-  configure(sync: CommitlogSync): void {
+  /** What the node reads when it starts the next time. `commitlog`: a folder for its commit log; by default one beside its data. */
+  configure(sync: CommitlogSync, commitlog: string | null = null): void {
     const [port, storagePort, tlsPort] = this.#ports;
     const guards = `authenticator: PasswordAuthenticator
 authorizer: CassandraAuthorizer
@@ -195,7 +200,7 @@ native_transport_port: ${port}
 storage_port: ${storagePort}
 ssl_storage_port: ${tlsPort}
 seed_provider: [{class_name: org.apache.cassandra.locator.SimpleSeedProvider, parameters: [{seeds: "127.0.0.1:${storagePort}"}]}]
-commitlog_sync: ${sync}
+${commitlog === null ? '' : `commitlog_directory: ${commitlog}\n`}commitlog_sync: ${sync}
 ${sync === 'periodic' ? 'commitlog_sync_period: 10000ms\n' : ''}commitlog_disk_access_mode: direct
 commitlog_segment_size: 32MiB
 commitlog_total_space: 512MiB
