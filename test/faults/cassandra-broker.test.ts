@@ -5,8 +5,6 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { randomBytes, randomInt } from 'node:crypto';
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { after, type TestContext, test } from 'node:test';
 import { CASSANDRA_TLS_NAME, CassandraServer, ownCassandraMissing } from '../servers/cassandra.ts';
 import { type BrokerOptions, BrokerProcess, httpStatus, LAUNCHER, startBroker } from '../support/broker.ts';
@@ -14,13 +12,8 @@ import { BrokerClient, CallError } from '../support/client.ts';
 import { ConsumeStream } from '../support/consume-stream.ts';
 import { lookupStorm } from '../support/lookup-storm.ts';
 import { PublishStream } from '../support/publish-stream.ts';
-import { SmallDisk } from '../support/small-disk.ts';
-import { requireTool } from '../support/tools.ts';
 import { copyTakesOver, overtakenUnderLoad } from './copied-directory.ts';
 import { FaultRig, pause } from './rig.ts';
-
-/** Room for some segments of 32 MiB. */
-const COMMITLOG_DISK_BYTES = 160 << 20;
 
 const missing = ownCassandraMissing();
 const server = missing === null ? await CassandraServer.start({ isGuarded: true }) : null;
@@ -356,39 +349,6 @@ cassandraTest(
     await until(async () => (await httpStatus(rig.broker.adminAddress, '/readyz')) === 200);
     client.close();
     await rig.assertKept(100);
-  },
-);
-
-cassandraTest(
-  '[S8, S13] the disk of its commit log is full: STORE_UNAVAILABLE; with space and started again all goes on, and nothing is lost',
-  async (cassandra, t) => {
-    if (!requireTool(t, 'tmpfs')) return;
-    using disk = new SmallDisk(COMMITLOG_DISK_BYTES);
-    await cassandra.stop();
-    cassandra.configure('batch', join(disk.path, 'commitlog'));
-    await cassandra.run();
-    {
-      await using rig = await startRig(t);
-      await load(rig);
-      disk.fillUpTo(0);
-      // The segment that it writes has its space already.
-      const client = new BrokerClient(rig.broker.address);
-      const body = Buffer.alloc(1 << 20, 0x55);
-      await until(async () => (await reasonOf(client.publish({ subject: 'large', body }))) !== null);
-      client.close();
-      await until(() => rig.load.refusals.has('UNAVAILABLE STORE_UNAVAILABLE'));
-      await until(async () => (await httpStatus(rig.broker.adminAddress, '/readyz')) === 503);
-      // It first stops to serve, and then says why.
-      await until(() => readFileSync(join(cassandra.folder, 'log'), 'utf8').includes('No space left on device'));
-      await cassandra.stop('SIGKILL');
-      disk.free();
-      await cassandra.run();
-      await loadGoesOn(rig);
-      await rig.assertKept(100);
-    }
-    await cassandra.stop();
-    cassandra.configure('batch');
-    await cassandra.run();
   },
 );
 

@@ -176,8 +176,8 @@ export class CassandraServer {
     execFileSync('keytool', ['-exportcert', '-rfc', '-file', this.tlsCa, ...keystore], { stdio: 'pipe' });
   }
 
-  /** What the node reads when it starts the next time. `commitlog`: a folder for its commit log; by default one beside its data. */
-  configure(sync: CommitlogSync, commitlog: string | null = null): void {
+  /** What the node reads when it starts the next time. */
+  configure(sync: CommitlogSync): void {
     const [port, storagePort, tlsPort] = this.#ports;
     const guards = `authenticator: PasswordAuthenticator
 authorizer: CassandraAuthorizer
@@ -200,7 +200,7 @@ native_transport_port: ${port}
 storage_port: ${storagePort}
 ssl_storage_port: ${tlsPort}
 seed_provider: [{class_name: org.apache.cassandra.locator.SimpleSeedProvider, parameters: [{seeds: "127.0.0.1:${storagePort}"}]}]
-${commitlog === null ? '' : `commitlog_directory: ${commitlog}\n`}commitlog_sync: ${sync}
+commitlog_sync: ${sync}
 ${sync === 'periodic' ? 'commitlog_sync_period: 10000ms\n' : ''}commitlog_disk_access_mode: direct
 commitlog_segment_size: 32MiB
 commitlog_total_space: 512MiB
