@@ -20,7 +20,7 @@ const METHODS = [
   { name: 'List', responseStream: false },
 ];
 
-/** grpc.health.v1: the whole server ('') and each of its services, of which all are well or none is. */
+/** grpc.health.v1: the whole server ('') and each of its services, of which all are well or none is. The first call takes a tenth of a second. */
 export class Health {
   #status: HealthCheck.ServingStatus = 'NOT_SERVING';
   #library: HealthCheck.HealthImplementation | null = null;
