@@ -1,6 +1,7 @@
 import type { ServerDuplexStream, ServerWritableStream, ServiceError } from '@grpc/grpc-js';
 import type { Caller, CallOrigin } from '../access/caller.ts';
 import type { CallTrace } from '../base/trace-context.ts';
+import type { ErrorStatus } from './status.ts';
 
 /** Answers a call once. */
 export type Done = (error: Partial<ServiceError> | null, response?: Buffer) => void;
@@ -19,6 +20,11 @@ export interface Engine {
     from: CallOrigin | null,
     trace?: CallTrace | null,
   ): void;
+  /**
+   * Why a publish of so many bytes comes no further now, whatever it says; it counts as refused then. Asked before more room is made for one
+   * that comes in pieces. Null: the rest of it may come.
+   */
+  refusePublish(bytes: number): ErrorStatus | null;
   incIdx(request: Buffer, deadlineMs: number, done: Done, caller: Caller, from: CallOrigin | null): void;
   fetch(request: Buffer, deadlineMs: number, done: Done, caller: Caller, from: CallOrigin | null): void;
   broadcast(request: Buffer, deadlineMs: number, done: Done, caller: Caller, from: CallOrigin | null): void;

@@ -43,7 +43,7 @@ import { addTenants, type TenantsPort } from './tenants.ts';
 import { type DoorTls, TlsDoor, tellOfTls } from './tls-door.ts';
 import { explainTooLarge } from './too-large.ts';
 import { traceOpen, traceparentOf, traceRefusals, traceUnary } from './traced-calls.ts';
-import { openUnaryDoor, type UnaryHandler } from './unary-door.ts';
+import { type HotMethod, openUnaryDoor } from './unary-door.ts';
 import { addVerify, type VerifyPort } from './verify.ts';
 
 /** limits.* of the configuration that hold at the door. */
@@ -130,7 +130,7 @@ export class GrpcServer {
   readonly #abuse: AbuseWatch;
   readonly #guard: ConnectionGuard;
   /** Methods that are answered without grpc-js, by path. */
-  readonly #hot: ReadonlyMap<string, UnaryHandler>;
+  readonly #hot: ReadonlyMap<string, HotMethod>;
   readonly #messageBytes: number;
   readonly #receiving: ReceiveBudget;
   readonly #tracing: CallTracing | null;
@@ -156,8 +156,11 @@ export class GrpcServer {
     this.#hot = new Map([
       [
         BROKER_SERVICE.publish.path,
-        (request, deadlineMs, done, caller, from, trace) =>
-          engine.publish(request, deadlineMs, done, caller, from, trace),
+        {
+          handle: (request, deadlineMs, done, caller, from, trace) =>
+            engine.publish(request, deadlineMs, done, caller, from, trace),
+          refuse: (bytes) => engine.refusePublish(bytes),
+        },
       ],
     ]);
     this.#server = new Server({

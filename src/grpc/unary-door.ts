@@ -38,6 +38,13 @@ export type UnaryHandler = (
   trace: CallTrace | null,
 ) => void;
 
+/** A method that is answered here. */
+export interface HotMethod {
+  readonly handle: UnaryHandler;
+  /** Why a request of so many bytes comes no further now, or null. Asked each time before more room is made for one that comes in pieces. */
+  readonly refuse: (bytes: number) => ErrorStatus | null;
+}
+
 export interface DoorOptions {
   /** limits.message_bytes */
   readonly messageBytes: number;
@@ -74,7 +81,7 @@ const OK_TRAILERS = { 'grpc-status': 0, 'grpc-message': 'OK' };
 /** Steps in front of the server's own listener for these paths. After it is bound, for each of its HTTP/2 servers. */
 export function openUnaryDoor(
   http2Server: Http2Server,
-  handlers: ReadonlyMap<string, UnaryHandler>,
+  methods: ReadonlyMap<string, HotMethod>,
   options: DoorOptions,
 ): void {
   const listeners = http2Server.listeners('stream');
@@ -91,10 +98,10 @@ export function openUnaryDoor(
     flags: number,
     caller: Caller | Reason,
   ): void => {
-    const handler = handlers.get(headers[':path'] as string);
+    const method = methods.get(headers[':path'] as string);
     if (typeof caller !== 'string' && caller.space.length > 0)
       noteOf(stream.session as ServerHttp2Session | undefined)?.prove(caller.tenant);
-    if (typeof caller !== 'string' && (handler === undefined || !isPlain(headers))) {
+    if (typeof caller !== 'string' && (method === undefined || !isPlain(headers))) {
       noteCaller(stream, caller);
       original.call(http2Server, stream, headers, flags);
       return;
@@ -102,11 +109,11 @@ export function openUnaryDoor(
     stream.on('error', onError);
     if (typeof caller === 'string') {
       stream.resume();
-      new DoorCall(stream, refuseAll, 0, NOBODY, options).turnAway(makeStatus(caller, ''));
+      new DoorCall(stream, NO_METHOD, 0, NOBODY, options).turnAway(makeStatus(caller, ''));
       return;
     }
     const deadlineMs = Date.now() + timeoutMsOf(headers['grpc-timeout'] as string | undefined);
-    const call = new DoorCall(stream, handler as UnaryHandler, deadlineMs, caller, options);
+    const call = new DoorCall(stream, method as HotMethod, deadlineMs, caller, options);
     call.trace = options.tracing?.begin(headers[TRACEPARENT] as string | undefined) ?? null;
     (stream as DoorStream)[CALL] = call;
     stream.on('data', onData);
@@ -148,9 +155,8 @@ function onEnd(this: DoorStream): void {
 /** Of a call that goes no further. */
 const NOBODY = new Anonymous('');
 
-function refuseAll(): void {
-  // A call that is refused before it has a request gets none.
-}
+/** Of a call that is refused before it has a request. */
+const NO_METHOD: HotMethod = { handle: () => undefined, refuse: () => null };
 
 /** All of the answer has left. */
 function onWantTrailers(this: DoorStream): void {
@@ -159,6 +165,10 @@ function onWantTrailers(this: DoorStream): void {
   if (note === null) return;
   note.unread -= 1;
   note.read += 1;
+}
+
+function makeNoRoom(): ErrorStatus {
+  return makeStatus('IN_FLIGHT_FULL', 'requests that are being received');
 }
 
 class DoorCall implements Receiving {
@@ -170,7 +180,7 @@ class DoorCall implements Receiving {
   trace: CallTrace | null = null;
   readonly deadlineMs: number;
   readonly #stream: ServerHttp2Stream;
-  readonly #handler: UnaryHandler;
+  readonly #method: HotMethod;
   readonly #caller: Caller;
   readonly #options: DoorOptions;
   readonly connection: ConnectionNote | null;
@@ -179,15 +189,9 @@ class DoorCall implements Receiving {
   #length = 0;
   #isAnswered = false;
 
-  constructor(
-    stream: ServerHttp2Stream,
-    handler: UnaryHandler,
-    deadlineMs: number,
-    caller: Caller,
-    options: DoorOptions,
-  ) {
+  constructor(stream: ServerHttp2Stream, method: HotMethod, deadlineMs: number, caller: Caller, options: DoorOptions) {
     this.#stream = stream;
-    this.#handler = handler;
+    this.#method = method;
     this.deadlineMs = deadlineMs;
     this.#caller = caller;
     this.#options = options;
@@ -197,15 +201,16 @@ class DoorCall implements Receiving {
   /** Its head alone takes room: a client may begin calls and send nothing more. */
   begin(): void {
     if (!this.#options.receiving.tryHold(this, CALL_BYTES)) {
-      this.turnAway(makeStatus('IN_FLIGHT_FULL', 'requests that are being received'));
+      this.turnAway(makeNoRoom());
     }
   }
 
   take(chunk: Buffer): void {
     if (this.connection !== null) this.connection.messageBytes += chunk.length;
     if (this.#isAnswered) return;
-    if (!(this.#bytes === null ? this.#tryBegin(chunk) : this.#tryAppend(this.#bytes, chunk))) {
-      this.#giveUp(makeStatus('IN_FLIGHT_FULL', 'requests that are being received'));
+    const fault = this.#bytes === null ? this.#begin(chunk) : this.#append(this.#bytes, chunk);
+    if (fault !== null) {
+      this.#giveUp(fault);
       return;
     }
     if (this.#length <= this.#options.messageBytes + FRAME_HEADER_BYTES && !this.#isAnnouncedTooLarge()) return;
@@ -233,28 +238,32 @@ class DoorCall implements Receiving {
     this.#refuse(status);
   }
 
-  #tryBegin(chunk: Buffer): boolean {
-    if (!this.#options.receiving.tryHold(this, chunk.length)) return false;
+  #begin(chunk: Buffer): ErrorStatus | null {
+    if (!this.#options.receiving.tryHold(this, chunk.length)) return makeNoRoom();
     this.#bytes = chunk;
     this.#length = chunk.length;
-    return true;
+    return null;
   }
 
   /** Copied, not kept: DATA frames of a byte would cost a hundred times what they bring, and hold the socket's buffers. */
-  #tryAppend(bytes: Buffer, chunk: Buffer): boolean {
+  #append(bytes: Buffer, chunk: Buffer): ErrorStatus | null {
     const length = this.#length + chunk.length;
     let room = bytes;
     // A first piece has exactly its length, and is not ours to write behind.
     if (length > bytes.length) {
-      const roomBytes = Math.max(length, Math.min(length * 2, this.#announcedBytes));
-      if (!this.#options.receiving.tryHold(this, roomBytes - bytes.length)) return false;
+      const announced = this.#announcedBytes;
+      // A full broker refuses what it would refuse at the end before it is copied.
+      const refusal = this.#method.refuse(Number.isFinite(announced) ? announced : length);
+      if (refusal !== null) return refusal;
+      const roomBytes = Math.max(length, Math.min(length * 2, announced));
+      if (!this.#options.receiving.tryHold(this, roomBytes - bytes.length)) return makeNoRoom();
       room = Buffer.allocUnsafe(roomBytes);
       room.set(bytes.subarray(0, this.#length));
     }
     room.set(chunk, this.#length);
     this.#bytes = room;
     this.#length = length;
-    return true;
+    return null;
   }
 
   /** What the frame's head says that comes in all, as soon as that is there. */
@@ -276,7 +285,7 @@ class DoorCall implements Receiving {
     }
     try {
       if (this.trace === null)
-        this.#handler(request, this.deadlineMs, this.#answer, this.#caller, this.connection, null);
+        this.#method.handle(request, this.deadlineMs, this.#answer, this.#caller, this.connection, null);
       else this.#handleTraced(request, this.trace);
     } catch (defect) {
       this.#refuse(makeStatus('INTERNAL_ERROR', ''));
@@ -288,7 +297,7 @@ class DoorCall implements Receiving {
     const { tracing } = this.#options;
     if (tracing === null) return;
     const traced = traceRefusals(tracing, request, trace, this.#answer);
-    this.#handler(request, this.deadlineMs, traced.done, this.#caller, this.connection, trace);
+    this.#method.handle(request, this.deadlineMs, traced.done, this.#caller, this.connection, trace);
     traced.returned();
   }
 

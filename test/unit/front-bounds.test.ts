@@ -2,8 +2,9 @@
 import assert from 'node:assert/strict';
 import { describe, it, type TestContext } from 'node:test';
 import type { ServiceError } from '@grpc/grpc-js';
-import { BrokerError } from '../../src/base/errors.ts';
+import { BrokerError, REASON_NAMES } from '../../src/base/errors.ts';
 import { slotOfHash, subjectHash } from '../../src/base/subject.ts';
+import { frameOf } from '../../src/grpc/frame.ts';
 import { createDoorbell } from '../../src/shm/doorbell.ts';
 import { createRing } from '../../src/shm/layout.ts';
 import { RingConsumer } from '../../src/shm/ring-consumer.ts';
@@ -15,7 +16,9 @@ import { SlotTable } from '../../src/workers/slots/slot-table.ts';
 import { BrokerClient, CallError } from '../support/client.ts';
 import { ConsumeStream } from '../support/consume-stream.ts';
 import { PublishStream } from '../support/publish-stream.ts';
+import { RawStream } from '../support/raw-stream.ts';
 import { until } from '../support/until.ts';
+import { encodePublish } from '../support/wire.ts';
 import { startServer } from './grpc-rig.ts';
 
 const CALLS_MAX = 4;
@@ -113,6 +116,49 @@ describe('with a full call table', () => {
     dispatcher.detach(0);
     assert.deepEqual(await Promise.all(open), new Array(CALLS_MAX).fill('OUTCOME_UNKNOWN'));
     assert.equal(await reasonOf(dispatcher.info(SUBJECT)), 'NOT_READY');
+  });
+});
+
+describe('a publish in pieces', { timeout: 20_000 }, () => {
+  const COLUMN = REASON_NAMES.indexOf('IN_FLIGHT_FULL');
+  const request = encodePublish({ subject: 'front.bounds', body: Buffer.alloc(1 << 10, 7) });
+
+  it('is refused at its second piece when nothing more can be taken, and counts once', async (t) => {
+    const front = await Front.start(t);
+    const { dispatcher } = front;
+    const open = Array.from({ length: CALLS_MAX }, () => reasonOf(dispatcher.info(SUBJECT)));
+    using stream = new RawStream(front.address, '/broker.Broker/Publish');
+    const frame = frameOf(request);
+    await stream.write(frame.subarray(0, 100));
+    await until(
+      () => dispatcher.receiving.bytes > 100,
+      () => `${dispatcher.receiving.bytes} bytes`,
+    );
+    await stream.write(frame.subarray(100, 200));
+    assert.equal((await stream.told).reason, 'IN_FLIGHT_FULL');
+    assert.equal(dispatcher.metrics.refusals.admission[COLUMN], 1);
+    assert.equal(dispatcher.receiving.bytes, 0);
+    dispatcher.detach(0);
+    await Promise.all(open);
+  });
+
+  it('comes through when there is room', async (t) => {
+    const front = await Front.start(t);
+    using stream = new RawStream(front.address, '/broker.Broker/Publish');
+    const frame = frameOf(request);
+    await stream.write(frame.subarray(0, 100));
+    await until(
+      () => front.dispatcher.receiving.bytes > 100,
+      () => 'nothing has come',
+    );
+    await stream.write(frame.subarray(100));
+    stream.halfClose();
+    await until(
+      () => front.dispatcher.callsInFlight === 1,
+      () => JSON.stringify(stream.end),
+    );
+    front.dispatcher.detach(0);
+    assert.equal((await stream.told).reason, 'OUTCOME_UNKNOWN');
   });
 });
 

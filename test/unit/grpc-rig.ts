@@ -7,6 +7,7 @@ import type { ClusterPort } from '../../src/grpc/cluster.ts';
 import type { Done, Engine } from '../../src/grpc/engine.ts';
 import { ReceiveBudget } from '../../src/grpc/receive-budget.ts';
 import { createGrpcServer, type GrpcServer, type GrpcServerOptions } from '../../src/grpc/server.ts';
+import type { ErrorStatus } from '../../src/grpc/status.ts';
 
 export const DOOR = {
   messageBytes: 4 << 20,
@@ -27,6 +28,7 @@ export class TestEngine implements Engine {
   readonly streams: ServerWritableStream<Buffer, Buffer>[] = [];
   cancelled = 0;
   unary: Call;
+  refuse: (bytes: number) => ErrorStatus | null = () => null;
   stream: (request: Buffer, stream: ServerWritableStream<Buffer, Buffer>) => void = () => undefined;
 
   constructor(unary: Call = (request, _deadline, done) => done(null, request)) {
@@ -36,6 +38,10 @@ export class TestEngine implements Engine {
   publish(request: Buffer, deadlineMs: number, done: Done): void {
     this.calls += 1;
     this.unary(request, deadlineMs, done);
+  }
+
+  refusePublish(bytes: number): ErrorStatus | null {
+    return this.refuse(bytes);
   }
 
   incIdx(request: Buffer, deadlineMs: number, done: Done): void {

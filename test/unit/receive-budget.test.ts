@@ -4,6 +4,7 @@ import { type ClientHttp2Stream, connect, type IncomingHttpHeaders } from 'node:
 import { describe, type TestContext, test } from 'node:test';
 import type { ConnectionNote } from '../../src/grpc/connection-note.ts';
 import { CALL_BYTES, ReceiveBudget } from '../../src/grpc/receive-budget.ts';
+import { makeStatus } from '../../src/grpc/status.ts';
 import { decodeErrorDetails } from '../support/wire.ts';
 import { DOOR, eventually, startServer, TestEngine } from './grpc-rig.ts';
 
@@ -125,6 +126,36 @@ for (const method of METHODS) {
     });
   });
 }
+
+test('a full broker refuses a publish in pieces before it makes room for the second, and one in a piece by its own ways', {
+  timeout: 20_000,
+}, async (t) => {
+  const { budget, engine, begin } = await rig(t);
+  const asked: number[] = [];
+  engine.refuse = (bytes) => {
+    asked.push(bytes);
+    return makeStatus('OVERLOADED', '');
+  };
+  const inPieces = begin('Publish');
+  inPieces.stream.write(framed(MESSAGE).subarray(0, 1_000));
+  await eventually(t, () => budget.bytes === CALL_BYTES + 1_000);
+  assert.deepEqual(asked, []);
+  let most = 0;
+  const tryHold = budget.tryHold.bind(budget);
+  budget.tryHold = (receiving, bytes) => {
+    most = Math.max(most, bytes);
+    return tryHold(receiving, bytes);
+  };
+  inPieces.stream.write(framed(MESSAGE).subarray(1_000, 2_000));
+  // Its client has not ended it, and need not.
+  await eventually(t, () => inPieces.fields !== null);
+  assert.equal(reasonOf(inPieces), 'OVERLOADED');
+  assert.deepEqual([asked, most, budget.bytes], [[5 + MESSAGE], 0, 0]);
+  const inOne = begin('Publish');
+  inOne.stream.end(framed(1_000));
+  await eventually(t, () => engine.calls === 1);
+  assert.equal(asked.length, 1);
+});
 
 test('a message that is complete, and whose call is not, counts too', { timeout: 20_000 }, async (t) => {
   const { budget, begin } = await rig(t);

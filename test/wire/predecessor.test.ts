@@ -168,6 +168,10 @@ class MemoryEngine implements Engine {
     done(null, encodeId(id));
   }
 
+  refusePublish(): null {
+    return null;
+  }
+
   fetch(request: Buffer, _deadlineMs: number, done: Done): void {
     const scan = new FetchScan();
     const fault = scanFetch(request, 0, request.length, scan);

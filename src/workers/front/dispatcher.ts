@@ -20,7 +20,7 @@ import {
 import { DeliveryStream } from '../../grpc/delivery-stream.ts';
 import type { Done, Engine } from '../../grpc/engine.ts';
 import { ReceiveBudget } from '../../grpc/receive-budget.ts';
-import { StatusBook, statusCodeOf } from '../../grpc/status.ts';
+import { type ErrorStatus, StatusBook, statusCodeOf } from '../../grpc/status.ts';
 import { UnsentBudget } from '../../grpc/unsent-budget.ts';
 import { recordBytesMaxOf } from '../../shm/layout.ts';
 import {
@@ -64,7 +64,7 @@ import { Seats } from './seats.ts';
 import { ShardLink } from './shard-link.ts';
 import { SlotFront } from './slot-front.ts';
 import type { Seat, StartPosition } from './subject-group.ts';
-import type { SubjectInfo } from './subject-info.ts';
+import { type SubjectInfo, takeSubjectInfo } from './subject-info.ts';
 import { Subscriptions } from './subscriptions.ts';
 import { TurnBells } from './turn-bells.ts';
 
@@ -226,9 +226,8 @@ export class Dispatcher implements Engine, ProducerRoutes, ConsumerRoutes {
       return;
     }
     const shard = this.#shard;
-    const now = performance.now();
     if (shard === HELD) {
-      const call = this.#calls.open(done, Method.PUBLISH, HELD, request.length, now);
+      const call = this.#calls.open(done, Method.PUBLISH, HELD, request.length, performance.now());
       const kept = Buffer.from(tail);
       this.#holdCall(call, hash, (link) => {
         const at = link.payload.claim(ToShard.PUBLISH, publishBytes(request, kept, trace));
@@ -243,9 +242,16 @@ export class Dispatcher implements Engine, ProducerRoutes, ConsumerRoutes {
       this.#refuse(Method.PUBLISH, 'QUEUE_FULL', done);
       return;
     }
-    const call = this.#calls.open(done, Method.PUBLISH, shard, request.length, now);
+    const call = this.#calls.open(done, Method.PUBLISH, shard, request.length, performance.now());
     putPublish(link, at, call, hash, request, tail, deadlineMs, this.isBusy, trace);
     this.touched(link);
+  }
+
+  refusePublish(bytes: number): ErrorStatus | null {
+    const reason = this.#refusing ?? this.#fullness(bytes);
+    if (reason === null) return null;
+    this.metrics.refused(Method.PUBLISH, reason);
+    return this.#statuses.of(reason);
   }
 
   fetch(request: Buffer, deadlineMs: number, done: Done, caller: Caller, from: CallOrigin | null): void {
@@ -292,8 +298,8 @@ export class Dispatcher implements Engine, ProducerRoutes, ConsumerRoutes {
     const { subject, hash } = this.#address;
     this.metrics.answered(Method.SUBSCRIBE, 0, 0);
     const position = { kind: scan.start, value: scan.value };
-    const out = new DeliveryStream(stream);
-    this.subscriptions.follow(stream, caller, this.subscriptions.open(subject, hash, this.#shard, position, out));
+    const seat = this.subscriptions.open(subject, hash, this.#shard, position, new DeliveryStream(stream));
+    this.subscriptions.follow(stream, caller, seat);
   }
 
   // --- consume streams ---
@@ -418,13 +424,8 @@ export class Dispatcher implements Engine, ProducerRoutes, ConsumerRoutes {
   #started(view: DataView, offset: number): void {
     const id = view.getUint32(offset + 8, true);
     const next = view.getFloat64(offset, true);
-    const isConsumer = this.consumers.started(
-      id,
-      next,
-      view.getFloat64(offset + 16, true),
-      view.getFloat64(offset + 24, true),
-    );
-    if (!isConsumer) this.subscriptions.started(id, next);
+    const [head, settled] = [view.getFloat64(offset + 16, true), view.getFloat64(offset + 24, true)];
+    if (!this.consumers.started(id, next, head, settled)) this.subscriptions.started(id, next);
   }
 
   #control(type: number, offset: number, length: number): void {
@@ -481,14 +482,7 @@ export class Dispatcher implements Engine, ProducerRoutes, ConsumerRoutes {
         return;
       case ToMain.INFO: {
         const call = view.getUint32(offset + 40, true);
-        this.#infos.get(call)?.({
-          first: view.getFloat64(offset, true),
-          head: view.getFloat64(offset + 8, true),
-          settled: view.getFloat64(offset + 16, true),
-          batches: view.getFloat64(offset + 24, true),
-          bytes: view.getFloat64(offset + 32, true),
-          everExpires: view.getUint32(offset + 44, true) === 1,
-        });
+        this.#infos.get(call)?.(takeSubjectInfo(view, offset));
         this.#infos.delete(call);
         this.#succeed(call, EMPTY);
         return;
@@ -555,10 +549,16 @@ export class Dispatcher implements Engine, ProducerRoutes, ConsumerRoutes {
     if (this.#refusing !== null) return this.#refusing;
     const fault = this.#findAllowed(request, verb, caller, from);
     if (fault !== null) return fault;
-    if (this.#calls.full || this.bytesInFlight + size > this.#limits.bytesMax) return 'IN_FLIGHT_FULL';
-    if (this.#guard.overloaded) return 'OVERLOADED';
+    const fullness = this.#fullness(size);
+    if (fullness !== null) return fullness;
     if (this.#links[this.#shard] === null) return 'NOT_READY';
     return deadlineMs <= Date.now() ? 'DEADLINE_PASSED' : null;
+  }
+
+  /** What keeps out whatever comes, whoever sends it. */
+  #fullness(size: number): Reason | null {
+    if (this.#calls.full || this.bytesInFlight + size > this.#limits.bytesMax) return 'IN_FLIGHT_FULL';
+    return this.#guard.overloaded ? 'OVERLOADED' : null;
   }
 
   /** Why a shard (or HELD) cannot be asked for what has no caller's deadline, or null. */

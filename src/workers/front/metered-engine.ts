@@ -4,6 +4,7 @@ import type { CallTrace } from '../../base/trace-context.ts';
 import { SubjectRange, scanSubject } from '../../grpc/codec.ts';
 import type { Done, Engine } from '../../grpc/engine.ts';
 import { QuotaStatuses } from '../../grpc/quota-status.ts';
+import type { ErrorStatus } from '../../grpc/status.ts';
 import { takeCall } from '../../quota/take-call.ts';
 import type { CallMetrics } from './call-metrics.ts';
 import { Method } from './call-table.ts';
@@ -34,6 +35,11 @@ export class MeteredEngine implements Engine {
   ): void {
     if (this.#quotas.isOn && !this.#lets(Method.PUBLISH, request, done, caller.tenant)) return;
     this.#engine.publish(request, deadlineMs, done, caller, from, trace);
+  }
+
+  /** Without a look at quotas: whose they are is known, but not yet what is published. */
+  refusePublish(bytes: number): ErrorStatus | null {
+    return this.#engine.refusePublish(bytes);
   }
 
   broadcast(request: Buffer, deadlineMs: number, done: Done, caller: Caller, from: CallOrigin | null): void {
