@@ -1,16 +1,11 @@
 /** Subscriptions of the client over Consume: several subjects, patterns, credit, and restarts of the broker under them. */
 import assert from 'node:assert/strict';
-import { after, before, it } from 'node:test';
-import { type Client, connect, type Message, type MessageBatch } from '../../src/client/index.ts';
-import { type BrokerProcess, startBroker } from '../support/broker.ts';
+import { after, it } from 'node:test';
+import { connect, type Message, type MessageBatch } from '../../src/client/index.ts';
+import { startBroker } from '../support/broker.ts';
 
-let broker: BrokerProcess;
-let client: Client;
-
-before(async () => {
-  broker = await startBroker();
-  client = connect(broker.address);
-});
+const broker = await startBroker();
+const client = connect(broker.address);
 
 after(async () => {
   await client.close();

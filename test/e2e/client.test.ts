@@ -3,17 +3,12 @@ import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { text } from 'node:stream/consumers';
-import { after, before, describe, it } from 'node:test';
-import { type Client, type ClientError, connect, type Message } from '../../src/client/index.ts';
-import { type BrokerProcess, LAUNCHER, startBroker } from '../support/broker.ts';
+import { after, describe, it } from 'node:test';
+import { type ClientError, connect, type Message } from '../../src/client/index.ts';
+import { LAUNCHER, startBroker } from '../support/broker.ts';
 
-let broker: BrokerProcess;
-let client: Client;
-
-before(async () => {
-  broker = await startBroker();
-  client = connect(broker.address);
-});
+const broker = await startBroker();
+const client = connect(broker.address);
 
 after(async () => {
   await client.close();

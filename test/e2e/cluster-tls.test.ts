@@ -24,6 +24,10 @@ const NAMES = ['n1', 'n2', 'n3'] as const;
 const folder = makeDataDirectory('broker-cluster-tls-');
 const server = await PostgresServer.start();
 const storeFlags = server.brokerFlags();
+after(async () => {
+  await server.remove();
+  rmSync(folder, { recursive: true });
+});
 
 /** Nodes that are told by a file what they are, so that each start may find another one. */
 class Node {
@@ -114,8 +118,6 @@ describe('three nodes and TLS between them', { timeout: 400_000 }, () => {
     await Promise.all(loads.map((load) => load.stop()));
     await Promise.all(clients.map((client) => client.close().catch(() => undefined)));
     await Promise.all(nodes.map(({ process }) => process.dispose()));
-    await server.remove();
-    rmSync(folder, { recursive: true });
   });
 
   function open(authority: CertificateAuthority | null): Client {

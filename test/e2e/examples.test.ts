@@ -3,20 +3,15 @@ import assert from 'node:assert/strict';
 import { execFile, spawnSync } from 'node:child_process';
 import { cpSync, existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { after, before, type TestContext, test } from 'node:test';
+import { after, type TestContext, test } from 'node:test';
 import { promisify } from 'node:util';
-import { type BrokerProcess, startBroker } from '../support/broker.ts';
+import { startBroker } from '../support/broker.ts';
 import { ROOT } from '../support/source-tree.ts';
 
 /** Kept between runs: installing gRPC for Python takes a while. */
 const CACHE = join(ROOT, '.cache');
 
-let broker: BrokerProcess;
-
-before(async () => {
-  broker = await startBroker();
-});
-
+const broker = await startBroker();
 after(() => broker.dispose());
 
 async function run(program: string, args: readonly string[], options: { cwd?: string; env?: object } = {}) {

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { after, before, describe, it } from 'node:test';
+import { after, describe, it } from 'node:test';
 import { promisify } from 'node:util';
 import { type ClusterMembers, connect, type GossipKeys } from '../../src/client/index.ts';
 import { PostgresServer } from '../servers/postgres.ts';
@@ -38,16 +38,12 @@ function flagsOf(name: string, own: Ports, seeds: readonly Ports[], more: readon
 }
 
 const nodes: BrokerProcess[] = [];
-let ports: Ports[] = [];
+let ports = await newPorts(NAMES.length);
 const env = { BROKER_GOSSIP_KEY: KEY.toString('base64') };
-
-before(async () => {
-  ports = await newPorts(NAMES.length);
-  for (const [index, name] of NAMES.entries()) {
-    const flags = flagsOf(name, ports[index] as Ports, ports, ['--bootstrap-expect', '3']);
-    nodes.push(await BrokerProcess.create({ flags, env, readyTimeoutMs: 60_000 }));
-  }
-});
+for (const [index, name] of NAMES.entries()) {
+  const flags = flagsOf(name, ports[index] as Ports, ports, ['--bootstrap-expect', '3']);
+  nodes.push(await BrokerProcess.create({ flags, env, readyTimeoutMs: 60_000 }));
+}
 after(async () => {
   await Promise.all(nodes.map((node) => node.dispose()));
   await server.remove();

@@ -1,18 +1,13 @@
 /** The public service of a real broker process, call by call. */
 import assert from 'node:assert/strict';
-import { after, before, describe, it } from 'node:test';
-import { type BrokerProcess, startBroker } from '../support/broker.ts';
+import { after, describe, it } from 'node:test';
+import { startBroker } from '../support/broker.ts';
 import { BrokerClient, CallError } from '../support/client.ts';
 import { until } from '../support/until.ts';
 import type { Message } from '../support/wire.ts';
 
-let broker: BrokerProcess;
-let client: BrokerClient;
-
-before(async () => {
-  broker = await startBroker();
-  client = new BrokerClient(broker.address);
-});
+const broker = await startBroker();
+const client = new BrokerClient(broker.address);
 
 after(async () => {
   client.close();

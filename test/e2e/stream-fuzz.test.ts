@@ -1,7 +1,7 @@
 /** Bytes that no client should send on publish streams and consume streams, against a broker that serves others meanwhile. */
 import assert from 'node:assert/strict';
-import { type ClientHttp2Session, connect } from 'node:http2';
-import { after, before, describe, it } from 'node:test';
+import { connect } from 'node:http2';
+import { after, describe, it } from 'node:test';
 import { frameOf } from '../../src/grpc/frame.ts';
 import { ConsumeRequest, ConsumeResponse } from '../../src/grpc/gen/broker/v1/consumer.ts';
 import { PublishStreamRequest, PublishStreamResponse } from '../../src/grpc/gen/broker/v1/producer.ts';
@@ -14,23 +14,6 @@ import { MIB, range, rssOf } from './flow-rig.ts';
 
 const SEED = 0x5eed_0f02;
 const GROWTH_MAX = 192 * MIB;
-
-let broker: BrokerProcess;
-let session: ClientHttp2Session;
-let witness: Witness;
-
-before(async () => {
-  broker = await startBroker({ flags: ['--shards', '2', '--shutdown-drain', '2s'] });
-  session = connect(`http://${broker.address}`);
-  session.on('error', () => undefined);
-  witness = await Witness.start(broker);
-});
-
-after(async () => {
-  witness.close();
-  session.close();
-  await broker.dispose();
-});
 
 /** A producer and a consumer that nothing may disturb. */
 class Witness {
@@ -65,6 +48,16 @@ class Witness {
     this.#consumer.cancel();
   }
 }
+
+const broker = await startBroker({ flags: ['--shards', '2', '--shutdown-drain', '2s'] });
+const session = connect(`http://${broker.address}`);
+session.on('error', () => undefined);
+const witness = await Witness.start(broker);
+after(async () => {
+  witness.close();
+  session.close();
+  await broker.dispose();
+});
 
 const open = (producerId: string): Buffer =>
   Buffer.from(PublishStreamRequest.encode({ open: { producerId, firstSequence: 0 }, batches: [] }).finish());

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { after, before, type TestContext, test } from 'node:test';
+import { after, type TestContext, test } from 'node:test';
 import { httpStatus } from '../support/broker.ts';
 import { BrokerClient, CallError } from '../support/client.ts';
 import { succeeded } from '../support/commands.ts';
@@ -20,10 +20,7 @@ const MEMORY_BYTES = 256 << 20;
 /** What is given to a stop: more than shutdown.drain, which is 20 s. */
 const STOP_SECONDS = 30;
 
-let rig: ImageRig | null = null;
-before(async () => {
-  if (ImageRig.isPossible) rig = await ImageRig.build();
-});
+const rig = ImageRig.isPossible ? await ImageRig.build() : null;
 after(async () => await rig?.stop());
 
 /** Null: it is skipped. */

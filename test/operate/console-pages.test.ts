@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { after, before, it, type TestContext } from 'node:test';
+import { after, it, type TestContext } from 'node:test';
 import type { Browser } from 'playwright-core';
 import { WebConsole } from '../../src/console/console.ts';
 import type { ConsoleOptions, ConsoleSources } from '../../src/console/ports.ts';
@@ -181,9 +181,7 @@ function sources(): ConsoleSources {
 }
 
 let browser: Browser;
-before(async () => {
-  if (isUsable('chromium')) browser = await startChromium();
-});
+if (isUsable('chromium')) browser = await startChromium();
 after(() => browser?.close());
 
 async function serve(t: TestContext, options: Partial<ConsoleOptions> = {}): Promise<string> {

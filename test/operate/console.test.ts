@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { after, before, describe, it, type TestContext } from 'node:test';
+import { after, describe, it, type TestContext } from 'node:test';
 import type { Browser, BrowserContextOptions, Page } from 'playwright-core';
 import { openPage, startChromium, type Watched } from '../servers/chromium.ts';
 import { type BrokerProcess, startBroker } from '../support/broker.ts';
@@ -37,8 +37,7 @@ let client: BrokerClient;
 let browser: Browser;
 const origin = (): string => `http://${broker.adminAddress}`;
 
-before(async () => {
-  if (!isUsable('chromium')) return;
+if (isUsable('chromium')) {
   [broker, browser] = await Promise.all([
     startBroker({ flags: ['--shards', '2', '--console-write'] }),
     startChromium(),
@@ -61,7 +60,7 @@ before(async () => {
     await client.publish({ subject: `evil.${text}`, body: Buffer.from(text), headers });
     await client.publish({ subject: 'evil-bodies', body: Buffer.from(JSON.stringify({ [text]: text })), headers });
   }
-});
+}
 
 after(async () => {
   await browser?.close();

@@ -1,10 +1,10 @@
 /** What comes through Envoy to a broker, and what does not: long streams, browsers, paths, connections. */
 import assert from 'node:assert/strict';
 import { connect as connectHttp2 } from 'node:http2';
-import { after, before, test } from 'node:test';
+import { after, test } from 'node:test';
 import { connect } from '../../src/client/index.ts';
 import { connectionManager, find, type Node } from '../servers/envoy.ts';
-import { type BrokerProcess, startBroker } from '../support/broker.ts';
+import { startBroker } from '../support/broker.ts';
 import { BrokerClient } from '../support/client.ts';
 import { succeeded } from '../support/commands.ts';
 import { until } from '../support/until.ts';
@@ -14,10 +14,7 @@ import { Caller, setMethodBuckets, startEnvoy, tokens } from './envoy-rig.ts';
 const UNIMPLEMENTED = 12;
 const ORIGIN = 'https://broker.example.com';
 
-let broker: BrokerProcess;
-before(async () => {
-  broker = await startBroker();
-});
+const broker = await startBroker();
 after(() => broker.dispose());
 
 function start(t: Parameters<typeof startEnvoy>[0], change?: (config: Node) => void, concurrency = 1) {

@@ -3,12 +3,12 @@ import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { after, before, test } from 'node:test';
+import { after, test } from 'node:test';
 import { parse } from 'yaml';
 import { connect } from '../../src/client/index.ts';
 import { cluster, ENVOY_FILES, httpFilter, type Node, requireEnvoy } from '../servers/envoy.ts';
-import { type RateLimitService, type Rules, startRateLimit } from '../servers/ratelimit.ts';
-import { type BrokerProcess, makeDataDirectory, startBroker } from '../support/broker.ts';
+import { type Rules, startRateLimit } from '../servers/ratelimit.ts';
+import { makeDataDirectory, startBroker } from '../support/broker.ts';
 import { ROOT } from '../support/source-tree.ts';
 import { until } from '../support/until.ts';
 import { encodeIncIdx } from '../support/wire.ts';
@@ -20,10 +20,7 @@ const PUBLISH = '/broker.Broker/Publish';
 const INC_IDX = '/broker.Broker/IncIdx';
 const codes = (answers: readonly Answer[]): number[] => answers.map(({ code }) => code);
 
-let broker: BrokerProcess;
-before(async () => {
-  broker = await startBroker();
-});
+const broker = await startBroker();
 after(() => broker.dispose());
 
 for (const file of ENVOY_FILES) {
@@ -163,11 +160,8 @@ const RULES: Rules = {
 };
 
 /** One service for the whole file; each test has tenants of its own. */
-let service: RateLimitService;
 const serviceFolder = makeDataDirectory('ratelimit-');
-before(async () => {
-  service = await startRateLimit(RULES, serviceFolder);
-});
+const service = await startRateLimit(RULES, serviceFolder);
 after(async () => {
   await service.stop();
   rmSync(serviceFolder, { recursive: true });

@@ -1,8 +1,7 @@
 /** One trace over the nodes of a cluster: who took the message, who gave its ids, who delivered it. */
 import assert from 'node:assert/strict';
-import { after, before, it } from 'node:test';
+import { after, it } from 'node:test';
 import { context, trace } from '@opentelemetry/api';
-import type { TracerProvider } from '@opentelemetry/sdk-trace';
 import { connect } from '../../src/client/index.ts';
 import { PostgresServer } from '../servers/postgres.ts';
 import { Cluster, type ClusterNode } from '../support/cluster.ts';
@@ -11,18 +10,12 @@ import { registerTracing } from '../support/traced-program.ts';
 import { until } from '../support/until.ts';
 
 const server = await PostgresServer.start();
-let receiver: OtlpReceiver;
-let provider: TracerProvider;
-let cluster: Cluster;
-
-before(async () => {
-  receiver = await OtlpReceiver.listen();
-  provider = registerTracing('test-program', receiver.endpoint);
-  cluster = await Cluster.start({
-    nodes: 2,
-    storeFlags: server.brokerFlags(),
-    flags: ['--tracing-endpoint', receiver.endpoint, '--tracing-ratio', '0', '--shards', '1'],
-  });
+const receiver = await OtlpReceiver.listen();
+const provider = registerTracing('test-program', receiver.endpoint);
+const cluster = await Cluster.start({
+  nodes: 2,
+  storeFlags: server.brokerFlags(),
+  flags: ['--tracing-endpoint', receiver.endpoint, '--tracing-ratio', '0', '--shards', '1'],
 });
 
 after(async () => {

@@ -6,7 +6,6 @@ import { after, before, describe, it } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import * as grpc from '@grpc/grpc-js';
 import { context, SpanKind, trace } from '@opentelemetry/api';
-import type { TracerProvider } from '@opentelemetry/sdk-trace';
 import { type Client, connect, type Message, traceContext } from '../../src/client/index.ts';
 import { type BrokerProcess, startBroker } from '../support/broker.ts';
 import { OtlpReceiver, type ReceivedSpan } from '../support/otlp-receiver.ts';
@@ -14,13 +13,8 @@ import { registerTracing } from '../support/traced-program.ts';
 import { until } from '../support/until.ts';
 import { encodeFetch, encodePublish } from '../support/wire.ts';
 
-let receiver: OtlpReceiver;
-let provider: TracerProvider;
-
-before(async () => {
-  receiver = await OtlpReceiver.listen();
-  provider = registerTracing('test-program', receiver.endpoint);
-});
+const receiver = await OtlpReceiver.listen();
+const provider = registerTracing('test-program', receiver.endpoint);
 
 after(async () => {
   await provider.shutdown();

@@ -12,6 +12,9 @@ import { PostgresServer } from '../servers/postgres.ts';
 import { type BrokerProcess, LAUNCHER, startBroker } from '../support/broker.ts';
 import { until } from '../support/until.ts';
 
+const server = await PostgresServer.start();
+after(() => server.remove());
+
 interface Ended {
   readonly code: number | null;
   readonly findings: string[];
@@ -236,10 +239,7 @@ describe('verify', () => {
   });
 });
 
-describe('verify with PostgreSQL', async () => {
-  const server = await PostgresServer.start();
-  after(() => server.remove());
-
+describe('verify with PostgreSQL', () => {
   it('by connections of its own: clean beside load, and by ids what was changed in the table', async () => {
     const flags = server.brokerFlags();
     const schema = flags.at(-1) as string;

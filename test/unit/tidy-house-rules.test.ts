@@ -71,6 +71,13 @@ test('nothing is left to do in a comment: it is done, or an issue', () => {
   assert.deepEqual(found, []);
 });
 
+test('what all tests of a file need is there when the file is loaded: with --grep, Node runs `after` beside a `before` that nobody waits for', () => {
+  const found = all
+    .filter(({ path }) => path.endsWith('.test.ts'))
+    .flatMap((file) => placesOf(file, codeOnly(file.text), /^before\(/gm));
+  assert.deepEqual(found, []);
+});
+
 test('files have at most 700 lines, lines at most 150 columns unless a string makes them longer', (t) => {
   const long = all.filter((file) => file.text.split('\n').length > 701).map((file) => file.path);
   const wide = all
