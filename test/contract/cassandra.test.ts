@@ -11,10 +11,9 @@ import type { SealedBatch } from '../../src/storage/store.ts';
 import { CassandraServer, cassandraMissing } from '../servers/cassandra.ts';
 import { Relay } from '../servers/relay.ts';
 import { dataBatch, plain, subjectRef } from '../unit/batch-support.ts';
-import { behindRelay } from './behind-relay.ts';
+import { behindRelay, remoteStoreSuite } from './behind-relay.ts';
 import { birthSuite } from './birth.ts';
 import { incarnationSuite } from './incarnations.ts';
-import { messageStoreSuite } from './message-store.ts';
 import { verifySuite } from './verify.ts';
 
 const missing = cassandraMissing();
@@ -41,7 +40,7 @@ function optionsFor(contactPoint: string): CassandraStoreOptions {
 if (missing !== null) {
   test('cassandra: the contract of a store', (t) => t.skip(missing));
 } else {
-  messageStoreSuite('cassandra', async (t) => {
+  remoteStoreSuite('cassandra', async (t) => {
     const [host, port] = contact.split(':') as [string, string | undefined];
     const relay = await Relay.start(host, Number(port ?? 9042));
     const options = optionsFor(`127.0.0.1:${relay.port}`);

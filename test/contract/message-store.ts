@@ -617,35 +617,6 @@ export function messageStoreSuite(name: string, open: OpenStore, subjectsMany = 
   );
 
   storeTest(
-    '[P3] a store that goes away acknowledges nothing, and serves again when it is back',
-    async ({ store, goAway }) => {
-      if (goAway === undefined) return;
-      const subject = subjectRef('away');
-      const batches = [1, 3, 5].map((base) => dataBatch(subject, texts(`${base}`, 2), { base }));
-      await store.append(batches.slice(0, 1));
-      const comeBack = await goAway();
-      let isAcknowledged = false;
-      const append = store.append(batches.slice(1, 2)).then(
-        () => {
-          isAcknowledged = true;
-        },
-        (error: unknown) => {
-          const isExpected =
-            error instanceof StoreUncertain || (error instanceof BrokerError && error.reason === 'STORE_UNAVAILABLE');
-          assert.ok(isExpected, String(error));
-        },
-      );
-      await assert.rejects(async () => store.lastId(subject), { reason: 'STORE_UNAVAILABLE' });
-      assert.ok(!isAcknowledged);
-      await comeBack();
-      await append;
-      await appendUntilKnown(store, batches);
-      assert.equal((await bodiesOf(store, subject)).length, 6);
-      assert.equal((await readAll(store, subject)).length, 3);
-    },
-  );
-
-  storeTest(
     'close finishes what was appended before it, refuses what comes after, and may be repeated',
     async ({ store, reopen }) => {
       const subject = subjectRef('closing');

@@ -12,10 +12,9 @@ import { PostgresServer } from '../servers/postgres.ts';
 import { Relay } from '../servers/relay.ts';
 import { dataBatch, plain, subjectRef, voidBatch } from '../unit/batch-support.ts';
 import { logOf, shown, verified } from '../unit/verify-rig.ts';
-import { behindRelay } from './behind-relay.ts';
+import { behindRelay, remoteStoreSuite } from './behind-relay.ts';
 import { birthSuite } from './birth.ts';
 import { incarnationSuite } from './incarnations.ts';
-import { messageStoreSuite } from './message-store.ts';
 import { verifySuite } from './verify.ts';
 
 const server = process.env.POSTGRES_URL === undefined ? await PostgresServer.start() : null;
@@ -33,7 +32,7 @@ function options(): PostgresStoreOptions {
   };
 }
 
-messageStoreSuite('postgres', async (t) => {
+remoteStoreSuite('postgres', async (t) => {
   const relay = await Relay.start(new URL(url).hostname, Number(new URL(url).port || 5432));
   const through = new URL(url);
   through.host = `127.0.0.1:${relay.port}`;

@@ -9,8 +9,6 @@ export interface StoreUnderTest {
   readonly store: MessageStore;
   /** A store of its own on the same data, as another node has; absent where only one process may write. */
   readonly another?: () => Promise<MessageStore>;
-  /** Takes the server away; what it returns brings it back. Absent where store and process are one. */
-  readonly goAway?: () => Promise<() => Promise<void>>;
   /** Closes the store, changes a byte of a batch that it has, and opens it again. */
   damage(batch: SealedBatch, offset: number): Promise<MessageStore>;
   /** Closes the store and opens it again on the same data. */
