@@ -41,7 +41,7 @@ export interface IncomingHost {
   readonly tls: PeerTls | null;
   /** Whether the dialer is taken; if so, the connection counts as its from now on. */
   judge(hello: Hello, incoming: Incoming): Answer;
-  onFrame(from: NodeId, frame: PeerFrame, bytes: number): void;
+  onFrame(from: Hello, frame: PeerFrame, bytes: number): void;
   beginSnapshot(from: NodeId, message: Message): SnapshotReceiver | null;
   /** Once, however it ends, but not after `close`. */
   onEnd(incoming: Incoming, end: IncomingEnd, words: string): void;
@@ -108,7 +108,7 @@ export class Incoming {
     if (this.#isOver) return;
     try {
       if (this.#hello === null) this.#handleGreeting(chunk);
-      else this.#handleFrames(this.#hello.node, chunk);
+      else this.#handleFrames(this.#hello, chunk);
     } catch (error) {
       this.#endMalformed(error);
     }
@@ -146,12 +146,12 @@ export class Incoming {
     this.#deadline.set(idleMs, () => this.#end('silent', `nothing came for ${idleMs} ms`));
   }
 
-  #handleFrames(from: NodeId, chunk: Buffer): void {
+  #handleFrames(from: Hello, chunk: Buffer): void {
     this.#deadline.restart();
     this.#frames.push(chunk, (body) => {
       if (this.#isOver) return;
       const frame = this.#host.codec.decode(body);
-      this.#checkSender(from, frame);
+      this.#checkSender(from.node, frame);
       this.#host.onFrame(from, frame, body.length);
     });
   }

@@ -9,7 +9,7 @@ import { GreetingCodec } from './hello.ts';
 import { OutgoingPeer } from './outgoing-peer.ts';
 import { FrameCodec } from './raft-frames.ts';
 import { type SnapshotChunks, type SnapshotOutcome, SnapshotSender } from './snapshot-sender.ts';
-import type { NetworkCounters, Peer, PeerCounters, PeerNetworkOptions } from './types.ts';
+import type { Hello, NetworkCounters, Peer, PeerCounters, PeerNetworkOptions } from './types.ts';
 
 /**
  * The Raft port of a node: TCP to all other members. Each node dials every other one and sends on the connection that it dialed; an acceptor only answers
@@ -133,11 +133,11 @@ export class PeerNetwork {
     return new OutgoingPeer(peer, this.#context, events, log, this.#countersOf(peer.node));
   }
 
-  #handleFrame(from: NodeId, frame: PeerFrame, bytes: number): void {
-    const counters = this.#countersOf(from);
+  #handleFrame({ node, instance }: Hello, frame: PeerFrame, bytes: number): void {
+    const counters = this.#countersOf(node);
     counters.framesIn += 1;
     counters.bytesIn += bytes + FRAME_HEADER_BYTES;
-    this.#options.events.onFrame(from, frame);
+    this.#options.events.onFrame(node, frame, instance);
   }
 
   #countersOf(node: NodeId): PeerCounters {

@@ -69,8 +69,8 @@ export interface SnapshotReceiver {
 export interface PeerEvents {
   /** Cluster, target and version of the hello are right already: may this node and instance speak here? */
   admit(hello: Hello): Refusal | null;
-  /** A frame of an admitted peer, in the order in which that peer sent them. Its data are views on memory that nobody else writes. */
-  onFrame(from: NodeId, frame: PeerFrame): void;
+  /** A frame of an admitted peer, and the instance of its hello, in the order in which that peer sent them. Its data are views on memory that nobody else writes. */
+  onFrame(from: NodeId, frame: PeerFrame, instance: string): void;
   /** The connection to the peer was lost, or could not be made: frames under way may be lost. Once for each loss, not for each try. */
   onUnreachable(node: NodeId): void;
   /** The peer refuses this node. Once for each change of the refusal, not for each try. */

@@ -194,6 +194,11 @@ export class Replica {
     return this.#core.configState();
   }
 
+  get isOnlyVoter(): boolean {
+    const { voters } = this.configState();
+    return voters.length === 1 && voters[0] === this.id;
+  }
+
   member(node: NodeId): Member | null {
     return this.#members.get(node);
   }

@@ -7,7 +7,7 @@ import type { Prng } from '../../src/base/prng.ts';
 import { subjectHash } from '../../src/base/subject.ts';
 import type { MemoryRaftStorage } from '../../src/raft/memory-storage.ts';
 import type { Entry, NodeId, Ready, Snapshot } from '../../src/raft/messages.ts';
-import { isAdmitted } from '../../src/replica/admission.ts';
+import { hearingOf, isHeard, SpokenTo } from '../../src/replica/admission.ts';
 import { Replica } from '../../src/replica/replica.ts';
 import { type Member, type PeerFrame, PROTOCOL_VERSION } from '../../src/replica/types.ts';
 import { EnvelopeCodec } from '../../src/storage/raft-wal/envelope.ts';
@@ -78,6 +78,7 @@ export class ClusterNode implements NodeEars {
   #storage: MemoryRaftStorage | null = null;
   #sink: EntrySink | null = null;
   #writes: Write[] = [];
+  #spokenTo = new SpokenTo();
   #committedSeen = 0;
   #isStarted = false;
   /** Its own requests are in a snapshot that it was sent: nobody will answer them, and the process ends. */
@@ -175,6 +176,7 @@ export class ClusterNode implements NodeEars {
       oracle,
       nameOf: (subject) => new TextDecoder().decode(replica.machine.nameOf(subject)),
     });
+    this.#spokenTo = new SpokenTo();
     this.#committedSeen = snapshot?.index ?? 0;
     this.#isStarted = false;
     this.#isLost = false;
@@ -223,11 +225,22 @@ export class ClusterNode implements NodeEars {
     }
   }
 
-  /** As src/net: each side speaks only to the instance that its table names (R23). */
+  /** Which instance what this node sends is for; '' for whichever it is. */
+  instanceOf(to: NodeId): string {
+    const row = this.replica?.member(to) ?? null;
+    return row === null ? '' : this.#spokenTo.instanceOf(row);
+  }
+
+  /** As src/net and its use: each side speaks only to the instance that its table names (R23), or answers another one that asks. */
   receive({ from, instance, toInstance, frame }: Letter, wallMs: number): void {
     const replica = this.#running();
     const isMeant = toInstance === '' || toInstance === this.instance || isPlanted('R23-any-instance');
-    if (!isMeant || !isAdmitted(replica.membersForSnapshot(), from.id, instance)) {
+    const members = replica.membersForSnapshot();
+    const hearing = hearingOf(members, replica.leader, from.id, instance);
+    if (isMeant && from.instance === instance) {
+      this.#spokenTo.heard(members, from.id, instance, hearing);
+    }
+    if (!isMeant || !isHeard(hearing, frame)) {
       return;
     }
     replica.receive(from.id, frame, wallMs);

@@ -161,8 +161,7 @@ class ClusterSimulation implements ClusterWorld {
     if (isLost) {
       return;
     }
-    const toInstance = from.replica?.member(to)?.instance ?? '';
-    const letter = { from, instance: from.instance, to, toInstance, frame };
+    const letter = { from, instance: from.instance, to, toInstance: from.instanceOf(to), frame };
     this.#post(letter);
     if (!this.#isHealing && this.prng.chance(1, 40)) {
       this.#post(letter);

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { makeMessage } from '../../src/raft/messages.ts';
-import type { Member } from '../../src/replica/types.ts';
+import { makeMessage, NOBODY } from '../../src/raft/messages.ts';
+import type { Member, PeerFrame } from '../../src/replica/types.ts';
 import type { SnapshotReader } from '../../src/storage/raft-wal/snapshot-file.ts';
 import type { LogLine } from '../../src/workers/messages.ts';
 import { PeerLinks } from '../../src/workers/raft/peer-links.ts';
@@ -31,6 +31,7 @@ test('the file of a snapshot that nobody takes is closed', async (t) => {
   } as unknown as SnapshotReader;
   links.attach({
     members: () => members,
+    leader: () => NOBODY,
     onFrame: () => undefined,
     onUnreachable: () => undefined,
     onSnapshotSent: (_to, outcome) => void outcomes.push(outcome),
@@ -73,6 +74,7 @@ test('[R23] a node that joins hears the leader that it was told of, though its t
     );
   let heard = 0;
   const silent = {
+    leader: () => NOBODY,
     onUnreachable: () => undefined,
     onSnapshotSent: () => undefined,
     beginSnapshot: () => null,
@@ -80,7 +82,7 @@ test('[R23] a node that joins hears the leader that it was told of, though its t
   };
   await joins.listen();
   t.after(() => joins.close());
-  joins.attach({ ...silent, members: () => old, onFrame: () => void heard++ });
+  joins.attach({ ...silent, leader: () => 'b', members: () => old, onFrame: () => void heard++ });
   const first = leads();
   await first.listen();
   first.attach({ ...silent, members: () => [row('d', 'd', port)], onFrame: () => undefined });
@@ -114,6 +116,7 @@ test('[R23] a node that joins answers the leader that it was told of, though the
   const common = { clusterId: 'c', raftAdvertise: null, grpcAdvertise: '', votersMax: 3 };
   const listen = { host: '127.0.0.1', port: 0 };
   const silent = {
+    leader: () => NOBODY,
     onUnreachable: () => undefined,
     onSnapshotSent: () => undefined,
     beginSnapshot: () => null,
@@ -157,11 +160,97 @@ test('[R23] a node that joins answers the leader that it was told of, though the
   assert.equal(heard.leader, before);
 });
 
+test('[R23] a node that hears no leader hears what another instance of a member asks, and answers it; what that promises is not heard', async (t) => {
+  const row = (node: string, instance: string, port: number): Member => ({
+    node,
+    instance,
+    raft: `127.0.0.1:${port}`,
+    grpc: '',
+    protocol: 1,
+  });
+  const listen = { host: '127.0.0.1', port: 0 };
+  const common = { clusterId: 'c', listen, raftAdvertise: null, grpcAdvertise: '', votersMax: 3, joining: null };
+  const silent = {
+    onUnreachable: () => undefined,
+    onSnapshotSent: () => undefined,
+    beginSnapshot: () => null,
+    openSnapshot: () => null,
+  };
+  const heard = { stale: [] as string[], renewed: [] as string[] };
+  const lines: LogLine[] = [];
+  const make = (node: string, instance: string): PeerLinks => {
+    const links = new PeerLinks(common, node, instance, (line) => lines.push(line));
+    t.after(() => links.close());
+    return links;
+  };
+  const nameOf = (frame: PeerFrame): string => (frame.kind === 'raft' ? frame.message.type : frame.kind);
+  const [stale, renewed] = [make('b', 'b'), make('c', 'new')];
+  const [stalePort, renewedPort] = [await stale.listen(), await renewed.listen()];
+  // Where the instance before was, the one that took its place is by now.
+  let table = [row('b', 'b', stalePort), row('c', 'old', renewedPort)];
+  let leader = 'a';
+  stale.attach({
+    ...silent,
+    members: () => table,
+    leader: () => leader,
+    onFrame: (_from, frame) => void heard.stale.push(nameOf(frame)),
+  });
+  renewed.attach({
+    ...silent,
+    members: () => [row('b', 'b', stalePort), row('c', 'new', renewedPort)],
+    leader: () => 'c',
+    onFrame: (_from, frame) => void heard.renewed.push(nameOf(frame)),
+  });
+  const said = (words: string) => lines.some(({ message }) => message.startsWith(words));
+  await until(
+    () => said('a member refuses this node'),
+    () => 'a node that has a leader takes another instance',
+  );
+  leader = NOBODY;
+  const ask = (): void => {
+    renewed.send('b', { kind: 'clock', wallMs: 1 });
+    renewed.send('b', { kind: 'member', member: row('c', 'new', renewedPort) });
+    for (const type of ['append-response', 'vote-response', 'heartbeat-response', 'append'] as const)
+      renewed.send('b', { kind: 'raft', message: makeMessage({ type, from: 'c', to: 'b', term: 2 }) });
+  };
+  await until(
+    () => {
+      ask();
+      return heard.stale.length > 0;
+    },
+    () => 'no request is heard',
+  );
+  assert.ok(said('a member speaks as another instance'));
+  await until(
+    () => {
+      stale.follow();
+      const message = makeMessage({ type: 'append-response', from: 'b', to: 'c', term: 2 });
+      stale.send('c', { kind: 'raft', message });
+      return heard.renewed.includes('append-response');
+    },
+    () => 'who asked gets no answer',
+  );
+  assert.deepEqual(new Set(heard.stale), new Set(['append']));
+  // Another leader is heard: what is on its way from the other instance counts no more, also on the connection that is there.
+  leader = 'a';
+  ask();
+  table = [row('b', 'b', stalePort), row('c', 'new', renewedPort)];
+  stale.follow();
+  await until(
+    () => {
+      ask();
+      return heard.stale.includes('append-response');
+    },
+    () => 'a member of the table is not heard in full',
+  );
+});
+
 test('[G4] a member is dialed where gossip says that this instance of it is by now, and nobody else is', async (t) => {
   const row = (node: string, raft: string): Member => ({ node, instance: `i-${node}`, raft, grpc: '', protocol: 1 });
   const any = { host: '127.0.0.1', port: 0 };
   const common = { clusterId: 'c', raftAdvertise: null, grpcAdvertise: '', votersMax: 3, joining: null };
   const silent = {
+    leader: () => NOBODY,
     onUnreachable: () => undefined,
     onSnapshotSent: () => undefined,
     beginSnapshot: () => null,
@@ -200,7 +289,12 @@ test('[G1] a wrong address that gossip spreads cuts off nobody who answers where
   const row = (node: string, raft: string): Member => ({ node, instance: `i-${node}`, raft, grpc: '', protocol: 1 });
   const any = { host: '127.0.0.1', port: 0 };
   const common = { clusterId: 'c', raftAdvertise: null, grpcAdvertise: '', votersMax: 3, joining: null };
-  const silent = { onSnapshotSent: () => undefined, beginSnapshot: () => null, openSnapshot: () => null };
+  const silent = {
+    leader: () => NOBODY,
+    onSnapshotSent: () => undefined,
+    beginSnapshot: () => null,
+    openSnapshot: () => null,
+  };
   const [gone] = await freePorts(1);
   const nowhere = `127.0.0.1:${gone}`;
   const lines: LogLine[] = [];

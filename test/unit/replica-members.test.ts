@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { hearingOf, isHeard, SpokenTo } from '../../src/replica/admission.ts';
 import { Group, memberOf, openOf, SECOND_TICKS } from './replica-rig.ts';
 
 test('[R16] a node joins as a learner, catches up by a snapshot and becomes a voter by itself', () => {
@@ -56,6 +57,60 @@ test('[R23] another instance under the name of a member is refused until that wa
   assert.equal(leader.replica.member('b'), null);
   assert.equal(group.change(leader, { kind: 'add', member: memberOf('b', 'other') }).reason, null);
   assert.equal(leader.replica.member('b')?.instance, 'other');
+});
+
+/** As src/workers/raft/peer-links.ts: nobody is heard, or spoken to, but the instances of the tables and those that ask for something. */
+function keepInstances(group: Group): void {
+  const spokenTo = new Map<string, SpokenTo>();
+  const instanceOf = (id: string): string => group.at(id).own.instance;
+  const bookOf = (id: string): SpokenTo => {
+    const found = spokenTo.get(id) ?? new SpokenTo();
+    spokenTo.set(id, found);
+    return found;
+  };
+  group.filter = (from, to, frame) => {
+    const row = group.at(from).replica.member(to);
+    if (row !== null && bookOf(from).instanceOf(row) !== instanceOf(to)) return false;
+    const { replica } = group.at(to);
+    const members = replica.membersForSnapshot();
+    const hearing = hearingOf(members, replica.leader, from, instanceOf(from));
+    bookOf(to).heard(members, from, instanceOf(from), hearing);
+    return isHeard(hearing, frame);
+  };
+}
+
+test('[R23] a node that was away while a member was taken in anew follows that one when it leads', () => {
+  const group = new Group(['a', 'b', 'c', 'd', 'e']);
+  const a = group.begin();
+  keepInstances(group);
+  group.tick(5);
+  const b = group.at('b');
+  b.isDown = true;
+  group.at('c').isDown = true;
+  group.tick(20);
+  assert.equal(group.change(a, { kind: 'remove', node: 'c', instance: '', force: false }).reason, null);
+  a.snapshot();
+  const c = group.join('c', 'renewed');
+  assert.equal(group.change(a, { kind: 'add', member: memberOf('c', 'renewed') }).reason, null);
+  group.tick(20);
+  assert.equal(group.change(a, { kind: 'promote', node: 'c' }).reason, null);
+  assert.equal(group.change(a, { kind: 'transfer', node: 'c' }).reason, null);
+  group.tick(5);
+  assert.equal(group.leader(), c);
+  c.replica.submit([openOf('s', 1)]);
+  group.tick(5);
+  // Its table has the instance that c was.
+  b.restart();
+  group.tick(60);
+  assert.equal(group.leader(), c);
+  assert.equal(b.replica.leader, 'c');
+  assert.equal(b.replica.member('c')?.instance, 'renewed');
+  // And its answers count: with a and d gone nothing is decided without it.
+  for (const id of ['a', 'd']) group.at(id).isDown = true;
+  b.replica.submit([openOf('s', 2)]);
+  group.tick(60);
+  assert.equal(b.replica.outstandingBytes, 0);
+  group.checkHashes();
 });
 
 test('a change is made by the leader only, and what the cluster does not know is refused', () => {

@@ -1,8 +1,8 @@
 import { PeerNetwork } from '../../net/peer-network.ts';
 import { type PeerMaterial, PeerTls } from '../../net/peer-tls.ts';
 import type { Hello, Refusal, SnapshotReceiver } from '../../net/types.ts';
-import type { Message, NodeId } from '../../raft/messages.ts';
-import { isAdmitted } from '../../replica/admission.ts';
+import { type Message, NOBODY, type NodeId } from '../../raft/messages.ts';
+import { type Hearing, hearingOf, isHeard, SpokenTo } from '../../replica/admission.ts';
 import type { Member, PeerFrame } from '../../replica/types.ts';
 import type { SnapshotReader } from '../../storage/raft-wal/snapshot-file.ts';
 import type { ClusterThreadData, LogLine, RaftAddress } from '../messages.ts';
@@ -14,6 +14,8 @@ import { snapshotPieces } from './snapshot-transfer.ts';
 export interface LinkedNode {
   /** The cluster's members, as far as this node has applied the log; none before it has joined. */
   readonly members: () => readonly Member[];
+  /** Heard of within the last election timeout; NOBODY else. */
+  readonly leader: () => NodeId;
   readonly onFrame: (from: NodeId, frame: PeerFrame) => void;
   readonly onUnreachable: (node: NodeId) => void;
   readonly onSnapshotSent: (to: NodeId, outcome: 'delivered' | 'failed') => void;
@@ -37,6 +39,7 @@ export class PeerLinks {
   #told: readonly Member[];
   /** What the members were when they were last looked at. */
   #followed: readonly Member[] | null = null;
+  readonly #spokenTo = new SpokenTo();
   /** Where members say they are by now, by node. */
   #moved: ReadonlyMap<NodeId, RaftAddress> = new Map();
 
@@ -53,7 +56,8 @@ export class PeerLinks {
       listen: cluster.listen,
       events: {
         admit: (hello) => this.#admit(hello),
-        onFrame: (from, frame) => {
+        onFrame: (from, frame, instance) => {
+          if (!isHeard(this.#hearingOf(from, instance), frame)) return;
           if (frame.kind === 'runs' && frame.traces !== undefined) this.traces?.came(from, frame);
           this.#linked?.onFrame(from, frame);
         },
@@ -108,7 +112,8 @@ export class PeerLinks {
     const known = this.#linked?.members() ?? [];
     if (known === this.#followed) return;
     this.#followed = known;
-    const peers = dialList(known, this.#told, this.#moved, this.#node);
+    const spokenTo = known.map((member) => ({ ...member, instance: this.#spokenTo.instanceOf(member) }));
+    const peers = dialList(spokenTo, this.#told, this.#moved, this.#node);
     const key = JSON.stringify(peers);
     if (key === this.#dialed) return;
     this.#dialed = key;
@@ -151,10 +156,22 @@ export class PeerLinks {
     this.#followed = null;
   }
 
-  #admit({ node, instance }: Hello): Refusal | null {
-    if (isAdmitted(this.#linked?.members() ?? [], node, instance)) return null;
+  #hearingOf(node: NodeId, instance: string): Hearing {
     // A node that joins may be sent a snapshot from before the leader itself was taken in anew: its table is older than what it was told when it joined.
-    if (this.#told.some((member) => member.node === node && member.instance === instance)) return null;
+    if (this.#told.some((member) => member.node === node && member.instance === instance)) return 'everything';
+    const { members, leader } = this.#linked ?? { members: () => [], leader: () => NOBODY };
+    return hearingOf(members(), leader(), node, instance);
+  }
+
+  #admit({ node, instance }: Hello): Refusal | null {
+    const hearing = this.#hearingOf(node, instance);
+    // Who is connected under that name is not given up for somebody who may be the older of the two.
+    const isSettled = hearing === 'requests' && this.#network.isConnected(node);
+    if (!isSettled && this.#spokenTo.heard(this.#linked?.members() ?? [], node, instance, hearing)) {
+      this.#followed = null;
+      if (hearing === 'requests') this.#tell('warn', REQUESTS_ONLY, { peer: node, instance });
+    }
+    if (hearing !== 'nothing') return null;
     return refuse(
       `the cluster knows another instance of ${node}: what lost its data directory comes back as a new member. Run \`broker cluster remove ${node}\`, then start it with an empty data directory and --join`,
     );
@@ -164,6 +181,9 @@ export class PeerLinks {
     this.#report({ kind: 'log', level, message, fields });
   }
 }
+
+const REQUESTS_ONLY =
+  'a member speaks as another instance than the log of this node knows: it is answered, and nothing that it promises counts, until the log tells more';
 
 function refuse(words: string): Refusal {
   return { code: 'INSTANCE_REFUSED', words };

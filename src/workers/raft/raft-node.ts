@@ -228,6 +228,7 @@ export class RaftNode implements AllotSink {
   open(): void {
     this.#links?.attach({
       members: () => this.members,
+      leader: () => this.#replica.leader,
       onFrame: (from, frame) => {
         this.#replica.receive(from, frame, Date.now());
         this.#events.wake();
@@ -242,8 +243,7 @@ export class RaftNode implements AllotSink {
     });
     // Members may have changed in what is known to be committed.
     this.#drive();
-    const { voters } = this.#replica.configState();
-    if (voters.length === 1 && voters[0] === this.#replica.id) this.#replica.campaign();
+    if (this.#replica.isOnlyVoter) this.#replica.campaign();
     this.#drive();
   }
 
