@@ -48,6 +48,7 @@ export class ReceiveBudget {
   #bytes = 0;
   #sweptAt = 0;
   #evicted = 0;
+  #refused = 0;
 
   /** `bytesMax`: limits.in_flight_bytes; `stallMs`: limits.receive_timeout; `wholeMs`: limits.request_timeout. */
   constructor(bytesMax: number, stallMs: number, wholeMs: number) {
@@ -65,10 +66,17 @@ export class ReceiveBudget {
     return this.#evicted;
   }
 
+  /** Requests for which there was no room while they came. */
+  get refused(): number {
+    return this.#refused;
+  }
+
   /** So much more is to be kept of it; false if it must not be. One request alone always may: it has its own limit. */
   tryHold(receiving: Receiving, bytes: number): boolean {
     while (this.#bytes > receiving.heldBytes && this.#bytes + bytes > this.#bytesMax) {
-      if (!this.#makeRoom(receiving)) return false;
+      if (this.#makeRoom(receiving)) continue;
+      this.#refused += 1;
+      return false;
     }
     if (receiving.heldBytes === 0) {
       this.#receiving.add(receiving);

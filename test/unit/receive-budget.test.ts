@@ -88,7 +88,7 @@ for (const method of METHODS) {
       assert.ok(kept.length >= 1);
       for (const { stream } of kept) stream.end(Buffer.alloc(1));
       await eventually(t, () => engine.calls + engine.streams.length === kept.length);
-      assert.equal(budget.bytes, 0);
+      assert.deepEqual([budget.bytes, budget.refused], [0, answers.length - kept.length]);
       session.destroy();
     });
 

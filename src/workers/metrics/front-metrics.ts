@@ -58,6 +58,12 @@ export function frontMetrics(figures: FrontFigures): MetricsRegistry {
     {},
     () => dispatcher.receiving.evicted,
   );
+  registry.addCounter(
+    'broker_requests_turned_away_total',
+    'Requests that were refused while they came, because the room for those that have not come to their end was taken.',
+    {},
+    () => dispatcher.receiving.refused,
+  );
   registry.addGauge('broker_connections', 'Open connections of clients.', {}, () => connections()?.open ?? 0);
   registry.addCounter(
     'broker_connections_refused_total',
