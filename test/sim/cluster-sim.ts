@@ -109,6 +109,10 @@ class ClusterSimulation implements ClusterWorld {
   #cuts: Cut[] = [];
   now = 0;
   #isHealing = false;
+  /** A change of members was asked for in this step. */
+  #isChanging = false;
+  /** Where the last one is in the log, or before that. */
+  #changeIndex = 0;
   #crashes = 0;
   #trace = 0;
 
@@ -241,6 +245,10 @@ class ClusterSimulation implements ClusterWorld {
         }
         node.run(wallMs);
       }
+    }
+    if (this.#isChanging) {
+      this.#changeIndex = Math.max(...this.#up().map(({ replica }) => replica?.view().lastIndex ?? 0));
+      this.#isChanging = false;
     }
     this.#clients.step();
     const reader = this.#pick(this.#serving());
@@ -383,8 +391,10 @@ class ClusterSimulation implements ClusterWorld {
     const wiped = [...this.#nodes.values()].filter(
       (each) => this.#isMember(each) && leader?.replica?.member(each.id)?.instance !== each.instance,
     );
-    // Two lost disks of three are more than is promised.
-    if (!isFounded || node === leader || wiped.length > 0 || !this.#isMember(node) || this.#voters().length < 3) {
+    // Two lost disks of three are more than is promised, and so are one and a removal on its way (seed 753).
+    const isSettled = (leader?.replica?.applied ?? 0) >= this.#changeIndex;
+    const isEnough = isSettled && wiped.length === 0 && this.#voters().length >= 3;
+    if (!isFounded || node === leader || !this.#isMember(node) || !isEnough) {
       return;
     }
     this.#crash(node);
@@ -422,6 +432,7 @@ class ClusterSimulation implements ClusterWorld {
     // Three stay, so that there are some to fail; and who is well stays while another's disk is lost, or none may be left for a quorum (seed 577).
     if (row === null || isLost || (rows.length > 3 && !isAnyLost)) {
       replica.change(1, change);
+      this.#isChanging = true;
     }
   }
 
