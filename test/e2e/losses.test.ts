@@ -1,4 +1,4 @@
-/** Files of messages that are gone or damaged when a broker starts: told at once, never silently skipped, and the rest is served. */
+/** Files of messages that are gone or damaged, when a broker starts or while it runs: told at once, never silently skipped, and the rest is served. */
 import assert from 'node:assert/strict';
 import { closeSync, openSync, readFileSync, rmSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
@@ -125,6 +125,37 @@ describe('a thread that takes the place of one that died', () => {
     );
     const all = '10000 bytes';
     assert.deepEqual(await outcomes(client, 't.hit', 5), [all, all, 'DATA_LOSS', all, all]);
+    client.close();
+  });
+});
+
+describe('a broker at work', () => {
+  it('[S5] reads a file that was damaged under it: DATA_LOSS for what was hit and nothing else, told by name, and it goes on', async () => {
+    await using broker = await startBroker({
+      flags: ['--shards', '1', '--segment-bytes', '1MiB', '--store-cache-bytes', '1MiB'],
+    });
+    const client = new BrokerClient(broker.address);
+    for (let id = 1; id <= 5; id++) await client.publish({ subject: 't.hit', body: Buffer.alloc(10_000, id) });
+    // Five segments more: what was hit is in no cache.
+    for (let id = 1; id <= 20; id++) await client.publish({ subject: 't.more', body: Buffer.alloc(256 << 10, 7) });
+    const path = join(lane(broker), '00000001.seg');
+    const bytes = damage(path, 3);
+    const all = '10000 bytes';
+    const expected = [all, all, 'DATA_LOSS', all, all];
+    assert.deepEqual(await outcomes(client, 't.hit', 5), expected);
+    assert.equal(await damagedOf(broker), 1);
+    const told = linesOf(broker, 'a stored message is missing or damaged');
+    assert.deepEqual(
+      told.map(({ subject, id, reason }) => `${subject} ${id} ${reason}`),
+      ['t.hit 3 DATA_LOSS'],
+    );
+    assert.equal(await client.publish({ subject: 't.hit', body: Buffer.alloc(10_000, 6) }), 6);
+    assert.deepEqual(await outcomes(client, 't.hit', 6), [...expected, all]);
+    await broker.kill();
+    await broker.restart();
+    await client.ready();
+    assert.deepEqual(await outcomes(client, 't.hit', 6), [...expected, all]);
+    assert.ok(readFileSync(path).equals(bytes));
     client.close();
   });
 });
