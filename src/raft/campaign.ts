@@ -1,5 +1,5 @@
 import { isPlanted } from '../base/planted.ts';
-import { ENTRY_CONFIG, INDEX_MAX, makeMessage, type NodeId, TERM_MAX } from './messages.ts';
+import { ENTRY_CONFIG, INDEX_MAX, type Message, makeMessage, type NodeId, TERM_MAX } from './messages.ts';
 import type { RaftState } from './state.ts';
 import { becomeCandidate, becomeFollower, becomeLeader, becomePreCandidate } from './transitions.ts';
 
@@ -33,13 +33,19 @@ export function startPreElection(state: RaftState): void {
     startElection(state, false);
     return;
   }
-  const { log, tracker, id, term } = state;
-  const last = { index: log.lastIndex(), logTerm: log.lastTerm() };
+  const { tracker, id, term } = state;
+  const ends = endsOf(state);
   for (const to of tracker.config.voters) {
     if (to !== id) {
-      state.send(makeMessage({ type: 'pre-vote', from: id, to, term: term + 1, ...last }));
+      state.send(makeMessage({ type: 'pre-vote', from: id, to, term: term + 1, ...ends }));
     }
   }
+}
+
+/** Where the log ends, and up to where it is known to be committed: what a request for a vote says of it. */
+function endsOf({ log }: RaftState): Pick<Message, 'index' | 'logTerm' | 'commit' | 'context'> {
+  const commit = log.committed;
+  return { index: log.lastIndex(), logTerm: log.lastTerm(), commit, context: Math.max(log.term(commit), 0) };
 }
 
 /**
@@ -48,11 +54,11 @@ export function startPreElection(state: RaftState): void {
  */
 export function startElection(state: RaftState, force: boolean): void {
   becomeCandidate(state);
-  const { log, tracker, id, term } = state;
-  const last = { index: log.lastIndex(), logTerm: log.lastTerm() };
+  const { tracker, id, term } = state;
+  const ends = endsOf(state);
   for (const to of tracker.config.voters) {
     if (to !== id) {
-      state.sendAfterPersist(makeMessage({ type: 'vote', from: id, to, term, force, ...last }));
+      state.sendAfterPersist(makeMessage({ type: 'vote', from: id, to, term, force, ...ends }));
     }
   }
 }

@@ -23,7 +23,7 @@ export function stepCandidate(state: RaftState, message: Message): void {
     case 'pre-vote-response': {
       const isOurs = message.reject || message.term === state.term + 1;
       if (state.role === 'pre-candidate' && isOurs) {
-        learnCommit(state, message);
+        if (message.reject) learnCommit(state, message.index, message.logTerm);
       }
       if (state.role === 'pre-candidate' && isOurs) {
         onVote(state, message.from, !message.reject);
@@ -32,7 +32,7 @@ export function stepCandidate(state: RaftState, message: Message): void {
     }
     case 'vote-response':
       if (state.role === 'candidate') {
-        learnCommit(state, message);
+        if (message.reject) learnCommit(state, message.index, message.logTerm);
       }
       if (state.role === 'candidate') {
         onVote(state, message.from, !message.reject);

@@ -91,13 +91,14 @@ export interface Message {
   readonly index: Index;
   /** Term at `index`; in a rejection the term at `rejectHint`. */
   readonly logTerm: Term;
+  /** Up to where the sender knows its log to be committed; of an append and a heartbeat, as far as the receiver has it. */
   readonly commit: Index;
   readonly entries: readonly Entry[];
   readonly reject: boolean;
   /** Of a refused append: the highest position at which the logs may still match. */
   readonly rejectHint: Index;
   readonly snapshot: Snapshot | null;
-  /** heartbeat and its response: number of the read round, 0 for none. read-index and its response: caller's number. */
+  /** heartbeat and its response: number of the read round, 0 for none. read-index and its response: caller's number. vote, pre-vote: term at `commit`. */
   readonly context: number;
   /** vote: the leader asked for this election (leadership transfer), so a live leader is no reason to refuse. */
   readonly force: boolean;

@@ -30,7 +30,7 @@ function meetLaterTerm(state: RaftState, message: Message): boolean {
       // A grant is of the term asked about, which nobody is in yet. A refusal tells of a real one.
       if (message.reject) {
         becomeFollower(state, message.term, NOBODY);
-        learnCommit(state, message);
+        if (message.reject) learnCommit(state, message.index, message.logTerm);
       }
       return !message.reject;
     case 'append':

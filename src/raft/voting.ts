@@ -1,6 +1,6 @@
 import { isPlanted } from '../base/planted.ts';
 import { hasUnappliedConfig } from './campaign.ts';
-import { type Message, makeMessage, NOBODY } from './messages.ts';
+import { type Index, type Message, makeMessage, NOBODY, type Term } from './messages.ts';
 import type { RaftState } from './state.ts';
 import { becomeFollower } from './transitions.ts';
 
@@ -18,6 +18,11 @@ export function isVoteUnwelcome(state: RaftState, message: Message): boolean {
  * no member: the newest members, which it may not know yet, may need its vote (R17).
  */
 export function handleVoteRequest(state: RaftState, message: Message): void {
+  if (state.role !== 'leader') {
+    // A node that is a voter again, and does not know that this is committed, cannot stand for election; and with the longer log it votes for nobody. Seen by the
+    // simulator: the leader that made it one had sent it an entry, and lost that itself. raft-rs tells it with the request, too.
+    learnCommit(state, message.commit, message.context);
+  }
   const isPreVote = message.type === 'pre-vote';
   const isFree = state.vote === NOBODY && state.leader === NOBODY;
   const canVote = state.vote === message.from || isFree || (isPreVote && message.term > state.term);
@@ -52,14 +57,14 @@ export function refuseVote(state: RaftState, answer: Pick<Message, 'type' | 'fro
 }
 
 /**
- * A refusal names an entry that is committed: if it is in this log too, it is committed here, and all before it. Should
+ * A refusal names an entry that is committed, and so does a request: if it is in this log too, it is committed here, and all before it. Should
  * a membership change be among that, the campaign was for the wrong voters and ends (rule 2 of config-change.ts).
  */
-export function learnCommit(state: RaftState, message: Message): void {
-  if (!message.reject || message.logTerm === 0 || !state.log.matches(message.index, message.logTerm)) {
+export function learnCommit(state: RaftState, index: Index, term: Term): void {
+  if (term === 0 || !state.log.matches(index, term)) {
     return;
   }
-  if (state.log.commitTo(message.index) && state.role !== 'follower' && hasUnappliedConfig(state)) {
+  if (state.log.commitTo(index) && state.role !== 'follower' && hasUnappliedConfig(state)) {
     becomeFollower(state, state.term, NOBODY);
   }
 }

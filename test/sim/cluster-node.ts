@@ -8,8 +8,9 @@ import { subjectHash } from '../../src/base/subject.ts';
 import type { MemoryRaftStorage } from '../../src/raft/memory-storage.ts';
 import type { Entry, NodeId, Ready, Snapshot } from '../../src/raft/messages.ts';
 import { hearingOf, isHeard, SpokenTo } from '../../src/replica/admission.ts';
+import { revokedSince } from '../../src/replica/after-snapshot.ts';
 import { Replica } from '../../src/replica/replica.ts';
-import { type Member, type PeerFrame, PROTOCOL_VERSION } from '../../src/replica/types.ts';
+import { type Member, type MemberChange, type PeerFrame, PROTOCOL_VERSION } from '../../src/replica/types.ts';
 import { EnvelopeCodec } from '../../src/storage/raft-wal/envelope.ts';
 import { type ClusterOracle, EntrySink, type NodeEars } from './cluster-oracle.ts';
 import { SimShard } from './cluster-shard.ts';
@@ -88,6 +89,11 @@ export class ClusterNode implements NodeEars {
   #snapshots = 0;
   /** SIGSTOP: neither ticks nor messages until this step. */
   pausedUntil = 0;
+  /** The next write that has to be synced fails (EIO). The process ends then, as in production, and nobody knows how much of it is on the disk. */
+  isDiskFailing = false;
+  ioErrors = 0;
+  /** Changes of members that it was asked for and has not answered. */
+  changing = 0;
   /** Answers that the clients of this process wait for end here with it. */
   life = 0;
   ticks = 0;
@@ -180,6 +186,8 @@ export class ClusterNode implements NodeEars {
     this.#committedSeen = snapshot?.index ?? 0;
     this.#isStarted = false;
     this.#isLost = false;
+    this.isDiskFailing = false;
+    this.changing = 0;
     this.life += 1;
     this.ticks = 0;
     replica.start(true);
@@ -225,6 +233,11 @@ export class ClusterNode implements NodeEars {
     }
   }
 
+  change(change: MemberChange): void {
+    this.changing += 1;
+    this.#running().change(1, change);
+  }
+
   /** Which instance what this node sends is for; '' for whichever it is. */
   instanceOf(to: NodeId): string {
     const row = this.replica?.member(to) ?? null;
@@ -252,9 +265,16 @@ export class ClusterNode implements NodeEars {
   /** What is due in this step. */
   run(wallMs: number): void {
     this.#finishWrites();
-    this.#drive(wallMs);
-    this.shard?.step();
-    this.#drive(wallMs);
+    if (this.isUp) {
+      this.#drive(wallMs);
+    }
+    if (this.isUp) {
+      this.shard?.step();
+      this.#drive(wallMs);
+    }
+    if (!this.isUp) {
+      return;
+    }
     const replica = this.#running();
     const { role, term } = replica;
     if (role === 'leader') {
@@ -287,7 +307,7 @@ export class ClusterNode implements NodeEars {
       }
       const ready = replica.ready(wallMs);
       this.#sendFrames();
-      replica.takeChanges();
+      this.changing -= replica.takeChanges().length;
       if (ready === null) {
         continue;
       }
@@ -298,6 +318,9 @@ export class ClusterNode implements NodeEars {
       this.#applyAll(ready);
       this.#writes.push({ ready, doneAt: now + (ready.mustSync ? prng.nextBelow(writeStepsMax + 1) : 0) });
       this.#finishWrites();
+      if (!this.isUp) {
+        return;
+      }
     }
     this.#sendFrames();
     this.#watchCommit();
@@ -342,13 +365,24 @@ export class ClusterNode implements NodeEars {
     const storage = this.#storage as MemoryRaftStorage;
     const { checkers } = this.#world;
     while (this.#writes[0] !== undefined && this.#writes[0].doneAt <= this.#world.now) {
+      if (this.isDiskFailing && this.#writes[0].ready.mustSync) {
+        this.ioErrors += 1;
+        this.crash();
+        return;
+      }
       const { ready } = this.#writes.shift() as Write;
       this.disk.write(ready);
       if (ready.snapshot !== null) {
         const bytes = this.#bytesOf(ready.snapshot);
         storage.applySnapshot(ready.snapshot);
+        const before = replica.machine;
         const lost = replica.installed(ready.snapshot, AllotMachine.restore(bytes.chunks, LIMITS), bytes.members);
         this.#isLost ||= lost.length > 0;
+        if (!this.#isLost) {
+          revokedSince(before, replica.machine, Buffer.from(this.id), ({ subject, base }) =>
+            this.shard?.revoked(new TextDecoder().decode(subject), base),
+          );
+        }
         checkers.onMachineState(this.id, ready.snapshot.index, this.#stateHash());
       }
       if (ready.hardState !== null) {

@@ -23,6 +23,7 @@ const FAULT_STEPS = 1_200;
 /** After the last fault. What nobody ends is revoked after a minute of log time, and a tick takes two steps on average. */
 const HEAL_STEPS = 4_000;
 const MS_A_STEP = TICK_MS / 2;
+const FAILURE_MARK = 0x0e10_fa11;
 /** As in production; and less than a write takes now and then, so that leaders often revoke what a writer is about to close. */
 const OPEN_MS: readonly number[] = [2_000, 60_000];
 const STARTED_AT_MS = 1_700_000_000_000;
@@ -33,6 +34,7 @@ export interface ClusterResult {
   readonly opens: number;
   readonly voids: number;
   readonly crashes: number;
+  readonly ioErrors: number;
   readonly leaderTerms: number;
   /** Depends on every frame and every choice: equal for equal seeds. */
   readonly trace: number;
@@ -105,13 +107,15 @@ class ClusterSimulation implements ClusterWorld {
   readonly #mail = new Map<number, Letter[]>();
   readonly #dropPercent: number;
   readonly #faults: readonly Fault[];
+  /** Of disks that fail: a generator of its own, so that a seed without them is the run that it was before there were any. Null: none fails. */
+  readonly #failures: Prng | null;
   readonly #reports: Report[] = [];
   #cuts: Cut[] = [];
   now = 0;
   #isHealing = false;
-  /** A change of members was asked for in this step. */
+  /** Somebody was asked for a change of members and had not answered at the end of the last step. */
   #isChanging = false;
-  /** Where the last one is in the log, or before that. */
+  /** No change of before is behind this in the log. */
   #changeIndex = 0;
   #crashes = 0;
   #trace = 0;
@@ -125,6 +129,8 @@ class ClusterSimulation implements ClusterWorld {
     const troublePercent = [0, 5, 20, 50][this.prng.nextBelow(4)] as number;
     // Every seed has its own mix: with all of them at once little gets done.
     this.#faults = FAULTS.filter(() => this.prng.chance(2, 5));
+    const failures = new Prng(seed ^ FAILURE_MARK);
+    this.#failures = failures.chance(2, 5) ? failures : null;
     this.store = new SimStore(this.prng, () => this.now, troublePercent);
     this.oracle = new ClusterOracle(this.store);
     const founders = NAMES.slice(0, [1, 3, 3, 3, 5][this.prng.nextBelow(5)]);
@@ -218,6 +224,7 @@ class ClusterSimulation implements ClusterWorld {
       opens: this.oracle.opens,
       voids: this.oracle.voids,
       crashes: this.#crashes,
+      ioErrors: [...this.#nodes.values()].reduce((sum, { ioErrors }) => sum + ioErrors, 0),
       leaderTerms: this.checkers.leaderTerms,
       trace: (this.#trace ^ this.prng.nextUint32()) >>> 0,
     };
@@ -246,10 +253,11 @@ class ClusterSimulation implements ClusterWorld {
         node.run(wallMs);
       }
     }
-    if (this.#isChanging) {
-      this.#changeIndex = Math.max(...this.#up().map(({ replica }) => replica?.view().lastIndex ?? 0));
-      this.#isChanging = false;
+    const isChanging = this.#up().some(({ changing }) => changing > 0);
+    if (isChanging || this.#isChanging) {
+      this.#changeIndex = Math.max(0, ...this.#up().map(({ replica }) => replica?.view().lastIndex ?? 0));
     }
+    this.#isChanging = isChanging;
     this.#clients.step();
     const reader = this.#pick(this.#serving());
     if (reader !== undefined && reader.pausedUntil <= this.now && this.prng.chance(1, 10)) {
@@ -310,6 +318,11 @@ class ClusterSimulation implements ClusterWorld {
       this.#pick(down)?.start();
     }
     this.#cuts = this.#cuts.filter((cut) => cut.until > this.now);
+    if (this.#failures?.chance(1, 150)) {
+      const up = this.#up();
+      const node = up[this.#failures.nextBelow(Math.max(1, up.length))];
+      if (node !== undefined) node.isDiskFailing = true;
+    }
     const fault = this.#pick(this.#faults);
     if (fault === undefined || !this.prng.chance(1, 25)) {
       return;
@@ -392,7 +405,7 @@ class ClusterSimulation implements ClusterWorld {
       (each) => this.#isMember(each) && leader?.replica?.member(each.id)?.instance !== each.instance,
     );
     // Two lost disks of three are more than is promised, and so are one and a removal on its way (seed 753).
-    const isSettled = (leader?.replica?.applied ?? 0) >= this.#changeIndex;
+    const isSettled = !this.#isChanging && (leader?.replica?.applied ?? 0) >= this.#changeIndex;
     const isEnough = isSettled && wiped.length === 0 && this.#voters().length >= 3;
     if (!isFounded || node === leader || !this.#isMember(node) || !isEnough) {
       return;
@@ -431,7 +444,7 @@ class ClusterSimulation implements ClusterWorld {
     const isAnyLost = rows.some(({ node: id, instance }) => this.#node(id).instance !== instance);
     // Three stay, so that there are some to fail; and who is well stays while another's disk is lost, or none may be left for a quorum (seed 577).
     if (row === null || isLost || (rows.length > 3 && !isAnyLost)) {
-      replica.change(1, change);
+      leader.change(change);
       this.#isChanging = true;
     }
   }
@@ -439,7 +452,7 @@ class ClusterSimulation implements ClusterWorld {
   #transfer(): void {
     const leader = this.#leader();
     if (leader !== undefined && leader.pausedUntil <= this.now) {
-      leader.replica?.change(1, { kind: 'transfer', node: '' });
+      leader.change({ kind: 'transfer', node: '' });
       this.checkers.onTransfer(leader.id);
     }
   }
@@ -451,6 +464,7 @@ class ClusterSimulation implements ClusterWorld {
     this.store.heal();
     for (const node of this.#nodes.values()) {
       node.pausedUntil = 0;
+      node.isDiskFailing = false;
       if (!node.isUp && node.disk.last > 0) {
         node.start();
       }

@@ -58,6 +58,9 @@ export class SimNode {
   stalledUntil = 0;
   /** Stopped, as by SIGSTOP, until this step. */
   pausedUntil = 0;
+  /** The next write that has to be synced fails (EIO). The process ends then, as in production, and nobody knows how much of it is on the disk. */
+  isDiskFailing = false;
+  ioErrors = 0;
 
   constructor(
     id: NodeId,
@@ -87,6 +90,7 @@ export class SimNode {
     });
     this.#committedSeen = this.machine.index;
     this.ticks = 0;
+    this.isDiskFailing = false;
   }
 
   tick(): void {
@@ -123,6 +127,9 @@ export class SimNode {
   run(): void {
     this.#watchCommit();
     this.#finishWrites();
+    if (!this.isUp) {
+      return;
+    }
     if (this.#world.prng.chance(3, 4)) {
       this.#apply(1 + this.#world.prng.nextBelow(8));
     }
@@ -132,6 +139,9 @@ export class SimNode {
         throw new SafetyViolation(`${this.id} has a Ready without end`);
       }
       this.#take(core.ready());
+      if (!this.isUp) {
+        return;
+      }
     }
     this.#watchCommit();
     if (core.role === 'leader') {
@@ -189,6 +199,11 @@ export class SimNode {
 
   #finishWrites(): void {
     while (this.#writes[0] !== undefined && this.#writes[0].doneAt <= this.#world.now) {
+      if (this.isDiskFailing && this.#writes[0].ready.mustSync) {
+        this.ioErrors += 1;
+        this.crash();
+        return;
+      }
       const { ready } = this.#writes.shift() as Write;
       this.disk.write(ready);
       this.#fillStorage(ready);

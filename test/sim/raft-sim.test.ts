@@ -16,18 +16,20 @@ function savedSeeds(): { readonly seed: number; readonly isCalm: boolean }[] {
 }
 
 test(`[R1] [R3] [R4] [R6] [R7] [R12] [R13] ${SHORT_SEEDS} seeds of crashes, partitions, loss and membership changes: all promises hold, then progress`, () => {
-  const sums = { committed: 0, leaderTerms: 0, crashes: 0, reads: 0 };
+  const sums = { committed: 0, leaderTerms: 0, crashes: 0, ioErrors: 0, reads: 0 };
   for (let seed = 1; seed <= SHORT_SEEDS; seed += 1) {
     const result = simulateRaft(seed);
     sums.committed += result.committed;
     sums.leaderTerms += result.leaderTerms;
     sums.crashes += result.crashes;
+    sums.ioErrors += result.ioErrors;
     sums.reads += result.reads;
   }
   // A simulation in which nothing happens would pass as well.
   assert.ok(sums.committed > SHORT_SEEDS * 50, JSON.stringify(sums));
   assert.ok(sums.leaderTerms > SHORT_SEEDS * 2, JSON.stringify(sums));
   assert.ok(sums.crashes > SHORT_SEEDS * 5, JSON.stringify(sums));
+  assert.ok(sums.ioErrors > SHORT_SEEDS / 4, JSON.stringify(sums));
   assert.ok(sums.reads > SHORT_SEEDS * 10, JSON.stringify(sums));
 });
 

@@ -20,6 +20,7 @@ export interface SimResult {
   readonly committed: number;
   readonly leaderTerms: number;
   readonly crashes: number;
+  readonly ioErrors: number;
   readonly reads: number;
   /** Depends on every message and every choice: equal for equal seeds. */
   readonly trace: number;
@@ -147,6 +148,7 @@ class RaftSimulation implements NodeWorld {
       committed: this.checkers.committedMax,
       leaderTerms: this.checkers.leaderTerms,
       crashes: this.#crashes + this.#storms.crashes,
+      ioErrors: [...this.#nodes.values()].reduce((sum, { ioErrors }) => sum + ioErrors, 0),
       reads: [...this.#nodes.values()].reduce((sum, node) => sum + node.readsAnswered, 0),
       trace: this.#trace,
     };

@@ -24,6 +24,7 @@ export class RaftStorms {
   readonly #hasUsurpers: boolean;
   readonly #hasChases: boolean;
   readonly #hasCuts: boolean;
+  readonly #hasErrors: boolean;
   #cuts: Cut[] = [];
   #chased = 0;
   #chase: { readonly at: number; readonly node: SimNode } | null = null;
@@ -41,6 +42,7 @@ export class RaftStorms {
     this.#hasUsurpers = isOn();
     this.#hasChases = isOn();
     this.#hasCuts = isOn();
+    this.#hasErrors = isOn();
   }
 
   isCut(from: NodeId, to: NodeId, now: number): boolean {
@@ -74,6 +76,9 @@ export class RaftStorms {
     if (this.#hasCuts && this.#prng.chance(1, 150)) {
       this.#cutPlan(now);
     }
+    if (this.#hasErrors && this.#prng.chance(1, 300)) {
+      node.isDiskFailing = true;
+    }
   }
 
   end(): void {
@@ -81,6 +86,7 @@ export class RaftStorms {
     for (const node of this.#nodes) {
       node.stalledUntil = 0;
       node.pausedUntil = 0;
+      node.isDiskFailing = false;
     }
   }
 

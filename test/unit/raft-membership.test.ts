@@ -300,3 +300,47 @@ test('[R18] a hundred transfers under load lose nothing', () => {
     );
   }
 });
+
+test('[R17] a voter that does not know that it is one learns it from who asks for its vote: the leader that made it one has the shorter log', () => {
+  const group = new Group(['b'], {}, ['a']);
+  group.elect('b');
+  const [a, b] = [group.at('a'), group.at('b')];
+  // What makes it a voter and an entry behind it are sent in turn; the power fails when the first one is on the leader's own disk, and thereby committed.
+  assert.equal(b.core.proposeConfigChange({ kind: 'add-voter', node: 'a', context: NO_CONTEXT }), 'accepted');
+  const first = b.core.ready();
+  assert.equal(b.core.propose(bytes('lost')), 'accepted');
+  const second = b.core.ready();
+  b.persist(first);
+  for (const { index } of b.core.ready().committedEntries) b.core.appliedTo(index);
+  b.compact();
+  b.restart();
+  assert.deepEqual(b.core.configState(), { voters: ['a', 'b'], learners: [] });
+  for (const message of [...first.messages, ...second.messages]) a.receive(message);
+  assert.deepEqual(a.core.configState(), { voters: ['b'], learners: ['a'] });
+  assert.equal(a.core.lastIndex(), b.core.lastIndex() + 1);
+  group.tick(8 * ELECTION_TICKS);
+  assert.deepEqual(group.leaders(), ['a']);
+  assert.deepEqual(a.core.configState(), { voters: ['a', 'b'], learners: [] });
+  assert.deepEqual(texts(b.applied).at(-2), 'lost');
+});
+
+test('[R17] what a request for a vote calls committed counts only where the own log has that entry', () => {
+  const group = new Group(['a', 'b', 'c']);
+  group.elect('a');
+  group.propose('a', 'x');
+  const b = group.at('b');
+  const { committed, term } = b.core;
+  group.filter = ({ type, commit }) => type === 'append' && commit <= committed;
+  group.propose('a', 'y');
+  assert.deepEqual([b.core.committed, b.core.lastIndex()], [committed, committed + 1]);
+  const ask = (commit: number, context: number): number => {
+    b.core.forgetLeader();
+    b.receive({ type: 'pre-vote', from: 'c', term: term + 1, index: committed, logTerm: term, commit, context });
+    return b.core.committed;
+  };
+  assert.equal(ask(committed + 1, term + 1), committed);
+  assert.equal(ask(committed + 1, 0), committed);
+  assert.equal(ask(committed + 2, term), committed);
+  assert.equal(ask(committed - 1, term), committed);
+  assert.equal(ask(committed + 1, term), committed + 1);
+});

@@ -5,11 +5,10 @@ import type { AllotmentInfo } from '../../allot/queries.ts';
 import { type AllotmentOwner, type AllotSink, AllotVerdict, type PartAnswers } from '../../allot/verdicts.ts';
 import { assert, defined } from '../../base/assert.ts';
 import { failpoint } from '../../base/failpoint.ts';
-import { subjectHash } from '../../base/subject.ts';
-import { ALL_SUBJECTS } from '../../base/subject-space.ts';
 import type { SnapshotReceiver } from '../../net/types.ts';
 import type { MemoryRaftStorage } from '../../raft/memory-storage.ts';
 import { ENTRY_NORMAL, type Entry, type Message, type Ready } from '../../raft/messages.ts';
+import { bornSince, revokedSince } from '../../replica/after-snapshot.ts';
 import { LogClock } from '../../replica/log-clock.ts';
 import { Replica } from '../../replica/replica.ts';
 import type { ClusterView, Member, MemberChange, MemberChangeResult } from '../../replica/types.ts';
@@ -67,8 +66,6 @@ export interface RaftNodeEvents {
 
 /** Before a snapshot that found no space is tried again, in ms. */
 const SNAPSHOT_RETRY_MS = 30_000;
-
-const SUBJECTS_A_PAGE = 10_000;
 
 /** Ticks of an election timeout: raft.election_timeout in heartbeats, with etcd's ratio as the least. */
 const ELECTION_TICKS_MIN = 5;
@@ -605,20 +602,20 @@ export class RaftNode implements AllotSink {
     this.tell('info', 'installed a snapshot of the leader', { index: snapshot.index, path });
     offered.resolve();
     if (this.#replica.isStarted) this.#onStarted();
-    this.#tellBorn(before);
-    this.#answers?.restored();
     if (lost.length > 0) this.#events.onAnswersLost();
+    else this.#tellSince(before);
     this.#tellApplied();
   }
 
-  /** Subjects that a snapshot has and `before` had not. */
-  #tellBorn(before: AllotMachine): void {
-    if (this.#answers === null) return;
-    for (let cursor = 0; cursor >= 0; ) {
-      cursor = this.machine.listSubjects(cursor, ALL_SUBJECTS, SUBJECTS_A_PAGE, (subject, names, start, end) => {
-        if (before.find(names, start, end, subjectHash(names, start, end)) < 0) this.born(subject);
-      });
-    }
+  /** What a snapshot says that `before` did not. */
+  #tellSince(before: AllotMachine): void {
+    const answers = this.#answers;
+    if (answers === null) return;
+    bornSince(before, this.machine, (subject) => this.born(subject));
+    answers.restored();
+    revokedSince(before, this.machine, this.name, ({ subject, hash, base }) =>
+      answers.revoked(subject, 0, subject.length, hash, base),
+    );
   }
 
   // --- AllotSink: answers to this process's own requests go to its shards ---
