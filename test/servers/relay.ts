@@ -107,10 +107,20 @@ export class Relay {
     };
     for (const socket of pair) socket.setNoDelay(true).on('error', end).on('close', end);
     client.on('data', (bytes) => this.#request(server, bytes));
+    // Replies that wait, in their order: what comes behind `restore` must not overtake them.
+    const late: Buffer[] = [];
+    const flush = (): void => {
+      for (const bytes of late.splice(0)) client.write(bytes);
+    };
     server.on('data', (bytes) => {
-      if (!this.#dropsReplies && this.#delayMs > 0) setTimeout(() => client.write(bytes), this.#delayMs);
-      else if (!this.#dropsReplies) client.write(bytes);
-      else this.#swallowing?.(bytes.length);
+      if (this.#dropsReplies) {
+        this.#swallowing?.(bytes.length);
+        return;
+      }
+      late.push(bytes);
+      if (this.#delayMs === 0) flush();
+      // Each timer lets one go, the oldest: as many as there are replies, unless the delay has ended meanwhile.
+      else setTimeout(() => late.length > 0 && client.write(late.shift() as Buffer), this.#delayMs);
     });
   }
 
