@@ -84,7 +84,7 @@ const SUITES: readonly Row[] = [
     name: 'e2e',
     about: 'a real broker process',
     files: 'e2e/**/*',
-    alone: 'e2e/{bounds,consume-bounds,flow-*,perf-harness}',
+    alone: 'e2e/{bounds,cluster-pauses,consume-bounds,flow-*,perf-harness}',
     width: PAIR,
     pooled: true,
     minutes: 20,
