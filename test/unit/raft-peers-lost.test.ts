@@ -1,6 +1,8 @@
 /** Nodes with peers, of whose frames some are lost or late. */
 import assert from 'node:assert/strict';
 import { describe, it, type TestContext } from 'node:test';
+import { closeSize, writeRevoke } from '../../src/allot/commands.ts';
+import { subjectHash } from '../../src/base/subject.ts';
 import { Replica } from '../../src/replica/replica.ts';
 import type { PeerFrame } from '../../src/replica/types.ts';
 import type { LogLine } from '../../src/workers/messages.ts';
@@ -94,6 +96,39 @@ describe('a node that gets a snapshot', () => {
       () => `of ${a.node.status().subjects} it tells of ${born.size}`,
     );
     assert.ok(c.lines.some(isInstalled));
+  });
+});
+
+describe('a node that lost touch and gets a snapshot', () => {
+  it('tells its shards what of theirs was revoked meanwhile, and of nothing else', async (t) => {
+    const [a, , c] = (await three(t, { snapshotEntries: 50 })) as [Running, Running, Running];
+    const opened: number[] = [];
+    const revoked: string[] = [];
+    c.node.answerTo(
+      answers({
+        opened: (_shard, counter) => void opened.push(counter),
+        revoked: (names, start, end, _hash, base) =>
+          void revoked.push(`${Buffer.from(names.subarray(start, end))}/${base}`),
+      }),
+    );
+    for (const index of [1_000, 1_001]) open(c.node, index);
+    await until(
+      () => opened.length === 2,
+      () => `${opened} are open`,
+    );
+    const cutting = cut(t);
+    cutting.meets = (at, frame) => at === 'c' && isRaft(frame, 'append');
+    const name = Buffer.from('subject.1001');
+    const revoke = new Uint8Array(closeSize(name.length));
+    writeRevoke(new DataView(revoke.buffer), revoke, 0, name, subjectHash(name, 0, name.length), 1);
+    assert.ok(a.node.propose([revoke]));
+    await openEntries(a, 300);
+    cutting.heal();
+    await until(
+      () => c.lines.some(isInstalled) && c.node.status().applied === a.node.status().applied,
+      () => 'it does not come so far',
+    );
+    assert.deepEqual(revoked, ['subject.1001/1']);
   });
 });
 
