@@ -7,13 +7,17 @@ const LAG_MAX_MS = 5;
 
 export interface GeneratorLoad {
   readonly generatorBusy: number;
-  readonly sendLag: { readonly count: number; readonly p99Ms: number };
+  /** None of who only reads. */
+  readonly sendLag?: { readonly count: number; readonly p99Ms: number };
 }
 
 export function generatorWarnings(sides: Readonly<Record<string, readonly GeneratorLoad[]>>): string[] {
   return Object.entries(sides).flatMap(([name, results]) => {
     const busiest = results.reduce((most, { generatorBusy }) => Math.max(most, generatorBusy), 0);
-    const lag = results.reduce((most, { sendLag }) => (sendLag.count === 0 ? most : Math.max(most, sendLag.p99Ms)), 0);
+    const lag = results.reduce(
+      (most, { sendLag }) => Math.max(most, (sendLag?.count ?? 0) === 0 ? 0 : (sendLag?.p99Ms ?? 0)),
+      0,
+    );
     return [
       ...(busiest > BUSY_MAX
         ? [

@@ -7,6 +7,7 @@ import type { FanoutTask, FromFanout } from './fanout.ts';
 import { type FrameWriter, frameWriter } from './frames.ts';
 import { GrpcConnection } from './grpc-client.ts';
 import { Http2Connection } from './http2-client.ts';
+import { TimelineRecorder } from './timeline.ts';
 import type { CallListener, Transport } from './transport.ts';
 
 class FanoutGenerator implements CallListener {
@@ -23,6 +24,8 @@ class FanoutGenerator implements CallListener {
   #began = 0;
   #atBegin: Float64Array = new Float64Array(0);
   #publishedAtBegin = 0;
+  #busyAtBegin = performance.eventLoopUtilization();
+  readonly #timeline = new TimelineRecorder();
 
   constructor(task: FanoutTask) {
     this.#task = task;
@@ -57,8 +60,10 @@ class FanoutGenerator implements CallListener {
   onMessage(slot: number): void {
     if (slot >= this.#task.streams) return;
     this.#received[slot] = (this.#received[slot] as number) + 1;
-    // Slot 0 stands for a round of all streams; looking at all of them after each message would cost more than the message.
-    if (slot === 0 && this.#freeSlots.length > 0) this.#pump();
+    // Slot 0 stands for a round of all streams; looking at all of them, or at the clock, after each message would cost more than the message.
+    if (slot !== 0) return;
+    if (this.#began > 0) this.#timeline.add(performance.now(), this.#task.streams, 0);
+    if (this.#freeSlots.length > 0) this.#pump();
   }
 
   onEnd(slot: number, status: number): void {
@@ -96,6 +101,8 @@ class FanoutGenerator implements CallListener {
   #begin(): void {
     if (this.#over) return;
     this.#began = performance.now();
+    this.#busyAtBegin = performance.eventLoopUtilization();
+    this.#timeline.begin(this.#began);
     this.#atBegin = this.#received.slice();
     this.#publishedAtBegin = this.#published;
     this.#tell({ kind: 'measuring' });
@@ -115,6 +122,8 @@ class FanoutGenerator implements CallListener {
         fastest: Math.max(...perStream),
         published: this.#published - this.#publishedAtBegin,
         errors: this.#errors,
+        timeline: this.#timeline.result(),
+        busy: performance.eventLoopUtilization(this.#busyAtBegin).utilization,
       },
     });
     for (const connection of this.#connections) connection.close();

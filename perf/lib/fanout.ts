@@ -1,7 +1,8 @@
 /** Runs a fan-out load in a generator thread and measures what it costs the server meanwhile. */
 import type { Frames } from './frames.ts';
 import { runThread } from './generator-threads.ts';
-import { costBetween, type ServerCost, sampleProcess } from './process.ts';
+import { costBetween, type ProcessTrace, ProcessWatch, type ServerCost, sampleProcess } from './process.ts';
+import { TIMELINE_STEP_MS, type Timeline } from './timeline.ts';
 import type { ClientKind } from './transport.ts';
 
 export interface FanoutTask {
@@ -30,6 +31,8 @@ export interface FanoutCounts {
   readonly fastest: number;
   readonly published: number;
   readonly errors: Readonly<Record<string, number>>;
+  readonly timeline: Timeline;
+  readonly busy: number;
 }
 
 export type FromFanout =
@@ -38,8 +41,10 @@ export type FromFanout =
   | { readonly kind: 'drained' }
   | { readonly kind: 'failed'; readonly why: string };
 
-export interface FanoutResult extends FanoutCounts {
+export interface FanoutResult extends Omit<FanoutCounts, 'busy'> {
   readonly deliveriesPerSecond: number;
+  readonly watch: ProcessTrace;
+  readonly generatorBusy: number;
   /** For each delivery. */
   readonly cost: ServerCost;
 }
@@ -47,11 +52,21 @@ export interface FanoutResult extends FanoutCounts {
 export async function runFanout(pid: number, task: FanoutTask): Promise<FanoutResult> {
   let before = sampleProcess(pid);
   let after = before;
+  const watch = new ProcessWatch(pid, TIMELINE_STEP_MS);
   const entry = new URL('./fanout-generator.ts', import.meta.url);
   const counts = await runThread<FromFanout, FanoutCounts>(entry, task, (message) => {
-    if (message.kind === 'measuring') before = sampleProcess(pid);
+    if (message.kind === 'measuring') {
+      before = sampleProcess(pid);
+      watch.start();
+    }
     if (message.kind === 'measured') after = sampleProcess(pid);
-  });
-  const cost = costBetween(before, after, counts.delivered);
-  return { ...counts, deliveriesPerSecond: counts.delivered / counts.seconds, cost };
+  }).finally(() => watch.stop());
+  const { busy, ...rest } = counts;
+  return {
+    ...rest,
+    deliveriesPerSecond: counts.delivered / counts.seconds,
+    watch: watch.stop(),
+    generatorBusy: busy,
+    cost: costBetween(before, after, counts.delivered),
+  };
 }

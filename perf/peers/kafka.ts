@@ -10,6 +10,7 @@ import {
   must,
   outputOf,
   type Peer,
+  type PeerGoal,
   type PeerLoad,
   type PeerResult,
   type RunningPeer,
@@ -146,11 +147,14 @@ async function start(isFlushed: boolean): Promise<RunningPeer> {
   };
 }
 
-function peer(name: string, isFlushed: boolean, setting: string, goal: NonNullable<Peer['goal']>): Peer {
+function peer(name: string, isFlushed: boolean, setting: string, goal: PeerGoal): Peer {
   return {
     name,
     setting,
     goal,
+    // As an aim of `replay`, and for the peer that is as durable, a tenth of its p99.
+    readGoal: { must: 0, aim: 1 },
+    ...(isFlushed ? { p99Goal: { must: 0.1, aim: 0.1 } } : {}),
     version: () =>
       outputOf('java', ['-version']) !== null && hasJar('kafka', 'kafka_2.13-') && hasJar('kafka-tools', 'kafka-tools-')
         ? `kafka ${VERSION}`

@@ -10,6 +10,7 @@ import {
   must,
   outputOf,
   type Peer,
+  type PeerGoal,
   type PeerLoad,
   type PeerResult,
   type RunningPeer,
@@ -63,11 +64,12 @@ async function start(isSynced: boolean): Promise<RunningPeer> {
   };
 }
 
-function peer(name: string, isSynced: boolean, setting: string, goal: NonNullable<Peer['goal']>): Peer {
+function peer(name: string, isSynced: boolean, setting: string, goal: PeerGoal): Peer {
   return {
     name,
     setting,
     goal,
+    readGoal: { must: 1, aim: 1 },
     version: () =>
       outputOf(binary('nats'), ['--version']) === null ? null : outputOf(binary('nats-server'), ['--version']),
     install() {

@@ -32,12 +32,20 @@ export interface RunningPeer {
   stop(): Promise<void>;
 }
 
+export interface PeerGoal {
+  readonly must: number;
+  readonly aim: number;
+}
+
 export interface Peer {
   readonly name: string;
   /** How durable an acknowledged message is, and with what load. */
   readonly setting: string;
   /** Times its rate that must be reached and should be, from the table of goals; none: it has no row there. */
-  readonly goal?: { readonly must: number; readonly aim: number };
+  readonly goal?: PeerGoal;
+  /** The same of reading, and of the p99 of an acknowledgement at full speed. */
+  readonly readGoal?: PeerGoal;
+  readonly p99Goal?: PeerGoal;
   /** Its version, or null if it is not installed. */
   version(): string | null;
   /** Commands of the ordinary package clients. */

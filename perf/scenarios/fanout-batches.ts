@@ -2,6 +2,7 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { generatorWarnings } from '../lib/bottleneck.ts';
 import { type ConsumeResult, type ConsumeTask, runConsume } from '../lib/consume-load.ts';
 import { joinFrames } from '../lib/frame-file.ts';
 import type { Options } from '../lib/options.ts';
@@ -110,7 +111,7 @@ export const fanoutBatches: Scenario = {
       scenario: 'fanout-batches',
       setting: `one publish stream of ${options.bodyBytes} B messages in ${options.subjects} subjects, at most ${AHEAD} messages ahead of the slowest consumer`,
       figures,
-      notes: [],
+      notes: generatorWarnings(sides),
       plots: volumePlots(sides, 'messages/s'),
     };
   },

@@ -1,4 +1,5 @@
 /** One publisher to many `Subscribe` streams against bare server streams that one loop feeds. */
+import { generatorWarnings } from '../lib/bottleneck.ts';
 import { type FanoutTask, runFanout } from '../lib/fanout.ts';
 import { deliveryBytes } from '../lib/frames.ts';
 import { formatNumber } from '../lib/report.ts';
@@ -9,6 +10,7 @@ import {
   type Scenario,
   STREAM_PATH,
   SUBSCRIBE_PATH,
+  volumePlots,
   withServers,
 } from '../lib/scenario.ts';
 
@@ -52,23 +54,27 @@ export const fanout: Scenario = {
         subject: results.subject.map(pick),
         baseline: results.baseline.map(pick),
       });
+      const sides = { broker: results.subject, 'bare server': results.baseline };
       return {
         scenario: 'fanout',
         setting: `1 publisher (${inFlight} in flight) to ${streams} streams on ${connections} connections, ${bodyBytes} B bodies`,
         figures: [
           {
             name: 'deliveries',
+            key: 'rate',
             unit: '1/s',
             ...of((it) => it.deliveriesPerSecond),
             goal: { better: 'higher', must: 0.6, aim: 0.85 },
           },
           { name: 'published', unit: '1/s', subject: results.subject.map((it) => it.published / it.seconds) },
           { name: 'main-thread CPU a delivery', unit: 'us', ...of((it) => it.cost.mainMicrosPerCall) },
-          { name: 'server CPU a delivery', unit: 'us', ...of((it) => it.cost.totalMicrosPerCall) },
+          { name: 'server CPU a delivery', key: 'cpu', unit: 'us', ...of((it) => it.cost.totalMicrosPerCall) },
           { name: 'slowest stream / fastest', unit: '', ...of((it) => it.slowest / it.fastest) },
-          { name: 'RSS', unit: 'MiB', ...of((it) => it.cost.rssBytes / 2 ** 20) },
+          { name: 'generator busy', key: 'generator', unit: '', ...of((it) => it.generatorBusy) },
+          { name: 'RSS', key: 'rss', unit: 'MiB', ...of((it) => it.cost.rssBytes / 2 ** 20) },
         ],
-        notes: errorNotes([...results.subject, ...results.baseline]),
+        notes: [...errorNotes([...results.subject, ...results.baseline]), ...generatorWarnings(sides)],
+        plots: volumePlots(sides, 'deliveries/s'),
       };
     });
   },

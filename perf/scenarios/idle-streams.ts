@@ -1,6 +1,7 @@
 /** A thousand consume streams of which nothing comes, beside a hundred busy publish streams: memory, and whether it grows. */
+import { generatorWarnings } from '../lib/bottleneck.ts';
 import { runConsume } from '../lib/consume-load.ts';
-import { errorNotes, plotsOf, type Scenario, withServers } from '../lib/scenario.ts';
+import { errorNotes, histogramsOf, plotsOf, type Scenario, withServers } from '../lib/scenario.ts';
 import { failures, tailTask } from '../lib/scenario-streams.ts';
 import { runStreams } from '../lib/stream-load.ts';
 import { streamLoad } from './stream.ts';
@@ -53,8 +54,9 @@ export const idleStreams: Scenario = {
           { name: 'messages on idle streams', key: 'idle-messages', unit: '', subject: [quiet.messages] },
           { name: 'failed', key: 'errors', unit: '', subject: [failures([busy])] },
         ],
-        notes: errorNotes([busy]),
+        notes: [...errorNotes([busy]), ...generatorWarnings({ 'publish streams': [busy] })],
         plots: plotsOf({ broker: [busy] }, 'messages/s'),
+        histograms: histogramsOf({ broker: [busy] }),
       };
     }),
 };

@@ -1,11 +1,23 @@
 /** `Publish` at a steady rate, beside one append + fdatasync on the same disk at the same rate, in turn. */
 import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
+import { generatorWarnings } from '../lib/bottleneck.ts';
 import type { DiskProbeTask } from '../lib/disk-probe.ts';
 import { type Latency, summarize } from '../lib/histogram.ts';
 import { type LoadResult, runLoad } from '../lib/load.ts';
 import type { Figure } from '../lib/report.ts';
-import { ECHO_PATH, errorNotes, loadOf, modeOf, PUBLISH_PATH, type Scenario, withServers } from '../lib/scenario.ts';
+import {
+  ECHO_PATH,
+  errorNotes,
+  histogramsOf,
+  loadFigures,
+  loadOf,
+  modeOf,
+  PUBLISH_PATH,
+  plotsOf,
+  type Scenario,
+  withServers,
+} from '../lib/scenario.ts';
 import { publishFrames } from './unary.ts';
 
 /** The record of a 256 B message with its headers, as the probe appends it. */
@@ -61,22 +73,20 @@ export const latency: Scenario = {
             baselineName: 'fdatasync',
             ...(name === 'p99' ? { goal } : {}),
           },
-          {
-            name: `${name}, of the bare echo`,
-            unit: 'ms',
-            subject,
-            baseline: echoes.map((it) => it.latency[percentile]),
-          },
         ];
       });
+      const sides = { broker: publishes, 'bare echo': echoes };
       return {
         scenario: 'latency',
         setting: `open loop of ${options.rate} publishes/s of ${options.bodyBytes} B, from the intended send time`,
         figures: [
           ...figures,
+          ...loadFigures({ subject: publishes, baseline: echoes }),
           { name: 'generator sent late by, p99', unit: 'ms', subject: publishes.map((it) => it.sendLag.p99Ms) },
         ],
-        notes: errorNotes([...publishes, ...echoes]),
+        notes: [...errorNotes([...publishes, ...echoes]), ...generatorWarnings(sides)],
+        plots: plotsOf(sides, 'calls/s'),
+        histograms: histogramsOf(sides),
       };
     });
   },

@@ -1,9 +1,19 @@
 /** Twice and five times what the broker can take, by publish streams that obey the window and by unary connections. */
+import { generatorWarnings } from '../lib/bottleneck.ts';
 import { type LoadResult, runLoad } from '../lib/load.ts';
 import type { Options } from '../lib/options.ts';
 import type { Progress } from '../lib/progress.ts';
 import type { Figure, Finding } from '../lib/report.ts';
-import { errorNotes, loadOf, type Pair, PUBLISH_PATH, plotsOf, type Scenario, withServers } from '../lib/scenario.ts';
+import {
+  errorNotes,
+  histogramsOf,
+  loadOf,
+  type Pair,
+  PUBLISH_PATH,
+  plotsOf,
+  type Scenario,
+  withServers,
+} from '../lib/scenario.ts';
 import { failures, recoveryMs, withoutWarmup } from '../lib/scenario-streams.ts';
 import { runStreams, type StreamResult } from '../lib/stream-load.ts';
 import { streamLoad } from './stream.ts';
@@ -114,7 +124,11 @@ async function rude(pair: Pair, options: Options, progress: Progress): Promise<F
   ];
 }
 
-async function unary(pair: Pair, options: Options, progress: Progress): Promise<Figure[]> {
+async function unary(
+  pair: Pair,
+  options: Options,
+  progress: Progress,
+): Promise<{ figures: Figure[]; sides: Record<string, LoadResult[]> }> {
   const run = (factor: number): Promise<LoadResult> => {
     progress.say(`unary: ${factor} times the connections`);
     const { connections, inFlight } = options;
@@ -124,8 +138,10 @@ async function unary(pair: Pair, options: Options, progress: Progress): Promise<
   };
   const most = await run(1);
   const figures: Figure[] = [];
+  const sides: Record<string, LoadResult[]> = { 'unary, 1x': [most] };
   for (const factor of FACTORS) {
     const loaded = await run(factor);
+    sides[`unary, ${factor}x`] = [loaded];
     figures.push(
       {
         name: `unary, ${factor}x the connections: goodput`,
@@ -147,7 +163,7 @@ async function unary(pair: Pair, options: Options, progress: Progress): Promise<
       { name: `unary, ${factor}x: refused`, key: `unary-${factor}x-errors`, unit: '', subject: [failures([loaded])] },
     );
   }
-  return figures;
+  return { figures, sides };
 }
 
 export const overload: Scenario = {
@@ -161,18 +177,22 @@ export const overload: Scenario = {
   run: (options, progress) =>
     withServers(options, { answerBytes: 16 }, async (pair): Promise<Finding> => {
       const part = await streams(pair, options, progress);
-      const figures = [
-        ...part.figures,
-        ...(await rude(pair, options, progress)),
-        ...(await unary(pair, options, progress)),
-      ];
+      const besideRude = await rude(pair, options, progress);
+      const calls = await unary(pair, options, progress);
       progress.clear();
+      // More than can be taken is due, on purpose: that it waits is what is measured.
+      const busy = ({ generatorBusy }: { readonly generatorBusy: number }) => ({ generatorBusy });
+      const loads = Object.entries({ ...part.sides, ...calls.sides });
       return {
         scenario: 'overload',
         setting: `${options.durationMs / 1_000} s each; streams: ${options.streams} on ${options.connections} connections and multiples; unary: ${options.inFlight} in flight on ${options.connections} connections and multiples`,
-        figures,
-        notes: errorNotes(part.failed),
+        figures: [...part.figures, ...besideRude, ...calls.figures],
+        notes: [
+          ...errorNotes([...part.failed, ...Object.values(calls.sides).flat()]),
+          ...generatorWarnings(Object.fromEntries(loads.map(([name, results]) => [name, results.map(busy)]))),
+        ],
         plots: plotsOf(part.sides, 'messages/s'),
+        histograms: histogramsOf({ ...part.sides, ...calls.sides }),
       };
     }),
 };

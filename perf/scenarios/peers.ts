@@ -1,17 +1,28 @@
 /** The broker beside other brokers, each a real server on loopback, on the same machine, with messages of the same size, in the same run. */
+import { generatorWarnings } from '../lib/bottleneck.ts';
 import { type ConsumeResult, runConsume } from '../lib/consume-load.ts';
 import { subjectName } from '../lib/frames.ts';
 import { type Options, UsageError } from '../lib/options.ts';
 import type { Progress } from '../lib/progress.ts';
 import { type Figure, type Finding, formatNumber } from '../lib/report.ts';
-import { alternate, CONSUME_PATH, type Pair, PREFIX, type Scenario, withServers } from '../lib/scenario.ts';
+import {
+  alternate,
+  CONSUME_PATH,
+  errorNotes,
+  histogramsOf,
+  type Pair,
+  PREFIX,
+  plotsOf,
+  type Scenario,
+  withServers,
+} from '../lib/scenario.ts';
 import { fillStreams } from '../lib/stream-fill.ts';
-import { runStreams } from '../lib/stream-load.ts';
+import { runStreams, type StreamResult } from '../lib/stream-load.ts';
 import type { Target } from '../lib/targets.ts';
 import { installEtcd } from '../peers/etcd.ts';
 import { kafkaDefault, kafkaFlush } from '../peers/kafka.ts';
 import { natsAlways, natsDefault } from '../peers/nats.ts';
-import type { Peer, PeerResult } from '../peers/peer.ts';
+import type { Peer, PeerGoal, PeerResult } from '../peers/peer.ts';
 import { predecessor } from '../peers/predecessor.ts';
 import { rabbitmq } from '../peers/rabbitmq.ts';
 import { streamLoad } from './stream.ts';
@@ -42,8 +53,19 @@ export function installPeers(names: readonly string[]): void {
   if (isEtcd) installEtcd();
 }
 
-async function publish(pair: Pair, options: Options, rate: string | null): Promise<Measured> {
+/** What the broker did, by what stood beside it. */
+type Taken = Record<string, StreamResult[]>;
+
+async function publish(
+  pair: Pair,
+  options: Options,
+  rate: string | null,
+  taken: { readonly by: Taken; readonly name: string },
+): Promise<Measured> {
   const result = await runStreams(streamLoad(pair, options, 'broker', rate));
+  const results = taken.by[taken.name] ?? [];
+  taken.by[taken.name] = results;
+  results.push(result);
   return { messagesPerSecond: result.messagesPerSecond, p99Ms: result.latency.p99Ms, cost: result.cost };
 }
 
@@ -67,7 +89,7 @@ async function read(broker: Target, options: Options, messages: number): Promise
   return { messagesPerSecond: result.messagesPerSecond, p99Ms: null, cost: result.cost };
 }
 
-async function beside(peer: Peer, pair: Pair, options: Options, progress: Progress): Promise<Figure[]> {
+async function beside(peer: Peer, pair: Pair, options: Options, progress: Progress, by: Taken): Promise<Figure[]> {
   const { bodyBytes, messages, rounds } = options;
   const load = { bodyBytes, messages };
   progress.say(`starting ${peer.name}`);
@@ -77,7 +99,7 @@ async function beside(peer: Peer, pair: Pair, options: Options, progress: Progre
     progress.say(`warming ${peer.name} up`);
     await running.publish({ bodyBytes, messages: Math.ceil(messages * WARM_UP) });
     const published = await alternate<Measured>(rounds, progress, {
-      subject: () => publish(pair, options, null),
+      subject: () => publish(pair, options, null, { by, name: `beside ${peer.name}` }),
       baseline: () => running.publish(load),
       show,
     });
@@ -86,7 +108,8 @@ async function beside(peer: Peer, pair: Pair, options: Options, progress: Progre
     const half = HALF * (published.baseline.at(-1)?.messagesPerSecond ?? 0);
     const theirs = await running.publishAt(load, half);
     if (theirs?.p99Ms != null) {
-      const ours = await publish(pair, options, String(Math.round(half)));
+      const name = `at half of ${peer.name}`;
+      const ours = await publish(pair, options, String(Math.round(half)), { by, name });
       figures.push({
         name: `${peer.name}: p99 at half of its rate`,
         key: `${peer.name}.half-p99`,
@@ -123,14 +146,24 @@ function figuresOf(
     baseline: theirs.map(pick),
     baselineName: peer.name,
   });
-  const rate = figure(`${what}, messages`, what, '1/s', (it) => it.messagesPerSecond);
+  const goalOf = (better: 'higher' | 'lower', goal: PeerGoal | undefined) =>
+    goal === undefined ? {} : { goal: { better, ...goal } };
+  const rate = {
+    ...figure(`${what}, messages`, what, '1/s', (it) => it.messagesPerSecond),
+    ...goalOf('higher', what === 'read' ? peer.readGoal : peer.goal),
+  };
   const cpu = figure(`${what}, CPU seconds per million`, `${what}-cpu`, 's CPU', (it) => it.cost.totalMicrosPerCall);
   if (what === 'read') return [rate, cpu];
   return [
-    { ...rate, ...(peer.goal === undefined ? {} : { goal: { better: 'higher', ...peer.goal } }) },
+    rate,
     cpu,
     ...(theirs.every((it) => it.p99Ms !== null)
-      ? [figure('publish at full speed, p99', 'publish-p99', 'ms', (it) => it.p99Ms ?? Number.NaN)]
+      ? [
+          {
+            ...figure('publish at full speed, p99', 'publish-p99', 'ms', (it) => it.p99Ms ?? Number.NaN),
+            ...goalOf('lower', peer.p99Goal),
+          },
+        ]
       : []),
     figure('RSS', 'rss', 'MiB', (it) => it.cost.rssBytes / 2 ** 20),
   ];
@@ -138,6 +171,7 @@ function figuresOf(
 
 async function run(options: Options, progress: Progress): Promise<Finding> {
   const figures: Figure[] = [];
+  const taken: Taken = {};
   const notes = ['broker: durable, every group is synced before its acknowledgement, one node, embedded store'];
   for (const peer of chosen(options.peers)) {
     const version = peer.version();
@@ -148,7 +182,9 @@ async function run(options: Options, progress: Progress): Promise<Finding> {
       continue;
     }
     // A fresh broker beside each: neither side inherits what an earlier one wrote.
-    figures.push(...(await withServers(options, { answerBytes: 16 }, (pair) => beside(peer, pair, options, progress))));
+    figures.push(
+      ...(await withServers(options, { answerBytes: 16 }, (pair) => beside(peer, pair, options, progress, taken))),
+    );
     notes.push(`${peer.name}: ${version}, one node; ${peer.setting}`);
   }
   if (figures.length === 0) throw new UsageError(`no peer is installed: npm run perf -- peers --install`);
@@ -156,7 +192,14 @@ async function run(options: Options, progress: Progress): Promise<Finding> {
     scenario: 'peers',
     setting: `${options.messages} messages of ${options.bodyBytes} B to each peer by its own load tool; broker: ${options.streams} publish streams, frames of ${options.frameBytes >> 10} KiB`,
     figures,
-    notes: [...notes, `each peer was warmed up with ${WARM_UP * 100} % of the messages`],
+    notes: [
+      ...notes,
+      `each peer was warmed up with ${WARM_UP * 100} % of the messages`,
+      ...errorNotes(Object.values(taken).flat()),
+      ...generatorWarnings(taken),
+    ],
+    plots: plotsOf(taken, 'messages/s of the broker'),
+    histograms: histogramsOf(taken),
   };
 }
 

@@ -2,6 +2,7 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { generatorWarnings } from '../lib/bottleneck.ts';
 import { type ConsumeResult, type ConsumeTask, runConsume } from '../lib/consume-load.ts';
 import { joinFrames } from '../lib/frame-file.ts';
 import { subjectName } from '../lib/frames.ts';
@@ -62,6 +63,7 @@ async function measure(broker: BrokerTarget, options: Options, progress: Progres
       subject: results.subject.map(pick),
       baseline: results.baseline.map(pick),
     });
+    const sides = { broker: results.subject, 'bare server': results.baseline };
     const averageKiB = frames.reduce((sum, frame) => sum + frame.length, 0) / frames.length / 1_024;
     return {
       scenario: 'replay',
@@ -86,8 +88,8 @@ async function measure(broker: BrokerTarget, options: Options, progress: Progres
         { name: 'RSS', key: 'rss', unit: 'MiB', ...of((it) => it.cost.rssBytes / 2 ** 20) },
         { name: 'filling', key: 'fill-rate', unit: '1/s', subject: [filled.messagesPerSecond] },
       ],
-      notes: [],
-      plots: volumePlots({ broker: results.subject, 'bare server': results.baseline }, 'messages/s'),
+      notes: generatorWarnings(sides),
+      plots: volumePlots(sides, 'messages/s'),
     };
   } finally {
     await bare.stop();

@@ -1,8 +1,9 @@
 /** `stream` at several shard counts, each on a broker of its own. */
+import { generatorWarnings } from '../lib/bottleneck.ts';
 import type { Options } from '../lib/options.ts';
 import type { Progress } from '../lib/progress.ts';
 import { type Figure, type Finding, formatNumber } from '../lib/report.ts';
-import { errorNotes, type Scenario, withServers } from '../lib/scenario.ts';
+import { errorNotes, histogramsOf, type Scenario, withServers } from '../lib/scenario.ts';
 import { spread } from '../lib/stats.ts';
 import { runStreams, type StreamResult } from '../lib/stream-load.ts';
 import { streamLoad } from './stream.ts';
@@ -60,6 +61,7 @@ export const shards: Scenario = {
         subject: list.map((it) => it.cost.rssBytes / 2 ** 20),
       },
     ]);
+    const sides = Object.fromEntries([...results].map(([count, list]) => [`${count} shards`, list]));
     const plot = (title: string, yLabel: string, pick: (result: StreamResult) => number) => ({
       title,
       xLabel: 'shards',
@@ -70,7 +72,8 @@ export const shards: Scenario = {
       scenario: 'shards',
       setting: `${options.streams} publish streams, ${options.subjects} subjects, ${options.rate === null ? 'closed loop' : `${options.rate} messages/s`}`,
       figures,
-      notes: errorNotes([...results.values()].flat()),
+      notes: [...errorNotes([...results.values()].flat()), ...generatorWarnings(sides)],
+      histograms: histogramsOf(sides),
       plots: [
         plot('Throughput by shard count', 'messages/s', (it) => it.messagesPerSecond),
         plot('p99 by shard count', 'ms', (it) => it.latency.p99Ms),

@@ -1,4 +1,5 @@
 /** A steady load for a long time: does anything grow, slow down or fail? */
+import { generatorWarnings } from '../lib/bottleneck.ts';
 import { runConsume } from '../lib/consume-load.ts';
 import type { Finding } from '../lib/report.ts';
 import { errorNotes, histogramsOf, latencyFigures, plotsOf, type Scenario, withServers } from '../lib/scenario.ts';
@@ -67,7 +68,10 @@ export const soak: Scenario = {
           },
           { name: 'failed', key: 'errors', unit: '', subject: [failures([published])] },
         ],
-        notes: errorNotes([published]),
+        notes: [
+          ...errorNotes([published]),
+          ...generatorWarnings({ 'publish streams': [published], consumer: [delivered] }),
+        ],
         plots: plotsOf({ broker: [published] }, 'messages/s'),
         histograms: histogramsOf({ broker: [published] }),
       };
