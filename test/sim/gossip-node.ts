@@ -49,6 +49,8 @@ const TICKS_MAX = 200;
 /** How often failed members are tried again, and seeds while nobody is known: as Serf does (serf/config.go ReconnectInterval). */
 export const RECONNECT_MS = 30_000;
 const SEED_RETRY_MS = 5_000;
+/** How often a node that knows somebody asks a seed that it has not met: src/workers/gossip/seeds.ts. */
+const STRANGER_MS = 10_000;
 
 /** Those of memberlist, and of Serf above it. */
 const VERSIONS: Versions = [1, 5, 2, 2, 5, 4];
@@ -341,17 +343,19 @@ export class GossipNode implements Endpoint {
     });
   }
 
-  /** Until somebody is known. */
+  /** All of them until somebody is known; later one now and then that is not met, or two halves that have forgotten each other would never meet again. */
   #joinSeeds(): void {
-    const isAlone = this.members().every((member) => member.node === this.name || member.state !== 'alive');
-    if (isAlone && !this.hasLeft) {
-      for (const seed of this.#options.seeds()) {
-        if (keyOf(seed) !== keyOf(this.#address)) {
-          this.join(seed);
-        }
+    const alive = this.members().filter((member) => member.node !== this.name && member.state === 'alive');
+    const met = new Set([this.#address, ...alive.map(({ address }) => address)].map(keyOf));
+    const strangers = this.#options.seeds().filter((seed) => !met.has(keyOf(seed)));
+    if (alive.length === 0) {
+      for (const seed of strangers) {
+        this.join(seed);
       }
+    } else if (strangers.length > 0) {
+      this.join(strangers[this.#world.prng.nextBelow(strangers.length)] as Address);
     }
-    this.#later(SEED_RETRY_MS, () => this.#joinSeeds());
+    this.#later(alive.length === 0 ? SEED_RETRY_MS : STRANGER_MS, () => this.#joinSeeds());
   }
 
   #reconnect(): void {
