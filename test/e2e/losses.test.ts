@@ -119,6 +119,11 @@ describe('a thread that takes the place of one that died', () => {
       async () => linesOf(broker, 'shard is up').length === 2,
       () => broker.logs,
     );
+    // The line is the shard's own; the main thread sends it calls a moment later.
+    await until(
+      async () => !(await outcomes(client, 't.hit', 1)).includes('NOT_READY'),
+      () => broker.logs,
+    );
     assert.deepEqual(
       linesOf(broker, 'a segment is damaged; what is readable in it is served').map(({ segment }) => segment),
       [path],
