@@ -62,6 +62,8 @@ export class Calls {
     let isUnknown = false;
     for (let failures = 1; ; failures += 1) {
       const client = this.#endpoints.connected ?? (await this.#connect(deadlineMs, signal, isUnknown));
+      // A signal that fires from here on is heard; one that fired since the connection was there would not be.
+      signal?.throwIfAborted();
       const metadata = this.#endpoints.metadata();
       this.tracing?.addTo(metadata);
       this.stats.attempts += 1;
@@ -106,6 +108,7 @@ async function* answersOf(
 ): AsyncGenerator<Buffer> {
   signal?.throwIfAborted();
   const client = endpoints.connected ?? (await endpoints.connect(Date.now() + timeoutMs, signal));
+  signal?.throwIfAborted();
   const call = client.makeServerStreamRequest(path, raw, raw, request, endpoints.metadata());
   const onAbort = (): void => call.cancel();
   signal?.addEventListener('abort', onAbort, { once: true });

@@ -214,7 +214,7 @@ export class Publisher {
   /**
    * Takes the message if there is room. False: nothing was done; wait for `ready`. What becomes of it is told by `flush` and `stats`.
    */
-  tryPublish(subject: string, body: Body, options?: MessageOptions): boolean {
+  tryPublish(subject: string, body: Body, options?: Omit<MessageOptions, 'signal'>): boolean {
     const refusal = this.#refusal;
     if (refusal !== null) throw refusal;
     checkSubject(subject);

@@ -419,7 +419,7 @@ export const SCHEMA = {
       min: '1KiB',
       max: '64MiB',
       default: '64KiB',
-      doc: 'What a publish stream may always have in flight, however long its batches wait. Streams times this is what cannot be held back.',
+      doc: 'What a publish stream may always have in flight, however long its batches wait; or, if that is more, twice what it was carried at its best of late in the time that a batch takes and publish.target_delay.',
     }),
     window_max: bytes({
       min: '1KiB',

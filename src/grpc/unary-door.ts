@@ -253,7 +253,8 @@ class DoorCall implements Receiving {
     if (length > bytes.length) {
       const announced = this.#announcedBytes;
       // A full broker refuses what it would refuse at the end before it is copied.
-      const refusal = this.#method.refuse(Number.isFinite(announced) ? announced : length);
+      const whole = Number.isFinite(announced) ? announced - FRAME_HEADER_BYTES : length;
+      const refusal = this.#method.refuse(whole);
       if (refusal !== null) return refusal;
       const roomBytes = Math.max(length, Math.min(length * 2, announced));
       if (!this.#options.receiving.tryHold(this, roomBytes - bytes.length)) return makeNoRoom();

@@ -408,6 +408,8 @@ test('shards advise says why; --apply resizes, unless the number is right', asyn
   const plain = await broker(['shards', 'advise']);
   assert.match(plain.out, /recommended +2\n(?:.*\n)*reason +shard 0 is busy/);
   assert.deepEqual(plain.fake.asked, []);
+  const { recommended, measured } = JSON.parse((await broker(['shards', 'advise', '-o', 'json'])).out);
+  assert.deepEqual([recommended, measured.map(({ shard }: { shard: number }) => shard)], [2, [0]]);
   assert.deepEqual((await broker(['shards', 'advise', '--apply'])).fake.asked, [{ shards: 2 }]);
   const fake = new FakeBroker();
   fake.recommended = 1;

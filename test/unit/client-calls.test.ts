@@ -9,6 +9,7 @@ import {
   type sendUnaryData,
   status,
 } from '@grpc/grpc-js';
+import { Endpoints } from '../../src/client/endpoints.ts';
 import { type ClientError, type ConnectOptions, connect, RefusedError, type Start } from '../../src/client/index.ts';
 import { makeStatus } from '../../src/grpc/status.ts';
 import * as wire from '../support/wire.ts';
@@ -82,6 +83,25 @@ test('publish sends the fields of PublishRequest and reads the id', async (t) =>
   assert.equal(id, 2 ** 53 - 1);
   const rest = { headers, expirationSeconds: 9, producerId: 'p', sequence: 2 ** 40 };
   assert.deepEqual(seen, [wire.encodePublish({ subject: 'ä', body, ...rest })]);
+});
+
+test('a call whose signal fires when the connection has just been made is not made', async (t) => {
+  let calls = 0;
+  const client = await serve(t, {
+    Publish: (_call, done) => {
+      calls += 1;
+      done(null, ID_7);
+    },
+  });
+  const controller = new AbortController();
+  const made = Endpoints.prototype.connect;
+  t.mock.method(Endpoints.prototype, 'connect', async function (this: Endpoints, ...args: Parameters<typeof made>) {
+    const connected = await made.apply(this, args);
+    controller.abort(new Error('enough'));
+    return connected;
+  });
+  await assert.rejects(client.publish('a', 'b', { signal: controller.signal }), { message: 'enough' });
+  assert.equal(calls, 0);
 });
 
 test('fetch reads every field of a message', async (t) => {

@@ -85,8 +85,12 @@ function adviseCommand(context: Context): Command {
     .action(async (options: ClientOptions & { apply: boolean }) => {
       await withConnection(context, options, async (connection) => {
         const { advice, shards } = await connection.adviseShards();
-        await context.out.record(advice, options.output);
-        if (options.output === 'table') await context.out.rows(shards.map(toRow), COLUMNS, options.output);
+        const measured = shards.map(toRow);
+        if (options.output === 'json') await context.out.json({ ...advice, measured });
+        else {
+          await context.out.record(advice, options.output);
+          await context.out.rows(measured, COLUMNS, options.output);
+        }
         if (!options.apply || advice.recommended === advice.shards) return;
         const change = await connection.resizeShards(advice.recommended);
         await finish(context, connection, change, { ...options, wait: true });
