@@ -8,6 +8,10 @@ import { PeerLinks } from '../../src/workers/raft/peer-links.ts';
 import { freePorts } from '../support/ports.ts';
 import { until } from '../support/until.ts';
 
+function row(node: string, instance: string, port: number): Member {
+  return { node, instance, raft: `127.0.0.1:${port}`, grpc: '', protocol: 1 };
+}
+
 test('the file of a snapshot that nobody takes is closed', async (t) => {
   const [port] = await freePorts(1);
   const members = ['a', 'b'].map((node) => ({
@@ -55,13 +59,6 @@ test('the file of a snapshot that nobody takes is closed', async (t) => {
 });
 
 test('[R23] a node that joins hears the leader that it was told of, though its table is from before that was taken in anew; later its table decides', async (t) => {
-  const row = (node: string, instance: string, port: number): Member => ({
-    node,
-    instance,
-    raft: `127.0.0.1:${port}`,
-    grpc: '',
-    protocol: 1,
-  });
   const [port] = (await freePorts(1)) as [number];
   const listen = { host: '127.0.0.1', port };
   const common = { clusterId: 'c', raftAdvertise: null, grpcAdvertise: '', votersMax: 3 };
@@ -161,13 +158,6 @@ test('[R23] a node that joins answers the leader that it was told of, though the
 });
 
 test('[R23] a node that hears no leader hears what another instance of a member asks, and answers it; what that promises is not heard', async (t) => {
-  const row = (node: string, instance: string, port: number): Member => ({
-    node,
-    instance,
-    raft: `127.0.0.1:${port}`,
-    grpc: '',
-    protocol: 1,
-  });
   const listen = { host: '127.0.0.1', port: 0 };
   const common = { clusterId: 'c', listen, raftAdvertise: null, grpcAdvertise: '', votersMax: 3, joining: null };
   const silent = {
