@@ -130,6 +130,45 @@ describe('a node that lost touch and gets a snapshot', () => {
     );
     assert.deepEqual(revoked, ['subject.1001/1']);
   });
+
+  it('tells of subjects and revokes also when answers to its own runs are lost in it', async (t) => {
+    const [a, , c] = (await three(t, { snapshotEntries: 50 })) as [Running, Running, Running];
+    const born = new Set<string>();
+    const revoked: string[] = [];
+    let restored = 0;
+    c.node.answerTo(
+      answers({
+        born: (subject) => void born.add(String(Buffer.from(c.node.machine.nameOf(subject)))),
+        restored: () => void restored++,
+        revoked: (names, start, end) => void revoked.push(String(Buffer.from(names.subarray(start, end)))),
+      }),
+    );
+    open(c.node, 1_000);
+    await until(
+      () => born.has('subject.1000'),
+      () => 'it is not open',
+    );
+    const cutting = cut(t);
+    cutting.meets = (at, frame) => at === 'c' && isRaft(frame, 'append');
+    const subjects = a.node.status().subjects;
+    open(c.node, 2_000);
+    await until(
+      () => a.node.status().subjects > subjects,
+      () => 'its run is not applied',
+    );
+    const name = Buffer.from('subject.1000');
+    const revoke = new Uint8Array(closeSize(name.length));
+    writeRevoke(new DataView(revoke.buffer), revoke, 0, name, subjectHash(name, 0, name.length), 1);
+    assert.ok(a.node.propose([revoke]));
+    await openEntries(a, 300);
+    cutting.heal();
+    await until(
+      () => born.size === a.node.status().subjects,
+      () => `of ${a.node.status().subjects} it tells of ${born.size}`,
+    );
+    assert.deepEqual([born.has('subject.2000'), restored, revoked], [true, 1, ['subject.1000']]);
+    assert.ok(c.lines.some(isInstalled));
+  });
 });
 
 describe('a read of a follower', () => {

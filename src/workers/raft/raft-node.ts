@@ -602,18 +602,18 @@ export class RaftNode implements AllotSink {
     this.tell('info', 'installed a snapshot of the leader', { index: snapshot.index, path });
     offered.resolve();
     if (this.#replica.isStarted) this.#onStarted();
+    this.#tellSince(before, lost.length > 0 ? null : this.name);
     if (lost.length > 0) this.#events.onAnswersLost();
-    else this.#tellSince(before);
     this.#tellApplied();
   }
 
-  /** What a snapshot says that `before` did not. */
-  #tellSince(before: AllotMachine): void {
+  /** What a snapshot says that `before` did not. `own`: see `revokedSince`. */
+  #tellSince(before: AllotMachine, own: Buffer | null): void {
     const answers = this.#answers;
     if (answers === null) return;
     bornSince(before, this.machine, (subject) => this.born(subject));
     answers.restored();
-    revokedSince(before, this.machine, this.name, ({ subject, hash, base }) =>
+    revokedSince(before, this.machine, own, ({ subject, hash, base }) =>
       answers.revoked(subject, 0, subject.length, hash, base),
     );
   }
