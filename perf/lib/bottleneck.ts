@@ -15,7 +15,7 @@ export function generatorWarnings(sides: Readonly<Record<string, readonly Genera
   return Object.entries(sides).flatMap(([name, results]) => {
     const busiest = results.reduce((most, { generatorBusy }) => Math.max(most, generatorBusy), 0);
     const lag = results.reduce(
-      (most, { sendLag }) => Math.max(most, (sendLag?.count ?? 0) === 0 ? 0 : (sendLag?.p99Ms ?? 0)),
+      (most, { sendLag }) => (sendLag === undefined || sendLag.count === 0 ? most : Math.max(most, sendLag.p99Ms)),
       0,
     );
     return [

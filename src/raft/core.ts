@@ -137,6 +137,11 @@ export class RaftCore {
     return this.#state.tracker.config;
   }
 
+  /** It decides alone, as of `applied`. */
+  get isOnlyVoter(): boolean {
+    return this.#state.tracker.isOnlyVoter;
+  }
+
   status(): RaftStatus {
     return describe(this.#state);
   }

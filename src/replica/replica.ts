@@ -195,8 +195,7 @@ export class Replica {
   }
 
   get isOnlyVoter(): boolean {
-    const { voters } = this.configState();
-    return voters.length === 1 && voters[0] === this.id;
+    return this.#core.isOnlyVoter;
   }
 
   member(node: NodeId): Member | null {
