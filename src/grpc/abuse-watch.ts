@@ -174,19 +174,20 @@ export class AbuseWatch {
       note.brokenLeft = Math.min(BROKEN_BURST * share, note.brokenLeft + BROKEN_PER_S * seconds);
       const burst = this.#limits.emptyBytes * EMPTY_BURST_S * share;
       note.emptyLeft = Math.min(burst, note.emptyLeft + this.#limits.emptyBytes * seconds);
-      if (this.#takeEmpty(note) < 0) this.cut('empty-frames', note);
+      this.#takeEmpty(note, burst);
+      if (note.emptyLeft < 0 && note.emptyLeft + note.waitingBytes < 0) this.cut('empty-frames', note);
       else if (isUnread(note, now)) this.cut('unread', note);
     }
     this.#boundStreams(connections);
     this.#forgive(now);
   }
 
-  /** What has come since the last look, less what it was for. */
-  #takeEmpty(note: ConnectionNote): number {
+  /** What has come since the last look, less what it was for. That of a message that was not taken then is for something once it is. */
+  #takeEmpty(note: ConnectionNote, burst: number): void {
     const { bytesIn } = note;
     const grown = bytesIn - note.seenIn;
     // The usual case: nothing else is worth a look.
-    if (grown < this.#limits.emptyBytes / 16) return note.emptyLeft;
+    if (grown < this.#limits.emptyBytes / 16 && note.emptyLeft >= 0) return;
     const { callsTotal, bytesOut, messageBytes } = note;
     const messages = (messageBytes - note.seenMessages) * 2;
     const heads = (callsTotal - note.seenCalls) * HEAD_BYTES;
@@ -195,8 +196,10 @@ export class AbuseWatch {
     note.seenMessages = messageBytes;
     note.seenCalls = callsTotal;
     note.seenOut = bytesOut;
-    note.emptyLeft -= Math.max(0, grown - messages - heads - answers);
-    return note.emptyLeft;
+    const empty = grown - messages - heads - answers;
+    const rest = Math.max(0, Math.min(note.restBytes, empty));
+    note.restBytes -= rest;
+    note.emptyLeft = Math.min(burst, note.emptyLeft - empty + rest);
   }
 
   /** Each is bounded on its connection; what all have together is bounded here. */

@@ -1,10 +1,14 @@
 import type { Http2Session, IncomingHttpHeaders, ServerHttp2Session, ServerHttp2Stream } from 'node:http2';
 import { hostOf } from '../base/peer-address.ts';
 import { TENANT_DEFAULT } from '../base/subject-space.ts';
+import { STREAM_WINDOW_BYTES } from './http2-tuning.ts';
 import { TENANT_KEY, tenantOfHeader } from './tenant.ts';
 
 /** Of a user-agent, in characters. */
 const AGENT_MAX = 100;
+
+/** Of calls that were ended at one time, on one connection. */
+const REST_BYTES_MAX = 16 * STREAM_WINDOW_BYTES;
 
 const NOTE = Symbol('connection');
 
@@ -45,6 +49,8 @@ export class ConnectionNote {
   seenOut = 0;
   seenMessages = 0;
   seenCalls = 0;
+  /** Of AbuseWatch: what may still come, at the most, for calls that the broker ended before their clients did. */
+  restBytes = 0;
   readonly session: ServerHttp2Session;
 
   constructor(session: ServerHttp2Session) {
@@ -71,13 +77,35 @@ export class ConnectionNote {
 
   /** Calls that are open; -1 where this Node does not say. */
   get callsOpen(): number {
-    const session = this.session as unknown as Record<symbol, { readonly streams?: { readonly size?: number } }>;
-    const state = Object.getOwnPropertySymbols(session).find(({ description }) => description === 'state');
-    return (state === undefined ? undefined : session[state]?.streams?.size) ?? -1;
+    return this.#streams?.size ?? -1;
+  }
+
+  /**
+   * What has come for open calls and was not taken yet, because whoever is to take it has stopped reading. Up to half a window more for each: windows are
+   * renewed by halves. A walk over all calls.
+   */
+  get waitingBytes(): number {
+    let bytes = 0;
+    for (const stream of this.#streams?.values() ?? []) {
+      const { localWindowSize = STREAM_WINDOW_BYTES } = stream.state;
+      bytes += Math.max(0, STREAM_WINDOW_BYTES - localWindowSize);
+    }
+    return bytes;
+  }
+
+  /** The broker has ended a call whose client had not: as much as the call's window may be on its way, and is no fault of the client's. */
+  endedEarly(): void {
+    this.restBytes = Math.min(REST_BYTES_MAX, this.restBytes + STREAM_WINDOW_BYTES);
   }
 
   prove(tenant: string): void {
     if (this.proven === '') this.proven = this.tenant = tenant;
+  }
+
+  get #streams(): ReadonlyMap<number, ServerHttp2Stream> | undefined {
+    const session = this.session as unknown as Record<symbol, { readonly streams?: Map<number, ServerHttp2Stream> }>;
+    const state = Object.getOwnPropertySymbols(session).find(({ description }) => description === 'state');
+    return state === undefined ? undefined : session[state]?.streams;
   }
 
   #met(headers: IncomingHttpHeaders): void {

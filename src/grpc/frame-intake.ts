@@ -103,7 +103,6 @@ export class FrameIntake implements Receiving {
 
   /** In place of the decoder's `write`: what it returns is all that grpc-js is to hand on. */
   #take(data: Buffer): Buffer[] {
-    if (this.connection !== null) this.connection.messageBytes += data.length;
     let at = this.#isRefused ? data.length : 0;
     while (at < data.length || this.#length === 0) {
       if (this.#length < 0) {

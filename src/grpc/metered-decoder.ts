@@ -65,7 +65,6 @@ class MeteredDecoder implements Decoder, Receiving {
   }
 
   write(data: Buffer): Buffer[] {
-    if (this.connection !== null) this.connection.messageBytes += data.length;
     if (this.#theirs === null) return [];
     this.receivedBytes += data.length;
     const messages = this.#theirs.write(data);
@@ -80,7 +79,10 @@ class MeteredDecoder implements Decoder, Receiving {
 
   stalled(): void {
     this.#refuse(makeStatus('REQUEST_STALLED', ''));
-    setTimeout(() => this.#call.stream.close(), LAST_WORDS_MS).unref();
+    setTimeout(() => {
+      if (!this.isGone) this.connection?.endedEarly();
+      this.#call.stream.close();
+    }, LAST_WORDS_MS).unref();
   }
 
   #refuse(status: ErrorStatus): void {

@@ -90,7 +90,10 @@ export function openUnaryDoor(
   http2Server.removeAllListeners('stream');
   // One for all: `this` is the stream.
   const onClose = function (this: DoorStream): void {
-    if (this.rstCode !== constants.NGHTTP2_NO_ERROR) options.abuse.brokenOff(this[FROM] ?? null, this[TURN] ?? -1);
+    if (this.rstCode === constants.NGHTTP2_NO_ERROR) return;
+    options.abuse.brokenOff(this[FROM] ?? null, this[TURN] ?? -1);
+    // Not by its client: then nothing would be on its way.
+    if (!this.aborted) this[FROM]?.endedEarly();
   };
   const enter = (
     stream: ServerHttp2Stream,
@@ -103,12 +106,13 @@ export function openUnaryDoor(
       noteOf(stream.session as ServerHttp2Session | undefined)?.prove(caller.tenant);
     if (typeof caller !== 'string' && (method === undefined || !isPlain(headers))) {
       noteCaller(stream, caller);
+      stream.on('data', countData);
       original.call(http2Server, stream, headers, flags);
       return;
     }
     stream.on('error', onError);
     if (typeof caller === 'string') {
-      stream.resume();
+      stream.on('data', countData);
       new DoorCall(stream, NO_METHOD, 0, NOBODY, options).turnAway(makeStatus(caller, ''));
       return;
     }
@@ -142,6 +146,12 @@ export function openUnaryDoor(
 /** Every error is followed by the stream's close, and a call whose stream is closed is not answered. */
 function onError(this: ServerHttp2Stream): void {
   // Without a listener it would be an uncaught exception.
+}
+
+/** Also of what grpc-js drops, such as the rest of a call that has its status already. */
+function countData(this: DoorStream, chunk: Buffer): void {
+  const from = this[FROM] ?? null;
+  if (from !== null) from.messageBytes += chunk.length;
 }
 
 function onData(this: DoorStream, chunk: Buffer): void {
@@ -228,13 +238,22 @@ class DoorCall implements Receiving {
   /** Refuses a call whose request may go on for ever: its end is not waited for. */
   turnAway(status: ErrorStatus): void {
     this.#giveUp(status);
-    setTimeout(() => this.#stream.close(), LAST_WORDS_MS).unref();
+    setTimeout(() => {
+      if (!this.isGone) this.connection?.endedEarly();
+      this.#stream.close();
+    }, LAST_WORDS_MS).unref();
   }
 
   /** Refused before all of it came: nothing of it is kept. */
   #giveUp(status: ErrorStatus): void {
     this.#bytes = null;
     this.#options.receiving.release(this);
+    this.#refuseUnread(status);
+  }
+
+  /** No handler has seen it, which would tell of its end. */
+  #refuseUnread(status: ErrorStatus): void {
+    if (this.trace !== null) this.#options.tracing?.ended('Publish', null, this.trace, status);
     this.#refuse(status);
   }
 
@@ -281,7 +300,7 @@ class DoorCall implements Receiving {
     const request = this.#request();
     this.#bytes = null;
     if (request === null) {
-      this.#refuse(makeStatus('REQUEST_UNSUPPORTED', ''));
+      this.#refuseUnread(makeStatus('REQUEST_UNSUPPORTED', ''));
       return;
     }
     try {

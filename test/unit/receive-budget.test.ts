@@ -2,7 +2,9 @@
 import assert from 'node:assert/strict';
 import { type ClientHttp2Stream, connect, type IncomingHttpHeaders } from 'node:http2';
 import { describe, type TestContext, test } from 'node:test';
+import { TRACE_CONTEXT_BYTES } from '../../src/base/trace-context.ts';
 import type { ConnectionNote } from '../../src/grpc/connection-note.ts';
+import type { CallTracing } from '../../src/grpc/engine.ts';
 import { CALL_BYTES, ReceiveBudget } from '../../src/grpc/receive-budget.ts';
 import { makeStatus } from '../../src/grpc/status.ts';
 import { decodeErrorDetails } from '../support/wire.ts';
@@ -28,10 +30,15 @@ function reasonOf({ fields }: Answer): string | null {
   return details === undefined ? null : decodeErrorDetails(Buffer.from(String(details), 'base64')).reason;
 }
 
-async function rig(t: TestContext) {
+async function rig(t: TestContext, tracing: CallTracing | null = null) {
   const budget = new ReceiveBudget(BUDGET, STALL_MS, WHOLE_MS);
   const engine = new TestEngine();
-  const server = await startServer(t, { engine, receiving: budget, limits: { ...DOOR, messageBytes: BUDGET } });
+  const server = await startServer(t, {
+    engine,
+    receiving: budget,
+    limits: { ...DOOR, messageBytes: BUDGET },
+    tracing,
+  });
   const session = connect(`http://${server.address}`);
   t.after(() => session.destroy());
   const begin = (method: string, headers: Readonly<Record<string, string>> = {}): Answer => {
@@ -130,7 +137,11 @@ for (const method of METHODS) {
 test('a full broker refuses a publish in pieces before it makes room for the second, and one in a piece by its own ways', {
   timeout: 20_000,
 }, async (t) => {
-  const { budget, engine, begin } = await rig(t);
+  const traced: (readonly [string, string | undefined])[] = [];
+  const { budget, engine, begin } = await rig(t, {
+    begin: () => ({ context: new Uint8Array(TRACE_CONTEXT_BYTES), receivedAt: 0 }),
+    ended: (method, _subject, _trace, error) => void traced.push([method, error?.details]),
+  });
   const asked: number[] = [];
   engine.refuse = (bytes) => {
     asked.push(bytes);
@@ -151,6 +162,7 @@ test('a full broker refuses a publish in pieces before it makes room for the sec
   await eventually(t, () => inPieces.fields !== null);
   assert.equal(reasonOf(inPieces), 'OVERLOADED');
   assert.deepEqual([asked, most, budget.bytes], [[MESSAGE], 0, 0]);
+  assert.deepEqual(traced, [['Publish', makeStatus('OVERLOADED', '').details]]);
   const inOne = begin('Publish');
   inOne.stream.end(framed(1_000));
   await eventually(t, () => engine.calls === 1);

@@ -4,7 +4,10 @@ import { encodeBroadcastMessage, PublishScan, type ScanLimits, scanPublish } fro
 import type { Address } from './address.ts';
 import type { Subscriptions } from './subscriptions.ts';
 
-/** Messages that are not stored: to whoever subscribes to the subject just now. */
+/**
+ * Messages that are not stored: to whoever subscribes to the subject just now. None passes a shard, and none waits, so that they are taken also while the
+ * shards have too much to do.
+ */
 export class Broadcasts {
   readonly #subscriptions: Pick<Subscriptions, 'broadcast'>;
   readonly #limits: ScanLimits;
