@@ -40,6 +40,11 @@ export const RAW_DEATHS: readonly Death[] = [
   { dieAt: 'some acknowledged', onVisit: 1 },
   { dieAt: 'answer read', onVisit: 4 },
   { dieAt: 'result in the journal', onVisit: 5 },
+  { dieAt: 'refusal came', onVisit: 1 },
+  { dieAt: 'refusal came', onVisit: 3 },
+  { dieAt: 'half-closed', onVisit: 1 },
+  { dieAt: 'answered after half-close', onVisit: 1 },
+  { dieAt: 'half-closed', onVisit: 1, withBroker: true },
   { dieAt: 'frame sent', onVisit: 8, withBroker: true },
   { dieAt: 'sent again', onVisit: 1, withBroker: true },
   { dieAt: 'answer read', onVisit: 2, withBroker: true },
@@ -56,6 +61,7 @@ export const CLIENT_DEATHS: readonly Death[] = [
   { dieAt: 'first one stored', onVisit: 4 },
   { dieAt: 'id known', onVisit: 9 },
   { dieAt: 'result in the journal', onVisit: 20 },
+  { dieAt: 'closing', onVisit: 1 },
   { dieAt: 'batches on their way', onVisit: 5, withBroker: true },
   { dieAt: 'id known', onVisit: 3, withBroker: true },
 ];
@@ -178,13 +184,14 @@ class Lives {
   #take(line: ProducerLine): void {
     const { key } = line;
     if (line.kind === 'draft') {
-      const { subject, bodies } = line;
+      const { subject, bodies, isRefused } = line;
       const producer = this.#plan.producerId;
+      const lane = isRefused ? `${producer} ${key}` : producer;
       const submissions = bodies.map((body, part) =>
         this.#history.submit({
           subject,
           payload: Buffer.from(body),
-          lane: producer,
+          lane,
           producer,
           sequence: Number(key) * 10 + part,
         }),

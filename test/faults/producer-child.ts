@@ -21,22 +21,29 @@ export interface ProducerPlan {
 
 /** A line of the journal, or of standard output (`saw`). Batches of the client are single messages, numbered by subject. */
 export type ProducerLine =
-  | { readonly kind: 'draft'; readonly key: string; readonly subject: string; readonly bodies: readonly string[] }
+  | {
+      readonly kind: 'draft';
+      readonly key: string;
+      readonly subject: string;
+      readonly bodies: readonly string[];
+      /** It is to be refused for itself, so that those behind it may be stored before it. */
+      readonly isRefused?: boolean;
+    }
   | { readonly kind: 'stored' | 'saw'; readonly key: string; readonly firstId: number };
 
 /** A producer that is to die does so long before it has made this many batches. */
 const BATCHES_MAX = 3_000;
-/** One that ends by itself makes so many more. */
+/** One that ends by itself, or dies at its end, makes so many more. */
 const LAST_BATCHES = 12;
+const ENDS = ['', 'half-closed', 'answered after half-close', 'closing'];
+/** Of a producer that is to die at a refusal every so many batches insist on a last id that no subject has. */
+const REFUSED_EVERY = 5;
+const NO_HEAD = 2 ** 40;
 const RAW_IN_FLIGHT = 6;
 const CLIENT_IN_FLIGHT = 24;
 const NOT_REACHED = 3;
 
-interface Draft {
-  readonly key: string;
-  readonly subject: string;
-  readonly bodies: readonly string[];
-}
+type Draft = Omit<Extract<ProducerLine, { readonly kind: 'draft' }>, 'kind'>;
 
 /** What the producer knows of itself over all its lives: what it has made, and what it has been told is stored. */
 class Journal {
@@ -94,7 +101,7 @@ function step(name: string): void {
 
 /** There is another batch to make. */
 function hasMore(): boolean {
-  return journal.drafts - bornWith < (plan.dieAt === '' ? LAST_BATCHES : BATCHES_MAX);
+  return journal.drafts - bornWith < (ENDS.includes(plan.dieAt) ? LAST_BATCHES : BATCHES_MAX);
 }
 
 function say(line: ProducerLine): void {
@@ -109,17 +116,29 @@ async function runRaw(): Promise<void> {
   let opened = Promise.withResolvers<void>();
   let progress = Promise.withResolvers<void>();
   let lastSent = 0;
+  let isHalfClosed = false;
   const inFlight = new Set<number>();
+  const toBeRefused = new Set<number>();
   stream.onMessage = (bytes) => {
     if (lastSent > 0) step('answer came');
+    if (isHalfClosed) step('answered after half-close');
     const { opened: isOpened, acknowledged, results } = PublishStreamResponse.decode(bytes);
     if (isOpened !== undefined) opened.resolve();
+    const stored: { readonly sequence: number; readonly firstId: number }[] = [];
     for (const { sequence, firstId, error } of results) {
-      if (error !== undefined) throw new Error(`batch ${sequence} is refused: ${error.reason}`);
-      say({ kind: 'saw', key: String(sequence), firstId });
+      if (error === undefined) {
+        say({ kind: 'saw', key: String(sequence), firstId });
+        stored.push({ sequence, firstId });
+        continue;
+      }
+      const draft = pending.get(String(sequence));
+      if (draft === undefined || error.reason !== 'HEAD_MISMATCH' || !toBeRefused.delete(sequence))
+        throw new Error(`batch ${sequence} is refused: ${error.reason}`);
+      step('refusal came');
+      void send(draft);
     }
     if (results.length > 0) step('answer read');
-    for (const { sequence, firstId } of results) {
+    for (const { sequence, firstId } of stored) {
       inFlight.delete(sequence);
       journal.append({ kind: 'stored', key: String(sequence), firstId });
       step('result in the journal');
@@ -143,7 +162,8 @@ async function runRaw(): Promise<void> {
   const send = async ({ key, subject, bodies }: Draft): Promise<void> => {
     const sequence = Number(key);
     const records = bodies.map((body) => ({ body: Buffer.from(body), headers: [], expirationSeconds: 0 }));
-    const batch = { subject, sequence, records: { records }, expectedLastId: undefined };
+    const expectedLastId = toBeRefused.has(sequence) ? NO_HEAD : undefined;
+    const batch = { subject, sequence, records: { records }, expectedLastId };
     const frame = frameOf(PublishStreamRequest.encode({ open: undefined, batches: [batch] }).finish());
     lastSent = sequence;
     inFlight.add(sequence);
@@ -161,13 +181,18 @@ async function runRaw(): Promise<void> {
       const draft = newRawDraft();
       journal.append({ kind: 'draft', ...draft });
       step('in the journal');
+      if (draft.isRefused) toBeRefused.add(Number(draft.key));
       await send(draft);
       step('frame sent');
     }
+    // With batches on their way, if it is to die behind it.
+    if (!hasMore() && plan.dieAt !== '') break;
     await progress.promise;
     progress = Promise.withResolvers<void>();
   }
   stream.halfClose();
+  isHalfClosed = true;
+  await new Promise(setImmediate);
   step('half-closed');
   await stream.ended;
 }
@@ -176,7 +201,8 @@ function newRawDraft(): Draft {
   const sequence = journal.drafts + 1;
   const subject = plan.subjects[sequence % plan.subjects.length] as string;
   const bodies = Array.from({ length: 1 + (sequence % 3) }, (_, part) => `${plan.producerId} ${sequence}.${part}`);
-  return { key: String(sequence), subject, bodies };
+  const isRefused = plan.dieAt === 'refusal came' && sequence % REFUSED_EVERY === 0;
+  return { key: String(sequence), subject, bodies, ...(isRefused && { isRefused }) };
 }
 
 /** Publishes with the TypeScript client. Keys are `SUBJECT NUMBER`; the id of a message is not known before it is stored. */
@@ -227,7 +253,8 @@ async function publishInto(client: Client, publisher: Publisher, subject: string
     if (publisher.stats.batchesInFlight > 0) step('batches on their way');
     if (working.size >= CLIENT_IN_FLIGHT / plan.subjects.length) await Promise.race(working);
   }
-  await Promise.all(working);
+  // One that is to die as it closes has batches on their way then.
+  if (plan.dieAt !== 'closing') await Promise.all(working);
 }
 
 /** Finds out which of its messages are stored; the subject's last id. */
