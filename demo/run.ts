@@ -26,6 +26,7 @@ its shards while the load goes on, and checks that every acknowledged record is 
   --seconds N     begin no other record after so long (30)
   --resize LIST   numbers of shards that the broker is changed to in the second half, one after the other (4,2); none: it is left
                   alone. Its address is shown at the start, for changes of your own by \`broker shards resize\`
+  --no-kill       the broker is not killed
   --producers N   how many at one time, each with its own producer id (64)
   -o json         the result as JSON
   -h, --help      this text
@@ -47,6 +48,14 @@ interface Settings {
   readonly seconds: number;
   /** Numbers of shards, one after the other. */
   readonly resizes: readonly number[];
+  readonly isKilled: boolean;
+}
+
+interface Kill {
+  readonly ackedBefore: number;
+  /** On their way when the broker was killed. */
+  readonly unanswered: number;
+  readonly readyAgainMs: number;
 }
 
 interface Outcome {
@@ -57,13 +66,11 @@ interface Outcome {
   readonly subjects: number;
   readonly producers: number;
   readonly followers: number;
-  readonly ackedBeforeKill: number;
-  /** On their way when the broker was killed. */
-  readonly unanswered: number;
+  /** Null: it was not killed. */
+  readonly kill: Kill | null;
   readonly streams: number;
   readonly delivered: number;
   readonly publishSeconds: number;
-  readonly readyAgainMs: number;
   /** Each change of the number of shards, and the longest pause of a subject. */
   readonly resizes: readonly { readonly shards: number; readonly pauseMsMax: number }[];
   readonly fetched: number;
@@ -72,7 +79,7 @@ interface Outcome {
 
 async function demo(
   lines: readonly Line[],
-  { store: kind, producers, seconds, resizes }: Settings,
+  { store: kind, producers, seconds, resizes, isKilled }: Settings,
   say: (text: string) => void,
 ): Promise<Outcome> {
   say(kind === 'embedded' ? 'starting a broker' : `starting ${kind} and a broker`);
@@ -105,15 +112,15 @@ async function demo(
       until(tally, { acked: lines.length * share, atMs: began + seconds * 1_000 * share });
     const faults = async () => {
       await reached(0.5);
-      const killed = await killAndRestart(broker, tally);
+      const kill = isKilled ? await killAndRestart(broker, tally) : null;
       const changed: ShardsStep[] = [];
       for (const [index, shards] of resizes.entries()) {
         await reached(0.5 + (0.5 * (index + 0.5)) / resizes.length);
         changed.push(await resize(publishing, shards));
       }
-      return { ...killed, resizes: changed };
+      return { kill, resizes: changed };
     };
-    const [killed] = await Promise.all([faults(), ...work]).finally(() => clearInterval(timer));
+    const [done] = await Promise.all([faults(), ...work]).finally(() => clearInterval(timer));
     const publishSeconds = (performance.now() - began) / 1_000;
     say('reading everything back');
     const fetched = await readEverything(clientOf(0), history);
@@ -128,7 +135,7 @@ async function demo(
       subjects: history.subjects().length,
       producers,
       followers: followers.length,
-      ...killed,
+      ...done,
       streams: tally.streams,
       delivered: tally.delivered,
       publishSeconds,
@@ -170,12 +177,12 @@ async function resize(client: Client, shards: number): Promise<ShardsStep> {
   return { shards, pauseMsMax: Math.round(change.pauseMsMax * 10) / 10 };
 }
 
-async function killAndRestart(broker: BrokerProcess, tally: Tally) {
+async function killAndRestart(broker: BrokerProcess, tally: Tally): Promise<Kill> {
   const killedAt = performance.now();
   await broker.kill();
   const { acked, published } = tally;
   await broker.restart();
-  return { ackedBeforeKill: acked, unanswered: published - acked, readyAgainMs: performance.now() - killedAt };
+  return { ackedBefore: acked, unanswered: published - acked, readyAgainMs: performance.now() - killedAt };
 }
 
 /** By a stream from the beginning of each subject; ids that are not on it, and a sample of those that are, by Fetch. */
@@ -233,8 +240,21 @@ async function fetchOne(client: BrokerClient, subject: string, id: number): Prom
   }
 }
 
+function killRows(
+  { ackedBefore, unanswered, readyAgainMs }: Kill,
+  { streams, producers }: Outcome,
+): [string, string][] {
+  return [
+    [
+      'kill -9',
+      `after ${ackedBefore} acknowledgements, with ${unanswered} records on their way; ${streams - producers} broken streams were opened again`,
+    ],
+    ['ready again', `${Math.round(readyAgainMs)} ms after the kill`],
+  ];
+}
+
 function print(outcome: Outcome): void {
-  const { verdict, publishSeconds } = outcome;
+  const { verdict, publishSeconds, kill } = outcome;
   const { violations, counts } = verdict;
   const rows: [string, string][] = [
     ['store', outcome.store],
@@ -244,13 +264,9 @@ function print(outcome: Outcome): void {
     ],
     [
       'time',
-      `${publishSeconds.toFixed(1)} s (${Math.round(outcome.published / publishSeconds)} records/s, the outage included)`,
+      `${publishSeconds.toFixed(1)} s (${Math.round(outcome.published / publishSeconds)} records/s${kill === null ? '' : ', the outage included'})`,
     ],
-    [
-      'kill -9',
-      `after ${outcome.ackedBeforeKill} acknowledgements, with ${outcome.unanswered} records on their way; ${outcome.streams - outcome.producers} broken streams were opened again`,
-    ],
-    ['ready again', `${Math.round(outcome.readyAgainMs)} ms after the kill`],
+    ...(kill === null ? [] : killRows(kill, outcome)),
     ...outcome.resizes.map(({ shards, pauseMsMax }): [string, string] => [
       `resized to ${shards} shards`,
       `under the load; the longest pause of a subject was ${pauseMsMax} ms`,
@@ -277,6 +293,7 @@ async function main(): Promise<number> {
       seconds: { type: 'string', default: '30' },
       resize: { type: 'string', default: '4,2' },
       producers: { type: 'string', default: '64' },
+      'no-kill': { type: 'boolean', default: false },
       output: { type: 'string', short: 'o', default: 'table' },
       help: { type: 'boolean', short: 'h', default: false },
     },
@@ -302,7 +319,13 @@ async function main(): Promise<number> {
   const resizes = values.resize === 'none' ? [] : values.resize.split(',').map(Number);
   const progress = terminalProgress();
   const lines = flightLines(Number(records));
-  const settings = { store, producers: Number(producers), seconds: Number(seconds), resizes };
+  const settings = {
+    store,
+    producers: Number(producers),
+    seconds: Number(seconds),
+    resizes,
+    isKilled: !values['no-kill'],
+  };
   const outcome = await demo(lines, settings, (text) => progress.say(text));
   progress.clear();
   if (values.output === 'json') process.stdout.write(`${JSON.stringify(outcome, null, 2)}\n`);

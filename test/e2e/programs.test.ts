@@ -55,6 +55,49 @@ describe('npm run demo', () => {
       assert.match(said, /a broker at 127\.0\.0\.1:\d+/);
     });
   }
+
+  it('its shards are changed by `broker shards` from another terminal, as its help says, and nothing is lost', {
+    timeout: 240_000,
+  }, async () => {
+    // Few producers for a time, so that the load goes on under every command; a broker that is killed begins with the number of its configuration.
+    const length = ['--records', '220000', '--seconds', '20', '--producers', '2'];
+    const args = ['demo/run.ts', '--no-kill', '--resize', 'none', ...length, '-o', 'json'];
+    const child = spawn(process.execPath, args, { cwd: ROOT, stdio: ['ignore', 'pipe', 'pipe'] });
+    const [closed, printed] = [once(child, 'close'), text(child.stdout)];
+    const address = Promise.withResolvers<string>();
+    let said = '';
+    child.stderr.setEncoding('utf8').on('data', (piece: string) => {
+      said += piece;
+      const found = /a broker at (\S+)\n/.exec(said)?.[1];
+      if (found !== undefined) address.resolve(found);
+    });
+    void closed.then(() => address.reject(new Error(said)));
+    const broker = ['--address', await address.promise];
+    /** The objects that it prints, one a line. */
+    const shards = async (...words: readonly string[]) => {
+      const command = ['bin/broker.mjs', 'shards', ...words, ...broker, '-o', 'json'];
+      const run = spawn(process.execPath, command, { cwd: ROOT, stdio: ['ignore', 'pipe', 'pipe'] });
+      const [out, complaint] = await Promise.all([text(run.stdout), text(run.stderr), once(run, 'close')]);
+      assert.equal(run.exitCode, 0, `broker shards ${words.join(' ')}: ${complaint}`);
+      return out
+        .trim()
+        .split('\n')
+        .map((line) => JSON.parse(line));
+    };
+    const [grown] = await shards('resize', '4');
+    assert.deepEqual([grown.change, grown.running], ['1 -> 4 shards', false]);
+    assert.equal((await shards('list')).length, 4);
+    const [moved] = await shards('move', '7', '3');
+    assert.equal(moved.change, 'slot 7 -> shard 3');
+    await shards('resize', '2');
+    assert.equal((await shards('list')).length, 2);
+    assert.equal(child.exitCode, null, 'the load was over before the commands were');
+    await closed;
+    assert.equal(child.exitCode, 0, said);
+    const { verdict, published } = JSON.parse(await printed);
+    assert.deepEqual(verdict.violations, []);
+    assert.equal(verdict.counts.acked, published);
+  });
 });
 
 describe('npm run cluster', () => {
