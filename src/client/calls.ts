@@ -73,7 +73,7 @@ export class Calls {
         if (!(error instanceof ClientError)) throw error;
         if (error.code === status.UNAVAILABLE) this.#endpoints.avoid(client);
         // It was refused at the door, so it took no effect.
-        if (this.#endpoints.renewsToken(error)) continue;
+        if (this.#endpoints.renewsToken(error, metadata)) continue;
         if (effect !== 'none' && error.outcome === 'unknown') isUnknown = true;
         if (!isWorthwhile(error, effect)) throw told(error, isUnknown);
         const delay = retryDelayMs(failures, error.retryAfterMs, this.#random());

@@ -191,6 +191,7 @@ export class Client {
       throw new RangeError('tenant: 1 to 64 letters, digits, ".", "_" and "-"');
     const written = addresses.map(readAddress);
     this.#addresses = written.map(({ address }) => address);
+    if (this.#addresses.includes('')) throw new RangeError('an address is HOST:PORT');
     const tls = tlsOf(options, tlsWanted(written));
     this.#endpointOptions = {
       credentials: options.credentials ?? tls ?? insecure(),

@@ -20,6 +20,8 @@ import { abortable, sleep } from './wait.ts';
 const RECEIVE_BYTES_MAX = 256 * 1024 * 1024;
 /** HTTP/2 flow control of a channel: with the default of 64 KiB a consumer waits a round trip for every 64 KiB. */
 const FLOW_CONTROL_BYTES = 4 * 1024 * 1024;
+/** Longest time that a timer takes. */
+const TIMER_MS_MAX = 2 ** 31 - 1;
 /** How long one address may take before the next is tried, in ms: a machine that is off does not even refuse. */
 const ADDRESS_PATIENCE_MS = 2_000;
 
@@ -74,9 +76,12 @@ export class Endpoints {
     return metadata;
   }
 
-  /** A call was refused for who makes it: true if it is worth another try, with another token. */
-  renewsToken({ code }: Pick<ClientError, 'code'>): boolean {
-    return code === status.UNAUTHENTICATED && this.#options.token?.refused() === true;
+  /** A call with this metadata was refused for who makes it: true if it is worth another try, with another token. */
+  renewsToken({ code }: Pick<ClientError, 'code'>, metadata: Metadata | null): boolean {
+    if (code !== status.UNAUTHENTICATED) return false;
+    const [said] = metadata?.get('authorization') ?? [];
+    const used = typeof said === 'string' ? said.slice('Bearer '.length) : null;
+    return this.#options.token?.refused(used) === true;
   }
 
   get failsFast(): boolean {
@@ -99,7 +104,7 @@ export class Endpoints {
 
   /** A channel that is connected. Rejects with ConnectionError at the deadline (ms since 1970), with the signal's reason when it is aborted. */
   async connect(deadlineMs: number, signal: AbortSignal | undefined): Promise<GrpcClient> {
-    if (this.connected === null) await this.#askForToken(signal);
+    if (this.connected === null) await this.#askForToken(deadlineMs, signal);
     for (let round = 1; ; round += 1) {
       for (let tries = 0; tries < this.#endpoints.length; tries += 1) {
         if (this.#closed) throw this.#failure([this.#endpoint]);
@@ -135,11 +140,12 @@ export class Endpoints {
     return token === undefined || token === null || token.value !== null;
   }
 
-  async #askForToken(signal: AbortSignal | undefined): Promise<void> {
+  async #askForToken(deadlineMs: number, signal: AbortSignal | undefined): Promise<void> {
     const { token } = this.#options;
     if (token === undefined || token === null) return;
+    const late = AbortSignal.timeout(Math.min(TIMER_MS_MAX, Math.max(1, deadlineMs - Date.now())));
     try {
-      await abortable(token.ask(), signal);
+      await abortable(token.ask(), signal === undefined ? late : AbortSignal.any([signal, late]));
     } catch (cause) {
       signal?.throwIfAborted();
       const why = `the token could not be had: ${cause instanceof Error ? cause.message : String(cause)}`;

@@ -94,16 +94,16 @@ export class ProducerSession<B extends SessionBatch> {
   #nextSequence = 1;
   /** Sent at least once and without an end, in the order of their sequences. */
   readonly #sent = new Map<number, B>();
-  /** Go before those that wait: they come again, or stood behind one that does. */
-  #again = new Fifo<B>();
+  /** Were sent, and come again. They go before all that has no sequence: that may have to wait until the lowest one has its end. */
+  readonly #again = new Fifo<B>();
+  /** Never sent, and stood behind one that comes again: before those that wait. Those of a subject stand together. */
+  readonly #behind = new Fifo<B>();
   /** Never sent. */
   readonly #waiting = new Fifo<B>();
   readonly #subjects = new Map<string, Subject<B>>();
   readonly #blocked = new Set<Subject<B>>();
   /** Of all subjects. */
   #held = 0;
-  /** Never sent, in `again`. */
-  #unsentAgain = 0;
   #needsNewStream = false;
   #limits: BatchLimits = UNLIMITED;
 
@@ -119,7 +119,7 @@ export class ProducerSession<B extends SessionBatch> {
   /** Batches without an end. */
   get size(): number {
     const unsent = this.#waiting.size + this.#held;
-    return this.#sent.size + unsent + this.#unsentAgain;
+    return this.#sent.size + unsent + this.#behind.size;
   }
 
   /** Lowest sequence that the next stream may have to send. */
@@ -130,7 +130,8 @@ export class ProducerSession<B extends SessionBatch> {
 
   /** A batch was given up that the broker expects to come again: only another stream frees its subject. */
   get needsNewStream(): boolean {
-    return this.#needsNewStream;
+    // Without sequences, what is cut off in flight would be given up: its results are waited for, and nothing more is sent.
+    return this.#needsNewStream && (this.#options.isIdempotent || this.#inFlight === 0);
   }
 
   add(batch: B): void {
@@ -146,12 +147,18 @@ export class ProducerSession<B extends SessionBatch> {
     this.#inFlightMax = Math.max(1, inFlightMax);
     this.#window.reset();
     if (this.#sent.size === 0) this.#nextSequence = Math.max(this.#nextSequence, lastSequence + 1);
-    const behind = this.#again.drain().filter((batch) => batch.sequence === 0);
-    for (const subject of this.#subjects.values()) behind.push(...subject.held);
+    // The broker remembers nothing of an earlier stream.
+    this.#needsNewStream = false;
+    this.#again.drain();
+    const behind = this.#behind.drain();
+    for (const subject of this.#subjects.values()) for (const batch of subject.held) behind.push(batch);
+    // Together: should some of a subject be set aside, none of it may be left that goes first.
+    for (const group of Map.groupBy(behind, ({ subject }) => subject).values()) {
+      for (const batch of group) this.#behind.push(batch);
+    }
     this.#subjects.clear();
     this.#blocked.clear();
     this.#held = 0;
-    this.#unsentAgain = behind.length;
     this.#limits = limits;
     const lost = [...this.#sent.values()].filter((batch) => this.#isTooLarge(batch));
     for (const batch of lost) this.#sent.delete(batch.sequence);
@@ -160,7 +167,6 @@ export class ProducerSession<B extends SessionBatch> {
       this.#subjectOf(batch).resends += 1;
       this.#again.push(batch);
     }
-    for (const batch of behind) this.#again.push(batch);
     for (const batch of lost) this.#port.failed(batch, withOutcome(refusedError('BATCH_TOO_LARGE'), outcomeOf(batch)));
   }
 
@@ -170,9 +176,9 @@ export class ProducerSession<B extends SessionBatch> {
 
   /** The next batch to send, which then counts as sent; null: nothing may be sent now. */
   next(now: number): B | null {
-    if (!this.#isOpen) return null;
+    if (!this.#isOpen || (this.#needsNewStream && !this.#options.isIdempotent)) return null;
     if (this.#blocked.size > 0) this.#releaseDue(now);
-    const batch = this.#takeFrom(this.#again) ?? (this.#again.size === 0 ? this.#takeFrom(this.#waiting) : null);
+    const batch = this.#take();
     if (batch === null) return null;
     if (batch.sequence === 0) {
       batch.sequence = this.#nextSequence;
@@ -220,7 +226,7 @@ export class ProducerSession<B extends SessionBatch> {
       this.#block(subject, batch, retryAt);
       return true;
     }
-    this.#needsNewStream ||= refusal.retryAfterMs > 0;
+    this.#needsNewStream ||= refusal.retryAfterMs > 0 || refusal.isUnknown;
     this.#sent.delete(sequence);
     this.#forgetIfIdle(subject);
     this.#port.failed(batch, batch.lastError);
@@ -250,14 +256,14 @@ export class ProducerSession<B extends SessionBatch> {
     for (const batch of this.#sent.values()) (batch.isUnknown ? lost : kept).push(batch);
     this.#sent.clear();
     this.#nextSequence = 1;
-    const behind = this.#again.drain().filter((batch) => batch.sequence === 0);
+    this.#again.drain();
+    const behind = this.#behind.drain();
     for (const batch of kept) {
       batch.sequence = 0;
       batch.isResend = false;
-      this.#again.push(batch);
+      this.#behind.push(batch);
     }
-    for (const batch of behind) this.#again.push(batch);
-    this.#unsentAgain = kept.length + behind.length;
+    for (const batch of behind) this.#behind.push(batch);
     for (const batch of lost) this.#port.failed(batch, withOutcome(error, outcomeOf(batch)));
   }
 
@@ -273,7 +279,10 @@ export class ProducerSession<B extends SessionBatch> {
       this.#waiting.shift();
       old.push(first);
     }
-    if (this.#unsentAgain > 0) old.push(...this.#takeFromAgain(isOld));
+    for (const batch of this.#behind.drain()) {
+      if (isOld(batch)) old.push(batch);
+      else this.#behind.push(batch);
+    }
     for (const subject of this.#blocked) {
       const late = subject.held.filter(isOld);
       subject.held = subject.held.filter((batch) => !isOld(batch));
@@ -286,14 +295,14 @@ export class ProducerSession<B extends SessionBatch> {
   /** Everything fails with the error. */
   failAll(error: ClientError): void {
     const all = [...this.#sent.values()];
-    all.push(...this.#again.drain().filter((batch) => batch.sequence === 0));
+    this.#again.drain();
+    all.push(...this.#behind.drain());
     for (const subject of this.#subjects.values()) all.push(...subject.held);
     all.push(...this.#waiting.drain());
     this.#sent.clear();
     this.#subjects.clear();
     this.#blocked.clear();
     this.#held = 0;
-    this.#unsentAgain = 0;
     this.#inFlight = 0;
     for (const batch of all) this.#port.failed(batch, withOutcome(error, outcomeOf(batch)));
   }
@@ -301,6 +310,7 @@ export class ProducerSession<B extends SessionBatch> {
   /** When a refused batch may be tried again, in ms; Infinity if none waits for that. */
   get retryAt(): number {
     let earliest = Number.POSITIVE_INFINITY;
+    if (!this.#isOpen) return earliest;
     for (const subject of this.#blocked) {
       if (isQuiet(subject)) earliest = Math.min(earliest, subject.retryAt);
     }
@@ -314,6 +324,14 @@ export class ProducerSession<B extends SessionBatch> {
     return budget.tryRetry() ? delay : delay + backoff.maxMs;
   }
 
+  #take(): B | null {
+    for (const queue of [this.#again, this.#behind, this.#waiting]) {
+      const batch = this.#takeFrom(queue);
+      if (batch !== null || queue.size > 0) return batch;
+    }
+    return null;
+  }
+
   #takeFrom(queue: Fifo<B>): B | null {
     for (let batch = queue.peek(); batch !== undefined; batch = queue.peek()) {
       const subject = this.#subjects.get(batch.subject);
@@ -322,39 +340,25 @@ export class ProducerSession<B extends SessionBatch> {
       } else if (batch.sequence === 0 && this.#isTooLarge(batch)) {
         // Sent, it would be refused; beyond the broker's limit of a message it would take the stream with it.
         queue.shift();
-        if (queue === this.#again) this.#unsentAgain -= 1;
         this.#port.failed(batch, refusedError('BATCH_TOO_LARGE'));
       } else if (subject?.isBlocked === true && subject.probe !== batch && !batch.isResend) {
         // What an earlier stream has sent comes in the order of its sequences whatever happens to its subject: the broker takes no other.
         queue.shift();
-        this.#setAside(subject, batch, queue);
+        this.#setAside(subject, batch);
       } else {
         if (!this.#maySend(batch)) return null;
         queue.shift();
-        if (batch.sequence === 0 && queue === this.#again) this.#unsentAgain -= 1;
         return batch;
       }
     }
     return null;
   }
 
-  /** Those that were never sent; the sent ones of the queue are known by their sequences. */
-  #takeFromAgain(isUnwanted: (batch: B) => boolean): B[] {
-    const taken: B[] = [];
-    for (const batch of this.#again.drain()) {
-      if (batch.sequence === 0 && isUnwanted(batch)) taken.push(batch);
-      else this.#again.push(batch);
-    }
-    this.#unsentAgain -= taken.length;
-    return taken;
-  }
-
-  #setAside(subject: Subject<B>, batch: B, queue: Fifo<B>): void {
+  #setAside(subject: Subject<B>, batch: B): void {
     if (batch.sequence > 0) {
       subject.refused.push(batch);
       return;
     }
-    if (queue === this.#again) this.#unsentAgain -= 1;
     subject.held.push(batch);
     this.#held += 1;
   }
@@ -409,8 +413,7 @@ export class ProducerSession<B extends SessionBatch> {
     this.#blocked.delete(subject);
     subject.refused.sort((left, right) => left.sequence - right.sequence);
     for (const batch of subject.refused) this.#again.push(batch);
-    for (const batch of subject.held) this.#again.push(batch);
-    this.#unsentAgain += subject.held.length;
+    for (const batch of subject.held) this.#behind.push(batch);
     this.#held -= subject.held.length;
     subject.refused = [];
     subject.held = [];

@@ -1,5 +1,11 @@
 /** One channel of a publisher: gathers batches, and keeps a PublishStream going for them. Batches of a subject always take the same lane. */
-import { type ClientDuplexStream, type Client as GrpcClient, type StatusObject, status } from '@grpc/grpc-js';
+import {
+  type ClientDuplexStream,
+  type Client as GrpcClient,
+  type Metadata,
+  type StatusObject,
+  status,
+} from '@grpc/grpc-js';
 import { Outcome, PublishStreamRequest, PublishStreamResponse } from '../grpc/gen/broker/v1/producer.ts';
 import type { ChunkPool } from './chunk-pool.ts';
 import type { Endpoints } from './endpoints.ts';
@@ -30,7 +36,7 @@ export interface LaneOptions {
 }
 
 export interface LanePort extends SessionPort<OutBatch> {
-  /** The lane cannot go on: everything that it had has failed with the error. */
+  /** The lane cannot go on. Told before everything that it has fails with the error: whoever waits for the room of that is given none here. */
   onBroken(error: ClientError): void;
 }
 
@@ -62,6 +68,8 @@ export class PublishLane implements SessionPort<OutBatch> {
   #batchBytes: number;
   #batchMessages: number;
   #call: Call | null = null;
+  /** Of the last call. */
+  #metadata: Metadata | null = null;
   /** The broker has answered the open, and the stream takes more. */
   #isWritable = false;
   /** Something, since the stream was opened: it is a good one. */
@@ -191,7 +199,7 @@ export class PublishLane implements SessionPort<OutBatch> {
   #sealDue(now: number): void {
     const isIdle = this.#session.inFlight === 0 && this.#session.size === 0;
     for (const batch of this.#gathering.values()) {
-      if (!isIdle && batch.madeAt + this.#options.lingerMs > now) break;
+      if (!isIdle && batch.madeAt + this.#lingerMs > now) break;
       this.#gathering.delete(batch.subject);
       this.#session.add(batch);
     }
@@ -218,10 +226,16 @@ export class PublishLane implements SessionPort<OutBatch> {
     flush();
   }
 
+  /** What cannot be sent gathers on, until it has to be looked at for its age. */
+  get #lingerMs(): number {
+    const { lingerMs, deliveryTimeoutMs } = this.#options;
+    return this.#isWritable ? lingerMs : Math.max(lingerMs, Math.min(EXPIRY_CHECK_MS, deliveryTimeoutMs));
+  }
+
   #arm(now: number): void {
     const [oldest] = this.#gathering.values();
     let at = this.#session.retryAt;
-    if (oldest !== undefined) at = Math.min(at, oldest.madeAt + this.#options.lingerMs);
+    if (oldest !== undefined) at = Math.min(at, oldest.madeAt + this.#lingerMs);
     if (this.#session.size > 0) at = Math.min(at, now + EXPIRY_CHECK_MS);
     // A timer that comes too early only looks and sets the next one.
     if (at >= this.#timerAt) return;
@@ -286,13 +300,13 @@ export class PublishLane implements SessionPort<OutBatch> {
       this.#session.restart(error);
       return;
     }
-    if (this.#endpoints.renewsToken(error)) return;
+    if (this.#endpoints.renewsToken(error, this.#metadata)) return;
     if (!isPassing(error) && error.reason !== 'WINDOW_EXCEEDED') this.#fail(error);
   }
 
   #fail(error: ClientError): void {
-    this.#failAll(error);
     this.#port.onBroken(error);
+    this.#failAll(error);
   }
 
   #failAll(error: ClientError): void {
@@ -307,7 +321,8 @@ export class PublishLane implements SessionPort<OutBatch> {
   /** Resolves with the status that the stream ended with. */
   #stream(client: GrpcClient): Promise<StatusObject> {
     return new Promise((resolve) => {
-      const call = client.makeBidiStreamRequest(PATH, raw, raw, this.#endpoints.metadata());
+      this.#metadata = this.#endpoints.metadata();
+      const call = client.makeBidiStreamRequest(PATH, raw, raw, this.#metadata);
       this.#call = call;
       let isOpened = false;
       call.on('data', (frame: Buffer) => {

@@ -36,7 +36,7 @@ export interface PublisherOptions {
   readonly batchMessages?: number;
   /** Connections, over which subjects are spread; 1 to 64. More use more threads of the broker. Default 1. */
   readonly channels?: number;
-  /** What may be waiting and on its way, in bytes; beyond it publishers wait. Default 16 MiB. */
+  /** What may be waiting and on its way, in bytes, each batch with 4 KiB beside its messages; beyond it publishers wait. Default 16 MiB. */
   readonly bufferBytes?: number;
   /** Calls of `publish` and `publishMany` that may wait for room at a time; beyond it they are refused. Default 10,000. */
   readonly waitersMax?: number;
@@ -80,6 +80,17 @@ const CHANNELS_MAX = 64;
 const BATCH_BYTES_MIN = 1024;
 const BATCH_BYTES_MAX = 1024 * 1024;
 const PRODUCER_BYTES_MAX = 60;
+/** Of a batch, to every broker. */
+const BATCH_MESSAGES_MAX = 65_535;
+
+/** A call that found no room. `work` tries to go on and says whether it is done. */
+interface Waiting {
+  readonly work: (failure: ClientError | null) => boolean;
+  readonly signal: AbortSignal | undefined;
+}
+
+/** What a batch takes up beside its records: a chunk has 4 KiB at least. */
+const BATCH_OVERHEAD_BYTES = 4 * 1024;
 
 export class Publisher {
   readonly producerId: string;
@@ -90,7 +101,7 @@ export class Publisher {
   readonly #bufferBytes: number;
   readonly #waitersMax: number;
   /** Each tries to go on and says whether it is done. */
-  readonly #waiting = new Fifo<(failure: ClientError | null) => boolean>();
+  readonly #waiting = new Fifo<Waiting>();
   #bufferedBytes = 0;
   #messages = 0;
   #stored = 0;
@@ -114,6 +125,9 @@ export class Publisher {
     this.producerId = options.producerId ?? randomName();
     const idLength = Buffer.byteLength(this.producerId);
     check(idLength >= 1 && idLength <= PRODUCER_BYTES_MAX, 'producerId: 1 to 60 bytes');
+    const { batchMessages = 10_000 } = options;
+    const isPossible = Number.isInteger(batchMessages) && batchMessages >= 1 && batchMessages <= BATCH_MESSAGES_MAX;
+    check(isPossible, 'batchMessages: 1 to 65,535');
     this.#bufferBytes = bufferBytes;
     this.#waitersMax = options.waitersMax ?? 10_000;
     const { random } = endpointOptions;
@@ -121,7 +135,7 @@ export class Publisher {
       isFixedId,
       lingerMs: options.linger ?? 2,
       batchBytes,
-      batchMessages: options.batchMessages ?? 10_000,
+      batchMessages,
       deliveryTimeoutMs: options.deliveryTimeoutMs ?? 120_000,
       budget: new RetryBudget(RETRY_BUDGET),
       backoff: BACKOFF,
@@ -207,7 +221,7 @@ export class Publisher {
       if (expected >= 0) next = this.#appendAlone(subject, bodies, expected, extras, many);
       else next = this.#appendMany(subject, bodies, next, extras, many);
       return next === bodies.length;
-    });
+    }, signal);
     return abortable(promise, signal);
   }
 
@@ -228,9 +242,9 @@ export class Publisher {
       return true;
     }
     const recordLength = recordLengthOf(bodyLength, extras);
-    this.#laneOf(subject).append(subject, body, bodyLength, recordLength, extras);
+    const batch = this.#laneOf(subject).append(subject, body, bodyLength, recordLength, extras);
     this.#messages += 1;
-    this.#bufferedBytes += sectionBytesOf(recordLength);
+    this.#bufferedBytes += sectionBytesOf(recordLength) + (batch.count === 1 ? BATCH_OVERHEAD_BYTES : 0);
     return true;
   }
 
@@ -241,7 +255,7 @@ export class Publisher {
       if (failure !== null) reject(failure);
       else resolve();
       return true;
-    });
+    }, options.signal);
     return abortable(promise, options.signal);
   }
 
@@ -260,11 +274,12 @@ export class Publisher {
 
   #afterWaiting(): Promise<void> {
     return new Promise((resolve, reject) => {
-      this.#waiting.push((failure) => {
+      const work = (failure: ClientError | null): boolean => {
         if (failure === null) resolve();
         else reject(failure);
         return true;
-      });
+      };
+      this.#waiting.push({ work, signal: undefined });
     });
   }
 
@@ -287,7 +302,8 @@ export class Publisher {
 
   async #finish(): Promise<void> {
     try {
-      if (this.#failure === null) await this.flush({ signal: this.#cut.signal });
+      // Also when a lane cannot go on: what the others have taken is waited for, and what was lost is told.
+      await this.flush({ signal: this.#cut.signal });
     } finally {
       this.#failure ??= closedError('publisher');
       this.#wake();
@@ -329,7 +345,7 @@ export class Publisher {
       }
       count += 1;
       next += 1;
-      this.#bufferedBytes += sectionBytesOf(recordLength);
+      this.#bufferedBytes += sectionBytesOf(recordLength) + (into.count === 1 ? BATCH_OVERHEAD_BYTES : 0);
     }
     batch?.track(many.part(count), count);
     this.#messages += next - from;
@@ -353,29 +369,36 @@ export class Publisher {
     });
     if (many !== null) batch.track(many.part(bodies.length), bodies.length);
     this.#messages += bodies.length;
-    this.#bufferedBytes += bytes;
+    this.#bufferedBytes += bytes + BATCH_OVERHEAD_BYTES;
     lane.send(batch);
     return bodies.length;
   }
 
   /** Runs `work` when its turn comes: calls that find no room wait, and those behind them too, so that order holds. */
-  #admit(work: (failure: ClientError | null) => boolean): void {
+  #admit(work: Waiting['work'], signal: AbortSignal | undefined): void {
     const refusal = this.#refusal;
     if (refusal !== null) {
       work(refusal);
     } else if (this.#waiting.size === 0 && !this.#isFull && work(null)) {
       return;
-    } else if (this.#waiting.size >= this.#waitersMax) {
+    } else if (this.#waiting.size >= this.#waitersMax && !this.#dropAborted()) {
       work(fullError());
     } else {
-      this.#waiting.push(work);
+      this.#waiting.push({ work, signal });
     }
+  }
+
+  /** Nobody waits for these any more; true if there were any. */
+  #dropAborted(): boolean {
+    const all = this.#waiting.drain();
+    for (const waiting of all) if (waiting.signal?.aborted !== true) this.#waiting.push(waiting);
+    return this.#waiting.size < all.length;
   }
 
   #wake(): void {
     while (this.#failure !== null || !this.#isFull) {
-      const work = this.#waiting.peek();
-      if (work === undefined || !work(this.#failure)) return;
+      const first = this.#waiting.peek();
+      if (first === undefined || !first.work(this.#failure)) return;
       this.#waiting.shift();
     }
   }
@@ -386,14 +409,14 @@ export class Publisher {
   }
 
   #onStored(batch: OutBatch, firstId: number): void {
-    this.#bufferedBytes -= batch.bytes;
+    this.#bufferedBytes -= batch.bytes + BATCH_OVERHEAD_BYTES;
     this.#stored += batch.count;
     batch.stored(firstId);
     this.#wake();
   }
 
   #onFailed(batch: OutBatch, error: ClientError): void {
-    this.#bufferedBytes -= batch.bytes;
+    this.#bufferedBytes -= batch.bytes + BATCH_OVERHEAD_BYTES;
     this.#failed += batch.count;
     if (batch.untracked > 0) this.#untold ??= error;
     batch.failed(error);

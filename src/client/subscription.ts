@@ -1,5 +1,5 @@
 /** A subscription over all its streams: it goes on where it stood when one breaks, and gives each message once, in the order of the ids. */
-import { type Client as GrpcClient, type StatusObject, status } from '@grpc/grpc-js';
+import { type Client as GrpcClient, type Metadata, type StatusObject, status } from '@grpc/grpc-js';
 import type { Position } from '../grpc/gen/broker/v1/consumer.ts';
 import { ConsumeStream } from './consume-stream.ts';
 import { DeliveryQueue } from './delivery-queue.ts';
@@ -44,6 +44,8 @@ export class Subscription implements AsyncIterable<Message> {
   /** The present stream: it is a good one, also if nothing is published. */
   #hasStarted = false;
   #isPlain: boolean;
+  /** Of the last stream. */
+  #metadata: Metadata | null = null;
   #stream: Stream | null = null;
   #streams = 0;
   #room: (() => void) | null = null;
@@ -203,7 +205,7 @@ export class Subscription implements AsyncIterable<Message> {
   }
 
   #goesOn(error: ClientError): boolean {
-    if (this.#endpoints.renewsToken(error)) return true;
+    if (this.#endpoints.renewsToken(error, this.#metadata)) return true;
     if (error.reason !== 'RESUME_TOKEN_INVALID') return isPassing(error);
     return this.#positions.dropToken();
   }
@@ -218,8 +220,9 @@ export class Subscription implements AsyncIterable<Message> {
 
   async #follow(client: GrpcClient, signal: AbortSignal): Promise<StatusObject> {
     if (this.#isPlain) return await this.#followPlain(client, signal);
+    this.#metadata = this.#endpoints.metadata();
     const stream = new ConsumeStream(client, {
-      metadata: this.#endpoints.metadata(),
+      metadata: this.#metadata,
       positions: this.#positions,
       credit: this.#creditLeft,
       heartbeatMs: this.#options.heartbeatMs ?? 1_000,
@@ -258,10 +261,11 @@ export class Subscription implements AsyncIterable<Message> {
     while (this.#isFull && !signal.aborted) await this.#whenRoom();
     signal.throwIfAborted();
     const next = this.#positions.nextId(subject);
+    this.#metadata = this.#endpoints.metadata();
     const stream = new SubscribeStream(client, {
       subject,
       start: next === undefined ? start : { id: next },
-      metadata: this.#endpoints.metadata(),
+      metadata: this.#metadata,
       positions: this.#positions,
       onBatch: (batch, bytes) => {
         this.#queue.push(batch, bytes, 1);

@@ -32,9 +32,12 @@ export class Token {
     this.#value = checked(await source());
   }
 
-  /** The broker has refused it: true if it is worth a try with another one. */
-  refused(): boolean {
-    if (typeof this.#source === 'string' || performance.now() - this.#askedAt < RENEW_MS) return false;
+  /** The broker has refused `used`: true if it is worth a try with another one. */
+  refused(used: string | null): boolean {
+    if (typeof this.#source === 'string') return false;
+    // Another one was asked for since, by whoever was refused first.
+    if (used !== null && used !== this.#value) return true;
+    if (performance.now() - this.#askedAt < RENEW_MS) return false;
     this.#value = null;
     return true;
   }

@@ -431,3 +431,43 @@ test('a client whose publisher cannot keep its word closes its connections all t
   await client[Symbol.asyncDispose]();
   await assert.rejects(client.publish('s', 'x'), { name: 'UsageError' });
 });
+
+const wait = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
+
+test('calls that were made with the token before the last one are made again too', async (t) => {
+  let valid = 'Bearer one';
+  let asked = 0;
+  const tokens = ['one', 'two', 'three'];
+  const client = await serve(
+    t,
+    {
+      Fetch: (call, done) => {
+        // The second call is judged a little later than the first.
+        const [said] = call.metadata.get('authorization');
+        const answer = () =>
+          said === valid ? done(null, Buffer.alloc(0)) : done(makeStatus('CREDENTIALS_EXPIRED', '') as never);
+        setTimeout(answer, call.request.includes('slow') ? 150 : 0);
+      },
+    },
+    { token: () => tokens[asked++] as string },
+  );
+  await client.fetch('fast', 1);
+  await wait(2_100);
+  valid = 'Bearer two';
+  await Promise.all([client.fetch('slow', 1), client.fetch('fast', 1)]);
+  assert.equal(asked, 2);
+});
+
+test('the time of a call holds while its token is waited for', { timeout: 5_000 }, async (t) => {
+  const client = await serve(
+    t,
+    { Fetch: (_call, done) => done(null, Buffer.alloc(0)) },
+    { token: () => new Promise<string>(() => undefined) },
+  );
+  const late = wait(2_000).then(() => 'hangs');
+  const end = client.fetch('s', 1, { timeoutMs: 200 }).then(
+    () => 'done',
+    () => 'failed',
+  );
+  assert.equal(await Promise.race([end, late]), 'failed');
+});

@@ -7,7 +7,7 @@ import { Endpoints, insecure } from '../../src/client/endpoints.ts';
 import { type ClientError, connect, type Publisher, type PublisherOptions } from '../../src/client/index.ts';
 import { PublishLane } from '../../src/client/publish-lane.ts';
 import { BACKOFF, RetryBudget } from '../../src/client/retry.ts';
-import { PublishStreamRequest, PublishStreamResponse } from '../../src/grpc/gen/broker/v1/producer.ts';
+import { type BatchError, PublishStreamRequest, PublishStreamResponse } from '../../src/grpc/gen/broker/v1/producer.ts';
 import { makeStatus } from '../../src/grpc/status.ts';
 
 type Call = ServerDuplexStream<PublishStreamRequest, PublishStreamResponse | Buffer>;
@@ -413,4 +413,183 @@ test('arguments that cannot be sent reject their own call, and nothing of it is 
   assert.throws(() => publisher.tryPublish('s', null as unknown as string), TypeError);
   assert.equal(publisher.stats.messages, 0);
   assert.equal(await publisher.publish('s', 'b'), 1);
+});
+
+const OVERLOADED: BatchError = { code: 8, reason: 'STORE_UNAVAILABLE', message: '', outcome: 1, retryAfterMs: 50 };
+function refuse(stream: Stream, sequence: number, error: BatchError = OVERLOADED): void {
+  stream.call.write({ ...EMPTY, results: [{ sequence, firstId: 0, lastId: 0, error }] });
+}
+const wait = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
+
+test('calls that wait for room fail too when the stream ends for good', { timeout: 10_000 }, async (t) => {
+  let stream: Stream | null = null;
+  const publisher = await serve(
+    t,
+    {
+      onOpen: (opened) => {
+        stream = opened;
+        opened.opened();
+      },
+      onBatch: () => undefined,
+    },
+    { bufferBytes: 1_024, batchBytes: 1_024 },
+  );
+  const body = Buffer.alloc(700);
+  const calls = [1, 2, 3, 4, 5].map(() => publisher.publish('s', body));
+  const ends = calls.map((call) =>
+    call.then(
+      () => 'stored',
+      (error: ClientError) => error.reason,
+    ),
+  );
+  while (publisher.stats.batchesInFlight === 0) await wait(5);
+  (stream as unknown as Stream).call.emit('error', makeStatus('PERMISSION_DENIED', ''));
+  const late = wait(2_000).then(() => 'hangs');
+  assert.deepEqual(
+    await Promise.all(ends.map((end) => Promise.race([end, late]))),
+    new Array(5).fill('PERMISSION_DENIED'),
+  );
+});
+
+test('close tells of messages that were lost, and that nobody was told of', { timeout: 10_000 }, async (t) => {
+  const publisher = await serve(t, {
+    onOpen: (stream) => stream.opened(),
+    onBatch: (stream) => void stream.call.emit('error', makeStatus('PERMISSION_DENIED', '')),
+  });
+  assert.ok(publisher.tryPublish('s', 'a'));
+  while (publisher.stats.failed === 0) await wait(5);
+  await assert.rejects(publisher.close(), (error: ClientError) => error.reason === 'PERMISSION_DENIED');
+});
+
+test('a lane without a stream does not look for retries all the time', { timeout: 10_000 }, async (t) => {
+  const address = await startServer(t, {
+    onOpen: (stream) => {
+      if (stream.number === 1) stream.opened();
+    },
+    onBatch: (stream, sequence) => {
+      refuse(stream, sequence);
+      setTimeout(() => stream.call.emit('error', makeStatus('SHUTTING_DOWN', '')), 5);
+    },
+  });
+  let looks = 0;
+  const random = () => 0;
+  const endpoints = new Endpoints([address], { credentials: insecure(), failFast: false, random });
+  const lane = new PublishLane(
+    endpoints,
+    {
+      producerId: 'p',
+      isFixedId: true,
+      lingerMs: 2,
+      batchBytes: 65_536,
+      batchMessages: 100,
+      deliveryTimeoutMs: 60_000,
+      budget: new RetryBudget(),
+      backoff: BACKOFF,
+      random,
+      newProducerId: () => 'q',
+      pool: new ChunkPool(1 << 20),
+      now: () => {
+        looks += 1;
+        return performance.now();
+      },
+    },
+    { stored: () => undefined, failed: () => undefined, onBroken: () => undefined },
+  );
+  lane.append('s', 'a', 1, 3, null);
+  while (lane.streams === 0) await wait(5);
+  await wait(500);
+  const before = looks;
+  await wait(1_000);
+  await lane.close();
+  endpoints.close();
+  assert.ok(looks - before < 50, `${looks - before} looks within a second`);
+});
+
+test('the buffer of a publisher bounds its memory, also with a subject for each message', async (t) => {
+  const publisher = await serve(t, { onOpen: () => undefined, onBatch: () => undefined }, { bufferBytes: 1 << 20 });
+  const before = process.memoryUsage();
+  let count = 0;
+  while (publisher.tryPublish(`s${count}`, 'ten bytes!')) count += 1;
+  const after = process.memoryUsage();
+  const used = after.arrayBuffers - before.arrayBuffers;
+  assert.ok(
+    used < 16 << 20,
+    `${Math.round(used / (1 << 20))} MiB of buffers, heap ${(after.heapUsed - before.heapUsed) >> 20} MiB for ${count} messages in a buffer of 1 MiB`,
+  );
+});
+
+test('the buffer of a publisher bounds its memory, also while nobody answers', async (t) => {
+  const publisher = await serve(t, { onOpen: () => undefined, onBatch: () => undefined }, { bufferBytes: 1 << 20 });
+  const before = process.memoryUsage().arrayBuffers;
+  let count = 0;
+  for (const end = Date.now() + 2_000; Date.now() < end; await wait(3)) {
+    publisher.tryPublish('s', 'ten bytes!');
+    count += 1;
+  }
+  const used = process.memoryUsage().arrayBuffers - before;
+  assert.ok(used < count * 200, `${used} bytes for ${count} messages of 10 bytes`);
+});
+
+test('calls that were aborted do not count as waiting', async (t) => {
+  const publisher = await serve(
+    t,
+    { onOpen: (stream) => stream.opened(), onBatch: () => undefined },
+    { bufferBytes: 1_024, batchBytes: 1_024, waitersMax: 2 },
+  );
+  assert.ok(publisher.tryPublish('s', Buffer.alloc(1_024)));
+  for (let i = 0; i < 2; i++)
+    await assert.rejects(publisher.ready({ signal: AbortSignal.timeout(20) }), { name: 'TimeoutError' });
+  await assert.rejects(
+    publisher.ready({ signal: AbortSignal.timeout(20) }),
+    (error: Error) => !/waitersMax/.test(error.message),
+  );
+});
+
+test('an address that is none is told to whoever connects', async () => {
+  assert.throws(() => connect(''), RangeError);
+});
+
+test('a publisher goes on when the streams of its channels are refused for the same old token, one after the other', {
+  timeout: 20_000,
+}, async (t) => {
+  let asked = 0;
+  const address = await startServer(t, {
+    onOpen: (stream) => {
+      const [said] = stream.call.metadata.get('authorization');
+      if (said === 'Bearer t1' || said === 'Bearer t2')
+        setTimeout(
+          () => stream.call.emit('error', makeStatus('CREDENTIALS_EXPIRED', '')),
+          said === 'Bearer t1' ? 2_100 : 2_600,
+        );
+      stream.opened();
+    },
+    onBatch: (stream, sequence) => stream.stored(sequence, sequence),
+  });
+  const client = connect(address, { token: () => `t${++asked}` });
+  const publisher = client.publisher({ channels: 2 });
+  t.after(() => client.close().catch(() => undefined));
+  while (publisher.stats.streams < 2) await wait(5);
+  await wait(3_500);
+  for (let i = 0; i < 10; i++) await publisher.publish(`s${i}`, 'a');
+});
+
+test('a publisher of many subjects outlives two seconds of refusals', { timeout: 60_000 }, async (t) => {
+  let isBack = false;
+  let id = 0;
+  const publisher = await serve(t, {
+    onOpen: (stream) => stream.opened(),
+    onBatch: (stream, sequence) => {
+      if (isBack) stream.stored(sequence, ++id);
+      else refuse(stream, sequence, { ...OVERLOADED, retryAfterMs: 500 });
+    },
+  });
+  setTimeout(() => {
+    isBack = true;
+  }, 2_000);
+  for (let round = 0; round < 2; round++) {
+    for (let i = 0; i < 1_000; i++) assert.ok(publisher.tryPublish(`s.${i}`, `${round}`));
+    await wait(500);
+  }
+  await publisher.flush({ signal: AbortSignal.timeout(20_000) }).catch(() => undefined);
+  assert.deepEqual([publisher.stats.stored, publisher.stats.batchesInFlight], [2_000, 0]);
 });
