@@ -226,8 +226,8 @@ export const REASONS = {
   ),
   WINDOW_EXCEEDED: row(
     'FAILED_PRECONDITION',
-    'the client has sent more than the window allowed',
-    'open the stream again and stay within the window',
+    'the client has sent more than the window allowed, or more than 1,024 refused batches have not come again',
+    'open the stream again, stay within the window, and send what was refused again before anything new',
   ),
   PRODUCER_REPLACED: row(
     'ABORTED',

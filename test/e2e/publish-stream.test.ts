@@ -11,7 +11,7 @@ import { PublishStream, type StreamBatch, sendRound } from '../support/publish-s
 import { PUBLISH_STREAM_PATH, RawStream } from '../support/raw-stream.ts';
 import { temporaryFolder } from '../support/temporary.ts';
 import { until } from '../support/until.ts';
-import { range } from './flow-rig.ts';
+import { Metrics, range } from './flow-rig.ts';
 
 async function start(flags: readonly string[] = []): Promise<BrokerProcess> {
   const broker = await BrokerProcess.create({ flags: ['--shards', '2', ...flags] });
@@ -197,6 +197,33 @@ describe('a client that breaks the rules', () => {
     // A stock client takes no response above 4 MiB; all results in one would be 8.
     assert.equal(bad.status, null);
     assert.deepEqual([bad.results.size, bad.acknowledged], [100_000, 100_000]);
+  });
+
+  it('leaves more refused batches behind than may come again: its stream ends, and shards remember no more of it', async () => {
+    await using broker = await start(['--subjects-max', '10']);
+    using stream = await PublishStream.open(broker.address, 'p');
+    for (let from = 1; stream.status === undefined; from += 500) {
+      assert.ok(from < 10_000, 'the stream goes on');
+      const batches = Array.from({ length: 500 }, (_, i) => ({
+        ...{ subject: `s.${from + i}`, sequence: from + i },
+        bodies: ['x'],
+      }));
+      stream.send(...batches);
+      await stream.until(
+        () => stream.status !== undefined || batches.every(({ sequence }) => stream.results.has(sequence)),
+      );
+    }
+    assert.equal(stream.status?.reason, 'WINDOW_EXCEEDED');
+    assert.match(stream.status?.message ?? '', /have not come again/);
+    using next = await PublishStream.open(broker.address, 'q');
+    const [stored] = [...stream.results.values()].filter(({ firstId }) => firstId > 0);
+    next.send({ subject: `s.${stored?.sequence}`, sequence: 1, bodies: ['a'] });
+    assert.deepEqual(await next.outcomes(1), ['2..2']);
+    const remembered = async (): Promise<number> => (await Metrics.of(broker)).sum('broker_shard_active_subjects');
+    await until(
+      async () => (await remembered()) < 100,
+      async () => `${await remembered()} subjects are remembered`,
+    );
   });
 
   it('sends 100,000 tiny batches in a frame: the 1,025th ends the stream, and those before it are stored', async () => {

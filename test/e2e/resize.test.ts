@@ -1,13 +1,14 @@
 /** Shards of a real broker are added and taken away: what clients and operators see of it. */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import { slotOfHash, subjectHash } from '../../src/base/subject.ts';
 import { connectWithClient } from '../../src/cli/client-connection.ts';
 import type { Connection } from '../../src/cli/connection.ts';
 import { connect as connectTo } from '../../src/client/index.ts';
 import { logLines } from '../faults/rig.ts';
 import { type BrokerProcess, startBroker } from '../support/broker.ts';
 import { BrokerClient } from '../support/client.ts';
-import { ConsumeStream } from '../support/consume-stream.ts';
+import { ConsumeStream, PLENTY } from '../support/consume-stream.ts';
 import { PublishStream } from '../support/publish-stream.ts';
 import { follow, Metrics, numbered, pause, publishAll, range, until } from './flow-rig.ts';
 
@@ -278,5 +279,38 @@ describe('shards.auto', () => {
     await pause(15 * AFTER_MS);
     assert.equal((await client.shards()).epoch, epoch);
     for (const n of range(0, 29)) assert.equal((await client.fetch(`a.${n}`, 1)).id, 1);
+  });
+});
+
+describe('a reader that is behind', () => {
+  it('[R25] goes on when its subject is trimmed past where it stands and then moves to another shard', async () => {
+    await using broker = await startBroker({ flags: ['--shards', '2'] });
+    const admin = connect(broker);
+    const client = new BrokerClient(broker.address);
+    const subject = 't.behind';
+    const bytes = Buffer.from(subject);
+    const slot = slotOfHash(subjectHash(bytes, 0, bytes.length));
+    const move = async (shard: number): Promise<void> => {
+      await admin.moveSlot(slot, shard);
+      await until(
+        async () => !(await admin.listShards()).change.running,
+        () => 'the move does not end',
+        CHANGE_MS_MAX,
+      );
+    };
+    for (const n of range(1, 20)) await client.publish({ subject, body: Buffer.from(String(n)) });
+    const few = { credit: { bytes: 1 << 20, messages: 5 } };
+    using stream = await ConsumeStream.open(broker.address, [{ subject, earliest: true }], few);
+    await stream.until(() => stream.messages === 5);
+    assert.equal((await admin.trim(subject, 11)).first, 11);
+    await move(0);
+    await move(1);
+    stream.grant(PLENTY.bytes, PLENTY.messages);
+    await client.publish({ subject, body: Buffer.from('21') });
+    await stream.until(() => stream.idsOf(subject).includes(21) || stream.status !== undefined);
+    assert.equal(stream.status, undefined);
+    assert.deepEqual(stream.idsOf(subject), [...range(1, 5), ...range(11, 21)]);
+    await admin.close();
+    client.close();
   });
 });

@@ -73,6 +73,8 @@ export class BatchReader {
   readonly #arena: ReadArena;
   readonly #view = new BatchView();
   readonly #entry = newEntry();
+  /** For each read that is on its way: the segments that were dropped since it began. */
+  readonly #onTheirWay = new Set<Set<number>>();
   #damaged = 0;
 
   constructor(options: ReaderOptions) {
@@ -161,7 +163,10 @@ export class BatchReader {
   /** Forgets what was cached of segments that will be deleted. */
   dropSegments(segments: ReadonlySet<number>): void {
     this.#arena.clear();
-    for (const segment of segments) this.#files.drop(segment);
+    for (const segment of segments) {
+      this.#files.drop(segment);
+      for (const dropped of this.#onTheirWay) dropped.add(segment);
+    }
   }
 
   #want(entries: EntryCursor, i: number): Wanted {
@@ -220,13 +225,22 @@ export class BatchReader {
     for (const item of wanted) {
       if (item.bytes !== null) item.bytes = copyTo(memory, item.bytes);
     }
-    for (let i = 0; i < wanted.length; ) {
-      const end = rangeEnd(wanted, i);
-      if (needsRead(wanted[i] as Wanted)) await this.#readRange(wanted.slice(i, end), memory);
-      i = end;
+    const dropped = new Set<number>();
+    this.#onTheirWay.add(dropped);
+    try {
+      for (let i = 0; i < wanted.length; ) {
+        const end = rangeEnd(wanted, i);
+        const first = wanted[i] as Wanted;
+        if (needsRead(first) && !dropped.has(first.segment)) await this.#readRange(wanted.slice(i, end), memory);
+        i = end;
+      }
+    } finally {
+      this.#onTheirWay.delete(dropped);
     }
     this.#onRead((this.#clock() - startedAt) * 1000, bytes);
-    return this.#answer(subject, wanted, next);
+    // What was let go of meanwhile is gone, and not damaged: the log has trimmed it before, or all of it has expired.
+    const there = wanted.filter((item) => !needsRead(item) || !dropped.has(item.segment));
+    return this.#answer(subject, there, next);
   }
 
   /** Reads batches that lie close to each other with one read. */

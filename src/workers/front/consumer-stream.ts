@@ -136,8 +136,8 @@ export class ConsumerStream {
     reader.head = head;
     reader.settled = settled;
     if (reader.window !== null) {
-      // The time that it waited for has come: what was published before is not for it.
-      if (reader.start.kind === Start.TIME) reader.window.took(next);
+      // The time that it waited for has come, and what was published before is not for it; or the subject was trimmed past where it stood.
+      reader.window.took(next);
       return;
     }
     reader.window = new DeliveryWindow(next);
@@ -376,6 +376,8 @@ export class ConsumerStream {
     if (this.state !== 'open') return;
     this.#close();
     this.#call.end();
+    // Nobody looks after it any more, and a client that reads nothing would keep what waits for it.
+    this.out.resetAfter(this.#port.stallTimeoutMs);
   }
 
   #close(): void {

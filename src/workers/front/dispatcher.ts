@@ -44,6 +44,7 @@ import { CallMetrics } from './call-metrics.ts';
 import { CallTable, Method } from './call-table.ts';
 import { type ConsumerRoutes, Consumers } from './consumers.ts';
 import type { DispatcherLimits } from './dispatcher-limits.ts';
+import { GoneSeats } from './gone-seats.ts';
 import { HoldQueue } from './hold-queue.ts';
 import { PositionAsks } from './position-asks.ts';
 import { type ProducerRoutes, ProducerStreams } from './producer-streams.ts';
@@ -104,6 +105,7 @@ export class Dispatcher implements Engine, ProducerRoutes, ConsumerRoutes {
   readonly #table: SlotTable;
   readonly #held = new HoldQueue();
   readonly slots: SlotFront;
+  readonly #gone = new GoneSeats((seat) => this.unsubscribe(seat));
   /** The longest publish that travels on a ring. */
   readonly #publishBytesMax: number;
   readonly #guard: OverloadGuard;
@@ -145,7 +147,7 @@ export class Dispatcher implements Engine, ProducerRoutes, ConsumerRoutes {
       table,
       held: this.#held,
       linkTo: (shard) => this.#links[shard] ?? null,
-      followers: [this.subscriptions, this.consumers, demand],
+      followers: [this.#gone, this.subscriptions, this.consumers, demand],
       onResumed: () => this.producers.retry(),
     });
   }
@@ -392,6 +394,7 @@ export class Dispatcher implements Engine, ProducerRoutes, ConsumerRoutes {
   }
 
   unsubscribe(seat: Seat): void {
+    if (seat.group.shard === HELD) this.#gone.add(seat);
     const link = this.#links[seat.group.shard];
     if (link === null || link === undefined) return;
     putUnsubscribe(link, seat.id);
@@ -434,9 +437,7 @@ export class Dispatcher implements Engine, ProducerRoutes, ConsumerRoutes {
       case ToMain.ACKS: {
         const base = view.getFloat64(offset, true);
         const count = view.getUint32(offset + 8, true);
-        for (let i = 0; i < count; i++) {
-          this.#succeed(view.getUint32(offset + 16 + i * 4, true), encodeId(base + i));
-        }
+        for (let i = 0; i < count; i++) this.#succeed(view.getUint32(offset + 16 + i * 4, true), encodeId(base + i));
         return;
       }
       case ToMain.ACK_ROWS: {
@@ -501,9 +502,12 @@ export class Dispatcher implements Engine, ProducerRoutes, ConsumerRoutes {
       case ToMain.SUBSCRIBED:
         this.#started(view, offset);
         return;
-      case ToMain.UNSUBSCRIBED:
-        this.#unsubscribed(view.getUint32(offset, true), REASON_NAMES[view.getUint32(offset + 4, true)] as Reason);
+      case ToMain.UNSUBSCRIBED: {
+        const id = view.getUint32(offset, true);
+        const reason = REASON_NAMES[view.getUint32(offset + 4, true)] as Reason;
+        if (!this.consumers.refused(id, reason)) this.subscriptions.refused(id, reason);
         return;
+      }
       case ToMain.GROUP_BATCHES:
         this.consumers.groupRun(takeBatchRun(this.consumers.frames, bytes, view, offset, length));
         return;
@@ -525,10 +529,6 @@ export class Dispatcher implements Engine, ProducerRoutes, ConsumerRoutes {
       default:
         assert(false, () => `unknown run ${type} from shard ${this.#source().shard}`);
     }
-  }
-
-  #unsubscribed(id: number, reason: Reason): void {
-    if (!this.consumers.refused(id, reason)) this.subscriptions.refused(id, reason);
   }
 
   #source(): ShardLink {

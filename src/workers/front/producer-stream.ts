@@ -1,6 +1,6 @@
 import type { ServerDuplexStream } from '@grpc/grpc-js';
 import type { Caller, CallOrigin } from '../../access/caller.ts';
-import type { Reason } from '../../base/errors.ts';
+import { REASONS, type Reason, type ReasonRow } from '../../base/errors.ts';
 import { originOf, watchCaller } from '../../grpc/callers.ts';
 import { DeliveryStream } from '../../grpc/delivery-stream.ts';
 import { FrameIntake } from '../../grpc/frame-intake.ts';
@@ -12,7 +12,7 @@ import type { ReceivedGarbage } from '../../grpc/received-garbage.ts';
 import { type ErrorStatus, makeStatus } from '../../grpc/status.ts';
 import type { BaseDelay } from '../../publish/base-delay.ts';
 import { SendWindow, type WindowLimits } from '../../publish/send-window.ts';
-import { SequenceLedger } from '../../publish/sequence-ledger.ts';
+import { LEDGER_SEQUENCES, SequenceLedger } from '../../publish/sequence-ledger.ts';
 import type { StreamMeter, Verdict } from '../../quota/stream-meter.ts';
 import { producerInSpace } from './producer-names.ts';
 import type { Quotas } from './quotas.ts';
@@ -23,6 +23,8 @@ const UNSENT_BYTES_MAX = 1 << 20;
 const RESPONSE_BYTES_MAX = 256 << 10;
 /** A client whose stream has been ended and who goes on is cut off after this time, in ms. */
 const LAST_WORDS_MS = 1_000;
+/** For the last results of a client that has sent everything: one that does not read would keep them, and its stream, for ever. */
+const RESULTS_READ_MS = 30_000;
 
 /** What became of a batch on its way to a shard: 'full' = try again later. */
 export type Passing = 'passed' | 'full' | Reason;
@@ -89,6 +91,8 @@ export class ProducerStream {
   #waitingAt = 0;
   /** A retryable result was sent, so shards may remember something of this stream. */
   #hadFailures = false;
+  /** Sequences that shards have refused and remember until they come again. Of a client that keeps to the order rule they are among the last 1,024. */
+  readonly #toComeAgain = new Set<number>();
   /** Null until something is metered. */
   #meter: StreamMeter | null = null;
   /** The first batch of waiting[0] waits for its turn of a quota. */
@@ -163,6 +167,9 @@ export class ProducerStream {
     this.#answered(ledger, sequence, false);
     this.#hadFailures = true;
     if (this.#state !== 'ended') this.#response.refused(sequence, this.#errorOf(reason, ledger, sequence));
+    if (isRemembered(reason)) this.#toComeAgain.add(sequence);
+    if (this.#toComeAgain.size > LEDGER_SEQUENCES)
+      this.end('WINDOW_EXCEEDED', 'more than 1,024 refused batches have not come again');
     this.#afterAnswer();
   }
 
@@ -351,7 +358,10 @@ export class ProducerStream {
     if (verdict === 'over') meter?.refused();
     else meter?.passed();
     this.window.received(bytes, count);
-    if (passing === 'passed') return true;
+    if (passing === 'passed') {
+      if (this.#toComeAgain.size > 0) this.#toComeAgain.delete(sequence);
+      return true;
+    }
     ledger.refuse(sequence);
     this.window.returned(bytes, count);
     this.#response.refused(sequence, errors.of(passing));
@@ -433,6 +443,7 @@ export class ProducerStream {
     if (!this.#response.isEmpty) this.#write();
     this.#close();
     this.#call.end();
+    this.out.resetAfter(RESULTS_READ_MS);
   }
 
   #close(): void {
@@ -448,4 +459,10 @@ export class ProducerStream {
     this.#isFinished = true;
     this.#port.finished(this);
   }
+}
+
+/** As StreamFailures has it: nothing behind the batch is taken until it comes again. */
+function isRemembered(reason: Reason): boolean {
+  const row: ReasonRow = REASONS[reason];
+  return reason !== 'PREDECESSOR_FAILED' && (row.retryAfterMs !== undefined || reason === 'OUTCOME_UNKNOWN');
 }

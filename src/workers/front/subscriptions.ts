@@ -7,7 +7,7 @@ import { frameOf } from '../../grpc/frame.ts';
 import { makeStatus } from '../../grpc/status.ts';
 import { HeldBytes, type UnsentBudget } from '../../grpc/unsent-budget.ts';
 import { DeliveryWindow } from '../../subscribe/delivery-window.ts';
-import { Credit, Encoding, Start } from '../link.ts';
+import { Credit, Encoding } from '../link.ts';
 import { HELD } from '../slots/slot-table.ts';
 import type { DeliveryTraces } from '../tracing/delivery-traces.ts';
 import { firstFrom, type Run } from './run.ts';
@@ -89,7 +89,7 @@ export class Subscriptions {
       subscription.window = new DeliveryWindow(next);
       subscription.stream.open();
       // The time that it waited for has come: what was published before is not for it.
-    } else if (subscription.start.kind === Start.TIME) window.took(next);
+    } else window.took(next);
   }
 
   refused(id: number, reason: Reason): void {

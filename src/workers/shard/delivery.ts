@@ -98,7 +98,11 @@ export class Delivery {
 
   /** The start is fixed: `next` is the first id that the subscription wants. */
   join(subject: ActiveSubject, { subscription, group: groupId, encoding, credit }: Joining, next: number): void {
-    if (this.#members.has(subscription)) return;
+    if (this.#members.has(subscription)) {
+      // A move of its slot was given up: what main has said of it meanwhile was not heard here.
+      this.credit(subscription, Credit.RESUME, next, credit);
+      return;
+    }
     let group = subject.groupOf(encoding);
     if (group === null || group.id !== groupId) {
       if (group !== null) this.#dissolve(subject, group);

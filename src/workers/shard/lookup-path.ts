@@ -424,6 +424,18 @@ export class LookupPath {
         this.#refuse(fetch, fetch.call, 'DATA_LOSS');
         return;
       case 'data': {
+        const { subject, id } = fetch;
+        if (this.#lookups === null) {
+          // The index forgets what is trimmed by whole batches: of one that is trimmed in part it still finds all.
+          if (id < subject.first) {
+            this.#refuse(fetch, fetch.call, 'ID_TRIMMED');
+            return;
+          }
+          if (!subject.knowsFirst && item.to - item.from > 1) {
+            absent(fetch);
+            return;
+          }
+        }
         const view = this.#view;
         view.wrap(item.bytes, 0);
         view.seek(fetch.id);
