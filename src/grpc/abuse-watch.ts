@@ -148,6 +148,7 @@ export class AbuseWatch {
       note.turnCalls = 0;
     }
     note.turnCalls += 1;
+    note.callsBegun += 1;
     if (note.turnCalls === CALLS_A_TURN) this.#turns.endTurn(note.session);
     return turn;
   }
@@ -188,13 +189,16 @@ export class AbuseWatch {
     const grown = bytesIn - note.seenIn;
     // The usual case: nothing else is worth a look.
     if (grown < this.#limits.emptyBytes / 16 && note.emptyLeft >= 0) return;
-    const { callsTotal, bytesOut, messageBytes } = note;
+    const { callsBegun, callsTotal, bytesOut, messageBytes } = note;
+    // HTTP/2 refuses a call above the client's cap by itself, also if it comes in one packet with the reset that makes room for it.
+    if (callsTotal - callsBegun > note.seenRefused) note.endedEarly();
+    note.seenRefused = callsTotal - callsBegun;
     const messages = (messageBytes - note.seenMessages) * 2;
-    const heads = (callsTotal - note.seenCalls) * HEAD_BYTES;
+    const heads = (callsBegun - note.seenCalls) * HEAD_BYTES;
     const answers = (bytesOut - note.seenOut) / BYTES_OUT_PER_IN;
     note.seenIn = bytesIn;
     note.seenMessages = messageBytes;
-    note.seenCalls = callsTotal;
+    note.seenCalls = callsBegun;
     note.seenOut = bytesOut;
     const empty = grown - messages - heads - answers;
     const rest = Math.max(0, Math.min(note.restBytes, empty));

@@ -2,6 +2,7 @@
 import type { IncomingHttpHeaders } from 'node:http2';
 
 const TIMEOUT = /^(\d{1,8})([HMSmun])$/;
+const TIMER_MS_MAX = 0x7fff_ffff;
 const UNIT_MS: Readonly<Record<string, number>> = { H: 3_600_000, M: 60_000, S: 1_000, m: 1, u: 1e-3, n: 1e-6 };
 
 /** A call that grpc-js would do nothing special for. */
@@ -15,6 +16,14 @@ export function isPlain(headers: IncomingHttpHeaders): boolean {
     (encoding === undefined || encoding === 'identity') &&
     (timeout === undefined || TIMEOUT.test(timeout as string))
   );
+}
+
+/** grpc-js has a timer for a deadline, and a timer holds 24 days: what is longer would be over at once. Its client ends it by itself. */
+export function boundTimeout(headers: IncomingHttpHeaders): IncomingHttpHeaders {
+  const timeout = headers['grpc-timeout'] as string | undefined;
+  if (timeout !== undefined && TIMEOUT.test(timeout) && timeoutMsOf(timeout) > TIMER_MS_MAX)
+    delete headers['grpc-timeout'];
+  return headers;
 }
 
 /** Whole ms, or Infinity, of a call that is plain. Nothing is armed for it: the client ends its call by itself, and work that comes too late is not begun. */

@@ -7,8 +7,9 @@ import { TENANT_KEY, tenantOfHeader } from './tenant.ts';
 /** Of a user-agent, in characters. */
 const AGENT_MAX = 100;
 
-/** Of calls that were ended at one time, on one connection. */
+/** For calls that end early: what of them may come at one time, on one connection, and what more in a second. A foe can have calls ended at will. */
 const REST_BYTES_MAX = 16 * STREAM_WINDOW_BYTES;
+const REST_BYTES_PER_S = 1 << 20;
 
 const NOTE = Symbol('connection');
 
@@ -49,8 +50,14 @@ export class ConnectionNote {
   seenOut = 0;
   seenMessages = 0;
   seenCalls = 0;
+  seenRefused = 0;
   /** Of AbuseWatch: what may still come, at the most, for calls that the broker ended before their clients did. */
   restBytes = 0;
+  /** What `restBytes` may still grow by, and when that was known (ms of performance.now()). */
+  #restLeft = REST_BYTES_MAX;
+  #restAt = this.openedAt;
+  /** Calls that reached the broker: a client may leave out numbers. */
+  callsBegun = 0;
   readonly session: ServerHttp2Session;
 
   constructor(session: ServerHttp2Session) {
@@ -95,7 +102,13 @@ export class ConnectionNote {
 
   /** The broker has ended a call whose client had not: as much as the call's window may be on its way, and is no fault of the client's. */
   endedEarly(): void {
-    this.restBytes = Math.min(REST_BYTES_MAX, this.restBytes + STREAM_WINDOW_BYTES);
+    const now = performance.now();
+    const earned = ((now - this.#restAt) / 1_000) * REST_BYTES_PER_S;
+    this.#restLeft = Math.min(REST_BYTES_MAX, this.#restLeft + earned);
+    this.#restAt = now;
+    const bytes = Math.min(STREAM_WINDOW_BYTES, this.#restLeft);
+    this.#restLeft -= bytes;
+    this.restBytes += bytes;
   }
 
   prove(tenant: string): void {
@@ -112,6 +125,12 @@ export class ConnectionNote {
     if (this.proven === '') this.tenant = tenantOfHeader(headers[TENANT_KEY]) ?? TENANT_DEFAULT;
     this.agent = (headers['user-agent'] ?? '').slice(0, AGENT_MAX);
   }
+}
+
+/** Resets a stream whose client may still be sending. */
+export function breakOff(stream: ServerHttp2Stream, code: number): void {
+  if (!stream.closed && !stream.readableEnded) noteOf(stream.session)?.endedEarly();
+  stream.close(code);
 }
 
 /** Null for a connection that was not noted, such as one of a test. */

@@ -2,7 +2,7 @@ import { constants, type ServerHttp2Session, type ServerHttp2Stream } from 'node
 import { Metadata } from '@grpc/grpc-js';
 import { assert } from '../base/assert.ts';
 import { baseCallOf, type StreamingCall } from './base-call.ts';
-import { type ConnectionNote, noteOf } from './connection-note.ts';
+import { breakOff, type ConnectionNote, noteOf } from './connection-note.ts';
 import type { ErrorStatus } from './status.ts';
 
 /** `error`: what was written will never be passed on. */
@@ -95,7 +95,7 @@ export class DeliveryStream {
 
   /** Ends the stream at once: a status sent in the ordinary way would wait behind the data that the client does not read. */
   reset(): void {
-    this.#stream.close(constants.NGHTTP2_ENHANCE_YOUR_CALM);
+    breakOff(this.#stream, constants.NGHTTP2_ENHANCE_YOUR_CALM);
   }
 
   readonly #onWritten = (error?: Error | null): void => {

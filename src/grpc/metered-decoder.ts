@@ -1,20 +1,23 @@
+import { constants } from 'node:http2';
 import type { ServerInterceptor } from '@grpc/grpc-js';
 import { assert } from '../base/assert.ts';
 import type { BaseCall, Decoder } from './base-call.ts';
-import { type ConnectionNote, noteOf } from './connection-note.ts';
+import { breakOff, type ConnectionNote, noteOf } from './connection-note.ts';
+import { type InflatingCall, inflateWithin } from './inflation.ts';
 import { CALL_BYTES, type ReceiveBudget, type Receiving } from './receive-budget.ts';
 import { type ErrorStatus, makeStatus } from './status.ts';
 
 /** A call whose request has stood still is answered, and cut off after this time, in ms: its client may wait for ever. */
 export const LAST_WORDS_MS = 1_000;
 
-type Call = BaseCall & { sendStatus(status: ErrorStatus): void };
+type Call = BaseCall & InflatingCall;
 
 /** Counts what grpc-js keeps of requests that are on their way in. `call` is grpc-js's own: this is the innermost interceptor. */
 export function meterRequests(budget: ReceiveBudget): ServerInterceptor {
   return ((method: { readonly requestStream: boolean }, call: Call): Call => {
     assert(call.decoder?.readState === 0, 'grpc-js has changed: the decoder of a call is not there');
     call.decoder = new MeteredDecoder(call, method.requestStream, budget);
+    inflateWithin(call, method.requestStream, budget);
     return call;
   }) as unknown as ServerInterceptor;
 }
@@ -79,10 +82,7 @@ class MeteredDecoder implements Decoder, Receiving {
 
   stalled(): void {
     this.#refuse(makeStatus('REQUEST_STALLED', ''));
-    setTimeout(() => {
-      if (!this.isGone) this.connection?.endedEarly();
-      this.#call.stream.close();
-    }, LAST_WORDS_MS).unref();
+    setTimeout(() => breakOff(this.#call.stream, constants.NGHTTP2_NO_ERROR), LAST_WORDS_MS).unref();
   }
 
   #refuse(status: ErrorStatus): void {

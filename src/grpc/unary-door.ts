@@ -10,9 +10,9 @@ import { assert } from '../base/assert.ts';
 import type { Reason } from '../base/errors.ts';
 import type { CallTrace } from '../base/trace-context.ts';
 import type { AbuseWatch } from './abuse-watch.ts';
-import { isPlain, timeoutMsOf } from './call-headers.ts';
+import { boundTimeout, isPlain, timeoutMsOf } from './call-headers.ts';
 import { type CallerSource, noteCaller } from './callers.ts';
-import { type ConnectionNote, noteOf } from './connection-note.ts';
+import { breakOff, type ConnectionNote, noteOf } from './connection-note.ts';
 import type { CallTracing, Done } from './engine.ts';
 import { FRAME_HEADER_BYTES } from './frame.ts';
 import { LAST_WORDS_MS } from './metered-decoder.ts';
@@ -90,10 +90,13 @@ export function openUnaryDoor(
   http2Server.removeAllListeners('stream');
   // One for all: `this` is the stream.
   const onClose = function (this: DoorStream): void {
-    if (this.rstCode === constants.NGHTTP2_NO_ERROR) return;
-    options.abuse.brokenOff(this[FROM] ?? null, this[TURN] ?? -1);
-    // Not by its client: then nothing would be on its way.
-    if (!this.aborted) this[FROM]?.endedEarly();
+    const from = this[FROM] ?? null;
+    // What has come and nobody has read: it was for something all the same.
+    if (from !== null) from.messageBytes += this.readableLength;
+    this[CALL]?.gone();
+    // A client may reset with any code.
+    if (this.rstCode === constants.NGHTTP2_NO_ERROR && !this.aborted) return;
+    options.abuse.brokenOff(from, this[TURN] ?? -1);
   };
   const enter = (
     stream: ServerHttp2Stream,
@@ -106,8 +109,10 @@ export function openUnaryDoor(
       noteOf(stream.session as ServerHttp2Session | undefined)?.prove(caller.tenant);
     if (typeof caller !== 'string' && (method === undefined || !isPlain(headers))) {
       noteCaller(stream, caller);
-      stream.on('data', countData);
-      original.call(http2Server, stream, headers, flags);
+      original.call(http2Server, stream, boundTimeout(headers), flags);
+      // Node itself closes what is answered and has nobody who reads it, such as a call of a method that is not there.
+      if (stream.writableEnded) (stream as DoorStream)[FROM]?.endedEarly();
+      else stream.on('data', countData);
       return;
     }
     stream.on('error', onError);
@@ -171,10 +176,7 @@ const NO_METHOD: HotMethod = { handle: () => undefined, refuse: () => null };
 /** All of the answer has left. */
 function onWantTrailers(this: DoorStream): void {
   this.sendTrailers(OK_TRAILERS);
-  const note = this[CALL]?.connection ?? null;
-  if (note === null) return;
-  note.unread -= 1;
-  note.read += 1;
+  this[CALL]?.read();
 }
 
 function makeNoRoom(): ErrorStatus {
@@ -198,6 +200,7 @@ class DoorCall implements Receiving {
   #bytes: Buffer | null = null;
   #length = 0;
   #isAnswered = false;
+  #isUnread = false;
 
   constructor(stream: ServerHttp2Stream, method: HotMethod, deadlineMs: number, caller: Caller, options: DoorOptions) {
     this.#stream = stream;
@@ -238,10 +241,7 @@ class DoorCall implements Receiving {
   /** Refuses a call whose request may go on for ever: its end is not waited for. */
   turnAway(status: ErrorStatus): void {
     this.#giveUp(status);
-    setTimeout(() => {
-      if (!this.isGone) this.connection?.endedEarly();
-      this.#stream.close();
-    }, LAST_WORDS_MS).unref();
+    setTimeout(() => breakOff(this.#stream, constants.NGHTTP2_NO_ERROR), LAST_WORDS_MS).unref();
   }
 
   /** Refused before all of it came: nothing of it is kept. */
@@ -321,6 +321,18 @@ class DoorCall implements Receiving {
     traced.returned();
   }
 
+  /** All of its answer has left. */
+  read(): void {
+    if (this.connection !== null) this.connection.read += 1;
+    this.gone();
+  }
+
+  /** Its stream is closed, perhaps before its answer has left. */
+  gone(): void {
+    if (this.#isUnread && this.connection !== null) this.connection.unread -= 1;
+    this.#isUnread = false;
+  }
+
   get isGone(): boolean {
     const { aborted, destroyed, closed } = this.#stream;
     return aborted || destroyed || closed;
@@ -353,6 +365,7 @@ class DoorCall implements Receiving {
     frame.writeUInt32BE(message.length, 1);
     frame.set(message, FRAME_HEADER_BYTES);
     if (this.connection !== null) this.connection.unread += 1;
+    this.#isUnread = true;
     stream.respond(RESPONSE_HEADERS, RESPONSE_OPTIONS);
     stream.on('wantTrailers', onWantTrailers);
     stream.end(frame);

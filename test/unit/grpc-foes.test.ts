@@ -245,8 +245,26 @@ test('[F5] calls come in turns: who sends 25,000 at once does not keep another w
 function noteWith(values: Partial<ConnectionNote>): ConnectionNote {
   const session = { destroyed: false, goaway: () => undefined, destroy: () => undefined };
   const note = {
-    ...{ host: '127.0.0.1', peer: '127.0.0.1:1', agent: '', bytesIn: 0, bytesOut: 0, callsTotal: 0, callsOpen: 0 },
-    ...{ messageBytes: 0, brokenLeft: 0, emptyLeft: 1 << 20, seenIn: 0, seenOut: 0, seenMessages: 0, seenCalls: 0 },
+    ...{
+      host: '127.0.0.1',
+      peer: '127.0.0.1:1',
+      agent: '',
+      bytesIn: 0,
+      bytesOut: 0,
+      callsBegun: 0,
+      callsTotal: 0,
+      callsOpen: 0,
+    },
+    ...{
+      messageBytes: 0,
+      brokenLeft: 0,
+      emptyLeft: 1 << 20,
+      seenIn: 0,
+      seenOut: 0,
+      seenMessages: 0,
+      seenCalls: 0,
+      seenRefused: 0,
+    },
     ...{ unread: 0, read: 0, unreadSince: 0, seenRead: 0, waitingBytes: 0, restBytes: 0, session, ...values },
   };
   return note as unknown as ConnectionNote;
@@ -274,7 +292,7 @@ test('[F5] what answers need for each byte that was sent is not counted as empty
   const begun = performance.now();
   const honest = [
     noteWith({ bytesIn: 250_000, bytesOut: 1_000_000, emptyLeft: 4_000 }),
-    noteWith({ bytesIn: 160_000, callsTotal: 10, emptyLeft: 4_000 }),
+    noteWith({ bytesIn: 160_000, callsBegun: 10, emptyLeft: 4_000 }),
     noteWith({ bytesIn: 1_000_000, messageBytes: 500_000, emptyLeft: 4_000 }),
   ];
   watch.sweep(honest, begun + 1_000);

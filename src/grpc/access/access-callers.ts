@@ -249,6 +249,8 @@ export class AccessCallers implements CallerSource {
 
   /** What is so for as long as the file is. */
   #remember<Found extends KnownIdentity | JwtRefusal>(header: string, found: Found): Found {
+    // There are as many ways to write the same as there may be spaces: whoever uses one is not remembered by it.
+    if (!CANONICAL.test(header)) return found;
     const isKnown = found instanceof KnownIdentity;
     if (!isKnown && (found.isEarly === true || found === THROTTLED)) return found;
     const table: Map<string, KnownIdentity | JwtRefusal> = isKnown
@@ -275,6 +277,9 @@ export class AccessCallers implements CallerSource {
     return new KnownIdentity(identity, this.#policy, credential, this.#options.notes, spaceOf);
   }
 }
+
+/** As clients write it. */
+const CANONICAL = /^[Bb]earer [^ ]/;
 
 const MISSING: JwtRefusal = { reason: 'CREDENTIALS_MISSING', detail: '' };
 const STRANGER = invalid('no entry of the access file has a name of its certificate');

@@ -4,6 +4,7 @@ import type { AccessCaller, KnownIdentity } from '../../access/known-identity.ts
 import type { Permissions } from '../../access/permissions.ts';
 import type { Reason } from '../../base/errors.ts';
 import { watchOf } from '../callers.ts';
+import { breakOff } from '../connection-note.ts';
 import { type Need, unmet } from './methods.ts';
 
 interface OpenStream {
@@ -26,6 +27,8 @@ export class CallerStreams {
   readonly #byIdentity = new Map<KnownIdentity, Set<OpenStream>>();
 
   opened(stream: ServerHttp2Stream, caller: AccessCaller, need: Need): void {
+    // Gone while its token was verified: nobody would tell of its end any more.
+    if (stream.destroyed) return;
     const { known } = caller;
     const open: OpenStream = { stream, caller, need };
     const streams = this.#byIdentity.get(known) ?? new Set();
@@ -66,7 +69,7 @@ export class CallerStreams {
 function end(stream: ServerHttp2Stream, reason: Reason): void {
   const watch = watchOf(stream);
   if (watch === null) {
-    stream.close(constants.NGHTTP2_CANCEL);
+    breakOff(stream, constants.NGHTTP2_CANCEL);
     return;
   }
   watch.ended(reason);
@@ -75,5 +78,5 @@ function end(stream: ServerHttp2Stream, reason: Reason): void {
 
 /** The status waits behind what the client has not read: one that reads nothing would keep its stream, and all that is buffered for it. */
 function cutSoon(stream: ServerHttp2Stream): void {
-  setTimeout(() => stream.close(constants.NGHTTP2_CANCEL), LAST_WORDS_MS).unref();
+  setTimeout(() => breakOff(stream, constants.NGHTTP2_CANCEL), LAST_WORDS_MS).unref();
 }
