@@ -105,6 +105,8 @@ export class ProducerSession<B extends SessionBatch> {
   /** Of all subjects. */
   #held = 0;
   #needsNewStream = false;
+  /** A new stream is needed, but without sequences what is cut off in flight would be given up: its results are waited for, and nothing more is sent. */
+  #isEnding = false;
   #limits: BatchLimits = UNLIMITED;
 
   constructor(options: SessionOptions, port: SessionPort<B>) {
@@ -130,8 +132,7 @@ export class ProducerSession<B extends SessionBatch> {
 
   /** A batch was given up that the broker expects to come again: only another stream frees its subject. */
   get needsNewStream(): boolean {
-    // Without sequences, what is cut off in flight would be given up: its results are waited for, and nothing more is sent.
-    return this.#needsNewStream && (this.#options.isIdempotent || this.#inFlight === 0);
+    return this.#needsNewStream || (this.#isEnding && this.#inFlight === 0);
   }
 
   add(batch: B): void {
@@ -149,6 +150,7 @@ export class ProducerSession<B extends SessionBatch> {
     if (this.#sent.size === 0) this.#nextSequence = Math.max(this.#nextSequence, lastSequence + 1);
     // The broker remembers nothing of an earlier stream.
     this.#needsNewStream = false;
+    this.#isEnding = false;
     this.#again.drain();
     const behind = this.#behind.drain();
     for (const subject of this.#subjects.values()) for (const batch of subject.held) behind.push(batch);
@@ -176,7 +178,7 @@ export class ProducerSession<B extends SessionBatch> {
 
   /** The next batch to send, which then counts as sent; null: nothing may be sent now. */
   next(now: number): B | null {
-    if (!this.#isOpen || (this.#needsNewStream && !this.#options.isIdempotent)) return null;
+    if (!this.#isOpen || this.#isEnding) return null;
     if (this.#blocked.size > 0) this.#releaseDue(now);
     const batch = this.#take();
     if (batch === null) return null;
@@ -226,7 +228,8 @@ export class ProducerSession<B extends SessionBatch> {
       this.#block(subject, batch, retryAt);
       return true;
     }
-    this.#needsNewStream ||= refusal.retryAfterMs > 0 || refusal.isUnknown;
+    if (refusal.retryAfterMs > 0 || (refusal.isUnknown && this.#options.isIdempotent)) this.#needsNewStream = true;
+    else if (refusal.isUnknown) this.#isEnding = true;
     this.#sent.delete(sequence);
     this.#forgetIfIdle(subject);
     this.#port.failed(batch, batch.lastError);

@@ -131,3 +131,29 @@ for (const isIdempotent of [false, true]) {
     assert.equal(x2.end, 7, `tried ${tries} times in vain`);
   });
 }
+
+test('without a producer id an unknown outcome cuts nothing off that is in flight, and a stream that says nothing more is not waited for beyond its time', () => {
+  for (const answers of [true, false]) {
+    const session = newSession(false, 1_000);
+    session.opened(1_024, 0);
+    session.widen(1e9, 1e9);
+    const [x, y, z] = [newBatch('x', 'x', 0), newBatch('y', 'y', 0), newBatch('z', 'z', 900)];
+    session.add(x);
+    session.add(y);
+    session.next(0);
+    session.next(0);
+    session.refused(1, refusal('OUTCOME_UNKNOWN', 0, true), 10);
+    session.add(z);
+    assert.deepEqual([session.needsNewStream, session.next(20)], [false, null]);
+    if (answers) session.stored(2, 7);
+    else session.expire(1_001);
+    assert.equal(session.needsNewStream, true);
+    session.broken();
+    session.opened(1_024, 0);
+    session.widen(1e9, 1e9);
+    assert.equal(session.needsNewStream, false);
+    assert.equal(session.next(1_002), z);
+    if (answers) assert.equal(y.end, 7);
+    else assert.notEqual(y.end, null);
+  }
+});
