@@ -7,10 +7,12 @@ import { FRAME_HEADER_BYTES } from './frame.ts';
 import type { ReceiveBudget, Receiving } from './receive-budget.ts';
 import { type ErrorStatus, makeStatus } from './status.ts';
 
-/** What is used of a call of grpc-js; `decompressMessage` gets a message with the head of its frame. */
+/** What is used of a call of grpc-js; `decompressMessage` gets a message with the head of its frame, `readQueue` has what was not handed on yet. */
 export type InflatingCall = BaseCall & {
+  readonly readQueue: readonly unknown[];
   sendStatus(status: ErrorStatus): void;
   decompressMessage(message: Buffer, encoding: string): Buffer | Promise<Buffer>;
+  maybePushNextMessage(): void;
 };
 
 const INFLATERS: Readonly<Record<string, typeof createGunzip | typeof createInflate>> = {
@@ -19,17 +21,26 @@ const INFLATERS: Readonly<Record<string, typeof createGunzip | typeof createInfl
 };
 
 /**
- * Counts what compressed messages of a call become, which may be a thousand times what has come for them, piece by piece and before it is kept. grpc-js
- * inflates up to the longest message by itself, and keeps that of a method with one request until the client has ended it.
+ * Counts what compressed messages of a call become, which may be a thousand times what has come for them, piece by piece and before it is kept, until they
+ * are handed on. grpc-js inflates up to the longest message by itself, all at one time that came together, and hands on that of a method with one request
+ * when the client has ended it.
  */
-export function inflateWithin(call: InflatingCall, isStream: boolean, budget: ReceiveBudget): void {
-  assert(typeof call.decompressMessage === 'function', 'grpc-js has changed: it inflates messages elsewhere');
-  const theirs = call.decompressMessage;
+export function inflateWithin(call: InflatingCall, budget: ReceiveBudget): void {
+  const { decompressMessage, maybePushNextMessage, readQueue } = call;
+  const isKnown = typeof decompressMessage === 'function' && typeof maybePushNextMessage === 'function';
+  assert(isKnown && Array.isArray(readQueue), 'grpc-js has changed: it inflates or keeps messages elsewhere');
   let inflated: Inflated | null = null;
   call.decompressMessage = (message, encoding) => {
     const inflater = INFLATERS[encoding];
-    if (inflater === undefined) return theirs.call(call, message, encoding);
-    inflated ??= new Inflated(call, isStream, budget);
+    if (inflater === undefined) return decompressMessage.call(call, message, encoding);
+    if (inflated === null) {
+      const first = new Inflated(call, budget);
+      call.maybePushNextMessage = () => {
+        maybePushNextMessage.call(call);
+        first.settle();
+      };
+      inflated = first;
+    }
     return inflated.inflate(message.subarray(FRAME_HEADER_BYTES), inflater());
   };
 }
@@ -47,21 +58,11 @@ class Inflated implements Receiving {
   readonly #call: InflatingCall;
   readonly #budget: ReceiveBudget;
   #isRefused = false;
-  #running = 0;
-  /** What was inflated has been handed on: of a method with one request when the client has ended it. */
-  #isHandedOn: boolean;
 
-  constructor(call: InflatingCall, isStream: boolean, budget: ReceiveBudget) {
-    const { stream } = call;
+  constructor(call: InflatingCall, budget: ReceiveBudget) {
     this.#call = call;
     this.#budget = budget;
-    this.connection = noteOf(stream.session);
-    this.#isHandedOn = isStream || stream.readableEnded;
-    const over = (): void => {
-      this.#isHandedOn = true;
-      this.#settle();
-    };
-    if (!this.#isHandedOn) stream.once('end', over).once('close', over);
+    this.connection = noteOf(call.stream.session);
   }
 
   get isGone(): boolean {
@@ -81,7 +82,6 @@ class Inflated implements Receiving {
     const max = this.#call.decoder.maxReadMessageLength;
     const pieces: Buffer[] = [];
     let length = 0;
-    this.#running += 1;
     inflater.end(body);
     try {
       for await (const piece of inflater as AsyncIterable<Buffer>) {
@@ -94,15 +94,17 @@ class Inflated implements Receiving {
       }
       return Buffer.concat(pieces);
     } catch (error) {
+      // The call is refused, and nothing of it is handed on any more.
+      this.#isRefused = true;
       throw error instanceof Error ? { code: code.INTERNAL, details: 'Failed to decompress message' } : error;
     } finally {
       inflater.destroy();
-      this.#running -= 1;
-      this.#settle();
+      if (this.#isRefused || this.isGone) this.#budget.release(this);
     }
   }
 
-  #settle(): void {
-    if ((this.#isHandedOn && this.#running === 0) || this.#isRefused || this.isGone) this.#budget.release(this);
+  /** Something was handed on, or could have been: what is inflated, or being inflated, stands in the queue until then. */
+  settle(): void {
+    if (this.#call.readQueue.length === 0) this.#budget.release(this);
   }
 }
