@@ -148,9 +148,6 @@ export class ProducerSession<B extends SessionBatch> {
     this.#inFlightMax = Math.max(1, inFlightMax);
     this.#window.reset();
     if (this.#sent.size === 0) this.#nextSequence = Math.max(this.#nextSequence, lastSequence + 1);
-    // The broker remembers nothing of an earlier stream.
-    this.#needsNewStream = false;
-    this.#isEnding = false;
     this.#again.drain();
     const behind = this.#behind.drain();
     for (const subject of this.#subjects.values()) for (const batch of subject.held) behind.push(batch);
@@ -228,8 +225,10 @@ export class ProducerSession<B extends SessionBatch> {
       this.#block(subject, batch, retryAt);
       return true;
     }
-    if (refusal.retryAfterMs > 0 || (refusal.isUnknown && this.#options.isIdempotent)) this.#needsNewStream = true;
-    else if (refusal.isUnknown) this.#isEnding = true;
+    if (refusal.retryAfterMs > 0 || refusal.isUnknown) {
+      if (this.#options.isIdempotent) this.#needsNewStream = true;
+      else this.#isEnding = true;
+    }
     this.#sent.delete(sequence);
     this.#forgetIfIdle(subject);
     this.#port.failed(batch, batch.lastError);
@@ -241,6 +240,7 @@ export class ProducerSession<B extends SessionBatch> {
     this.#isOpen = false;
     this.#inFlight = 0;
     this.#needsNewStream = false;
+    this.#isEnding = false;
     for (const batch of this.#sent.values()) {
       if (batch.isInFlight) batch.isUnknown = true;
       batch.isInFlight = false;
@@ -276,7 +276,8 @@ export class ProducerSession<B extends SessionBatch> {
     const isOld = (batch: B): boolean => batch.madeAt <= madeBefore;
     const old: B[] = [];
     for (const batch of this.#sent.values()) if (isOld(batch)) old.push(batch);
-    if (old.length > 0) this.#needsNewStream = true;
+    // A stream that is still to open knows nothing of them.
+    if (old.length > 0 && this.#isOpen) this.#needsNewStream = true;
     for (const batch of old) this.#drop(batch);
     for (let first = this.#waiting.peek(); first !== undefined && isOld(first); first = this.#waiting.peek()) {
       this.#waiting.shift();
@@ -313,7 +314,7 @@ export class ProducerSession<B extends SessionBatch> {
   /** When a refused batch may be tried again, in ms; Infinity if none waits for that. */
   get retryAt(): number {
     let earliest = Number.POSITIVE_INFINITY;
-    if (!this.#isOpen) return earliest;
+    if (!this.#isOpen || this.#isEnding) return earliest;
     for (const subject of this.#blocked) {
       if (isQuiet(subject)) earliest = Math.min(earliest, subject.retryAt);
     }

@@ -234,7 +234,8 @@ export class PublishLane implements SessionPort<OutBatch> {
 
   #arm(now: number): void {
     const [oldest] = this.#gathering.values();
-    let at = this.#session.retryAt;
+    // Of a stream that takes nothing now, it is looked at again when that has drained.
+    let at = this.#isWritable ? this.#session.retryAt : Number.POSITIVE_INFINITY;
     if (oldest !== undefined) at = Math.min(at, oldest.madeAt + this.#lingerMs);
     if (this.#session.size > 0) at = Math.min(at, now + EXPIRY_CHECK_MS);
     // A timer that comes too early only looks and sets the next one.

@@ -89,6 +89,8 @@ interface Waiting {
   readonly signal: AbortSignal | undefined;
 }
 
+/** Calls that were aborted are looked for so often at the most. */
+const ABORTED_LOOK_MS = 100;
 /** What a batch takes up beside its records: a chunk has 4 KiB at least. */
 const BATCH_OVERHEAD_BYTES = 4 * 1024;
 
@@ -103,6 +105,7 @@ export class Publisher {
   /** Each tries to go on and says whether it is done. */
   readonly #waiting = new Fifo<Waiting>();
   #bufferedBytes = 0;
+  #droppedAt = Number.NEGATIVE_INFINITY;
   #messages = 0;
   #stored = 0;
   #failed = 0;
@@ -301,9 +304,11 @@ export class Publisher {
   }
 
   async #finish(): Promise<void> {
+    const { signal } = this.#cut;
     try {
       // Also when a lane cannot go on: what the others have taken is waited for, and what was lost is told.
-      await this.flush({ signal: this.#cut.signal });
+      if (this.#waiting.size > 0) await abortable(this.#afterWaiting(), signal).catch(() => signal.throwIfAborted());
+      await this.flush({ signal });
     } finally {
       this.#failure ??= closedError('publisher');
       this.#wake();
@@ -388,8 +393,11 @@ export class Publisher {
     }
   }
 
-  /** Nobody waits for these any more; true if there were any. */
+  /** Nobody waits for these any more; true if there were any. A walk over all, so not for each call that finds no place. */
   #dropAborted(): boolean {
+    const now = performance.now();
+    if (now - this.#droppedAt < ABORTED_LOOK_MS) return false;
+    this.#droppedAt = now;
     const all = this.#waiting.drain();
     for (const waiting of all) if (waiting.signal?.aborted !== true) this.#waiting.push(waiting);
     return this.#waiting.size < all.length;

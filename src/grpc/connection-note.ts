@@ -108,7 +108,7 @@ export class ConnectionNote {
     this.#restAt = now;
     const bytes = Math.min(STREAM_WINDOW_BYTES, this.#restLeft);
     this.#restLeft -= bytes;
-    this.restBytes += bytes;
+    this.restBytes = Math.min(REST_BYTES_MAX, this.restBytes + bytes);
   }
 
   prove(tenant: string): void {

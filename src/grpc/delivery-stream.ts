@@ -30,6 +30,7 @@ export class DeliveryStream {
   readonly #frames: Buffer[] = [];
   readonly #callbacks: (OnSent | undefined)[] = [];
   #kept: Buffer[] = [];
+  #timer: NodeJS.Timeout | null = null;
 
   constructor(call: StreamingCall) {
     this.#call = call;
@@ -90,7 +91,23 @@ export class DeliveryStream {
 
   /** If it is still there then. */
   resetAfter(ms: number): void {
-    setTimeout(() => this.reset(), ms).unref();
+    this.#resetIn(ms, null);
+  }
+
+  /** If it is still there, and the client has taken nothing for so long. */
+  resetWhenStill(ms: number): void {
+    this.#resetIn(ms, this.sentBytes);
+  }
+
+  /** `seen`: bytes that had been passed on; null: however many are. The timer would keep all that is behind a stream that has ended. */
+  #resetIn(ms: number, seen: number | null): void {
+    if (this.#stream.destroyed) return;
+    if (this.#timer === null) this.#stream.once('close', () => clearTimeout(this.#timer ?? undefined));
+    else clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => {
+      if (seen === null || this.sentBytes === seen) this.reset();
+      else this.#resetIn(ms, this.sentBytes);
+    }, ms).unref();
   }
 
   /** Ends the stream at once: a status sent in the ordinary way would wait behind the data that the client does not read. */

@@ -22,10 +22,9 @@ const INFLATERS: Readonly<Record<string, typeof createGunzip | typeof createInfl
 
 /**
  * Counts what compressed messages of a call become, which may be a thousand times what has come for them, piece by piece and before it is kept, until they
- * are handed on. grpc-js inflates up to the longest message by itself, all at one time that came together, and hands on that of a method with one request
- * when the client has ended it.
+ * are handed on. grpc-js inflates up to the longest message by itself, and all at one time that came together.
  */
-export function inflateWithin(call: InflatingCall, budget: ReceiveBudget): void {
+export function inflateWithin(call: InflatingCall, isStream: boolean, budget: ReceiveBudget): void {
   const { decompressMessage, maybePushNextMessage, readQueue } = call;
   const isKnown = typeof decompressMessage === 'function' && typeof maybePushNextMessage === 'function';
   assert(isKnown && Array.isArray(readQueue), 'grpc-js has changed: it inflates or keeps messages elsewhere');
@@ -34,7 +33,7 @@ export function inflateWithin(call: InflatingCall, budget: ReceiveBudget): void 
     const inflater = INFLATERS[encoding];
     if (inflater === undefined) return decompressMessage.call(call, message, encoding);
     if (inflated === null) {
-      const first = new Inflated(call, budget);
+      const first = new Inflated(call, isStream, budget);
       call.maybePushNextMessage = () => {
         maybePushNextMessage.call(call);
         first.settle();
@@ -56,11 +55,13 @@ class Inflated implements Receiving {
   readonly isPaused = true;
   readonly connection: ConnectionNote | null;
   readonly #call: InflatingCall;
+  readonly #isStream: boolean;
   readonly #budget: ReceiveBudget;
   #isRefused = false;
 
-  constructor(call: InflatingCall, budget: ReceiveBudget) {
+  constructor(call: InflatingCall, isStream: boolean, budget: ReceiveBudget) {
     this.#call = call;
+    this.#isStream = isStream;
     this.#budget = budget;
     this.connection = noteOf(call.stream.session);
   }
@@ -105,6 +106,8 @@ class Inflated implements Receiving {
 
   /** Something was handed on, or could have been: what is inflated, or being inflated, stands in the queue until then. */
   settle(): void {
-    if (this.#call.readQueue.length === 0) this.#budget.release(this);
+    const { readQueue, stream } = this.#call;
+    // The message of a method with one request leaves the queue at once, and waits behind it for the client to end the call.
+    if (readQueue.length === 0 && (this.#isStream || stream.readableEnded)) this.#budget.release(this);
   }
 }

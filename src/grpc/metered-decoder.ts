@@ -17,7 +17,7 @@ export function meterRequests(budget: ReceiveBudget): ServerInterceptor {
   return ((method: { readonly requestStream: boolean }, call: Call): Call => {
     assert(call.decoder?.readState === 0, 'grpc-js has changed: the decoder of a call is not there');
     call.decoder = new MeteredDecoder(call, method.requestStream, budget);
-    inflateWithin(call, budget);
+    inflateWithin(call, method.requestStream, budget);
     return call;
   }) as unknown as ServerInterceptor;
 }

@@ -111,7 +111,7 @@ export function openUnaryDoor(
       noteCaller(stream, caller);
       original.call(http2Server, stream, boundTimeout(headers), flags);
       // Node itself closes what is answered and has nobody who reads it, such as a call of a method that is not there.
-      if (stream.writableEnded) (stream as DoorStream)[FROM]?.endedEarly();
+      if (stream.writableEnded && stream.readableFlowing === null) (stream as DoorStream)[FROM]?.endedEarly();
       else stream.on('data', countData);
       return;
     }

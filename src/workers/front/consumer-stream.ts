@@ -377,7 +377,7 @@ export class ConsumerStream {
     this.#close();
     this.#call.end();
     // Nobody looks after it any more, and a client that reads nothing would keep what waits for it.
-    this.out.resetAfter(this.#port.stallTimeoutMs);
+    this.out.resetWhenStill(this.#port.stallTimeoutMs);
   }
 
   #close(): void {

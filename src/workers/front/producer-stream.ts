@@ -23,7 +23,7 @@ const UNSENT_BYTES_MAX = 1 << 20;
 const RESPONSE_BYTES_MAX = 256 << 10;
 /** A client whose stream has been ended and who goes on is cut off after this time, in ms. */
 const LAST_WORDS_MS = 1_000;
-/** For the last results of a client that has sent everything: one that does not read would keep them, and its stream, for ever. */
+/** A client that has sent everything and takes nothing of its last results for so long would keep them, and its stream, for ever. */
 const RESULTS_READ_MS = 30_000;
 
 /** What became of a batch on its way to a shard: 'full' = try again later. */
@@ -443,7 +443,7 @@ export class ProducerStream {
     if (!this.#response.isEmpty) this.#write();
     this.#close();
     this.#call.end();
-    this.out.resetAfter(RESULTS_READ_MS);
+    this.out.resetWhenStill(RESULTS_READ_MS);
   }
 
   #close(): void {

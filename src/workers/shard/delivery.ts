@@ -80,6 +80,10 @@ export class Delivery {
     this.#onDamage = onDamage;
   }
 
+  has(subscription: number): boolean {
+    return this.#members.has(subscription);
+  }
+
   get members(): number {
     return this.#members.size;
   }

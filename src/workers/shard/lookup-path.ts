@@ -573,6 +573,12 @@ export class LookupPath {
   #tryBegin({ subject, request, next, isAwaiting }: FixedStart): boolean {
     const { subscription } = request;
     const isCancelled = this.#cancelled.has(subscription);
+    // Asked for twice, since a move of its slot was given up before the first answer: it stands where that one says.
+    if (!isCancelled && request.start !== Start.ID && this.#delivery.has(subscription)) {
+      subject.parked -= 1;
+      this.#starting.delete(subscription);
+      return true;
+    }
     if (!isCancelled && !this.#main.trySubscribed(subscription, next, subject)) return false;
     subject.parked -= 1;
     this.#starting.delete(subscription);
