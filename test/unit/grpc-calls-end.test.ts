@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { connect } from 'node:http2';
 import { test } from 'node:test';
 import { Anonymous } from '../../src/access/caller.ts';
+import { DeliveryStream } from '../../src/grpc/delivery-stream.ts';
 import { HeldBytes, UnsentBudget } from '../../src/grpc/unsent-budget.ts';
 import { ConsumerStream } from '../../src/workers/front/consumer-stream.ts';
 import { Frame, headersFrame, RawConnection } from '../support/http2-frames.ts';
@@ -75,4 +76,32 @@ test('a consumer that half-closes and reads nothing is given up, and what waits 
   await eventually(t, () => unsent.bytes === 0);
   const [note] = server.connectionNotes();
   await eventually(t, () => note?.callsOpen === 0);
+});
+
+test('a stream that is to end is cut when its client takes nothing, and not before it has been still for the time given', {
+  timeout: 60_000,
+}, async (t) => {
+  const engine = new TestEngine();
+  const out: DeliveryStream[] = [];
+  engine.publishStream = (call) => {
+    out.push(new DeliveryStream(call as never));
+    out[0]?.write(Buffer.alloc(20_005));
+    out[0]?.resetWhenStill(500);
+  };
+  const server = await startServer(t, { engine });
+  const session = connect(`http://${server.address}`, { settings: { initialWindowSize: 0 } });
+  session.on('error', () => undefined);
+  t.after(() => session.destroy());
+  const head = { ':method': 'POST', te: 'trailers', 'content-type': 'application/grpc' };
+  const stream = session.request({ ...head, ':path': '/broker.v1.Producer/PublishStream' });
+  stream.on('error', () => undefined).pause();
+  await eventually(t, () => out.length === 1);
+  const began = performance.now();
+  // Something has gone just before the time is over.
+  await pause(300);
+  session.settings({ initialWindowSize: 32 << 10 });
+  await eventually(t, () => out[0]?.unsentBytes === 0);
+  await eventually(t, () => stream.closed);
+  assert.equal(stream.rstCode, 11);
+  assert.ok(performance.now() - began >= 900, 'it was cut although something had gone meanwhile');
 });
