@@ -129,6 +129,26 @@ describe('starts in a subject of several nodes', () => {
     assert.deepEqual(rig.readers.get(1)?.ids, [4]);
   });
 
+  it('that are asked for twice, since a move was given up before the first answer, stand where that says', async () => {
+    const rig = new PeersRig();
+    rig.subscribe(1, Start.NEW);
+    const reader = rig.readers.get(1);
+    assert.ok(reader);
+    rig.work();
+    rig.answerQueries();
+    rig.subscribe(1, Start.NEW);
+    rig.readers.set(1, reader);
+    rig.work();
+    // Between the two answers ids are given, and they are nobody's to miss: the client was told where it stands.
+    const foreign = rig.openForeign('b', 1);
+    rig.answerQueries();
+    rig.work();
+    rig.storeForeign(foreign, 1);
+    rig.closeForeign('b', foreign);
+    await turn(rig);
+    assert.deepEqual(reader.ids, [1]);
+  });
+
   it('at a time wait for what other nodes have on their way, and skip what is earlier or void', async () => {
     const rig = new PeersRig();
     const early = rig.openForeign('b', 1);
