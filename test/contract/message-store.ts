@@ -254,7 +254,8 @@ export function messageStoreSuite(name: string, open: OpenStore, subjectsMany = 
       await store.append(group);
       for (const next of [() => store, reopen]) {
         const under = await next();
-        for (let ms = 0; ms <= 55; ms++) {
+        // Around each time: a store far away takes some ten questions for each.
+        for (const ms of [0, 9, 10, 11, 19, 20, 21, 29, 30, 31, 49, 50, 51, 55]) {
           const at = times.findIndex((time, i) => time >= ms && isMark[i] === false);
           assert.equal(await under.findTime(subject, TIME + ms), at < 0 ? null : at * 2 + 1, `${ms}`);
         }
