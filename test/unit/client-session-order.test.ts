@@ -1,35 +1,24 @@
 /** What a publisher's session sends when, with batches of many subjects that come again, and what it gives up. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { ProducerSession, type Refusal, type SessionBatch } from '../../src/client/producer-session.ts';
+import { ProducerSession, type SessionBatch } from '../../src/client/producer-session.ts';
 import { RetryBudget } from '../../src/client/retry.ts';
+import { PLENTY, refusal, unsentBatch } from './client-session-rig.ts';
 
 interface TestBatch extends SessionBatch {
   readonly name: string;
   end: unknown;
 }
 function newBatch(name: string, subject: string, madeAt = 0, bytes = 1): TestBatch {
-  return {
-    name,
-    subject,
-    bytes,
-    count: 1,
-    madeAt,
-    sequence: 0,
-    refusals: 0,
-    isInFlight: false,
-    isUnknown: false,
-    isResend: false,
-    lastError: null,
-    end: null,
-  };
+  return { ...unsentBatch(subject, bytes, madeAt), name, end: null };
 }
+
 function newSession(isIdempotent = true, deliveryTimeoutMs = 120_000): ProducerSession<TestBatch> {
   return new ProducerSession<TestBatch>(
     {
       isIdempotent,
       deliveryTimeoutMs,
-      budget: new RetryBudget({ reserve: 1e9, ratio: 1, max: 1e9 }),
+      budget: new RetryBudget(PLENTY),
       backoff: { firstMs: 10, maxMs: 100 },
       random: () => 0,
     },
@@ -43,10 +32,6 @@ function newSession(isIdempotent = true, deliveryTimeoutMs = 120_000): ProducerS
     },
   );
 }
-function refusal(reason: string, retryAfterMs: number, isUnknown = false): Refusal {
-  return { code: 8, reason, message: reason, isUnknown, retryAfterMs };
-}
-
 test('a refused batch is tried again although batches of other subjects, unsent, have to wait for it', () => {
   const session = newSession();
   session.opened(1_024, 0);

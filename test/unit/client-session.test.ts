@@ -6,6 +6,7 @@ import { Prng } from '../../src/base/prng.ts';
 import { type ClientError, closedError } from '../../src/client/errors.ts';
 import { ProducerSession, type Refusal, type SessionBatch } from '../../src/client/producer-session.ts';
 import { BACKOFF, type BackoffOptions, RetryBudget } from '../../src/client/retry.ts';
+import { PLENTY, refusal, unsentBatch } from './client-session-rig.ts';
 
 interface TestBatch extends SessionBatch {
   readonly number: number;
@@ -13,23 +14,8 @@ interface TestBatch extends SessionBatch {
 }
 
 function newBatch(number: number, subject: string, bytes: number, madeAt: number): TestBatch {
-  return {
-    number,
-    subject,
-    bytes,
-    count: 1,
-    madeAt,
-    sequence: 0,
-    refusals: 0,
-    isInFlight: false,
-    isUnknown: false,
-    isResend: false,
-    lastError: null,
-    end: null,
-  };
+  return { ...unsentBatch(subject, bytes, madeAt), number, end: null };
 }
-
-const PLENTY = { reserve: 1e9, ratio: 1, max: 1e9 };
 
 function newSession(
   options: { budget?: RetryBudget; backoff?: BackoffOptions; deliveryTimeoutMs?: number; isIdempotent?: boolean } = {},
@@ -51,10 +37,6 @@ function newSession(
       failed: (batch, error) => end(batch, { error }),
     },
   );
-}
-
-function refusal(reason: string, retryAfterMs: number, isUnknown = false): Refusal {
-  return { code: 8, reason, message: reason, isUnknown, retryAfterMs };
 }
 
 interface Sent {

@@ -6,12 +6,10 @@ import { connect } from 'node:http2';
 import { connect as connectTcp } from 'node:net';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
-import type { ServerDuplexStream, ServerWritableStream } from '@grpc/grpc-js';
+import type { ServerWritableStream } from '@grpc/grpc-js';
 import { AbuseWatch, BROKEN_BURST, type CutReason } from '../../src/grpc/abuse-watch.ts';
 import type { ConnectionNote } from '../../src/grpc/connection-note.ts';
-import { DeliveryStream } from '../../src/grpc/delivery-stream.ts';
 import { CALLS_A_TURN } from '../../src/grpc/read-turns.ts';
-import { makeStatus } from '../../src/grpc/status.ts';
 import { BrokerClient } from '../support/client.ts';
 import {
   Frame,
@@ -22,7 +20,6 @@ import {
   RawConnection,
   resetFrame,
 } from '../support/http2-frames.ts';
-import { PUBLISH_STREAM_PATH, RawStream } from '../support/raw-stream.ts';
 import { temporaryFolder } from '../support/temporary.ts';
 import { DOOR, eventually, startServer, TestEngine } from './grpc-rig.ts';
 
@@ -321,60 +318,4 @@ test('[F5] what was not read yet is not counted as empty, nor when it has been r
   assert.equal(ended.restBytes, 0);
   watch.sweep([noteWith({ bytesIn: 3_000_000, restBytes: 2_000_000, emptyLeft: 4_000 })], begun + 63_000);
   assert.equal(watch.cuts['empty-frames'], 1);
-});
-
-/** Of one connection: a call that is left alone, and 3 MiB for another whose server `takes` it as it likes, while looks come. */
-async function sharedWith(t: TestContext, takes: (stream: ServerDuplexStream<Buffer, Buffer>) => void) {
-  const engine = new TestEngine();
-  const opened: ServerDuplexStream<Buffer, Buffer>[] = [];
-  engine.publishStream = (stream) => {
-    opened.push(stream);
-    if (opened.length === 2) takes(stream);
-    else stream.on('data', (frame: Buffer) => stream.write(frame));
-  };
-  const { server } = await rig(t, { engine, limits: { emptyBytes: 16 << 10 } });
-  const session = connect(`http://${server.address}`).on('error', () => undefined);
-  t.after(() => session.destroy());
-  const good = new RawStream(session, PUBLISH_STREAM_PATH);
-  let echoes = 0;
-  good.onMessage = () => (echoes += 1);
-  await good.send(Buffer.from('a'));
-  await eventually(t, () => opened.length === 1);
-  const other = new RawStream(session, PUBLISH_STREAM_PATH);
-  for (let i = 0; i < 300; i++) void other.send(Buffer.alloc(10 << 10));
-  // Three looks.
-  await new Promise((resolve) => setTimeout(resolve, 3_200));
-  const assertUnharmed = async (): Promise<void> => {
-    const before = echoes;
-    await good.send(Buffer.from('b'));
-    await eventually(t, () => echoes > before || good.end !== null);
-    assert.equal(good.end, null);
-    assert.ok(Object.values(server.connections.cuts).every((count) => count === 0));
-  };
-  return { other, assertUnharmed };
-}
-
-test('[F5] a stream that the server does not read for a while is no flood of its client', {
-  timeout: 30_000,
-}, async (t) => {
-  let held: ServerDuplexStream<Buffer, Buffer> | null = null;
-  let bytes = 0;
-  const { assertUnharmed } = await sharedWith(t, (stream) => {
-    held = stream;
-    stream.on('data', (frame: Buffer) => (bytes += frame.length)).pause();
-  });
-  await assertUnharmed();
-  (held as unknown as ServerDuplexStream<Buffer, Buffer>).resume();
-  await eventually(t, () => bytes === 300 * (10 << 10));
-  await assertUnharmed();
-});
-
-test('[F9] a stream that is ended while its client sends does not end the others of its connection', {
-  timeout: 30_000,
-}, async (t) => {
-  const { other, assertUnharmed } = await sharedWith(t, (stream) => {
-    new DeliveryStream(stream as never).end(makeStatus('WINDOW_EXCEEDED', ''), 100);
-  });
-  assert.equal((await other.ended).reason, 'WINDOW_EXCEEDED');
-  await assertUnharmed();
 });

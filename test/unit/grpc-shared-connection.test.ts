@@ -1,8 +1,10 @@
 /** What one call does to the connection that it shares with others, as far as it is no fault of anybody; and what foes would make of that. */
 import assert from 'node:assert/strict';
 import { connect } from 'node:http2';
-import { test } from 'node:test';
+import { type TestContext, test } from 'node:test';
 import type { ServerDuplexStream } from '@grpc/grpc-js';
+import { DeliveryStream } from '../../src/grpc/delivery-stream.ts';
+import { makeStatus } from '../../src/grpc/status.ts';
 import { Frame, frame, headersFrame, messageFrame, RawConnection, resetFrame } from '../support/http2-frames.ts';
 import { PUBLISH_STREAM_PATH, RawStream } from '../support/raw-stream.ts';
 import { DOOR, eventually, startServer, TestEngine } from './grpc-rig.ts';
@@ -11,18 +13,19 @@ const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout
 const cutsOf = (server: { connections: { cuts: object } }) =>
   Object.entries(server.connections.cuts).filter(([, n]) => n > 0);
 
-test('[F9] a stream that is broken off while the server does not read it is no flood of its client', {
-  timeout: 30_000,
-}, async (t) => {
+/** Three looks. */
+const LOOKS_MS = 3_200;
+
+/** Of one connection: a call that is left alone, and 3 MiB for another whose server `takes` it as it likes, while looks come. */
+async function sharedWith(t: TestContext, takes: (stream: ServerDuplexStream<Buffer, Buffer>) => void) {
   const engine = new TestEngine();
   const opened: ServerDuplexStream<Buffer, Buffer>[] = [];
   engine.publishStream = (stream) => {
     opened.push(stream);
-    if (opened.length === 2) stream.on('data', () => undefined).pause();
+    if (opened.length === 2) takes(stream);
     else stream.on('data', (frame: Buffer) => stream.write(frame));
   };
-  const { ...limits } = DOOR;
-  const server = await startServer(t, { engine, limits });
+  const server = await startServer(t, { engine, limits: { ...DOOR, emptyBytes: 16 << 10 } });
   const session = connect(`http://${server.address}`).on('error', () => undefined);
   t.after(() => session.destroy());
   const good = new RawStream(session, PUBLISH_STREAM_PATH);
@@ -32,12 +35,51 @@ test('[F9] a stream that is broken off while the server does not read it is no f
   await eventually(t, () => opened.length === 1);
   const other = new RawStream(session, PUBLISH_STREAM_PATH);
   for (let i = 0; i < 300; i++) void other.send(Buffer.alloc(10 << 10));
-  await pause(2_200);
-  assert.deepEqual(cutsOf(server), []);
+  await pause(LOOKS_MS);
+  const assertUnharmed = async (): Promise<void> => {
+    const before = echoes;
+    await good.send(Buffer.from('b'));
+    await eventually(t, () => echoes > before || good.end !== null);
+    assert.equal(good.end, null);
+    assert.deepEqual(cutsOf(server), []);
+  };
+  return { other, assertUnharmed };
+}
+
+test('[F5] a stream that the server does not read for a while is no flood of its client', {
+  timeout: 30_000,
+}, async (t) => {
+  let held: ServerDuplexStream<Buffer, Buffer> | null = null;
+  let bytes = 0;
+  const { assertUnharmed } = await sharedWith(t, (stream) => {
+    held = stream;
+    stream.on('data', (frame: Buffer) => (bytes += frame.length)).pause();
+  });
+  await assertUnharmed();
+  (held as unknown as ServerDuplexStream<Buffer, Buffer>).resume();
+  await eventually(t, () => bytes === 300 * (10 << 10));
+  await assertUnharmed();
+});
+
+test('[F9] a stream that is ended while its client sends does not end the others of its connection', {
+  timeout: 30_000,
+}, async (t) => {
+  const { other, assertUnharmed } = await sharedWith(t, (stream) => {
+    new DeliveryStream(stream as never).end(makeStatus('WINDOW_EXCEEDED', ''), 100);
+  });
+  assert.equal((await other.ended).reason, 'WINDOW_EXCEEDED');
+  await assertUnharmed();
+});
+
+test('[F9] a stream that is broken off while the server does not read it is no flood of its client', {
+  timeout: 30_000,
+}, async (t) => {
+  const { other, assertUnharmed } = await sharedWith(t, (stream) => {
+    stream.on('data', () => undefined).pause();
+  });
   other[Symbol.dispose]();
-  await pause(2_200);
-  assert.deepEqual(cutsOf(server), []);
-  assert.equal(good.end, null);
+  await pause(LOOKS_MS);
+  await assertUnharmed();
 });
 
 test('[F5] calls that are refused and reset give no right to flood', { timeout: 60_000 }, async (t) => {
