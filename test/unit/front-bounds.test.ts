@@ -19,6 +19,7 @@ import { PublishStream } from '../support/publish-stream.ts';
 import { RawStream } from '../support/raw-stream.ts';
 import { until } from '../support/until.ts';
 import { encodePublish } from '../support/wire.ts';
+import { FRONT_LIMITS } from './front-rig.ts';
 import { startServer } from './grpc-rig.ts';
 
 const CALLS_MAX = 4;
@@ -44,21 +45,12 @@ class Front {
     };
     this.dispatcher = new Dispatcher(
       {
-        shardsMax: 1,
-        ringBytes: 1 << 16,
+        ...FRONT_LIMITS,
         callsMax: CALLS_MAX,
         bytesMax: 1 << 24,
-        receiveTimeoutMs: 30_000,
-        requestTimeoutMs: 300_000,
-        consumerSubjectsMax: 100,
         subscriptionsMax: 100,
-        bufferBytes: 1 << 20,
         unsentBytesMax: 1 << 24,
-        stallTimeoutMs: 60_000,
         producerStreamsMax: 10,
-        sectionBytesMax: 1 << 10,
-        window: { bytesMin: 1, bytesStart: 1, bytesMax: 1, targetMs: 1 },
-        scan: { bodyBytes: 1 << 10, headersBytes: 0, headersCount: 0 },
       },
       new OverloadGuard({ targetMs: 1_000, intervalMs: 1_000 }),
       this.table,

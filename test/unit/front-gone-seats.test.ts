@@ -11,6 +11,7 @@ import { Dispatcher } from '../../src/workers/front/dispatcher.ts';
 import { Start, ToShard } from '../../src/workers/link.ts';
 import { SlotTable } from '../../src/workers/slots/slot-table.ts';
 import { subjectRef } from './batch-support.ts';
+import { FRONT_LIMITS } from './front-rig.ts';
 
 const SUBJECT = subjectRef('front.gone');
 
@@ -24,27 +25,7 @@ it('its shard, which keeps the slot, hears of it when the slot is released', () 
     fromRaft: createRing(1 << 16),
   };
   const table = new SlotTable(1);
-  const dispatcher = new Dispatcher(
-    {
-      shardsMax: 1,
-      ringBytes: 1 << 16,
-      callsMax: 10,
-      bytesMax: 1 << 30,
-      receiveTimeoutMs: 30_000,
-      requestTimeoutMs: 300_000,
-      consumerSubjectsMax: 100,
-      subscriptionsMax: 10,
-      bufferBytes: 1 << 20,
-      unsentBytesMax: 1 << 30,
-      stallTimeoutMs: 60_000,
-      producerStreamsMax: 0,
-      sectionBytesMax: 1 << 10,
-      window: { bytesMin: 1, bytesStart: 1, bytesMax: 1, targetMs: 1 },
-      scan: { bodyBytes: 1 << 10, headersBytes: 0, headersCount: 0 },
-    },
-    new OverloadGuard({ targetMs: 1_000, intervalMs: 1_000 }),
-    table,
-  );
+  const dispatcher = new Dispatcher(FRONT_LIMITS, new OverloadGuard({ targetMs: 1_000, intervalMs: 1_000 }), table);
   dispatcher.attach({ shard: 0, rings, doorbell: createDoorbell() });
   dispatcher.admit();
   const control = new RingConsumer(rings.mainControl);

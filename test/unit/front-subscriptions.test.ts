@@ -18,6 +18,7 @@ import { ActiveSubject } from '../../src/workers/shard/subjects.ts';
 import { SlotTable } from '../../src/workers/slots/slot-table.ts';
 import { encodeFetch } from '../support/wire.ts';
 import { dataBatch, plain, subjectRef } from './batch-support.ts';
+import { FRONT_LIMITS } from './front-rig.ts';
 
 const SUBJECT = subjectRef('front.test');
 const GROUP = 1;
@@ -55,23 +56,7 @@ it('[P6] a message that is stored right behind the start of a subscription is de
     fromRaft: createRing(1 << 16),
   };
   const dispatcher = new Dispatcher(
-    {
-      shardsMax: 1,
-      ringBytes: 1 << 16,
-      callsMax: ANSWERS,
-      bytesMax: 1 << 30,
-      receiveTimeoutMs: 30_000,
-      requestTimeoutMs: 300_000,
-      consumerSubjectsMax: 100,
-      subscriptionsMax: 1,
-      bufferBytes: CREDIT,
-      unsentBytesMax: 1 << 30,
-      stallTimeoutMs: 60_000,
-      producerStreamsMax: 0,
-      sectionBytesMax: 1 << 10,
-      window: { bytesMin: 1, bytesStart: 1, bytesMax: 1, targetMs: 1 },
-      scan: { bodyBytes: 1 << 10, headersBytes: 0, headersCount: 0 },
-    },
+    { ...FRONT_LIMITS, callsMax: ANSWERS, subscriptionsMax: 1, bufferBytes: CREDIT },
     new OverloadGuard({ targetMs: 1_000, intervalMs: 1_000 }),
     new SlotTable(1),
   );

@@ -29,6 +29,7 @@ import { SlotTable } from '../../src/workers/slots/slot-table.ts';
 import { freePorts } from '../support/ports.ts';
 import { encodePublish } from '../support/wire.ts';
 import { dataBatch, plain, subjectRef } from './batch-support.ts';
+import { FRONT_LIMITS } from './front-rig.ts';
 import { eventually, startServer } from './grpc-rig.ts';
 
 const CLUSTER = 'cluster-1';
@@ -81,23 +82,7 @@ class Node {
       fromRaft: createRing(1 << 12),
     };
     this.dispatcher = new Dispatcher(
-      {
-        shardsMax: 1,
-        ringBytes: RING_BYTES,
-        callsMax: 10,
-        bytesMax: 1 << 24,
-        receiveTimeoutMs: 30_000,
-        requestTimeoutMs: 300_000,
-        consumerSubjectsMax: 100,
-        subscriptionsMax: 10,
-        bufferBytes: 1 << 20,
-        unsentBytesMax: 1 << 24,
-        stallTimeoutMs: 60_000,
-        producerStreamsMax: 0,
-        sectionBytesMax: 1 << 10,
-        window: { bytesMin: 1, bytesStart: 1, bytesMax: 1, targetMs: 1 },
-        scan: { bodyBytes: 1 << 10, headersBytes: 0, headersCount: 0 },
-      },
+      { ...FRONT_LIMITS, ringBytes: RING_BYTES, bytesMax: 1 << 24, unsentBytesMax: 1 << 24 },
       new OverloadGuard({ targetMs: 1_000, intervalMs: 1_000 }),
       new SlotTable(1),
     );
