@@ -92,7 +92,7 @@ test('[F5] calls that are refused and reset give no right to flood', { timeout: 
     Array.from({ length: 4_000 }, () => frame(Frame.WINDOW_UPDATE, 0, 0, Buffer.from([0, 0, 0, 1]))),
   );
   let sent = 0;
-  const until = performance.now() + 5_000;
+  const until = performance.now() + 40_000;
   while (!foe.closed && performance.now() < until) {
     const ids = Array.from({ length: 4 }, () => {
       const one = id;
@@ -180,7 +180,7 @@ test('[F5] numbers of calls that are left out give no right to flood', { timeout
   );
   let sent = 0;
   let calls = 0;
-  const until = performance.now() + 5_000;
+  const until = performance.now() + 40_000;
   while (!foe.closed && performance.now() < until) {
     const one = 1 + 20_000 * calls++;
     foe.socket.write(Buffer.concat([headersFrame(one, '/broker.Broker/Publish'), messageFrame(one, Buffer.from('x'))]));
