@@ -179,7 +179,7 @@ export class Client {
   readonly #endpointOptions: EndpointOptions;
   readonly #endpoints: Endpoints;
   readonly #calls: Calls;
-  readonly #open = new Set<Publisher | Subscription>();
+  readonly #open = new Set<{ close(options?: Pick<CallOptions, 'signal'>): Promise<void> }>();
   /** Of the first call of `close`; null until then. */
   #closing: Promise<void> | null = null;
 
@@ -443,10 +443,12 @@ export class Client {
 
   /**
    * Closes publishers (which wait for what they have taken), subscriptions and connections; from the call on nothing new is begun. Rejects
-   * with what a publisher could not do, when all is closed.
+   * with what a publisher could not do, when all is closed. With a signal the wait can be cut short: what is left then fails.
    */
-  close(): Promise<void> {
+  close(options: Pick<CallOptions, 'signal'> = {}): Promise<void> {
     this.#closing ??= this.#finish();
+    // Each tells all of its callers the same end: that of the first call is waited for, and heard, in `#finish`.
+    if (options.signal !== undefined) for (const one of this.#open) one.close(options).catch(() => undefined);
     return this.#closing;
   }
 

@@ -5,7 +5,7 @@ import type { BaseCall } from './base-call.ts';
 import { type ConnectionNote, noteOf } from './connection-note.ts';
 import { FRAME_HEADER_BYTES } from './frame.ts';
 import type { ReceiveBudget, Receiving } from './receive-budget.ts';
-import { type ErrorStatus, makeStatus } from './status.ts';
+import { type ErrorStatus, makeStatus, type Refusal } from './status.ts';
 
 /** What is used of a call of grpc-js; `decompressMessage` gets a message with the head of its frame, `readQueue` has what was not handed on yet. */
 export type InflatingCall = BaseCall & {
@@ -24,7 +24,7 @@ const INFLATERS: Readonly<Record<string, typeof createGunzip | typeof createInfl
  * Counts what compressed messages of a call become, which may be a thousand times what has come for them, piece by piece and before it is kept, until they
  * are handed on. grpc-js inflates up to the longest message by itself, and all at one time that came together.
  */
-export function inflateWithin(call: InflatingCall, isStream: boolean, budget: ReceiveBudget): void {
+export function inflateWithin(call: InflatingCall, isStream: boolean, budget: ReceiveBudget, refusal: Refusal): void {
   const { decompressMessage, maybePushNextMessage, readQueue } = call;
   const isKnown = typeof decompressMessage === 'function' && typeof maybePushNextMessage === 'function';
   assert(isKnown && Array.isArray(readQueue), 'grpc-js has changed: it inflates or keeps messages elsewhere');
@@ -33,7 +33,7 @@ export function inflateWithin(call: InflatingCall, isStream: boolean, budget: Re
     const inflater = INFLATERS[encoding];
     if (inflater === undefined) return decompressMessage.call(call, message, encoding);
     if (inflated === null) {
-      const first = new Inflated(call, isStream, budget);
+      const first = new Inflated(call, isStream, budget, refusal);
       call.maybePushNextMessage = () => {
         maybePushNextMessage.call(call);
         first.settle();
@@ -57,12 +57,14 @@ class Inflated implements Receiving {
   readonly #call: InflatingCall;
   readonly #isStream: boolean;
   readonly #budget: ReceiveBudget;
+  readonly #refusal: Refusal;
   #isRefused = false;
 
-  constructor(call: InflatingCall, isStream: boolean, budget: ReceiveBudget) {
+  constructor(call: InflatingCall, isStream: boolean, budget: ReceiveBudget, refusal: Refusal) {
     this.#call = call;
     this.#isStream = isStream;
     this.#budget = budget;
+    this.#refusal = refusal;
     this.connection = noteOf(call.stream.session);
   }
 
@@ -88,6 +90,8 @@ class Inflated implements Receiving {
       for await (const piece of inflater as AsyncIterable<Buffer>) {
         length += piece.length;
         if (max >= 0 && length > max) throw makeStatus('MESSAGE_TOO_LARGE', `it inflates to more than ${max} bytes`);
+        const refusal = this.#refusal(length);
+        if (refusal !== null) throw refusal;
         if (this.isGone || this.#isRefused || !this.#budget.tryHold(this, piece.length))
           throw makeStatus('IN_FLIGHT_FULL', 'requests that are being received');
         this.receivedBytes += piece.length;

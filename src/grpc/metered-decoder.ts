@@ -5,19 +5,25 @@ import type { BaseCall, Decoder } from './base-call.ts';
 import { breakOff, type ConnectionNote, noteOf } from './connection-note.ts';
 import { type InflatingCall, inflateWithin } from './inflation.ts';
 import { CALL_BYTES, type ReceiveBudget, type Receiving } from './receive-budget.ts';
-import { type ErrorStatus, makeStatus } from './status.ts';
+import { type ErrorStatus, makeStatus, type Refusal } from './status.ts';
 
 /** A call whose request has stood still is answered, and cut off after this time, in ms: its client may wait for ever. */
 export const LAST_WORDS_MS = 1_000;
 
 type Call = BaseCall & InflatingCall;
 
-/** Counts what grpc-js keeps of requests that are on their way in. `call` is grpc-js's own: this is the innermost interceptor. */
-export function meterRequests(budget: ReceiveBudget): ServerInterceptor {
-  return ((method: { readonly requestStream: boolean }, call: Call): Call => {
+const NEVER: Refusal = () => null;
+
+/**
+ * Counts what grpc-js keeps of requests that are on their way in. `call` is grpc-js's own: this is the innermost interceptor. `refusals`: by path, of
+ * methods whose admission is asked while they come.
+ */
+export function meterRequests(budget: ReceiveBudget, refusals: ReadonlyMap<string, Refusal>): ServerInterceptor {
+  return ((method: { readonly path: string; readonly requestStream: boolean }, call: Call): Call => {
     assert(call.decoder?.readState === 0, 'grpc-js has changed: the decoder of a call is not there');
-    call.decoder = new MeteredDecoder(call, method.requestStream, budget);
-    inflateWithin(call, method.requestStream, budget);
+    const refuse = refusals.get(method.path) ?? NEVER;
+    call.decoder = new MeteredDecoder(call, method.requestStream, budget, refuse);
+    inflateWithin(call, method.requestStream, budget, refuse);
     return call;
   }) as unknown as ServerInterceptor;
 }
@@ -39,14 +45,16 @@ class MeteredDecoder implements Decoder, Receiving {
   readonly #call: Call;
   readonly #isStream: boolean;
   readonly #budget: ReceiveBudget;
+  readonly #refusal: Refusal;
   readonly connection: ConnectionNote | null;
   /** Null when the call was refused: what came of it is not kept, and what still comes is for nobody. */
   #theirs: Decoder | null;
 
-  constructor(call: Call, isStream: boolean, budget: ReceiveBudget) {
+  constructor(call: Call, isStream: boolean, budget: ReceiveBudget, refusal: Refusal) {
     this.#call = call;
     this.#isStream = isStream;
     this.#budget = budget;
+    this.#refusal = refusal;
     this.connection = noteOf(call.stream.session);
     this.#theirs = call.decoder;
     this.maxReadMessageLength = call.decoder.maxReadMessageLength;
@@ -70,6 +78,11 @@ class MeteredDecoder implements Decoder, Receiving {
   write(data: Buffer): Buffer[] {
     if (this.#theirs === null) return [];
     this.receivedBytes += data.length;
+    const refusal = this.#refusal(this.receivedBytes);
+    if (refusal !== null) {
+      this.#refuse(refusal);
+      return [];
+    }
     const messages = this.#theirs.write(data);
     if (this.#isStream && (messages.length > 0 || this.readState === 0)) {
       this.#budget.release(this);

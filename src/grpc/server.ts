@@ -163,6 +163,7 @@ export class GrpcServer {
         },
       ],
     ]);
+    const refusals = new Map([...this.#hot].map(([path, { refuse }]) => [path, refuse]));
     this.#server = new Server({
       'grpc.max_concurrent_streams': limits.streamsPerConnection,
       'grpc.max_receive_message_length': limits.messageBytes,
@@ -183,7 +184,7 @@ export class GrpcServer {
       'grpc.enable_channelz': 0,
       interceptors: [
         explainTooLarge,
-        meterRequests(options.receiving),
+        meterRequests(options.receiving, refusals),
         ...(options.onAction === undefined ? [] : [noteAdminActions(options.onAction)]),
       ],
     });

@@ -17,6 +17,9 @@ const DETAILS_LENGTH_MAX = 384;
 /** What grpc-js sends: a status with the standard details in its trailers. */
 export type ErrorStatus = Pick<ServiceError, 'code' | 'details' | 'metadata' | 'name' | 'message'>;
 
+/** Why a request of so many bytes comes no further now, or null. */
+export type Refusal = (bytes: number) => ErrorStatus | null;
+
 export function statusCodeOf(reason: Reason): number {
   return status[REASONS[reason].status];
 }

@@ -17,7 +17,7 @@ import type { CallTracing, Done } from './engine.ts';
 import { FRAME_HEADER_BYTES } from './frame.ts';
 import { LAST_WORDS_MS } from './metered-decoder.ts';
 import { CALL_BYTES, type ReceiveBudget, type Receiving } from './receive-budget.ts';
-import { type ErrorStatus, makeStatus } from './status.ts';
+import { type ErrorStatus, makeStatus, type Refusal } from './status.ts';
 import { TRACEPARENT, traceRefusals } from './traced-calls.ts';
 
 /**
@@ -41,8 +41,8 @@ export type UnaryHandler = (
 /** A method that is answered here. */
 export interface HotMethod {
   readonly handle: UnaryHandler;
-  /** Why a request of so many bytes comes no further now, or null. Asked each time before more room is made for one that comes in pieces. */
-  readonly refuse: (bytes: number) => ErrorStatus | null;
+  /** Asked each time before more room is made for a request that comes in pieces. */
+  readonly refuse: Refusal;
 }
 
 export interface DoorOptions {

@@ -432,6 +432,20 @@ test('a client whose publisher cannot keep its word closes its connections all t
   await assert.rejects(client.publish('s', 'x'), { name: 'UsageError' });
 });
 
+test('a signal cuts short what the end of a client waits for, also of a close that has begun', {
+  timeout: 30_000,
+}, async () => {
+  const client = connect('127.0.0.1:1');
+  const publisher = client.publisher();
+  publisher.tryPublish('s', 'x');
+  const first = assert.rejects(client.close(), /enough/);
+  const enough = new AbortController();
+  const second = assert.rejects(client.close({ signal: enough.signal }), /enough/);
+  enough.abort(new Error('enough'));
+  await Promise.all([first, second]);
+  await client.close({ signal: AbortSignal.abort() }).catch((error: Error) => assert.match(error.message, /enough/));
+});
+
 const wait = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 
 test('calls that were made with the token before the last one are made again too', async (t) => {

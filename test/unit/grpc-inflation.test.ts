@@ -4,6 +4,7 @@ import { type TestContext, test } from 'node:test';
 import { gzipSync } from 'node:zlib';
 import type { ServerDuplexStream } from '@grpc/grpc-js';
 import { ReceiveBudget } from '../../src/grpc/receive-budget.ts';
+import { makeStatus } from '../../src/grpc/status.ts';
 import { Frame, frame, headersFrame, RawConnection } from '../support/http2-frames.ts';
 import { eventually, startServer, TestEngine } from './grpc-rig.ts';
 
@@ -70,4 +71,31 @@ test('[F5] messages of a stream that is not read count until they are', { timeou
   opened[0]?.resume();
   await eventually(t, () => bytes === 3 * (4 * MIB - 100));
   await eventually(t, () => receiving.bytes === 0);
+});
+
+test('[F5] a compressed publish that a full broker has no room for is refused while it comes, or while it is inflated', {
+  timeout: 60_000,
+}, async (t) => {
+  const { engine, receiving, raw, begin } = await rig(t);
+  const asked: number[] = [];
+  let room = 0;
+  engine.refuse = (bytes) => {
+    asked.push(bytes);
+    return bytes > room ? makeStatus('QUEUE_FULL', '') : null;
+  };
+  begin(1, '/broker.Broker/Publish', PACKED.subarray(0, 100));
+  await eventually(t, () => raw.count(Frame.HEADERS) === 1);
+  assert.deepEqual(asked, [100]);
+  room = MIB;
+  asked.length = 0;
+  begin(3, '/broker.Broker/Publish', PACKED);
+  raw.socket.write(frame(Frame.DATA, 1, 3, Buffer.alloc(0)));
+  await eventually(t, () => raw.count(Frame.HEADERS) === 2);
+  assert.ok(asked.length > 2 && Math.max(...asked) < 2 * MIB, String(asked));
+  assert.equal(engine.calls, 0);
+  await eventually(t, () => receiving.bytes === 0);
+  room = 4 * MIB;
+  begin(5, '/broker.Broker/Publish', PACKED);
+  raw.socket.write(frame(Frame.DATA, 1, 5, Buffer.alloc(0)));
+  await eventually(t, () => engine.calls === 1);
 });
