@@ -47,12 +47,18 @@ function rig(isShared = false) {
   const { search, payload, delivery, lookup } = reading();
   const subject = new ActiveSubject(subjectRef('timed'), isShared);
   const at = { start: Start.TIME, value: TIME, from: 0 };
-  lookup.subscribe(subject, { subscription: 1, group: 1, encoding: Encoding.MESSAGES, credit: 1, ...at });
-  lookup.answered(0, { exists: true, first: 1, head: HEAD, settled: HEAD, everExpires: false, undecided: false });
+  const state = { exists: true, first: 1, head: HEAD, settled: HEAD, everExpires: false, undecided: false };
+  const subscribe = (question: number): void => {
+    lookup.subscribe(subject, { subscription: 1, group: 1, encoding: Encoding.MESSAGES, credit: 1, ...at });
+    lookup.answered(question, state);
+  };
+  subscribe(0);
   const consumer = new RingConsumer(payload);
   return {
     subject,
     lookup,
+    /** Main asks for the same subscription once more. */
+    again: () => subscribe(1),
     get isJoined(): boolean {
       return delivery.members > 0;
     },
@@ -130,6 +136,30 @@ describe('a start at a time', () => {
       state.resolve(state.subject.allotted(10, 1, TIME));
       assert.deepEqual([state.isJoined, state.subject.parked], [false, 0]);
     }
+  });
+
+  it('that is asked for again before its search has ended is fixed by the later one', async () => {
+    const state = rig();
+    state.again();
+    await state.found(7);
+    assert.deepEqual([state.told(), state.isJoined, state.subject.parked], [[7], true, 0]);
+  });
+
+  it('that is asked for twice and given up before both answers is begun by neither', async () => {
+    const state = rig();
+    state.again();
+    state.lookup.unsubscribe(1);
+    await state.found(7);
+    assert.deepEqual([state.told(), state.isJoined], [[], false]);
+    assert.deepEqual([state.subject.parked, state.subject.awaiting], [0, 0]);
+  });
+
+  it('that is given up, and asked for again meanwhile, is begun by the second answer alone', async () => {
+    const state = rig();
+    state.lookup.unsubscribe(1);
+    state.again();
+    await state.found(7);
+    assert.deepEqual([state.told(), state.isJoined, state.subject.parked], [[7], true, 0]);
   });
 
   it('that is waited for by nobody any more keeps no shared subject, also if that never progresses', async () => {

@@ -87,8 +87,10 @@ export class LookupPath {
   readonly #interests: Interests;
   readonly #scans: TimeScans;
   #parked: FetchCall[] = [];
-  readonly #cancelled = new Set<number>();
-  readonly #starting = new Set<number>();
+  /** By subscription: one may be asked for again, since a move of its slot was given up, before its first question has an answer. */
+  readonly #starting = new Map<number, SubscribeRequest[]>();
+  /** Of those, the ones whose subscription has ended since. */
+  readonly #cancelled = new Set<SubscribeRequest>();
   /** Starts that are fixed, and that the ring to main had no room for. */
   readonly #beginning: FixedStart[] = [];
   /** By subscription. */
@@ -175,7 +177,7 @@ export class LookupPath {
 
   subscribe(subject: ActiveSubject, request: SubscribeRequest): void {
     subject.parked += 1;
-    this.#starting.add(request.subscription);
+    this.#begins(request);
     const since = performance.now();
     this.#questions.set(this.#raft.query(subject.ref, 0), { kind: 'subscribe', subject, request, since });
   }
@@ -208,7 +210,7 @@ export class LookupPath {
       now - since >= timeoutMs && kind !== 'barrier' && kind !== 'position';
     for (const question of this.#questions.takeThose(isOver)) {
       if (question.kind === 'fetch') this.#refuse(question.fetch, question.fetch.call, 'NOT_READY');
-      else if (question.kind === 'subscribe') this.#refuseStart(question.subject, question.request.subscription);
+      else if (question.kind === 'subscribe') this.#refuseStart(question.subject, question.request);
       else if (question.kind === 'info') {
         question.subject.parked -= 1;
         this.#main.refuse(question.call, 'NOT_READY');
@@ -242,16 +244,31 @@ export class LookupPath {
     this.#interests.begin(fetch.subject);
   }
 
-  #refuseStart(subject: ActiveSubject, subscription: number): void {
+  #refuseStart(subject: ActiveSubject, request: SubscribeRequest): void {
+    if (!this.#ends(subject, request)) this.#main.unsubscribed(request.subscription, 'NOT_READY');
+  }
+
+  #begins(request: SubscribeRequest): void {
+    const starting = this.#starting.get(request.subscription);
+    if (starting === undefined) this.#starting.set(request.subscription, [request]);
+    else starting.push(request);
+  }
+
+  /** Its start is fixed, or nobody wants it any more: then true. */
+  #ends(subject: ActiveSubject, request: SubscribeRequest): boolean {
     subject.parked -= 1;
-    this.#starting.delete(subscription);
-    if (!this.#cancelled.delete(subscription)) this.#main.unsubscribed(subscription, 'NOT_READY');
+    const starting = this.#starting.get(request.subscription) ?? [];
+    assert(starting.includes(request), 'a start that was not asked for');
+    if (starting.length === 1) this.#starting.delete(request.subscription);
+    else starting.splice(starting.indexOf(request), 1);
+    return this.#cancelled.delete(request);
   }
 
   /** A subscription that ends before its start was fixed. */
   unsubscribe(subscription: number): void {
-    if (this.#starting.has(subscription)) this.#cancelled.add(subscription);
-    else this.#stopAwaiting(subscription);
+    const starting = this.#starting.get(subscription);
+    if (starting === undefined) this.#stopAwaiting(subscription);
+    else for (const request of starting) this.#cancelled.add(request);
   }
 
   /** Ids got a verdict, and subscriptions to the subject wait for a time. */
@@ -292,13 +309,14 @@ export class LookupPath {
     const { subject, request, first, reached } = awaiting;
     this.#stopAwaiting(subscription);
     subject.parked += 1;
-    this.#starting.add(subscription);
+    this.#begins(request);
     this.#started(subject, request, Math.max(reached, first));
   }
 
-  #stopAwaiting(subscription: number): void {
+  /** `only`: not if the subscription was asked for again since. */
+  #stopAwaiting(subscription: number, only?: SubscribeRequest): void {
     const awaiting = this.#awaiting.get(subscription);
-    if (awaiting === undefined) return;
+    if (awaiting === undefined || (only !== undefined && awaiting.request !== only)) return;
     this.#awaiting.delete(subscription);
     awaiting.subject.awaiting -= 1;
     if (awaiting.subject.awaiting === 0) this.#scans.end(awaiting.subject);
@@ -503,25 +521,31 @@ export class LookupPath {
     this.#interests.begin(subject);
     const settled = subject.resolvedTo;
     const found = this.#store.findTime(subject.ref, value);
-    if (!(found instanceof Promise)) this.#searched(subscription, found, settled);
+    if (!(found instanceof Promise)) this.#searched(request, found, settled);
     else {
       void found
         .then(
-          (id) => this.#searched(subscription, id, settled),
+          (id) => this.#answerSearch(subject, request, id, settled),
           (error: unknown) => this.#startAgain(subject, request, state, { error, waitMs }),
         )
         .then(() => this.#onProgress());
     }
   }
 
+  /** Whoever asked may have been asked for again meanwhile: then the later search fixes the start. */
+  #answerSearch(subject: ActiveSubject, request: SubscribeRequest, id: number | null, settled: number): void {
+    if (this.#awaiting.get(request.subscription)?.request === request) this.#searched(request, id, settled);
+    else this.#ends(subject, request);
+  }
+
   /**
    * The store's first id of that time or later is known; null: it has none, and what is published before that time must not be delivered. `settled`: up
    * to where the store had everything when it was asked.
    */
-  #searched(subscription: number, id: number | null, settled: number): void {
-    const awaiting = this.#awaiting.get(subscription);
-    assert(awaiting !== undefined, 'a start at a time is not waited for');
-    const { subject, request, first } = awaiting;
+  #searched(request: SubscribeRequest, id: number | null, settled: number): void {
+    const awaiting = this.#awaiting.get(request.subscription);
+    assert(awaiting?.request === request, 'a start at a time is not waited for');
+    const { subject, first } = awaiting;
     if (subject.isShared) {
       this.#searchedShared(awaiting, id, settled);
       return;
@@ -535,7 +559,7 @@ export class LookupPath {
       this.#started(subject, request, Math.max(subject.head + 1, first), true);
       return;
     }
-    this.#stopAwaiting(subscription);
+    this.#stopAwaiting(request.subscription);
     this.#started(subject, request, Math.max(reached, first));
   }
 
@@ -560,7 +584,7 @@ export class LookupPath {
     if (error instanceof BrokerError && error.reason === 'SHUTTING_DOWN') return;
     const isBusy = error instanceof BrokerError && error.row.status === 'RESOURCE_EXHAUSTED';
     if (!isBusy && !isOutage(error)) throw error;
-    if (this.#cancelled.has(request.subscription)) this.#started(subject, request, state.head + 1);
+    if (this.#cancelled.has(request)) this.#started(subject, request, state.head + 1);
     else setTimeout(() => this.#start(subject, request, state, Math.min(waitMs * 2, START_AGAIN_MS_MAX)), waitMs);
   }
 
@@ -572,18 +596,16 @@ export class LookupPath {
   /** False while main cannot be told: the subscription joins behind that, or its runs would come first. */
   #tryBegin({ subject, request, next, isAwaiting }: FixedStart): boolean {
     const { subscription } = request;
-    const isCancelled = this.#cancelled.has(subscription);
+    const isCancelled = this.#cancelled.has(request);
     // Asked for twice, since a move of its slot was given up before the first answer: it stands where that one says.
     if (!isCancelled && request.start !== Start.ID && this.#delivery.has(subscription)) {
-      subject.parked -= 1;
-      this.#starting.delete(subscription);
+      this.#ends(subject, request);
+      this.#stopAwaiting(subscription, request);
       return true;
     }
     if (!isCancelled && !this.#main.trySubscribed(subscription, next, subject)) return false;
-    subject.parked -= 1;
-    this.#starting.delete(subscription);
-    this.#cancelled.delete(subscription);
-    if (isCancelled) this.#stopAwaiting(subscription);
+    this.#ends(subject, request);
+    if (isCancelled) this.#stopAwaiting(subscription, request);
     else if (isAwaiting) this.#maybeReach(subscription);
     else {
       this.#interests.begin(subject);
