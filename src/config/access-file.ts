@@ -1,6 +1,6 @@
 /** The access file: who may do what. YAML or JSON, checked here; what it means is in src/access. */
 import { dirname, resolve } from 'node:path';
-import { isMap, isNode, LineCounter, type ParsedNode, parseDocument } from 'yaml';
+import type { ParsedNode } from 'yaml';
 import { z } from 'zod';
 import type { AccessDocument, Grants, Holder, JwtKey, JwtRow, SubjectLists } from '../access/document.ts';
 import { Policy } from '../access/policy.ts';
@@ -11,6 +11,7 @@ import { schemaText } from './document.ts';
 import { isSymmetric, parseJwtKeys } from './jwt-keys.ts';
 import { nearest } from './names.ts';
 import { parseDuration } from './units.ts';
+import { yaml } from './yaml.ts';
 
 /** Largest file that is read. */
 export const ACCESS_BYTES_MAX = 4 * 1024 * 1024;
@@ -27,23 +28,24 @@ export type ParsedAccess = { readonly document: AccessDocument } | { readonly pr
  */
 export function parseAccessFile(text: string, place: string, readKeys: (file: string) => string): ParsedAccess {
   if (text.length > ACCESS_BYTES_MAX) return { problems: [`${place}: larger than ${ACCESS_BYTES_MAX} bytes`] };
+  const { isMap, LineCounter, parseDocument } = yaml();
   const lines = new LineCounter();
-  const yaml = parseDocument(text, { lineCounter: lines, uniqueKeys: true, prettyErrors: false });
+  const document = parseDocument(text, { lineCounter: lines, uniqueKeys: true, prettyErrors: false });
   const at = (offset: number): string => `${place}:${lines.linePos(offset).line}`;
-  const [syntax] = yaml.errors;
+  const [syntax] = document.errors;
   // Behind a colon some messages quote the file.
   if (syntax !== undefined)
     return { problems: [`${at(syntax.pos[0])}: not valid YAML: ${syntax.message.split(/:|\n/)[0]}`] };
-  if (!isMap(yaml.contents))
+  if (!isMap(document.contents))
     return { problems: [`${place}: must be a mapping with roles, tokens, jwt, certificates or anonymous`] };
   let value: unknown;
   try {
-    value = yaml.toJS({ maxAliasCount: 100 });
+    value = document.toJS({ maxAliasCount: 100 });
   } catch (error) {
     // A reference to nothing, or so many that the file is a trap.
     return { problems: [`${place}: not valid YAML: ${error instanceof Error ? error.message.split(/:|\n/)[0] : ''}`] };
   }
-  const { contents } = yaml;
+  const { contents } = document;
   const where = (path: readonly PropertyKey[]): string => at(offsetOf(contents, path));
   const parsed = FILE.safeParse(value);
   if (!parsed.success) {
@@ -160,6 +162,7 @@ function knownKeys(path: readonly PropertyKey[]): string[] {
 
 /** Where the value of a path stands, or the nearest above it that is there. */
 function offsetOf(contents: ParsedNode, path: readonly PropertyKey[]): number {
+  const { isMap, isNode } = yaml();
   for (let length = path.length; length > 0; length--) {
     const node: unknown = isMap(contents) ? contents.getIn(path.slice(0, length), true) : null;
     if (isNode(node) && node.range !== undefined && node.range !== null) return node.range[0];

@@ -1,10 +1,11 @@
 /** Reads the three places that settings come from into one form, without judging their values. */
-import { isMap, isScalar, isSeq, LineCounter, parseDocument, type YAMLMap } from 'yaml';
+import type { LineCounter, YAMLMap } from 'yaml';
 import { isFailpointSpec } from '../base/failpoint.ts';
 import { type Environment, isForeignVariable } from './environment.ts';
 import { MASK, type Scalar } from './field.ts';
 import { flagOf, nearest, variableOf } from './names.ts';
 import type { Key } from './schema.ts';
+import { yaml } from './yaml.ts';
 
 /** `changed`: while the broker runs. */
 export type Source = 'flag' | 'env' | 'file' | 'default' | 'changed';
@@ -187,6 +188,7 @@ export function readVariables(environment: Environment, keys: readonly Key[]): F
 
 /** `text` is YAML; `path` is for messages. */
 export function readYaml(text: string, path: string, keys: readonly Key[]): Found {
+  const { isMap, LineCounter, parseDocument } = yaml();
   const lines = new LineCounter();
   const document = parseDocument(text, { lineCounter: lines, uniqueKeys: true, prettyErrors: false });
   const syntax = document.errors[0];
@@ -219,6 +221,7 @@ class MapReader implements Found {
   }
 
   read(map: YAMLMap, above: readonly string[]): void {
+    const { isMap, isScalar } = yaml();
     for (const pair of map.items) {
       const name = [...above, isScalar(pair.key) ? String(pair.key.value) : '?'].join('.');
       const offset = (isScalar(pair.key) ? pair.key.range?.[0] : undefined) ?? 0;
@@ -240,7 +243,7 @@ class MapReader implements Found {
 
   #add(named: Named, node: unknown, place: string): void {
     const { key, isFile } = named;
-    const value = isSeq(node) && key.field.isList === true ? joined(node.items) : scalarOf(node);
+    const value = yaml().isSeq(node) && key.field.isList === true ? joined(node.items) : scalarOf(node);
     if (value === null) {
       this.problems.push(`${place}: ${key.key}: ${isFile === true ? 'must be the path of a file' : key.field.rule}`);
       return;
@@ -252,7 +255,7 @@ class MapReader implements Found {
 }
 
 function scalarOf(node: unknown): Scalar | null {
-  const value: unknown = isScalar(node) ? node.value : null;
+  const value: unknown = yaml().isScalar(node) ? node.value : null;
   return typeof value === 'string' || typeof value === 'number' || typeof value === 'boolean' ? value : null;
 }
 

@@ -1,9 +1,12 @@
+import { createRequire } from 'node:module';
 import { isatty } from 'node:tty';
 import pino from 'pino';
-import { prettyFactory } from 'pino-pretty';
+import type * as PinoPretty from 'pino-pretty';
 import { Redactor } from '../base/redactor.ts';
 import { LogSink } from './log-sink.ts';
 import { RecentLines } from './recent-lines.ts';
+
+const require = createRequire(import.meta.url);
 
 export const LOG_LEVELS = ['debug', 'info', 'warn', 'error'] as const;
 export type LogLevel = (typeof LOG_LEVELS)[number];
@@ -110,6 +113,8 @@ function fileSink(descriptor: 1 | 2): { stream: LineStream; terminal: boolean; f
 
 /** In-process and synchronous: no transport thread, nothing left behind at exit. */
 function prettyStream(target: LineStream, colorize: boolean): LineStream {
+  // Loaded where somebody looks at a terminal: it is thirty files.
+  const { prettyFactory } = require('pino-pretty') as typeof PinoPretty;
   const format = prettyFactory({ colorize, ignore: 'pid', translateTime: 'SYS:HH:MM:ss.l', singleLine: true });
   return { write: (line) => target.write(String(format(line))) };
 }
