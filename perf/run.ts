@@ -127,6 +127,22 @@ const CLOSING = [
   'Exit code: 0 measured, 1 failed, 2 wrong usage, 3 an --assert does not hold.',
 ].join('\n');
 
+/** Of what is no scenario. */
+const TOOLS_HELP: Readonly<Record<string, string>> = {
+  compare: `usage: npm run perf -- compare A.json B.json
+
+  what changed between two results: ratios where both have a baseline, and whether a change is clear of the spread
+
+Example: npm run perf -- compare perf/results/before.json perf/results/after.json
+`,
+  profile: `usage: npm run perf -- profile FOLDER
+
+  where the time of each thread went, from the profiles that --cpu-prof FOLDER wrote
+
+Example: npm run perf -- stream --rounds 1 --cpu-prof profiles && npm run perf -- profile profiles
+`,
+};
+
 function scenarioHelp({ name, about, defaults, examples = [`npm run perf -- ${name}`] }: Scenario): string {
   const differs = Object.entries(defaults).map(([option, value]) => `${option} ${value}`);
   return [
@@ -188,6 +204,11 @@ async function main(argv: readonly string[]): Promise<number> {
     const [folder, ...more] = commandLine.names.slice(1);
     if (folder === undefined || more.length > 0) throw new UsageError('profile takes one folder');
     process.stdout.write(formatProfiles(folder));
+    return 0;
+  }
+  const tool = TOOLS_HELP[commandLine.names[0] ?? ''];
+  if (tool !== undefined) {
+    process.stdout.write(tool);
     return 0;
   }
   const isPeers = commandLine.names[0] === 'peers';

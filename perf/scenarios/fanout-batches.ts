@@ -77,6 +77,7 @@ async function measure(
           ...(streams === 100 ? { goal: { better: 'higher' as const, must: 0.5, aim: 0.85 } } : {}),
         },
         figure('CPU seconds per million', 'cpu', 's CPU', (it) => it.cost.totalMicrosPerCall),
+        figure('RSS', 'rss', 'MiB', (it) => it.cost.rssBytes / 2 ** 20),
         figure('slowest / fastest', 'fairness', '', (it) => it.slowest / it.fastest),
         figure('generator busy', 'generator', '', (it) => it.generatorBusy),
       ],

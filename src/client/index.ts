@@ -1,6 +1,7 @@
 /** What programs import as `broker`: docs/clients.md. */
 
 export type { Outcome } from '../base/errors.ts';
+export type { AdviseShardsResponse, ListShardsResponse, ShardsChange } from '../grpc/gen/broker/v1/admin.ts';
 export { readAddress, tlsWanted } from './addresses.ts';
 export type { CallOptions, CallStats } from './calls.ts';
 export {
@@ -21,6 +22,7 @@ export {
   type PublishOptions,
   type SubjectInfo,
   type SubscriptionsRequest,
+  type TenantOptions,
   type Tenants,
   type TopSubjects,
   type Verification,

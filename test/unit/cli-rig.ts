@@ -345,7 +345,10 @@ export const SHARD: ShardRow = {
   queueWaitMs: 0.1,
   storeWriteMs: 1.5,
   groupMessages: 33,
-  hotSubjects: [{ tenant: '', subject: 'orders.eu', share: 0.5 }],
+  hotSubjects: [
+    { tenant: '', subject: 'orders.eu', share: 0.5 },
+    { tenant: '', subject: 'orders.us', share: 0.125 },
+  ],
 };
 export const CHANGED: ShardsChange = {
   running: false,

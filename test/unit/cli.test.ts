@@ -372,6 +372,18 @@ test('shards list prints a row a shard, with its hottest subject', async () => {
   assert.match(out, /0 +1,024 +true +0\.51 +0\.25 +1,234 +0\.1 +1\.5 +33 +orders\.eu 50% \(slot \d+\)/);
 });
 
+test('shards list -o json has all hot subjects of a shard', async () => {
+  const row = JSON.parse((await broker(['shards', 'list', '-o', 'json'])).out);
+  assert.deepEqual([row.shard, row.slots, row.messages_s], [0, 1_024, 1_234]);
+  const hot = [['orders.eu', 0.5] as const, ['orders.us', 0.13] as const].map(([subject, share]) => ({
+    ...{ subject, tenant: '', share },
+    slot: slotOfSubject(subject, ''),
+  }));
+  assert.deepEqual(row.hot_subjects, hot);
+  const { measured } = JSON.parse((await broker(['shards', 'advise', '-o', 'json'])).out);
+  assert.deepEqual(measured, [row]);
+});
+
 test('shards resize waits for the end of the change; --no-wait does not', async () => {
   const fake = new FakeBroker();
   fake.changes = [{ ...CHANGED, running: true, slotsMoved: 100 }];

@@ -9,6 +9,18 @@ import type { Row } from '../output.ts';
 import { parsePositive } from '../parse.ts';
 import { counted } from '../top/text.ts';
 
+/** What the columns say; `-o json` has the hottest subjects of each shard, up to five, as `hot_subjects`. */
+const LEGEND = `
+Columns, as averages of the last ten seconds:
+  busy        share of the time in which the thread had something to do (1: all of it)
+  store_busy  share of the time in which a write to the store was on its way
+  messages_s  messages a second
+  wait_ms     how long a request waited for its shard
+  write_ms    how long the write of one group took
+  group       messages of one group
+  hot         the subject with the most messages, its share of them, and its slot
+-o json has hot_subjects in place of hot: up to five, each with its share and slot.`;
+
 const COLUMNS = [
   'shard',
   'slots',
@@ -41,10 +53,12 @@ function listCommand(context: Context): Command {
     .action(async (options: ClientOptions) => {
       await withConnection(context, options, async (connection) => {
         const { shards, change } = await connection.listShards();
-        await context.out.rows(shards.map(toRow), COLUMNS, options.output);
+        if (options.output === 'json') for (const shard of shards) await context.out.json(toDocument(shard));
+        else await context.out.rows(shards.map(toRow), COLUMNS, options.output);
         if (change.running) await context.notes.line(`broker: ${progressOf(change)}`);
       });
     });
+  command.addHelpText('after', LEGEND);
   return example(command, 'broker shards list', 'broker shards list -o json');
 }
 
@@ -85,17 +99,17 @@ function adviseCommand(context: Context): Command {
     .action(async (options: ClientOptions & { apply: boolean }) => {
       await withConnection(context, options, async (connection) => {
         const { advice, shards } = await connection.adviseShards();
-        const measured = shards.map(toRow);
-        if (options.output === 'json') await context.out.json({ ...advice, measured });
+        if (options.output === 'json') await context.out.json({ ...advice, measured: shards.map(toDocument) });
         else {
           await context.out.record(advice, options.output);
-          await context.out.rows(measured, COLUMNS, options.output);
+          await context.out.rows(shards.map(toRow), COLUMNS, options.output);
         }
         if (!options.apply || advice.recommended === advice.shards) return;
         const change = await connection.resizeShards(advice.recommended);
         await finish(context, connection, change, { ...options, wait: true });
       });
     });
+  command.addHelpText('after', LEGEND);
   return example(command, 'broker shards advise', 'broker shards advise --apply');
 }
 
@@ -137,7 +151,26 @@ function progressOf({ what, slotsMoved, slotsTotal }: ShardsChange): string {
 }
 
 function toRow(shard: ShardRow): Row {
-  const hottest = shard.hotSubjects[0];
+  const [hottest] = shard.hotSubjects;
+  const { share = 0 } = hottest ?? {};
+  return {
+    ...figuresOf(shard),
+    hot: hottest === undefined ? null : `${shownName(hottest)} ${Math.round(share * 100)}% (slot ${slotOf(hottest)})`,
+  };
+}
+
+/** For programs: all hot subjects. */
+function toDocument(shard: ShardRow) {
+  const hot = shard.hotSubjects.map((one) => ({
+    subject: one.subject,
+    tenant: one.tenant,
+    share: rounded(one.share),
+    slot: slotOf(one),
+  }));
+  return { ...figuresOf(shard), hot_subjects: hot };
+}
+
+function figuresOf(shard: ShardRow) {
   return {
     shard: shard.shard,
     slots: shard.slots,
@@ -148,11 +181,11 @@ function toRow(shard: ShardRow): Row {
     wait_ms: rounded(shard.queueWaitMs),
     write_ms: rounded(shard.storeWriteMs),
     group: rounded(shard.groupMessages),
-    hot:
-      hottest === undefined
-        ? null
-        : `${shownName(hottest)} ${Math.round(hottest.share * 100)}% (slot ${slotOfSubject(hottest.subject, hottest.tenant)})`,
   };
+}
+
+function slotOf({ subject, tenant }: ShardRow['hotSubjects'][number]): number {
+  return slotOfSubject(subject, tenant);
 }
 
 function rounded(value: number): number {
