@@ -7,7 +7,7 @@ import { formatProfiles } from './lib/cpu-profile.ts';
 import { loadHistograms } from './lib/histogram.ts';
 import { flagsHelp, type Options, readCommandLine, UsageError } from './lib/options.ts';
 import { terminalProgress } from './lib/progress.ts';
-import { formatReport, makeReport, type Report } from './lib/report.ts';
+import { describeMachine, formatMachine, formatReport, makeReport, type Report } from './lib/report.ts';
 import { fileOfPart, savePage, saveReport } from './lib/save.ts';
 import type { Scenario } from './lib/scenario.ts';
 import { access } from './scenarios/access.ts';
@@ -203,7 +203,7 @@ async function main(argv: readonly string[]): Promise<number> {
   if (commandLine.names[0] === 'profile' && !wantsHelp) {
     const [folder, ...more] = commandLine.names.slice(1);
     if (folder === undefined || more.length > 0) throw new UsageError('profile takes one folder');
-    process.stdout.write(formatProfiles(folder));
+    process.stdout.write(`${formatMachine(describeMachine())}\n\n${formatProfiles(folder)}`);
     return 0;
   }
   const tool = TOOLS_HELP[commandLine.names[0] ?? ''];

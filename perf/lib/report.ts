@@ -115,7 +115,14 @@ function judge(goal: Figure['goal'], value: number): Reached | null {
   return reached(goal.must) ? 'must' : 'missed';
 }
 
-function describeMachine(): Record<string, string | number> {
+/** One line: a figure tells little without it. */
+export function formatMachine(machine: Readonly<Record<string, string | number>>): string {
+  return Object.entries(machine)
+    .map(([key, value]) => `${key} ${value}`)
+    .join(', ');
+}
+
+export function describeMachine(): Record<string, string | number> {
   return {
     cpu: cpus()[0]?.model.trim() ?? 'unknown',
     cores: availableParallelism(),
@@ -156,10 +163,9 @@ export function formatReport(report: Report): string {
       formatGoal(figure),
     ]);
   }
-  const machine = Object.entries(report.machine).map(([key, value]) => `${key} ${value}`);
   return [
     `${report.scenario}: ${report.setting}`,
-    `${machine.join(', ')}`,
+    formatMachine(report.machine),
     '',
     table(rows),
     '',

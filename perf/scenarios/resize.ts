@@ -28,7 +28,10 @@ const COUNTS = [4, 2];
 const SHARE = 0.7;
 /** When a change begins, as a share of the measured time; the later one waits for the end of the earlier. */
 const BEGIN_AT = [0.2, 0.6];
+/** Of the search for the maximum: beyond it the load is more than the broker carries. */
 const P99_MAX_MS = 100;
+/** The goal: the longest that a stream is without an answer, which bounds the 99th percentile of what a change costs a batch that is due meanwhile. */
+const PAUSE_MAX_MS = 100;
 const TOLERANCE = 0.15;
 const PROBES_MAX = 8;
 const PROBE_MS = 1_500;
@@ -138,7 +141,7 @@ export const resize: Scenario = {
   takesRate: true,
   examples: [
     'npm run perf -- resize --rate 100k',
-    "npm run perf -- resize --assert 'errors==0' --assert 'resize-p99<100ms'",
+    "npm run perf -- resize --assert 'errors==0' --assert 'pause<100ms'",
   ],
   run: (options, progress) =>
     withServers({ ...options, shards: SHARDS_AT_FIRST }, { answerBytes: 16 }, async (pair) => {
@@ -189,7 +192,6 @@ export const resize: Scenario = {
             key: 'resize-p99',
             unit: 'ms',
             subject: changed.map(({ p99Ms }) => p99Ms),
-            goal: { better: 'lower', must: P99_MAX_MS, aim: 20 },
           },
           {
             name: 'the same, beside the same stretch without',
@@ -198,7 +200,19 @@ export const resize: Scenario = {
             ...both((it) => it.p99Ms),
           },
           { name: 'latency max while shards change', key: 'resize-max', unit: 'ms', ...both((it) => it.worstMs) },
-          { name: 'longest pause of a stream meanwhile', key: 'pause', unit: 'ms', ...both((it) => it.longestGapMs) },
+          {
+            name: 'longest pause of a stream meanwhile',
+            key: 'pause',
+            unit: 'ms',
+            subject: changed.map(({ longestGapMs }) => longestGapMs),
+            goal: { better: 'lower', must: PAUSE_MAX_MS, aim: 20 },
+          },
+          {
+            name: 'the same, beside the same stretch without',
+            key: 'pause-both',
+            unit: 'ms',
+            ...both((it) => it.longestGapMs),
+          },
           {
             name: 'longest time that slots were held',
             key: 'held',
