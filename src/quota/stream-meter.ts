@@ -8,7 +8,7 @@ export type Verdict = 'taken' | 'wait' | 'over';
 export interface StreamMeterPort {
   /** The batch that waits may be judged again. */
   onTurn(): void;
-  /** A batch of the stream waits at this limiter, which somebody has to look at when the time has come. */
+  /** Somebody waits at this limiter, which has to be looked at when the time of who is first there has come. */
   waits(limiter: Limiter): void;
 }
 
@@ -118,9 +118,12 @@ export class StreamMeter {
     this.#port.waits(limiter);
   }
 
+  /** Who is first now may need less than the one before: its time is then sooner than the next look. */
   #leaveAll(): void {
-    this.#tenant.limiter.leave(this.#flow);
-    for (const [limiter, flow] of this.#flows) limiter.leave(flow);
+    for (const [limiter, flow] of [[this.#tenant.limiter, this.#flow] as const, ...this.#flows]) {
+      limiter.leave(flow);
+      if (limiter.waiting > 0) this.#port.waits(limiter);
+    }
   }
 
   #flowOf(limiter: Limiter): Flow {

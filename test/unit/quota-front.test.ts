@@ -7,6 +7,7 @@ import { BrokerError } from '../../src/base/errors.ts';
 import { QuotaErrors, QuotaStatuses, roundedDelayMs } from '../../src/grpc/quota-status.ts';
 import { BaseDelay } from '../../src/publish/base-delay.ts';
 import { SendWindow } from '../../src/publish/send-window.ts';
+import type { StreamMeter } from '../../src/quota/stream-meter.ts';
 import { TenantTable } from '../../src/quota/tenant-table.ts';
 import { watchNodes } from '../../src/workers/admin/live-nodes.ts';
 import { TenantsService } from '../../src/workers/admin/tenants-service.ts';
@@ -142,6 +143,53 @@ describe('tenants in metrics', () => {
     use('b', 10);
     use('c', 5);
     assert.deepEqual(names().sort(), ['b', 'c', 'other']);
+  });
+});
+
+describe('turns', () => {
+  const quotasOf = (messagesPerSecond: number, burstMs: number): Quotas =>
+    new Quotas({
+      rules: [{ tenant: 'acme', prefix: '', messagesPerSecond, bytesPerSecond: 0 }],
+      tenantsMax: 10,
+      burstMs,
+    });
+  const SUBJECT = Buffer.from('orders');
+  const judge = (meter: StreamMeter, messages: number): string =>
+    meter.judge(SUBJECT, 0, SUBJECT.length, messages, 100, true, performance.now());
+
+  it('one behind a stream that has ended comes when there is enough for it', async () => {
+    // In a minute there is enough for the first, at once for the second.
+    const quotas = quotasOf(1_000, 60_000);
+    let turns = 0;
+    const front = quotas.openStream('acme', () => assert.fail('it has ended'));
+    const behind = quotas.openStream('acme', () => (turns += 1));
+    const { limiter } = quotas.table.of('acme', performance.now());
+    limiter.take(limiter.calls, 60_000, 0);
+    assert.deepEqual([judge(front, 60_000), judge(behind, 1)], ['wait', 'wait']);
+    front.close();
+    await until(
+      () => turns === 1,
+      () => 'its turn does not come',
+      10_000,
+    );
+    behind.close();
+    quotas.stop();
+  });
+
+  it('that are further away than a timer can be set cost nothing until they come', async (t) => {
+    const timeouts = t.mock.method(globalThis, 'setTimeout');
+    const quotas = quotasOf(0.001, 1_000);
+    const meter = quotas.openStream('acme', () => assert.fail('it is due in months'));
+    assert.equal(judge(meter, 10_000), 'taken');
+    meter.passed();
+    assert.equal(judge(meter, 1), 'wait');
+    const delays = timeouts.mock.calls.map(({ arguments: [, delay] }) => Number(delay));
+    assert.ok(
+      delays.every((delay) => delay < 2 ** 31),
+      `${delays}`,
+    );
+    meter.close();
+    quotas.stop();
   });
 });
 

@@ -289,6 +289,26 @@ describe('stream meter', () => {
     assert.equal(acme.limiter.takeDue(4_000), later);
   });
 
+  it('a stream that ends in front of the line has somebody look at those behind it, which need less', () => {
+    const acme = tableOf([rule('acme', 10)]).of('acme', 0);
+    const looks: number[] = [];
+    const meterOf = () =>
+      new StreamMeter(acme, {
+        onTurn: () => undefined,
+        waits: (limiter) => looks.push(limiter.dueIn(0)),
+      });
+    const [first, second] = [meterOf(), meterOf()];
+    const judge = (meter: StreamMeter, messages: number) =>
+      meter.judge(SUBJECT, 0, SUBJECT.length, messages, 100, true, 0);
+    acme.limiter.take(acme.limiter.calls, 10, 0);
+    assert.deepEqual([judge(first, 10), judge(second, 1)], ['wait', 'wait']);
+    assert.deepEqual(looks, [1_000, 1_000]);
+    first.close();
+    assert.equal(looks.at(-1), 100);
+    second.close();
+    assert.equal(looks.length, 3, 'nobody is left');
+  });
+
   it('beyond its window a batch is refused instead, and takes nothing', () => {
     const acme = tableOf([rule('acme', 10)]).of('acme', 0);
     const meter = new StreamMeter(acme, { onTurn: () => undefined, waits: () => assert.fail('it waits') });

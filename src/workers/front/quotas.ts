@@ -11,6 +11,8 @@ export const NO_QUOTAS: QuotaOptions = { rules: [], tenantsMax: 1, burstMs: 1_00
 
 /** Batches whose turn has come go together at most so often, in ms: what is saved up meanwhile is not lost. */
 const WAKE_MS = 2;
+/** The most that a timer takes: what is due later is looked at again then. */
+const TIMER_MS_MAX = 2 ** 31 - 1;
 /** Turns of one quota that are given without a look at other work. */
 const TURNS_MAX = 1_024;
 const SAMPLE_MS = 1_000;
@@ -104,6 +106,6 @@ export class Quotas {
     if (at >= this.#timerAt) return;
     if (this.#timer !== null) clearTimeout(this.#timer);
     this.#timerAt = at;
-    this.#timer = setTimeout(this.#wake, Math.max(WAKE_MS, Math.ceil(at - now)));
+    this.#timer = setTimeout(this.#wake, Math.min(TIMER_MS_MAX, Math.max(WAKE_MS, Math.ceil(at - now))));
   }
 }
