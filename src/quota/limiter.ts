@@ -29,6 +29,8 @@ export class Limiter {
   readonly #turns = new Turns();
   /** Start of what was let through last. */
   #time = 0;
+  /** Grows with each change of the rates, by which the times of senders are counted. */
+  #epoch = 0;
   #period = 0;
   #senders = 0;
   #sendersBefore = 0;
@@ -38,8 +40,9 @@ export class Limiter {
     return this.#turns.size;
   }
 
-  /** From now on; what was saved or is owed stays. */
+  /** From now on; what was saved or is owed stays, and who waits keeps the order. */
   change({ messagesPerSecond, bytesPerSecond, burstMs }: Rates, now: number): void {
+    const [messages, bytes] = [this.#messages?.perMs, this.#bytes?.perMs];
     const changed = (bucket: TokenBucket | null, perSecond: number): TokenBucket | null => {
       if (perSecond === 0) return null;
       const burst = (perSecond * burstMs) / 1_000;
@@ -49,6 +52,7 @@ export class Limiter {
     };
     this.#messages = changed(this.#messages, messagesPerSecond);
     this.#bytes = changed(this.#bytes, bytesPerSecond);
+    if (messages !== this.#messages?.perMs || bytes !== this.#bytes?.perMs) this.#beginAnew();
   }
 
   /** It is this sender's turn, and there is enough. */
@@ -150,11 +154,33 @@ export class Limiter {
     this.#period = period;
   }
 
+  /** What somebody had at a small rate is hours of a large one, in which others would go first: by new rates nobody is behind or ahead. */
+  #beginAnew(): void {
+    this.#epoch += 1;
+    const waiting: Flow[] = [];
+    for (let flow = this.#turns.pop(); flow !== null; flow = this.#turns.pop()) waiting.push(flow);
+    for (const flow of waiting) {
+      this.#follow(flow);
+      flow.isPlaced = false;
+      this.#turns.push(flow, this.#time);
+    }
+  }
+
+  /** Counts the sender's time by the rates of now. */
+  #follow(flow: Flow): void {
+    if (flow.epoch === this.#epoch) return;
+    flow.epoch = this.#epoch;
+    flow.finish = Math.min(flow.finish, this.#time);
+    flow.start = Math.min(flow.start, this.#time);
+  }
+
   #isAhead(flow: Flow, first: Flow): boolean {
+    this.#follow(flow);
     return flow.isPlaced ? isBefore(flow, first) : this.#startOf(flow) < first.start;
   }
 
   #startOf(flow: Flow): number {
+    this.#follow(flow);
     return flow.isPlaced ? flow.start : Math.max(this.#time, flow.finish);
   }
 

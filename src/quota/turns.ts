@@ -3,6 +3,8 @@ export class Flow {
   /** When its present cost begins, and the one before ended: ms of the limiter's rate, not of a clock. */
   start = 0;
   finish = 0;
+  /** Which rates of the limiter these two are counted by. */
+  epoch = 0;
   /** Number of its place among those that begin at the same time. */
   order = 0;
   isWaiting = false;

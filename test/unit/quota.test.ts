@@ -211,6 +211,44 @@ describe('limiter', () => {
     assert.ok(called > streamed * 0.6 && streamed > called * 0.6, `${called} calls, ${streamed} of the stream`);
   });
 
+  it('when a quota is raised, whoever sent much by the old one has no less of the new one than others', () => {
+    const limiter = new Limiter();
+    const change = (messagesPerSecond: number, now: number): void =>
+      limiter.change({ messagesPerSecond, bytesPerSecond: 0, burstMs: 1_000 }, now);
+    change(1, 0);
+    const sent = [0, 0];
+    let now = 0;
+    const flows = sent.map((_, index) => {
+      const flow: Flow = new Flow(() => {
+        limiter.take(flow, 100, 0);
+        sent[index] = (sent[index] as number) + 100;
+        limiter.wait(flow, 100, 0);
+      });
+      return flow;
+    });
+    const run = (ms: number): void => {
+      for (const end = now + ms; now < end; now += 10) {
+        for (let due = limiter.takeDue(now); due !== null; due = limiter.takeDue(now)) due.onTurn();
+      }
+    };
+    // Alone, and 100 times as much as the quota brings in a second.
+    limiter.wait(flows[0] as Flow, 100, 0);
+    run(10);
+    assert.deepEqual(sent, [100, 0]);
+    limiter.wait(flows[1] as Flow, 100, 0);
+    change(1_000, now);
+    run(10_000);
+    const [first = 0, second = 0] = sent;
+    assert.ok(Math.abs(first - second) <= 200, `${sent}`);
+    // The same for one that keeps a place and does not wait in the line just now.
+    limiter.stepAside(flows[0] as Flow);
+    change(1, now);
+    limiter.wait(flows[0] as Flow, 100, 0);
+    change(1_000, now);
+    run(10_000);
+    assert.ok(Math.abs((sent[0] ?? 0) - (sent[1] ?? 0)) <= 400, `${sent}`);
+  });
+
   it('both limits hold: the one that is used up first decides', () => {
     const limiter = new Limiter();
     limiter.change({ messagesPerSecond: 100, bytesPerSecond: 1_000, burstMs: 1_000 }, 0);
