@@ -124,7 +124,7 @@ export class AdminServer {
   readonly #server: Server;
   /** Open ones, in the order in which they came. */
   readonly #sockets = new Set<Socket>();
-  /** Those with a request that has no answer yet. */
+  /** Those whose answer is being made. */
   readonly #asking = new WeakSet<Socket>();
   #answers = 0;
 
@@ -181,18 +181,13 @@ export class AdminServer {
   }
 
   async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    const socket = carrierOf(request.socket);
-    this.#asking.add(socket);
-    response.once('close', () => this.#asking.delete(socket));
-    this.#answers += 1;
     let page: AdminPage | null;
     try {
-      page = this.#answers > this.#limits.answers ? busy() : await this.#page(request);
+      const received = await this.#received(request);
+      page = Buffer.isBuffer(received) ? await this.#page(request, received) : received;
     } catch (error) {
       this.#sources.onError(error);
       page = json(500, { error: 'this page failed; the log says why' });
-    } finally {
-      this.#answers -= 1;
     }
     // The client has gone, or was cut off in the middle of its request.
     if (page === null) return;
@@ -209,42 +204,58 @@ export class AdminServer {
     response.end(page.body);
   }
 
-  async #page(request: IncomingMessage): Promise<AdminPage | null> {
+  /** The body of a request that is whole; a page if it is refused, null if it did not come. */
+  async #received(request: IncomingMessage): Promise<Buffer | AdminPage | null> {
     const { method = '', url = '' } = request;
-    const [path = '', query = ''] = url.split('?', 2) as [string, string?];
-    const pages = this.#sources.pages;
+    const { path } = pathOf(url);
+    const { pages } = this.#sources;
     const isForMachines = path === '/metrics' || path === '/healthz' || path === '/readyz';
     if (method !== 'GET' && method !== 'HEAD' && (isForMachines || pages === undefined || method !== 'POST')) {
       const allowed = isForMachines || pages === undefined ? 'GET, HEAD' : 'GET, HEAD, POST';
       return notAllowed(method, allowed);
     }
-    const body = await this.#body(request);
-    if (body === null) return null;
-    if (!Buffer.isBuffer(body)) return body;
-    switch (path) {
-      case '/metrics': {
-        const refusal =
-          (await this.#sources.refuseMetrics?.(request.headers.authorization, peerOf(request.socket))) ?? null;
-        if (refusal !== null) return refused(refusal);
-        return { status: 200, type: this.#sources.metricsContentType, body: await this.#sources.metrics() };
-      }
+    return await this.#body(request);
+  }
+
+  /** Probes have their answer whatever others ask: without it a supervisor would end a broker that is well. */
+  async #page(request: IncomingMessage, body: Buffer): Promise<AdminPage> {
+    switch (pathOf(request.url ?? '').path) {
       case '/healthz':
         return healthPage(this.#sources.alive());
       case '/readyz':
         return healthPage(this.#sources.ready());
       default:
-        return await this.#guardedPage(request, { method, path, query, body });
+        return await this.#made(request, body);
+    }
+  }
+
+  /** Counted from here on: a request may be on its way for seconds, and its answer be left unread. */
+  async #made(request: IncomingMessage, body: Buffer): Promise<AdminPage> {
+    if (this.#answers >= this.#limits.answers) return busy();
+    const socket = carrierOf(request.socket);
+    this.#asking.add(socket);
+    this.#answers += 1;
+    try {
+      const { path, query } = pathOf(request.url ?? '');
+      if (path !== '/metrics') return await this.#guardedPage(request, { path, query, body });
+      const refusal =
+        (await this.#sources.refuseMetrics?.(request.headers.authorization, peerOf(request.socket))) ?? null;
+      if (refusal !== null) return refused(refusal);
+      return { status: 200, type: this.#sources.metricsContentType, body: await this.#sources.metrics() };
+    } finally {
+      this.#answers -= 1;
+      this.#asking.delete(socket);
     }
   }
 
   async #guardedPage(
     request: IncomingMessage,
-    asked: { readonly method: string; readonly path: string; readonly query: string; readonly body: Buffer },
+    asked: { readonly path: string; readonly query: string; readonly body: Buffer },
   ): Promise<AdminPage> {
     const { pages } = this.#sources;
     if (pages === undefined) return notFound(['/metrics', '/healthz', '/readyz']);
-    const { headers } = request;
-    const { method, path, query, body } = asked;
+    const { headers, method = '' } = request;
+    const { path, query, body } = asked;
     const refusal = this.#guard.refusal({ method, path, hosts: request.headersDistinct.host ?? [], headers });
     if (refusal !== null) return refused(refusal);
     const { socket } = request;
@@ -285,6 +296,11 @@ function secureServer(options: ServerOptions, tls: AdminTls, onRequest: RequestL
   return server;
 }
 
+function pathOf(url: string): { readonly path: string; readonly query: string } {
+  const [path = '', query = ''] = url.split('?', 2) as [string, string?];
+  return { path, query };
+}
+
 function healthPage({ ready, reasons }: Health): AdminPage {
   return json(ready ? 200 : 503, { status: ready ? 'ok' : 'unavailable', reasons });
 }
@@ -295,7 +311,8 @@ function notFound(pages: readonly string[]): AdminPage {
 
 function busy(): AdminPage {
   const page = json(503, { error: 'too many pages are being made', next: 'wait for answers before asking for more' });
-  return { ...page, headers: { 'Retry-After': RETRY_AFTER_S } };
+  // What else was sent in one go is a flood.
+  return { ...page, headers: { 'Retry-After': RETRY_AFTER_S, Connection: 'close' } };
 }
 
 /** `allowed`: as the header Allow has it. */

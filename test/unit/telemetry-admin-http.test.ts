@@ -82,6 +82,38 @@ test('who holds all connections without asking keeps no probe out, and the oldes
   assert.match(String((await got)[0]), /^HTTP\/1\.1 200 /);
 });
 
+test('requests that never come to their end, and pages that are being made, keep no probe from its answer', async (t) => {
+  let made = 0;
+  const metrics = (): Promise<string> => {
+    made += 1;
+    return new Promise(() => undefined);
+  };
+  const server = new AdminServer({ ...HEALTHY, metrics }, { connections: 8, answers: 2 });
+  const port = await server.listen('127.0.0.1', 0);
+  t.after(() => server.close());
+  const send = async (text: string): Promise<Socket> => {
+    const socket = connect(port, '127.0.0.1').on('error', () => undefined);
+    t.after(() => socket.destroy());
+    await once(socket, 'connect');
+    socket.write(text);
+    return socket;
+  };
+  const probe = async (path: string): Promise<string> => {
+    const socket = await send(`GET ${path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n`);
+    const [answer] = await once(socket, 'data');
+    return String(answer).slice(0, 12);
+  };
+  for (let n = 0; n < 8; n++) await send('GET /healthz HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n');
+  assert.equal(await probe('/healthz'), 'HTTP/1.1 200', 'one that asks goes before those that have not asked yet');
+  for (let n = 0; n < 2; n++) await send('GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n');
+  await until(
+    () => made === 2,
+    () => `${made} pages are being made`,
+  );
+  assert.equal(await probe('/metrics'), 'HTTP/1.1 503');
+  assert.deepEqual([await probe('/healthz'), await probe('/readyz')], ['HTTP/1.1 200', 'HTTP/1.1 200']);
+});
+
 test('/healthz and /readyz answer 200 or 503 with the reasons', async (t) => {
   const state = { alive: true, ready: false };
   const ask = await serve(t, {
