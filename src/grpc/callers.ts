@@ -12,6 +12,11 @@ import { TENANT_KEY, tenantOfHeader } from './tenant.ts';
 export interface CallerSource {
   /** The caller, or why the call is refused. A promise, which never rejects, where that takes time: the call waits unread meanwhile. */
   of(stream: ServerHttp2Stream, headers: IncomingHttpHeaders): Caller | Reason | Promise<Caller | Reason>;
+  /**
+   * Asked again when the request of a unary call has come to its end, for which its client may take minutes: why its caller may not make the call any
+   * more, or null. Absent: nobody is asked who they are.
+   */
+  lapsed?(stream: ServerHttp2Stream, caller: Caller, path: string): Reason | null;
 }
 
 /** What a stream does when its caller is not what it was. */
@@ -60,11 +65,19 @@ export class OpenCallers implements CallerSource {
 
 const CALLER = Symbol('caller');
 const WATCH = Symbol('watch');
-type NotedStream = ServerHttp2Stream & { [CALLER]?: Caller; [WATCH]?: CallerWatch };
+const LAPSED = Symbol('lapsed');
+type NotedStream = ServerHttp2Stream & { [CALLER]?: Caller; [WATCH]?: CallerWatch; [LAPSED]?: () => Reason | null };
 
-/** For `callerOf`, of a call that grpc-js takes. */
-export function noteCaller(stream: ServerHttp2Stream, caller: Caller): void {
+/** For `callerOf` and `lapseOf`, of a call that grpc-js takes. */
+export function noteCaller(stream: ServerHttp2Stream, caller: Caller, lapsed: () => Reason | null): void {
   (stream as NotedStream)[CALLER] = caller;
+  (stream as NotedStream)[LAPSED] = lapsed;
+}
+
+/** `CallerSource.lapsed` of a unary call of grpc-js whose request is there. */
+export function lapseOf(call: object): Reason | null {
+  const { stream } = (call as { readonly call?: { readonly stream?: NotedStream } }).call ?? {};
+  return stream?.[LAPSED]?.() ?? null;
 }
 
 /** The caller of a call of grpc-js, which the door has noted before. */

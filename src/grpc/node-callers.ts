@@ -78,6 +78,11 @@ export class NodeCallers implements CallerSource {
     return reason;
   }
 
+  /** Of a node nothing changes but its certificate, by which its connection ends. */
+  lapsed(stream: ServerHttp2Stream, caller: Caller, path: string): Reason | null {
+    return this.#options.others.lapsed?.(stream, caller, path) ?? null;
+  }
+
   /** In words, why. */
   #refused({ session }: ServerHttp2Stream, method: string): string {
     const socket = session?.socket as TLSSocket | undefined;

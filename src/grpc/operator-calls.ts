@@ -2,7 +2,7 @@
 import type { ServerUnaryCall, sendUnaryData } from '@grpc/grpc-js';
 import type { Caller, CallOrigin } from '../access/caller.ts';
 import { BrokerError } from '../base/errors.ts';
-import { callerOf, originOf } from './callers.ts';
+import { callerOf, lapseOf, originOf } from './callers.ts';
 import { FORWARDED, nodeOfCall } from './node-callers.ts';
 import { type ErrorStatus, makeStatus, statusOf } from './status.ts';
 
@@ -48,6 +48,11 @@ export function unary<Request, Response>(
   return (call: ServerUnaryCall<Request | typeof MALFORMED, Response>, callback: sendUnaryData<Response>): void => {
     if (call.request === MALFORMED) {
       callback(makeStatus('MALFORMED_MESSAGE', ''));
+      return;
+    }
+    const lapse = lapseOf(call);
+    if (lapse !== null) {
+      callback(makeStatus(lapse, ''));
       return;
     }
     const deadline = call.getDeadline();

@@ -16,7 +16,7 @@ import { type AbuseLog, AbuseWatch, type CutReason } from './abuse-watch.ts';
 import { type AdminAction, noteAdminActions } from './access/admin-actions.ts';
 import { type AdminPort, addAdmin, addInspection, type InspectPort } from './admin.ts';
 import type { AnswerBudget } from './answer-budget.ts';
-import { type CallerSource, callerOf, OpenCallers, originOf } from './callers.ts';
+import { type CallerSource, callerOf, lapseOf, OpenCallers, originOf } from './callers.ts';
 import { addCluster, type ClusterPort } from './cluster.ts';
 import { ConnectionGuard } from './connection-guard.ts';
 import type { ConnectionNote } from './connection-note.ts';
@@ -321,6 +321,11 @@ function handlersOf(engine: Engine, answers: AnswerBudget | null, tracing: CallT
     ): handleUnaryCall<Buffer, Buffer> =>
     (handled: ServerUnaryCall<Buffer, Buffer>, callback: sendUnaryData<Buffer>): void => {
       if (wasCancelled(handled)) return;
+      const lapse = lapseOf(handled);
+      if (lapse !== null) {
+        callback(makeStatus(lapse, ''));
+        return;
+      }
       const isMain = method !== 'Publish' && tracing !== null;
       const done = isMain ? traceUnary(tracing, method, handled, callback as Done) : (callback as Done);
       try {

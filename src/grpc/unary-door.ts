@@ -104,11 +104,12 @@ export function openUnaryDoor(
     flags: number,
     caller: Caller | Reason,
   ): void => {
-    const method = methods.get(headers[':path'] as string);
+    const path = headers[':path'] as string;
+    const method = methods.get(path);
     if (typeof caller !== 'string' && caller.space.length > 0)
       noteOf(stream.session as ServerHttp2Session | undefined)?.prove(caller.tenant);
     if (typeof caller !== 'string' && (method === undefined || !isPlain(headers))) {
-      noteCaller(stream, caller);
+      noteCaller(stream, caller, () => options.callers.lapsed?.(stream, caller, path) ?? null);
       original.call(http2Server, stream, boundTimeout(headers), flags);
       // Node itself closes what is answered and has nobody who reads it, such as a call of a method that is not there.
       if (stream.writableEnded && stream.readableFlowing === null) (stream as DoorStream)[FROM]?.endedEarly();
@@ -123,6 +124,7 @@ export function openUnaryDoor(
     }
     const deadlineMs = Date.now() + timeoutMsOf(headers['grpc-timeout'] as string | undefined);
     const call = new DoorCall(stream, method as HotMethod, deadlineMs, caller, options);
+    call.path = path;
     call.trace = options.tracing?.begin(headers[TRACEPARENT] as string | undefined) ?? null;
     (stream as DoorStream)[CALL] = call;
     stream.on('data', onData);
@@ -190,6 +192,7 @@ class DoorCall implements Receiving {
   beganAt = 0;
   readonly isPaused = false;
   trace: CallTrace | null = null;
+  path = '';
   readonly deadlineMs: number;
   readonly #stream: ServerHttp2Stream;
   readonly #method: HotMethod;
@@ -301,6 +304,11 @@ class DoorCall implements Receiving {
     this.#bytes = null;
     if (request === null) {
       this.#refuseUnread(makeStatus('REQUEST_UNSUPPORTED', ''));
+      return;
+    }
+    const lapse = this.#options.callers.lapsed?.(this.#stream, this.#caller, this.path) ?? null;
+    if (lapse !== null) {
+      this.#refuseUnread(makeStatus(lapse, ''));
       return;
     }
     try {

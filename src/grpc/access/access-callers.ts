@@ -1,7 +1,7 @@
 import type { Http2Session, IncomingHttpHeaders, ServerHttp2Stream } from 'node:http2';
 import type { TLSSocket } from 'node:tls';
 import type { Caller } from '../../access/caller.ts';
-import { type AccessCaller, type Credential, KnownIdentity, type RefusalNotes } from '../../access/known-identity.ts';
+import { AccessCaller, type Credential, KnownIdentity, type RefusalNotes } from '../../access/known-identity.ts';
 import type { Identity, Policy } from '../../access/policy.ts';
 import type { Reason } from '../../base/errors.ts';
 import { NO_SPACE, TENANT_DEFAULT } from '../../base/subject-space.ts';
@@ -81,6 +81,14 @@ export class AccessCallers implements CallerSource {
     return known instanceof Promise
       ? known.then((found) => this.#enter(stream, headers, path, found))
       : this.#enter(stream, headers, path, known);
+  }
+
+  lapsed(stream: ServerHttp2Stream, caller: Caller, path: string): Reason | null {
+    // Nodes, and who asks for what is open to all.
+    if (!(caller instanceof AccessCaller)) return null;
+    const need = NEEDS.get(path);
+    const reason = this.refusalOf(caller.known) ?? (need === undefined ? null : unmet(need, caller));
+    return reason === null ? null : this.#refuse(stream, path, reason, caller.name, 'since its request has begun');
   }
 
   /**
