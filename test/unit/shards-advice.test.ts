@@ -3,6 +3,11 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { SpaceSaving } from '../../src/base/space-saving.ts';
+import { slotOfHash, subjectHash } from '../../src/base/subject.ts';
+import type { SubjectRef } from '../../src/storage/store.ts';
+import type { HotSubjects } from '../../src/workers/messages.ts';
+import { HotSubjectsSketch } from '../../src/workers/shard/hot-subjects.ts';
+import { OwnedSlots } from '../../src/workers/shard/slot-drain.ts';
 import { advise, type NodeLoad, Patience, type ShardLoad } from '../../src/workers/slots/advice.ts';
 
 function shard(shardNumber: number, utilization: number, fields: Partial<ShardLoad> = {}): ShardLoad {
@@ -217,4 +222,25 @@ test('space-saving forgets what was long ago', () => {
     sketch.top(4).map(({ label }) => label),
     ['new'],
   );
+});
+
+test('a subject whose slot has left a shard is named by the next one alone, and takes no share of what is left', () => {
+  const refOf = (text: string): SubjectRef => {
+    const bytes = Buffer.from(text);
+    return { bytes, hash: subjectHash(bytes, 0, bytes.length) };
+  };
+  const [moved, stays] = [refOf('moved'), refOf('stays')];
+  const slot = slotOfHash(moved.hash);
+  assert.notEqual(slot, slotOfHash(stays.hash));
+  const [from, to] = [new OwnedSlots(new Uint8Array(1_024).fill(1)), new OwnedSlots(new Uint8Array(1_024))];
+  const [before, after] = [new HotSubjectsSketch(from), new HotSubjectsSketch(to)];
+  before.add(moved, 900);
+  before.add(stays, 100);
+  const named = ({ subjects, total }: HotSubjects) => [subjects.map(({ subject }) => subject), total];
+  assert.deepEqual(named(before.report(1)), [['moved'], 1_000]);
+  from.remove([slot]);
+  to.add([slot]);
+  after.add(moved, 50);
+  assert.deepEqual(named(before.report(1)), [['stays'], 100]);
+  assert.deepEqual(named(after.report(1)), [['moved'], 50]);
 });

@@ -111,7 +111,7 @@ async function serveShard(task: ShardTask): Promise<readonly SegmentSummary[]> {
   const lookup: LookupPath = new LookupPath({ store, raft, main, delivery, onProgress, onDamage, database });
   const failures = new StreamFailures();
   const peerBatches = new PeerBatches(main, database, counters);
-  const hot = new HotSubjectsSketch();
+  const hot = new HotSubjectsSketch(owned);
   const publish: PublishPath = new PublishPath(
     store,
     requests,
