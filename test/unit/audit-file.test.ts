@@ -1,5 +1,7 @@
 /** The file of the audit: its bound, its mode, and what it does where it cannot be written. On real files. */
 import assert from 'node:assert/strict';
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import {
   chmodSync,
   existsSync,
@@ -163,4 +165,54 @@ test('a folder that is not there, and a name that cannot be had for the older on
   clock.now += RETRY_MS;
   await write(file, path, 300, 301);
   assert.equal(linesOf(path)[0]?.missing, missing);
+});
+
+test('a pipe without a reader holds nothing: it is told of, and has the lines from when somebody reads it', async (t) => {
+  const folder = temporaryFolder(t);
+  const path = join(folder, 'pipe');
+  assert.equal(spawnSync('mkfifo', [path]).status, 0);
+  const { file, logged, clock } = open(t, MAX, path);
+  file.write({ n: 1 });
+  await until(
+    () => logged.length > 0,
+    () => 'nothing was told',
+    10_000,
+  );
+  assert.match(String(logged), /cannot be written/);
+  file.write({ n: 2 });
+  assert.equal(file.missing, 2);
+  const out = join(folder, 'out');
+  const reader = spawn('sh', ['-c', `cat '${path}' > '${out}'`]);
+  t.after(() => reader.kill());
+  let tries = 0;
+  await until(
+    () => {
+      clock.now += RETRY_MS;
+      file.write({ n: 3 });
+      tries += 1;
+      return textOf(out).includes('"n":3');
+    },
+    () => logged,
+  );
+  await file.close();
+  await once(reader, 'exit');
+  const [first, ...rest] = linesOf(out);
+  assert.equal(Number(first?.missing) + rest.length, 2 + tries);
+  assert.ok(rest.every(({ n }) => n === 3));
+});
+
+test('a process whose audit goes into a pipe that nobody reads can end', (t) => {
+  const path = join(temporaryFolder(t), 'pipe');
+  assert.equal(spawnSync('mkfifo', [path]).status, 0);
+  const of = (module: string): string => new URL(`../../src/${module}`, import.meta.url).href;
+  const code = `import { AuditFile } from '${of('workers/access/audit-file.ts')}';
+    import { Redactor } from '${of('base/redactor.ts')}';
+    const log = { error: (message) => process.stdout.write(message) };
+    const file = new AuditFile({ path: ${JSON.stringify(path)}, maxBytes: 0, redactor: new Redactor([]), log });
+    file.write({ n: 1 });
+    await file.close();
+    process.exit(0);`;
+  const options = { encoding: 'utf8', timeout: 30_000, killSignal: 'SIGKILL' } as const;
+  const ended = spawnSync(process.execPath, ['--input-type=module', '-e', code], options);
+  assert.equal(ended.status, 0, ended.stderr);
 });

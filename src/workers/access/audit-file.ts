@@ -1,5 +1,6 @@
 import {
   closeSync,
+  constants,
   createWriteStream,
   fchmodSync,
   fstatSync,
@@ -9,6 +10,8 @@ import {
   statSync,
   type WriteStream,
 } from 'node:fs';
+import { Socket } from 'node:net';
+import { Writable } from 'node:stream';
 import type { Redactor } from '../../base/redactor.ts';
 import type { Log } from '../../telemetry/log.ts';
 
@@ -42,7 +45,7 @@ export class AuditFile {
   readonly #redactor: Redactor;
   readonly #log: Log;
   readonly #now: () => number;
-  #stream: WriteStream;
+  #stream: Writable;
   /** Written to it and before, as far as it is a file that has a size. */
   #bytes = 0;
   #isCapped = false;
@@ -110,7 +113,7 @@ export class AuditFile {
     }
     this.#bytes += line.length;
     const stream = this.#stream;
-    stream.write(line, (error) => {
+    stream.write(line, (error: Error | null | undefined) => {
       // What was moved away meanwhile says nothing of the one that is there now.
       const isLost = error !== null && error !== undefined;
       if (!isLost && stream === this.#stream) this.#works();
@@ -144,14 +147,16 @@ export class AuditFile {
     this.#retired = Promise.all([this.#retired, new Promise((resolve) => stream.end(resolve))]);
   }
 
-  #open(mode: number): WriteStream {
-    const { size, isFile, isCut } = lookAt(this.#path);
+  #open(mode: number): Writable {
+    const { size, isFile, isPipe, isCut } = lookAt(this.#path);
     this.#bytes = size;
     this.#isCapped = isFile && this.#maxBytes > 0;
-    // At once, so that it can be renamed as soon as it is full; a pipe or a device may keep its opener waiting.
+    // At once, so that it can be renamed as soon as it is full; a device may keep its opener waiting.
     const descriptor = isFile ? tryOpen(this.#path, mode) : null;
-    const stream = createWriteStream(this.#path, descriptor === null ? { flags: 'a', mode } : { fd: descriptor });
-    stream.on('error', (error) => {
+    const stream = isPipe
+      ? openPipe(this.#path)
+      : createWriteStream(this.#path, descriptor === null ? { flags: 'a', mode } : { fd: descriptor });
+    stream.on('error', (error: Error) => {
       if (stream === this.#stream) this.#failed('the audit file cannot be written', error);
     });
     if (isCut) stream.write('\n');
@@ -178,14 +183,34 @@ export class AuditFile {
 }
 
 /** What is there. Nothing is as good as an empty file; what is wrong is told when it is opened. `isCut`: by a power cut, or a disk that was full. */
-function lookAt(path: string): { readonly size: number; readonly isFile: boolean; readonly isCut: boolean } {
+function lookAt(path: string): {
+  readonly size: number;
+  readonly isFile: boolean;
+  readonly isPipe: boolean;
+  readonly isCut: boolean;
+} {
   try {
     const found = statSync(path, { throwIfNoEntry: false });
-    if (found === undefined) return { size: 0, isFile: true, isCut: false };
+    if (found === undefined) return { size: 0, isFile: true, isPipe: false, isCut: false };
+    const { size } = found;
     const isFile = found.isFile();
-    return { size: found.size, isFile, isCut: isFile && found.size > 0 && lastByteOf(path, found.size) !== NEWLINE };
+    const isCut = isFile && size > 0 && lastByteOf(path, size) !== NEWLINE;
+    return { size, isFile, isPipe: found.isFIFO(), isCut };
   } catch {
-    return { size: 0, isFile: false, isCut: false };
+    return { size: 0, isFile: false, isPipe: false, isCut: false };
+  }
+}
+
+/**
+ * Without a wait: a pipe that nobody reads would hold a thread of libuv, where files are opened and written, for as long as nobody does, and the process
+ * cannot end before it. Here it is as good as a file that cannot be written.
+ */
+function openPipe(path: string): Writable {
+  try {
+    const fd = openSync(path, constants.O_WRONLY | constants.O_NONBLOCK);
+    return new Socket({ fd, readable: false, writable: true });
+  } catch (error) {
+    return new Writable().destroy(error as Error);
   }
 }
 
