@@ -3,6 +3,8 @@ import { createHmac, randomBytes } from 'node:crypto';
 
 /** Keys of JSON under which names of subjects, patterns and prefixes of them are. */
 const NAMED_BY = /^(subject|subjects|pattern|prefix|subjectPrefix|subject_prefix)$/;
+/** In lines of the audit: what an operator's action was given. */
+const ARGUMENTS = 'arguments';
 /** Lists whose entries have subjects as their names. */
 const LISTS = /^(subjects|hotSubjects)$/;
 const LABEL = /\b(subject|pattern|subject_prefix|prefix)="((?:[^"\\]|\\.)*)"/g;
@@ -37,7 +39,10 @@ export class SubjectHasher {
 
   /** A value of JSON with the names in it hashed. */
   value(value: unknown, key = ''): unknown {
-    if (typeof value === 'string') return NAMED_BY.test(key) ? this.hash(value) : value;
+    if (typeof value === 'string') {
+      if (key === ARGUMENTS) return this.#arguments(value);
+      return NAMED_BY.test(key) ? this.hash(value) : value;
+    }
     if (Array.isArray(value)) return value.map((one) => this.value(one, key));
     if (typeof value !== 'object' || value === null) return value;
     const entries = Object.entries(value).map(([name, inner]) => [
@@ -45,6 +50,16 @@ export class SubjectHasher {
       this.value(inner, name === 'name' && LISTS.test(key) ? 'subject' : name),
     ]);
     return Object.fromEntries(entries);
+  }
+
+  /** They are JSON in a text. */
+  #arguments(text: string): string {
+    try {
+      return JSON.stringify(this.value(withoutQuotas(JSON.parse(text))));
+    } catch {
+      // Something else is called so.
+      return text;
+    }
   }
 
   /** Lines of JSON, of the log. Names that are known by then are replaced in what is written around them too, so do it last. */

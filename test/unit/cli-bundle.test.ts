@@ -184,6 +184,28 @@ test('hashes of one bundle say nothing about those of another', () => {
   assert.notEqual(one.hash('a.b'), other.hash('a.b'));
 });
 
+test('names in what the audit says of the arguments of an action are hidden, and so are rules of quotas', () => {
+  const audited = (given: object): string =>
+    JSON.stringify({ audit: true, caller: 'token ops', arguments: JSON.stringify(given), outcome: 'ok' });
+  const hasher = new SubjectHasher();
+  const lines = [
+    audited({ subject: 'hr.salaries', first: 5, tenant: 'acme' }),
+    audited({ prefix: 'legal.', bytesPerSecond: 0 }),
+    audited({ key: 'quotas.rules', value: 'acme/board=1msg/s' }),
+    audited({ nodeId: 'n1', key: '32 bytes' }),
+    JSON.stringify({ arguments: 'cut {"subject":' }),
+  ];
+  const [trim, verify, quotas, other, cut] = hasher
+    .lines(lines.join('\n'))
+    .split('\n')
+    .map((line) => JSON.parse(line).arguments as string);
+  assert.deepEqual(JSON.parse(trim ?? ''), { subject: hasher.hash('hr.salaries'), first: 5, tenant: 'acme' });
+  assert.deepEqual(JSON.parse(verify ?? ''), { prefix: hasher.hash('legal.'), bytesPerSecond: 0 });
+  assert.deepEqual(JSON.parse(quotas ?? ''), { key: 'quotas.rules', value: '(hidden)' });
+  assert.deepEqual(JSON.parse(other ?? ''), { nodeId: 'n1', key: '32 bytes' });
+  assert.equal(cut, 'cut {"subject":');
+});
+
 test('the archive is one that tar reads: names of all lengths, files of all sizes', (t) => {
   const sizes = [0, 1, 511, 512, 513, 100_000];
   const files = sizes.map((size, index) => ({
