@@ -195,6 +195,11 @@ test('top prints each list once, or the one that is asked for, as tables or as o
   }
 });
 
+test('top asks in the name of the tenant that it is given', async () => {
+  const { code, connected } = await broker(['top', '--once', '--pane', 'subjects', '--tenant', 'acme']);
+  assert.deepEqual([code, connected.map(({ tenant }) => tenant)], [0, ['acme']]);
+});
+
 test('status and subjects print tables or JSON', async () => {
   const { out: status } = await broker(['status']);
   assert.match(status, /^node +n1, version 1\.2\.3, up 3h12m\ncluster +broker, alone/);

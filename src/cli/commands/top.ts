@@ -53,6 +53,7 @@ export function topCommand(context: Context, outcome: { code: number }): Command
         connect: () =>
           context.connect({
             addresses,
+            tenant: options.tenant,
             tls,
             token: tokenOf(context.environment, options),
             timeoutMs: Math.min(options.timeout, LIVE_TIMEOUT_MS),
@@ -70,7 +71,8 @@ async function print(context: Context, options: TopOptions): Promise<void> {
   const addresses = addressesOf(context, options);
   const tls = tlsOf(context.environment, options, addresses);
   const token = tokenOf(context.environment, options);
-  const connection = context.connect({ addresses, tls, token, timeoutMs: options.timeout, interrupt });
+  const { tenant, timeout: timeoutMs } = options;
+  const connection = context.connect({ addresses, tenant, tls, token, timeoutMs, interrupt });
   const panes = options.pane === undefined ? PANES : [options.pane];
   const wanted = {
     panes,
