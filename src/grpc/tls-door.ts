@@ -1,6 +1,7 @@
 /** TLS on the gRPC port: with what it begins, what is done with new certificates, and who is refused. */
 import type { X509Certificate } from 'node:crypto';
 import { constants, type Http2Server, type SecureServerOptions, type ServerHttp2Session } from 'node:http2';
+import type { Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
 import { ServerCredentials } from '@grpc/grpc-js';
 import { peerOf } from '../base/peer-address.ts';
@@ -19,7 +20,7 @@ import {
   HANDSHAKE_TIMEOUT_MS,
   type TlsVersion,
 } from '../tls/contexts.ts';
-import { HandshakeWatch, type TlsNews } from '../tls/handshake-watch.ts';
+import { carrierOf, HandshakeWatch, type TlsNews } from '../tls/handshake-watch.ts';
 import type { TlsKeeper } from '../tls/tls-keeper.ts';
 import { takeClearTextToo } from './either-way.ts';
 
@@ -57,6 +58,8 @@ export class TlsDoor {
     ServerHttp2Session,
     { readonly certificate: X509Certificate; readonly label: string }
   >();
+  /** Connections whose handshake is not done: whose certificate it will bring is not known yet. */
+  readonly #shaking = new Set<Socket>();
   #authorities: readonly X509Certificate[];
   readonly #timer: NodeJS.Timeout;
 
@@ -87,6 +90,11 @@ export class TlsDoor {
   watch(server: Http2Server): void {
     if (this.#takesClearText) takeClearTextToo(server);
     this.handshakes.watch(server);
+    server.on('connection', (socket: Socket) => {
+      this.#shaking.add(socket);
+      socket.once('close', () => this.#shaking.delete(socket));
+    });
+    server.on('secureConnection', (socket: Socket) => this.#shaking.delete(carrierOf(socket)));
   }
 
   /** Whether it may stay. A bad certificate is refused also where none is needed: who shows one wants to be somebody. */
@@ -112,6 +120,8 @@ export class TlsDoor {
     const before = this.#authorities;
     this.#authorities = authorities;
     if (!isAnyGone(before, authorities)) return;
+    // A handshake ends by the authorities with which it began.
+    for (const socket of this.#shaking) socket.destroy();
     this.#endUnless((certificate) => isStillGood(certificate, authorities), 'its authority is not in tls.ca any more');
   }
 

@@ -6,6 +6,7 @@ import { chmodSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:
 import { type ClientHttp2Session, connect as connectHttp2 } from 'node:http2';
 import { connect as connectTcp, type Socket } from 'node:net';
 import { join } from 'node:path';
+import { Duplex } from 'node:stream';
 import { type TestContext, test } from 'node:test';
 import { connect as connectTls, type TLSSocket } from 'node:tls';
 import {
@@ -296,6 +297,60 @@ test('connections end when the authority of their certificate is taken away; oth
   const again = await session(options, { ...leaf, cert: leaf.cert + between.cert });
   for (const one of [anonymous, stays, again]) one?.destroy();
   assert.notEqual(again, null);
+});
+
+/** Passes on what the client says first, and the rest once it is released. */
+function held(carrier: Socket) {
+  const later: (() => void)[] = [];
+  let passes = 1;
+  let onHeld = (): void => undefined;
+  const isHeld = new Promise<void>((resolve) => {
+    onHeld = resolve;
+  });
+  const gate = new Duplex({
+    read: () => undefined,
+    write: (chunk: Buffer, _, done) => {
+      const pass = (): void => void carrier.write(chunk, () => done());
+      passes -= 1;
+      if (passes >= 0) pass();
+      else {
+        later.push(pass);
+        onHeld();
+      }
+    },
+  });
+  carrier.on('data', (chunk) => gate.push(chunk));
+  carrier.on('error', () => undefined).on('close', () => gate.destroy());
+  const release = (): void => {
+    passes = Number.POSITIVE_INFINITY;
+    for (const pass of later) pass();
+  };
+  return { gate, isHeld, release };
+}
+
+test('who is in the middle of the handshake when the authority is taken away does not come in by it', async (t) => {
+  const { options, root, files, keeper } = await serverWithTls(t, 10);
+  const next = await Issuer.root('next');
+  writeFileSync(files.ca as string, root.cert + next.cert);
+  keeper.reload();
+  const carrier = connectTcp(options);
+  const { gate, isHeld, release } = held(carrier);
+  const socket = connectTls({ ...options, ...(await root.issue('client')), socket: gate });
+  const opened = connectHttp2('https://localhost', { createConnection: () => socket }).on('error', () => undefined);
+  const came = new Promise((resolve) => {
+    opened.once('remoteSettings', () => resolve('it came in'));
+    opened.once('close', () => resolve('it was closed'));
+  });
+  // The certificate of the client is in what is held back.
+  await isHeld;
+  writeFileSync(files.ca as string, next.cert);
+  keeper.reload();
+  release();
+  assert.equal(await came, 'it was closed');
+  opened.destroy();
+  const other = await session(options, await next.issue('client'));
+  assert.notEqual(other, null);
+  other?.destroy();
 });
 
 test('a connection ends after the certificate of its client has', async (t) => {
