@@ -178,6 +178,11 @@ export class Endpoints {
   }
 }
 
+/** As long as a timer of grpc-js can be set: beyond that it is over at once, and again and again. */
+function soonOf(deadlineMs: number): number {
+  return deadlineMs === Number.POSITIVE_INFINITY ? deadlineMs : Math.min(deadlineMs, Date.now() + TIMER_MS_MAX);
+}
+
 /** True when connected; false at the deadline, when the channel was closed, or, with `isHasty`, when the attempt has failed. */
 function whenReady(client: GrpcClient, deadlineMs: number, isHasty: boolean): Promise<boolean> {
   const channel = client.getChannel();
@@ -187,7 +192,7 @@ function whenReady(client: GrpcClient, deadlineMs: number, isHasty: boolean): Pr
       const isOver = state === connectivityState.SHUTDOWN || Date.now() >= deadlineMs;
       if (state === connectivityState.READY) resolve(true);
       else if (isOver || (isHasty && state === connectivityState.TRANSIENT_FAILURE)) resolve(false);
-      else channel.watchConnectivityState(state, deadlineMs, look);
+      else channel.watchConnectivityState(state, soonOf(deadlineMs), look);
     };
     look();
   });

@@ -12,6 +12,8 @@ import {
 import { Endpoints } from '../../src/client/endpoints.ts';
 import { type ClientError, type ConnectOptions, connect, RefusedError, type Start } from '../../src/client/index.ts';
 import { makeStatus } from '../../src/grpc/status.ts';
+import { freePorts } from '../support/ports.ts';
+import { until } from '../support/until.ts';
 import * as wire from '../support/wire.ts';
 
 type Unary = (call: ServerUnaryCall<Buffer, Buffer>, done: sendUnaryData<Buffer>) => void;
@@ -484,4 +486,25 @@ test('the time of a call holds while its token is waited for', { timeout: 5_000 
     () => 'failed',
   );
   assert.equal(await Promise.race([end, late]), 'failed');
+});
+
+test('a deadline in months, as long as nobody answers, costs nothing: no timer is set for longer than it can be', async (t) => {
+  const [port] = await freePorts(1);
+  const timeouts = t.mock.method(globalThis, 'setTimeout');
+  const client = connect(`127.0.0.1:${port}`, { timeoutMs: 40 * 86_400_000 });
+  t.after(() => client.close());
+  const given = new AbortController();
+  const call = client.publish('s', 'x', { signal: given.signal });
+  // The first attempt has failed, and the next one is waited for.
+  await until(
+    () => timeouts.mock.callCount() > 2,
+    () => `${timeouts.mock.callCount()} timers`,
+  );
+  given.abort();
+  await assert.rejects(call);
+  const delays = timeouts.mock.calls.map(({ arguments: [, delay] }) => Number(delay ?? 0));
+  assert.deepEqual(
+    delays.filter((delay) => delay >= 2 ** 31),
+    [],
+  );
 });
