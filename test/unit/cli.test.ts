@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { test } from 'node:test';
@@ -10,6 +10,7 @@ import { CliError, EXIT } from '../../src/cli/failure.ts';
 import type { RunOptions } from '../../src/cli/run.ts';
 import type { ComparedSubject, CopyRequest, CopySummary } from '../../src/copy/types.ts';
 import { ROOT } from '../support/source-tree.ts';
+import { temporaryFolder } from '../support/temporary.ts';
 import { broker, CHANGED, FakeBroker, Sink, STATUS } from './cli-rig.ts';
 
 test('publish BODY prints the id and passes every option on', async () => {
@@ -198,6 +199,27 @@ test('top prints each list once, or the one that is asked for, as tables or as o
 test('top asks in the name of the tenant that it is given', async () => {
   const { code, connected } = await broker(['top', '--once', '--pane', 'subjects', '--tenant', 'acme']);
   assert.deepEqual([code, connected.map(({ tenant }) => tenant)], [0, ['acme']]);
+});
+
+test('access explain says nothing is allowed that no broker takes', async (t) => {
+  const file = join(temporaryFolder(t), 'access.yaml');
+  writeFileSync(file, 'anonymous: {allow: {publish: [">"], subscribe: [">"], fetch: [">"]}}\n');
+  const ask = async (verb: string, subject: string) =>
+    await broker(['access', 'explain', '--file', file, '--anonymous', verb, subject]);
+  for (const [verb, subject] of [
+    ['publish', 'a..b'],
+    ['fetch', ' a'],
+    ['fetch', ''],
+    ['subscribe', '>.a'],
+    ['subscribe', 'a\u0007'],
+    ['publish', 'a'.repeat(256)],
+  ] as const) {
+    const { code, out, err } = await ask(verb, subject);
+    assert.deepEqual([code, out], [2, ''], `${verb} ${JSON.stringify(subject)}`);
+    assert.match(err, /^broker: (publish|fetch|subscribe) ".*": \S.*\n {2}\S/);
+  }
+  for (const subject of ['a.*.b', '>', 'a>.*b']) assert.equal((await ask('subscribe', subject)).code, 0, subject);
+  assert.match((await ask('publish', 'a.*')).out, /a pattern cannot be used to publish/);
 });
 
 test('status and subjects print tables or JSON', async () => {

@@ -1,6 +1,8 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { Argument, Command, Option } from 'commander';
 import type { Identity, Policy } from '../../access/policy.ts';
+import { REASONS } from '../../base/errors.ts';
+import { subjectFault } from '../../base/subject.ts';
 import { type LoadedAccess, loadAccessFile } from '../../config/access-file.ts';
 import { ConfigError } from '../../config/config-error.ts';
 import { parseDuration } from '../../config/units.ts';
@@ -123,7 +125,20 @@ function decide({ permissions, expiresAt }: Identity, verb: AskedVerb, subject: 
     return { isAllowed, why: isAllowed ? `${verb} is given` : `no role gives ${verb}` };
   }
   if (subject === undefined) throw usageError(`${verb} needs a subject`);
+  checkSubject(verb, subject);
   return permissions.explain(verb, subject);
+}
+
+/** Of what the broker refuses whoever sends it there is nothing to say whether it is allowed. */
+function checkSubject(verb: AskedVerb, subject: string): void {
+  const names = subject.split('.');
+  const isWildcard = (name: string, i: number): boolean => name === '*' || (name === '>' && i === names.length - 1);
+  // The other verbs say by themselves that they take no pattern.
+  const bytes = Buffer.from(names.map((name, i) => (isWildcard(name, i) ? 'x' : name)).join('.'));
+  const fault = subjectFault(bytes, 0, bytes.length);
+  if (fault === null) return;
+  const { when, next } = REASONS[fault];
+  throw usageError(`${verb} ${JSON.stringify(subject)}: ${when}`, next);
 }
 
 async function identityOf(policy: Policy, options: Explain, context: Context): Promise<Identity> {
