@@ -240,6 +240,32 @@ describe('nodes', () => {
     quotas.stop();
   });
 
+  it('where no leader has ever said whom it hears, as one with an access file says to nobody without a certificate, all members have a part', async (t) => {
+    t.mock.timers.enable({ apis: ['setInterval'] });
+    const quotas = new Quotas({
+      rules: [{ tenant: 'acme', prefix: '', messagesPerSecond: 90, bytesPerSecond: 0 }],
+      tenantsMax: 10,
+      burstMs: 1_000,
+    });
+    const answers = [
+      [false, false, false],
+      [true, true, false],
+      [false, false, false],
+      [false, false, false],
+    ];
+    const shares: number[] = [];
+    const members = async () => ({ members: answers.shift()?.map((isActive) => ({ isActive })) }) as never;
+    const timer = watchNodes({ members }, quotas);
+    for (let look = 0; look < 3; look++) {
+      await new Promise((resolve) => setImmediate(resolve));
+      shares.push(90 / quotas.table.nodes);
+      t.mock.timers.tick(2_000);
+    }
+    clearInterval(timer);
+    assert.deepEqual(shares, [30, 45, 45]);
+    quotas.stop();
+  });
+
   it('a defect met while the nodes are counted ends the process', () => {
     const module = new URL('../../src/workers/admin/live-nodes.ts', import.meta.url).href;
     const code = `import { watchNodes } from '${module}';
