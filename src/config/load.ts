@@ -1,5 +1,5 @@
 /** Flags, variables, file and defaults (in this order of strength) to one checked, frozen `Config`. Opens and writes nothing but the named file. */
-import { readFileSync } from 'node:fs';
+import { readFileSync, statSync } from 'node:fs';
 import { ConfigError } from './config-error.ts';
 import { type Environment, processEnvironment, thisMachine } from './environment.ts';
 import type { Machine } from './field.ts';
@@ -84,19 +84,23 @@ export function loadConfig(input: ConfigInput): LoadedConfig {
   });
 }
 
-function loadFrom(input: Required<ConfigInput>): LoadedConfig {
+/** `isAgain`: at the start it was read from the same files. */
+function loadFrom(input: Required<ConfigInput>, isAgain = false): LoadedConfig {
   const keys = allKeys();
   const { environment } = input;
+  const [readFile, readSecret] = isAgain
+    ? [unlessPipe(input.readFile), unlessPipe(input.readSecret)]
+    : [input.readFile, input.readSecret];
   const flags = readFlags(input.argv, keys);
   const variables = readVariables(environment, keys);
   const file = flags.config ?? (environment.BROKER_CONFIG || null);
-  const yaml = file === null ? { settings: [], problems: [] } : openYaml(file, keys, input.readFile);
+  const yaml = file === null ? { settings: [], problems: [] } : openYaml(file, keys, readFile);
   const problems = [...flags.problems, ...variables.problems, ...yaml.problems];
   // Weakest first, so that stronger ones replace them. A weaker setting is checked too: a wrong line in a file is wrong all the time.
   const chosen = new Map<string, Chosen>();
   const settings = [...yaml.settings, ...variables.settings, ...flags.settings];
   for (const setting of settings) {
-    const read = readSetting(setting, input.readSecret);
+    const read = readSetting(setting, readSecret);
     if (typeof read === 'string') problems.push(read);
     else chosen.set(setting.key.key, read);
   }
@@ -176,7 +180,7 @@ function assemble(from: Provenance, chosen: ReadonlyMap<string, Chosen>): Loaded
     warnings: [...from.exposed, ...unusedSettings(config, rows)],
     secrets,
     chosen,
-    reload: () => loadFrom(input),
+    reload: () => loadFrom(input, true),
     changed: (key, value) => {
       const read = readSetting({ key, value, source: 'changed', place: CHANGED_PLACE }, input.readSecret);
       if (typeof read === 'string') throw new ConfigError([read]);
@@ -218,6 +222,14 @@ function openYaml(path: string, keys: readonly Key[], readFile: (path: string) =
     return { settings: [], problems: [`config file ${show(path)}: cannot be read: ${(error as Error).message}`] };
   }
   return readYaml(text, path, keys);
+}
+
+/** A pipe that has been read is empty, as if nothing had been set; or it holds the whole process until somebody writes. */
+function unlessPipe(read: (path: string) => string): (path: string) => string {
+  return (path) => {
+    if (statSync(path, { throwIfNoEntry: false })?.isFIFO() !== true) return read(path);
+    throw new Error('it is a pipe, which has been read: put an ordinary file in its place');
+  };
 }
 
 function readCapped(path: string): string {

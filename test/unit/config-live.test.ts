@@ -1,11 +1,15 @@
 /** Settings that change while the broker runs. */
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import { BrokerError } from '../../src/base/errors.ts';
 import { ConfigError } from '../../src/config/config-error.ts';
 import { LiveSettings } from '../../src/config/live-settings.ts';
 import { loadConfig } from '../../src/config/load.ts';
 import type { Config } from '../../src/config/schema.ts';
+import { temporaryFolder } from '../support/temporary.ts';
 
 function running(yaml: { text: string } = { text: '' }, argv: readonly string[] = []) {
   const settings = new LiveSettings(
@@ -138,4 +142,42 @@ test('files with a problem are not taken, not even in part', () => {
   yaml.text = 'log: { level: error }\nshrads: 3';
   assert.throws(() => settings.reload(), ConfigError);
   assert.deepEqual([levels, settings.config.log.level], [[], 'warn']);
+});
+
+test('what was a pipe at the start is not read again: it would be empty, or hold the broker until somebody writes', (t) => {
+  const folder = temporaryFolder(t);
+  const pipe = join(folder, 'pipe');
+  assert.equal(spawnSync('mkfifo', [pipe]).status, 0);
+  const module = new URL('../../src/config/load.ts', import.meta.url).href;
+  const code = `import { loadConfig } from '${module}';
+    const [, , ...argv] = process.argv;
+    const loaded = loadConfig({ argv, environment: {} });
+    process.stdout.write(loaded.config.log.level + ': ');
+    try {
+      process.stdout.write(loaded.reload().config.log.level);
+    } catch (error) {
+      process.stdout.write(error.problems.join());
+    }`;
+  writeFileSync(join(folder, 'code.mjs'), code);
+  const reloaded = (argv: string, beside: string): string => {
+    const program = `'${process.execPath}' '${join(folder, 'code.mjs')}' ${argv}`;
+    const options = { encoding: 'utf8', timeout: 30_000, killSignal: 'SIGKILL', cwd: folder } as const;
+    // Ended by the limit, should it hang.
+    return spawnSync('timeout', ['-s', 'KILL', '20', 'bash', '-c', `${beside} ${program}`], options).stdout;
+  };
+  const text = 'log: {level: debug}';
+  const told = 'it is a pipe, which has been read: put an ordinary file in its place';
+  assert.equal(
+    reloaded(`--config '${pipe}'`, `echo '${text}' > '${pipe}' &`),
+    `debug: config file ${JSON.stringify(pipe)}: cannot be read: ${told}`,
+  );
+  assert.match(
+    reloaded(`--config <(echo '${text}')`, ''),
+    /^debug: config file "\/dev\/fd\/\d+": cannot be read: it is a pipe/,
+  );
+  const key = Buffer.alloc(32, 1).toString('base64');
+  assert.match(
+    reloaded(`--gossip-key-file '${pipe}'`, `echo '${key}' > '${pipe}' &`),
+    /^info: gossip\.key \(--gossip-key-file ".*"\): cannot be read: it is a pipe/,
+  );
 });
