@@ -59,7 +59,10 @@ export class Outbox {
     while (this.#next < this.#waiting.length) {
       const record = this.#waiting[this.#next] as { type: number; bytes: Buffer };
       const offset = this.#ring.claim(record.type, record.bytes.length);
-      if (offset < 0) return false;
+      if (offset < 0) {
+        this.#forgetMoved();
+        return false;
+      }
       this.#ring.bytes.set(record.bytes, offset);
       this.#ring.commit();
       this.#next += 1;
@@ -67,5 +70,12 @@ export class Outbox {
     this.#waiting.length = 0;
     this.#next = 0;
     return true;
+  }
+
+  /** Something may wait for as long as there is much to do. Once they are half of all, so that each is moved once or so. */
+  #forgetMoved(): void {
+    if (this.#next * 2 < this.#waiting.length) return;
+    this.#waiting.splice(0, this.#next);
+    this.#next = 0;
   }
 }

@@ -1,6 +1,8 @@
 /** The small parts of flow control: tables over their rules. */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import fc from 'fast-check';
 import { type SealState, shouldSeal } from '../../src/batch/seal-policy.ts';
 import { CLOCK_AHEAD_MAX_MS, LogClock } from '../../src/replica/log-clock.ts';
@@ -191,6 +193,29 @@ describe('outbox', () => {
     consumer.drain(() => undefined, 1);
     assert.equal(outbox.flush(), true);
     assert(!outbox.blocked);
+  });
+
+  it('keeps what waits and nothing of what has moved, however long something waits', () => {
+    setFlagsFromString('--expose-gc');
+    const collect = runInNewContext('gc') as () => void;
+    const ring = createRing(1_024);
+    const outbox = new Outbox(new RingProducer(ring));
+    const consumer = new RingConsumer(ring);
+    const write = (): void => {
+      outbox.begin(1, 400);
+      outbox.end();
+    };
+    for (let i = 0; i < 4; i++) write();
+    collect();
+    const before = process.memoryUsage().arrayBuffers;
+    for (let i = 0; i < 50_000; i++) {
+      write();
+      consumer.drain(() => undefined, 1);
+      assert.equal(outbox.flush(), false);
+    }
+    collect();
+    const grown = process.memoryUsage().arrayBuffers - before;
+    assert.ok(grown < 1 << 20, `${grown} bytes`);
   });
 });
 

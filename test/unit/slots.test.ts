@@ -1,6 +1,8 @@
 /** Slots and shards: the table, which moves a number of shards needs, what waits meanwhile. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import fc from 'fast-check';
 import { Exclusive } from '../../src/base/exclusive.ts';
 import { SLOT_COUNT } from '../../src/base/subject.ts';
@@ -111,6 +113,35 @@ test('held calls go out in the order in which they came, also over several attem
   room = 10;
   assert.equal(queue.flush(), true);
   assert.deepEqual([sent, queue.size], [[0, 1, 2, 3, 4, 5], 0]);
+});
+
+test('a call that was sent is let go of, though one behind it waits all the time', async () => {
+  setFlagsFromString('--expose-gc');
+  const collect = runInNewContext('gc') as () => void;
+  const queue = new HoldQueue();
+  const sent: WeakRef<Buffer>[] = [];
+  let room = 0;
+  const push = (call: number): void => {
+    const request = Buffer.alloc(16 << 10);
+    sent.push(new WeakRef(request));
+    queue.push(call, () => {
+      if (room === 0) return false;
+      room -= 1;
+      return request.length > 0;
+    });
+  };
+  push(0);
+  for (let call = 1; call <= 1_000; call++) {
+    push(call);
+    room = 1;
+    assert.equal(queue.flush(), false);
+    assert.equal(queue.size, 1);
+  }
+  // What a WeakRef was made of stays until the turn is over.
+  await new Promise((resolve) => setImmediate(resolve));
+  collect();
+  const kept = sent.filter((ref) => ref.deref() !== undefined).length;
+  assert.ok(kept < 10, `${kept} requests`);
 });
 
 test('calls that are still held at the end can be taken out', () => {

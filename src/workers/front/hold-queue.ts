@@ -12,6 +12,7 @@ interface Held {
  * where each of them is open.
  */
 export class HoldQueue {
+  /** Those in front of `#next` were sent. */
   readonly #queue: Held[] = [];
   #next = 0;
 
@@ -26,11 +27,20 @@ export class HoldQueue {
   /** Sends what waits, in order, as far as there is room. True when nothing waits any more. */
   flush(): boolean {
     for (; this.#next < this.#queue.length; this.#next++) {
-      if (!(this.#queue[this.#next] as Held).send()) return false;
+      if ((this.#queue[this.#next] as Held).send()) continue;
+      this.#forgetSent();
+      return false;
     }
     this.#queue.length = 0;
     this.#next = 0;
     return true;
+  }
+
+  /** They hold their requests. Once they are half of all, so that each is moved once or so. */
+  #forgetSent(): void {
+    if (this.#next * 2 < this.#queue.length) return;
+    this.#queue.splice(0, this.#next);
+    this.#next = 0;
   }
 
   /** Takes everything out: the calls are to be refused. */
