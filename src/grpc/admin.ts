@@ -26,6 +26,7 @@ import type {
   TopSubjectsResponse,
 } from './gen/broker/v1/inspect.ts';
 import { tolerant, unary } from './operator-calls.ts';
+import { makeStatus } from './status.ts';
 
 /** What operators ask of a node. `space`: the caller's; whoever has one sees what is in it. Rejections are BrokerErrors, or statuses that a call was answered with; any other is a defect. */
 export interface AdminPort {
@@ -114,6 +115,9 @@ function checkMayKnow(caller: Caller, { subject, tenant }: SubjectInfoRequest, f
     throw new BrokerError('PERMISSION_DENIED', 'it names the tenant of others');
   const bytes = Buffer.from(subject);
   if (caller.may(Verb.SUBSCRIBE, bytes, 0, bytes.length)) return;
-  const refusal = subjectFault(bytes, 0, bytes.length) ?? caller.demand(Verb.FETCH, bytes, 0, bytes.length, from);
-  if (refusal !== null) throw new BrokerError(refusal);
+  const fault = subjectFault(bytes, 0, bytes.length);
+  if (fault !== null) throw new BrokerError(fault);
+  const refusal = caller.demand(Verb.FETCH, bytes, 0, bytes.length, from);
+  // As a status: it is written down already.
+  if (refusal !== null) throw makeStatus(refusal, '');
 }

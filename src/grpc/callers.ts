@@ -17,6 +17,8 @@ export interface CallerSource {
    * more, or null. Absent: nobody is asked who they are.
    */
   lapsed?(stream: ServerHttp2Stream, caller: Caller, path: string): Reason | null;
+  /** Is told of a call that was let in and refused behind the door, for its caller names what is of others. */
+  refused?(stream: ServerHttp2Stream, caller: Caller, path: string, reason: Reason): void;
 }
 
 /** What a stream does when its caller is not what it was. */
@@ -65,19 +67,33 @@ export class OpenCallers implements CallerSource {
 
 const CALLER = Symbol('caller');
 const WATCH = Symbol('watch');
-const LAPSED = Symbol('lapsed');
-type NotedStream = ServerHttp2Stream & { [CALLER]?: Caller; [WATCH]?: CallerWatch; [LAPSED]?: () => Reason | null };
+const DOOR = Symbol('door');
+type NotedStream = ServerHttp2Stream & {
+  [CALLER]?: Caller;
+  [WATCH]?: CallerWatch;
+  [DOOR]?: { readonly source: CallerSource; readonly path: string };
+};
 
-/** For `callerOf` and `lapseOf`, of a call that grpc-js takes. */
-export function noteCaller(stream: ServerHttp2Stream, caller: Caller, lapsed: () => Reason | null): void {
-  (stream as NotedStream)[CALLER] = caller;
-  (stream as NotedStream)[LAPSED] = lapsed;
+/** For `callerOf` and the like, of a call that grpc-js takes. `source` has let it in. */
+export function noteCaller(stream: ServerHttp2Stream, caller: Caller, source: CallerSource, path: string): void {
+  const noted = stream as NotedStream;
+  noted[CALLER] = caller;
+  noted[DOOR] = { source, path };
 }
 
 /** `CallerSource.lapsed` of a unary call of grpc-js whose request is there. */
 export function lapseOf(call: object): Reason | null {
   const { stream } = (call as { readonly call?: { readonly stream?: NotedStream } }).call ?? {};
-  return stream?.[LAPSED]?.() ?? null;
+  const { [CALLER]: caller, [DOOR]: door } = stream ?? {};
+  if (stream === undefined || caller === undefined || door === undefined) return null;
+  return door.source.lapsed?.(stream, caller, door.path) ?? null;
+}
+
+/** Tells who has let it in that a call of grpc-js is refused for who makes it. */
+export function tellRefusal(call: object, reason: Reason): void {
+  const { stream } = (call as { readonly call?: { readonly stream?: NotedStream } }).call ?? {};
+  const { [CALLER]: caller, [DOOR]: door } = stream ?? {};
+  if (stream !== undefined && caller !== undefined) door?.source.refused?.(stream, caller, door.path, reason);
 }
 
 /** The caller of a call of grpc-js, which the door has noted before. */

@@ -83,6 +83,10 @@ export class NodeCallers implements CallerSource {
     return this.#options.others.lapsed?.(stream, caller, path) ?? null;
   }
 
+  refused(stream: ServerHttp2Stream, caller: Caller, path: string, reason: Reason): void {
+    this.#options.others.refused?.(stream, caller, path, reason);
+  }
+
   /** In words, why. */
   #refused({ session }: ServerHttp2Stream, method: string): string {
     const socket = session?.socket as TLSSocket | undefined;

@@ -1,8 +1,8 @@
 /** How the services for operators take requests: decoded, and answered by a promise. */
 import type { ServerUnaryCall, sendUnaryData } from '@grpc/grpc-js';
 import type { Caller, CallOrigin } from '../access/caller.ts';
-import { BrokerError } from '../base/errors.ts';
-import { callerOf, lapseOf, originOf } from './callers.ts';
+import { BrokerError, type Reason } from '../base/errors.ts';
+import { callerOf, lapseOf, originOf, tellRefusal } from './callers.ts';
 import { FORWARDED, nodeOfCall } from './node-callers.ts';
 import { type ErrorStatus, makeStatus, statusOf } from './status.ts';
 
@@ -65,10 +65,16 @@ export function unary<Request, Response>(
     };
     answer(call.request, context, callerOf(call)).then(
       (response) => callback(null, response),
-      (error: unknown) => callback(asStatus(error, onDefect)),
+      (error: unknown) => {
+        if (error instanceof BrokerError && OF_OTHERS.has(error.reason)) tellRefusal(call, error.reason);
+        callback(asStatus(error, onDefect));
+      },
     );
   };
 }
+
+/** Why a caller who may make the call is refused for what it names. */
+const OF_OTHERS: ReadonlySet<Reason> = new Set(['PERMISSION_DENIED', 'TENANT_INVALID']);
 
 export function asStatus(error: unknown, onDefect: (error: unknown) => void): ErrorStatus {
   if (error instanceof BrokerError) return statusOf(error);

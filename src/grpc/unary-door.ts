@@ -109,7 +109,7 @@ export function openUnaryDoor(
     if (typeof caller !== 'string' && caller.space.length > 0)
       noteOf(stream.session as ServerHttp2Session | undefined)?.prove(caller.tenant);
     if (typeof caller !== 'string' && (method === undefined || !isPlain(headers))) {
-      noteCaller(stream, caller, () => options.callers.lapsed?.(stream, caller, path) ?? null);
+      noteCaller(stream, caller, options.callers, path);
       original.call(http2Server, stream, boundTimeout(headers), flags);
       // Node itself closes what is answered and has nobody who reads it, such as a call of a method that is not there.
       if (stream.writableEnded && stream.readableFlowing === null) (stream as DoorStream)[FROM]?.endedEarly();

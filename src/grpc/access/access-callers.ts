@@ -91,6 +91,10 @@ export class AccessCallers implements CallerSource {
     return reason === null ? null : this.#refuse(stream, path, reason, caller.name, 'since its request has begun');
   }
 
+  refused(stream: ServerHttp2Stream, caller: Caller, path: string, reason: Reason): void {
+    if (caller instanceof AccessCaller) this.#refuse(stream, path, reason, caller.name, 'for what it names');
+  }
+
   /**
    * Somebody who needs no signature verified to be known: by a token of the file, or one that was seen before. Null: whatever else shows this. Costs a
    * hash and a look into tables, whose order and time come from hashes: nothing that is nearly right is found sooner.
