@@ -3,6 +3,7 @@ import { BrokerError } from '../base/errors.ts';
 import { NO_SPACE } from '../base/subject-space.ts';
 import type { StatusResponse } from '../grpc/gen/broker/v1/admin.ts';
 import { SubscriptionOrder } from '../grpc/gen/broker/v1/inspect.ts';
+import { makeStatus } from '../grpc/status.ts';
 import { type AdminPage, json } from '../telemetry/admin-http.ts';
 import { isBound } from './bound.ts';
 import { MessageReader } from './message-reader.ts';
@@ -150,7 +151,8 @@ export class ConsoleApi {
     const name = query.text('subject');
     const tenant = query.text('tenant') || tenantOf(caller);
     const refusal = caller?.fetchRefusal(name, tenant, peer) ?? null;
-    if (refusal !== null) throw new BrokerError(refusal);
+    // As a status: it is written down already.
+    if (refusal !== null) throw makeStatus(refusal, '');
     if (query.has('id') && query.has('time')) throw new RequestError(400, 'both id and time', 'give one of them');
     const limit = query.number('limit', { min: 1, max: MESSAGES_MAX, absent: MESSAGES_DEFAULT });
     const id = query.number('id', { min: 1, max: Number.MAX_SAFE_INTEGER, absent: 0 });

@@ -1,6 +1,6 @@
 /** The web console: the page, its files and its API, below the admin server's guards. */
 
-import { BrokerError } from '../base/errors.ts';
+import { BrokerError, type Reason } from '../base/errors.ts';
 import { type AdminPage, type AdminPages, type AdminRequest, json, notAllowed } from '../telemetry/admin-http.ts';
 import { ConsoleApi } from './api.ts';
 import { Assets } from './assets.ts';
@@ -10,6 +10,13 @@ import { ConsoleSessions } from './sessions.ts';
 import { ConsoleWrites } from './writes.ts';
 
 const API = '/api/v1/';
+/** Why somebody is refused for who they are. */
+const OF_CALLER: ReadonlySet<Reason> = new Set([
+  'CREDENTIALS_MISSING',
+  'PERMISSION_DENIED',
+  'TENANT_BOUND',
+  'TENANT_INVALID',
+]);
 
 export class WebConsole implements AdminPages {
   readonly hosts: readonly string[];
@@ -35,11 +42,18 @@ export class WebConsole implements AdminPages {
       this.#assets ??= new Assets();
       return this.#assets.answer(request);
     }
+    const name = path.slice(API.length);
     try {
-      return await this.#apiPage(request, path.slice(API.length));
+      return await this.#apiPage(request, name);
     } catch (error) {
+      if (error instanceof BrokerError && OF_CALLER.has(error.reason)) this.#tell(request, error.reason, name);
       return failurePage(error, this.#options.onDefect);
     }
+  }
+
+  #tell(request: AdminRequest, reason: Reason, name: string): void {
+    const { access } = this.#options;
+    access?.refused(reason, this.#sessions.of(request)?.name ?? null, request.peer, name);
   }
 
   async #apiPage(request: AdminRequest, name: string): Promise<AdminPage | null> {

@@ -99,7 +99,7 @@ export interface ConsoleCaller {
   readonly administers: boolean;
   /** Why they may call no more, or null. */
   readonly refusal: Reason | null;
-  /** Why a message of this subject of a tenant ('' for none) is not shown to them, or null. `peer`: HOST:PORT of who asks. */
+  /** Why a message of this subject of a tenant ('' for none) is not shown to them, which is written down then, or null. `peer`: HOST:PORT of who asks. */
   fetchRefusal(subject: string, tenant: string, peer: string): Reason | null;
 }
 
@@ -114,6 +114,8 @@ export interface ConsoleDenial {
 export interface ConsoleAccess {
   /** `authorization`: as a header has it; `peer`: HOST:PORT; `what`: for the audit. Only who may look at the node. */
   observer(authorization: string, peer: string, what: string): Promise<ConsoleCaller | ConsoleDenial>;
+  /** Somebody (null: nobody knows who) is refused something for who they are: for the audit. */
+  refused(reason: Reason, name: string | null, peer: string, what: string): void;
 }
 
 export interface ConsoleOptions {

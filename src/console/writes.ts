@@ -108,7 +108,11 @@ export class ConsoleWrites {
   /** RequestError unless the request comes from a page of this node, loaded by this process, and its caller may write. */
   #authorise(request: AdminRequest, caller: ConsoleCaller | null): void {
     const refusal = this.#refusalOf(caller);
-    if (refusal !== null) throw new RequestError(403, refusal.error, refusal.next);
+    if (refusal !== null) {
+      const reason = refusal === BOUND ? 'TENANT_BOUND' : refusal === NOT_ALLOWED ? 'PERMISSION_DENIED' : null;
+      if (reason !== null) this.#options.access?.refused(reason, caller?.name ?? null, request.peer, 'a change');
+      throw new RequestError(403, refusal.error, refusal.next);
+    }
     this.checkOrigin(request);
     const given = Buffer.from(String(request.headers[TOKEN_HEADER] ?? ''));
     const token = Buffer.from(this.#token);

@@ -59,7 +59,13 @@ export class AdminCallers {
     // Metrics name the subjects of everybody.
     if (caller.space.length > 0 && what === METRICS)
       return this.#deny('PERMISSION_DENIED', known.identity.name, peer, what, 'it is of one tenant');
-    return new Viewer(this.#callers, known, caller);
+    const refuse = (reason: Reason, peer: string, what: string): void => this.refused(reason, caller.name, peer, what);
+    return new Viewer(this.#callers, known, caller, refuse);
+  }
+
+  /** Somebody who is known, or not (null), may not have what they ask for. */
+  refused(reason: Reason, name: string | null, peer: string, what: string): void {
+    this.#audit.note(reason, name, peer, () => ({ page: what }));
   }
 
   #deny(
@@ -81,10 +87,18 @@ class Viewer implements AdminCaller {
   readonly #known: KnownIdentity;
   readonly #caller: Caller;
 
-  constructor(callers: AccessCallers, known: KnownIdentity, caller: Caller) {
+  readonly #refuse: (reason: Reason, peer: string, what: string) => void;
+
+  constructor(
+    callers: AccessCallers,
+    known: KnownIdentity,
+    caller: Caller,
+    refuse: (reason: Reason, peer: string, what: string) => void,
+  ) {
     this.#callers = callers;
     this.#known = known;
     this.#caller = caller;
+    this.#refuse = refuse;
   }
 
   get name(): string {
@@ -112,10 +126,12 @@ class Viewer implements AdminCaller {
   }
 
   fetchRefusal(subject: string, tenant: string, peer: string): Reason | null {
-    const { refusal } = this;
-    if (refusal !== null) return refusal;
     const isForeign = tenant !== '' && tenant !== this.tenant && this.#known.identity.tenant !== '*';
-    if (isForeign) return 'PERMISSION_DENIED';
+    const refusal = this.refusal ?? (isForeign ? 'PERMISSION_DENIED' : null);
+    if (refusal !== null) {
+      this.#refuse(refusal, peer, 'messages');
+      return refusal;
+    }
     const bytes = Buffer.from(subject);
     return subjectFault(bytes, 0, bytes.length) ?? this.#caller.demand(Verb.FETCH, bytes, 0, bytes.length, { peer });
   }
