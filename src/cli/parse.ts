@@ -70,11 +70,17 @@ export function parseStart(text: string, now: number): Start {
   if (/^\d+$/.test(text)) return { id: parsePositive(text, '--from') };
   const ago = parseDuration(text);
   if (ago !== null) return { time: Math.max(0, now - ago) };
-  const ms = ISO_TIME.test(text) ? Date.parse(text) : Number.NaN;
+  const ms = ISO_TIME.test(text) && isDay(text.slice(0, 10)) ? Date.parse(text) : Number.NaN;
   if (Number.isFinite(ms) && ms >= 0) return { time: ms };
   throw usageError(
     `--from ${text}: must be new, earliest, an id (42), a time (2026-05-01T12:00:00Z) or how long ago (15m)`,
   );
+}
+
+/** JavaScript takes the 31st of February for the 3rd of March. */
+function isDay(date: string): boolean {
+  const ms = Date.parse(date);
+  return Number.isFinite(ms) && new Date(ms).toISOString().startsWith(date);
 }
 
 export function parseTenant(text: string): string {

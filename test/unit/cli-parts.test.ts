@@ -54,7 +54,10 @@ for (const [text, expected] of [
   test(`--from ${text}`, () => assert.deepEqual(parseStart(text, NOW), expected));
 }
 
-for (const text of ['', '-1', '1.5', '2026', '2026-13-01', 'NaN', '01/02/2026', '1969-01-01']) {
+for (const text of [
+  ...['', '-1', '1.5', '2026', '2026-13-01', 'NaN', '01/02/2026', '1969-01-01'],
+  ...['2026-02-30', '2026-02-31T00:00:00Z', '2025-02-29 12:00', '2026-04-31T00:00:00+02:00'],
+]) {
   if (text === '2026') continue; // an id
   test(`--from ${text} is refused`, () => assert.throws(() => parseStart(text, NOW), /--from/));
 }
