@@ -101,12 +101,16 @@ export class Permissions {
     return { isAllowed: false, why: 'no rule allows it' };
   }
 
-  /** Whether what these allow may be more than what `next` allows: something of `next` is missing here, or more is denied there. */
+  /**
+   * Whether these may allow something that `next` does not: a rule that allowed it is gone and no other one allows all of it, or one that denies has come, is
+   * no part of one that did, and is for something that was allowed. False is certain: nothing was taken away.
+   */
   isNarrowedBy(verb: VerbName, next: Permissions): boolean {
     const [was, is] = [this[verb], next[verb]];
-    const allowed = new Set(textsOf(is.allow));
-    const denied = new Set(textsOf(was.deny));
-    return textsOf(was.allow).some((text) => !allowed.has(text)) || textsOf(is.deny).some((text) => !denied.has(text));
+    return (
+      lackingIn(is.allow, was.allow).length > 0 ||
+      lackingIn(was.deny, is.deny).some((denied) => was.allow.some(({ subjects }) => subjects.meet(denied) !== null))
+    );
   }
 
   #rulesOf(verb: Verb): VerbRules {
@@ -121,6 +125,14 @@ export class Permissions {
         return NOTHING;
     }
   }
+}
+
+/** What `rules` are for and none of `others` alone is. Most rules are there as they were. */
+function lackingIn(others: readonly Rule[], rules: readonly Rule[]): SubjectRule[] {
+  const texts = new Set(textsOf(others));
+  return rules
+    .map(({ subjects }) => subjects)
+    .filter((subjects) => !texts.has(subjects.text) && !others.some((other) => other.subjects.covers(subjects)));
 }
 
 function textsOf(rules: readonly Rule[]): string[] {

@@ -88,5 +88,41 @@ describe('permissions', () => {
     assert.equal(of(['a.>'], ['a.b']).isNarrowedBy('publish', of(['a.>'])), false);
     assert.equal(of(['a.>', 'b.>']).isNarrowedBy('publish', of(['a.>'])), true);
     assert.equal(of(['a.>']).isNarrowedBy('publish', of(['a.>'], ['a.b'])), true);
+    // Who has the same by other rules, or more, or is denied what was not allowed, has lost nothing.
+    assert.equal(of(['a.b', 'a.c.>']).isNarrowedBy('publish', of(['a.>'])), false);
+    assert.equal(of(['a.>'], ['a.b.>']).isNarrowedBy('publish', of(['a.>'], ['a.b.c', 'a.b.*'])), false);
+    assert.equal(of(['a.>']).isNarrowedBy('publish', of(['a.>'], ['b.>', '*'])), false);
+    assert.equal(of(['a.>']).isNarrowedBy('publish', of(['a.*', 'a.b.>'])), true);
+  });
+
+  it('that are said not to be narrowed allow whatever they did, by random rules', () => {
+    const prng = new Prng(11);
+    const pick = (from: readonly string[]): string => from[prng.nextBelow(from.length)] as string;
+    const pattern = (): string => {
+      const tokens = Array.from({ length: 1 + prng.nextBelow(3) }, () => pick(['a', 'b', '*']));
+      return (prng.nextBelow(3) === 0 ? [...tokens, '>'] : tokens).join('.');
+    };
+    const some = (): string[] => Array.from({ length: prng.nextBelow(4) }, pattern);
+    const make = () => {
+      const [allow, deny] = [some(), some()].map((publish) => ({ publish, subscribe: [], fetch: [] }));
+      assert.ok(allow !== undefined && deny !== undefined);
+      return new Permissions([{ from: 'test', grants: { allow, deny, observe: false, admin: false } }]);
+    };
+    const words = ['a', 'b', 'c'];
+    const two = words.flatMap((one) => words.map((other) => `${one}.${other}`));
+    const three = two.flatMap((one) => words.map((other) => `${one}.${other}`));
+    const all = [...words, ...two, ...three, ...three.map((one) => `${one}.a`)].map((one) => Buffer.from(one));
+    let kept = 0;
+    for (let i = 0; i < 5_000; i++) {
+      const [before, after] = [make(), make()];
+      if (before.isNarrowedBy('publish', after)) continue;
+      kept += 1;
+      for (const subject of all) {
+        if (!before.may(Verb.PUBLISH, subject, 0, subject.length)) continue;
+        const words = `${subject}: ${before.fingerprint} ${after.fingerprint}`;
+        assert.ok(after.may(Verb.PUBLISH, subject, 0, subject.length), words);
+      }
+    }
+    assert.ok(kept > 500, `${kept}`);
   });
 });
