@@ -24,6 +24,10 @@ const NAME_BYTES_MAX = 255;
 
 /** Subjects of one PeerInterest: a set of more of them comes in several. */
 export const INTEREST_SUBJECTS_MAX = 4_096;
+/** The same in bytes, with what stands in front of each: a peer may take messages of 64 KiB only (the least that limits.message_bytes may be). */
+export const INTEREST_BYTES_MAX = 32 << 10;
+/** In front of a name: a tag, and a length of at most two bytes. */
+export const INTEREST_NAME_OVERHEAD = 3;
 
 export interface PeerHello {
   readonly clusterId: string;

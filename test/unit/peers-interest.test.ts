@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { slotOfSubject } from '../../src/base/subject-space.ts';
 import type { PeerInterest } from '../../src/grpc/peer-codec.ts';
-import { INTEREST_SUBJECTS_MAX } from '../../src/grpc/peer-codec.ts';
+import { encodeInterest, INTEREST_SUBJECTS_MAX } from '../../src/grpc/peer-codec.ts';
 import { createDoorbell } from '../../src/shm/doorbell.ts';
 import { createRing } from '../../src/shm/layout.ts';
 import { RingConsumer } from '../../src/shm/ring-consumer.ts';
@@ -71,6 +71,36 @@ describe('what a node wants', () => {
     now += LINGER_MS + 1;
     own.sweep();
     assert.deepEqual(told(own.takeChanges()), ['[+s3,s4 -]']);
+  });
+
+  it('is everything above its bound in bytes too, and named again below half of it', () => {
+    let now = 0;
+    const own = new OwnInterest(100, () => now, 10);
+    own.activate(() => undefined);
+    for (const name of ['aaaa', 'bbbb', 'cccc']) own.began(bytes(name));
+    assert.deepEqual(told(own.takeChanges()), ['everything']);
+    own.ended(bytes('aaaa'));
+    now += LINGER_MS + 1;
+    own.sweep();
+    assert.deepEqual(told(own.takeChanges()), []);
+    own.ended(bytes('cccc'));
+    now += LINGER_MS + 1;
+    own.sweep();
+    assert.deepEqual(told(own.takeChanges()), ['[+bbbb -]']);
+  });
+
+  it('comes in parts that every node takes, whatever its limits.message_bytes', () => {
+    const own = new OwnInterest();
+    own.activate(() => undefined);
+    const names = Array.from({ length: 1_000 }, (_, i) => `${i}.${'n'.repeat(250)}`);
+    for (const name of names) own.began(bytes(name));
+    for (const parts of [own.takeChanges(), own.whole()]) {
+      for (const part of parts) assert(encodeInterest(part).length <= 33 << 10);
+      assert.deepEqual(
+        parts.flatMap(({ added }) => added.map(String)),
+        names,
+      );
+    }
   });
 
   it('comes in several parts when it is long, also when it is nothing', () => {

@@ -99,11 +99,11 @@ class Node {
   }
 
   /** `members`: as this node knows them. */
-  start(t: TestContext, members: () => readonly PeerTarget[], clusterId = CLUSTER): void {
+  start(t: TestContext, members: () => readonly PeerTarget[], messageBytesMax = 4 << 20): void {
     const { node, instance } = this.target;
     const known = (): Promise<readonly PeerTarget[]> => Promise.resolve(members());
     const incarnation = Date.now();
-    const options = { clusterId, node, instance, incarnation, messageBytesMax: 4 << 20, members: known, log };
+    const options = { clusterId: CLUSTER, node, instance, incarnation, messageBytesMax, members: known, log };
     this.peers.start(options);
     t.after(() => this.peers.stop());
   }
@@ -176,10 +176,15 @@ async function nodesOf(...names: readonly string[]): Promise<Node[]> {
 
 /** Nodes that know each other, and all streams between them are open. */
 async function cluster(t: TestContext, ...names: readonly string[]): Promise<Node[]> {
+  return await clusterOf(t, 4 << 20, names);
+}
+
+/** The same, with limits.message_bytes. */
+async function clusterOf(t: TestContext, messageBytesMax: number, names: readonly string[]): Promise<Node[]> {
   const nodes = await nodesOf(...names);
   const members = nodes.map(({ target }) => target);
   for (const node of nodes) await node.serve(t);
-  for (const node of nodes) node.start(t, () => members);
+  for (const node of nodes) node.start(t, () => members, messageBytesMax);
   await eventually(t, () => nodes.every(({ peers }) => peers.open + peers.heard === 2 * (names.length - 1)));
   return nodes;
 }
@@ -269,6 +274,36 @@ describe('nodes of a cluster', () => {
     await until(t, nodes, () => b.wanted.has('peers.test'));
     b.stored(3);
     await until(t, nodes, () => a.came.length > 0);
+  });
+
+  it('announce many subjects in messages that the others take, however small these may be', {
+    timeout: 20_000,
+  }, async (t) => {
+    const nodes = await clusterOf(t, 64 << 10, ['a', 'b']);
+    const [a, b] = nodes as [Node, Node];
+    const names = Array.from({ length: 1_000 }, (_, i) => `${i}.${'n'.repeat(200)}`);
+    for (const name of names) a.peers.own.began(Buffer.from(name));
+    await until(t, nodes, () => b.wanted.size === names.length);
+    // All of it, to one that has been away.
+    await b.hangUp();
+    await until(t, nodes, () => a.peers.open === 0);
+    await b.serve(t);
+    b.wanted.clear();
+    await until(t, nodes, () => a.peers.open === 1 && a.peers.heard === 1);
+    broadcastTo(a, 'x');
+    await eventually(t, () => b.peers.broadcastsReceived === 1);
+  });
+
+  it('want everything of the others when the names of what they want would be too long to be sent', {
+    timeout: 20_000,
+  }, async (t) => {
+    const nodes = await cluster(t, 'a', 'b');
+    const [a, b] = nodes as [Node, Node];
+    for (let i = 0; i < 40_000; i++) a.peers.own.began(Buffer.from(`${i}.${'n'.repeat(240)}`));
+    await until(t, nodes, () => b.wanted.has(''));
+    b.stored(1);
+    assert.equal(b.peers.batchesSent, 1);
+    assert.equal(a.peers.open, 1);
   });
 
   it('have nothing to do with one that is no member any more', { timeout: 20_000 }, async (t) => {

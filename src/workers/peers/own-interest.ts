@@ -1,5 +1,16 @@
-import { INTEREST_SUBJECTS_MAX, type PeerInterest } from '../../grpc/peer-codec.ts';
+import {
+  INTEREST_BYTES_MAX,
+  INTEREST_NAME_OVERHEAD,
+  INTEREST_SUBJECTS_MAX,
+  type PeerInterest,
+} from '../../grpc/peer-codec.ts';
 import { INTEREST_MAX, keyOf } from './interest-set.ts';
+
+/**
+ * Bytes of the names that a node names to its peers; with more it wants everything. A link is given the whole at once, and twice if the peer shows itself
+ * anew just then: more than UNSENT_BYTES_MAX (peer-link.ts) would end it, each time.
+ */
+const NAMES_BYTES_MAX = 3 << 20;
 
 /** How long a subject stays wanted behind its last subscriber, in ms: who connects again causes no message to anybody. */
 export const LINGER_MS = 5_000;
@@ -23,7 +34,10 @@ interface Wanted {
 /** The subjects that this node has subscribers of, for its peers. Costs nothing until `activate`. */
 export class OwnInterest {
   readonly #subjectsMax: number;
+  readonly #bytesMax: number;
   readonly #now: () => number;
+  /** Of the names in `#wanted`. */
+  #bytes = 0;
   readonly #wanted = new Map<string, Wanted>();
   /** Without subscribers, until they have lingered, oldest first. */
   readonly #lingering = new Set<string>();
@@ -34,8 +48,9 @@ export class OwnInterest {
   #isWholeDue = false;
   #onChanged: (() => void) | null = null;
 
-  constructor(subjectsMax = INTEREST_MAX, now = (): number => performance.now()) {
+  constructor(subjectsMax = INTEREST_MAX, now = (): number => performance.now(), bytesMax = NAMES_BYTES_MAX) {
     this.#subjectsMax = subjectsMax;
+    this.#bytesMax = bytesMax;
     this.#now = now;
   }
 
@@ -63,7 +78,8 @@ export class OwnInterest {
       return;
     }
     this.#wanted.set(key, { groups: 1, endedAt: 0 });
-    if (!this.#everything && this.#wanted.size > this.#subjectsMax) this.#become(true);
+    this.#bytes += key.length;
+    if (!this.#everything && !this.#isWithin(1)) this.#become(true);
     else this.#change(key, true);
   }
 
@@ -84,10 +100,10 @@ export class OwnInterest {
     for (const key of this.#lingering) {
       if ((this.#wanted.get(key)?.endedAt ?? 0) > before) break;
       this.#lingering.delete(key);
-      this.#wanted.delete(key);
+      if (this.#wanted.delete(key)) this.#bytes -= key.length;
       this.#change(key, false);
     }
-    if (this.#everything && this.#wanted.size <= this.#subjectsMax / 2) this.#become(false);
+    if (this.#everything && this.#isWithin(1 / 2)) this.#become(false);
   }
 
   /** What has changed since it was last taken, to be sent in this order. */
@@ -97,27 +113,27 @@ export class OwnInterest {
     this.#isWholeDue = false;
     this.#changes.clear();
     if (isWhole) return this.whole();
-    const parts: PeerInterest[] = [];
-    for (let i = 0; i < changes.length; i += INTEREST_SUBJECTS_MAX) {
-      const part = changes.slice(i, i + INTEREST_SUBJECTS_MAX);
+    return inParts(changes, ([key]) => key).map((part) => {
       const named = (isWanted: boolean): Buffer[] =>
         part.flatMap(([key, isAdded]) => (isAdded === isWanted ? [Buffer.from(key, 'latin1')] : []));
-      parts.push({ everything: false, first: false, last: false, added: named(true), removed: named(false) });
-    }
-    return parts;
+      return { everything: false, first: false, last: false, added: named(true), removed: named(false) };
+    });
   }
 
   /** All of it, for a peer that knows nothing. */
   whole(): PeerInterest[] {
     if (this.#everything) return [EVERYTHING];
-    const names = [...this.#wanted.keys()].map((key) => Buffer.from(key, 'latin1'));
-    const parts: PeerInterest[] = [];
-    for (let i = 0; i === 0 || i < names.length; i += INTEREST_SUBJECTS_MAX) {
-      const end = i + INTEREST_SUBJECTS_MAX;
-      const added = names.slice(i, end);
-      parts.push({ everything: false, first: i === 0, last: end >= names.length, added, removed: NO_SUBJECTS });
-    }
-    return parts;
+    const parts = inParts([...this.#wanted.keys()], (key) => key);
+    if (parts.length === 0) parts.push([]);
+    return parts.map((part, i) => {
+      const added = part.map((key) => Buffer.from(key, 'latin1'));
+      return { everything: false, first: i === 0, last: i === parts.length - 1, added, removed: NO_SUBJECTS };
+    });
+  }
+
+  /** What is wanted takes no more than `share` of what may be named. */
+  #isWithin(share: number): boolean {
+    return this.#wanted.size <= this.#subjectsMax * share && this.#bytes <= this.#bytesMax * share;
   }
 
   #become(everything: boolean): void {
@@ -136,4 +152,23 @@ export class OwnInterest {
     else this.#changes.set(key, isWanted);
     if (isFirst && this.#changes.size > 0) this.#onChanged?.();
   }
+}
+
+/** Neighbours together, so many as any peer takes in one message. `nameOf`: of an item; its bytes are its characters. */
+function inParts<T>(items: readonly T[], nameOf: (item: T) => string): T[][] {
+  const parts: T[][] = [];
+  let part: T[] = [];
+  let bytes = 0;
+  for (const item of items) {
+    const added = nameOf(item).length + INTEREST_NAME_OVERHEAD;
+    if (part.length === INTEREST_SUBJECTS_MAX || (part.length > 0 && bytes + added > INTEREST_BYTES_MAX)) {
+      parts.push(part);
+      part = [];
+      bytes = 0;
+    }
+    part.push(item);
+    bytes += added;
+  }
+  if (part.length > 0) parts.push(part);
+  return parts;
 }
