@@ -30,7 +30,12 @@ export async function callPeer<Request, Response>(
   request: Request,
   { deadlineMs, isForwarded, authorization = null, node = null, security = CLEAR_TEXT, signal }: PeerCallOptions,
 ): Promise<Response> {
-  const channel = { 'grpc.enable_channelz': 0, ...security.channelOptions };
+  const channel = {
+    'grpc.enable_channelz': 0,
+    // Nodes reach each other themselves, as on their Raft ports: a proxy from `http_proxy` is for the way out of their network.
+    'grpc.enable_http_proxy': 0,
+    ...security.channelOptions,
+  };
   const client = new Client(address, await security.to(address, node), channel);
   const metadata = new Metadata();
   if (isForwarded) metadata.set(FORWARDED, '1');

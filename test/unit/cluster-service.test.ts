@@ -423,6 +423,20 @@ describe('[R23] A node that asks a seed to be taken in', () => {
     stop.abort();
     assert.equal((await answer).kind, 'unavailable');
   });
+
+  it('asks members itself, whatever proxy is for the way out of its network', async (t) => {
+    const { address } = await startServer(t, { cluster: serviceOf(new FakeRaft('n1', 'n1', THREE)) });
+    for (const [name, value] of Object.entries({ http_proxy: 'http://127.0.0.1:1', no_proxy: '', no_grpc_proxy: '' })) {
+      const before = process.env[name];
+      process.env[name] = value;
+      t.after(() => {
+        if (before === undefined) delete process.env[name];
+        else process.env[name] = before;
+      });
+    }
+    const answer = await askSeed(address, 'c1', member, never, null);
+    assert.equal(answer.kind, 'joined', 'message' in answer ? answer.message : '');
+  });
 });
 
 test('a malformed request of the cluster service never reaches the node', async (t) => {
