@@ -56,6 +56,8 @@ export async function callPeer<Request, Response>(
     );
     const cancel = (): void => call.cancel();
     signal?.addEventListener('abort', cancel);
+    // While it was found out how to speak to it.
+    if (signal?.aborted === true) cancel();
   }).finally(() => client.close());
 }
 

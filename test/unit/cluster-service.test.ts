@@ -414,7 +414,7 @@ describe('[R23] A node that asks a seed to be taken in', () => {
     assert.equal((await askSeed('127.0.0.1:1', 'c1', member, never, null)).kind, 'unavailable');
   });
 
-  it('stops asking when it is told to', async (t) => {
+  it('stops asking when it is told to, also while it looks how to ask', { timeout: 5_000 }, async (t) => {
     const raft = new FakeRaft('n1', 'n1', THREE);
     raft.change = () => new Promise(() => undefined);
     const { address } = await startServer(t, { cluster: serviceOf(raft) });
