@@ -79,6 +79,8 @@ interface Running {
   isReady: boolean;
   /** It was told to stop while the others go on. */
   isRetiring: boolean;
+  /** It was told to die, for what is not its fault. */
+  isGivenUp: boolean;
 }
 
 interface Asked {
@@ -106,6 +108,8 @@ export class ShardPool {
   readonly #threads = new Map<Worker, Promise<void>>();
   #nextToken = 1;
   #isStarted = false;
+  /** Why all threads are to be replaced once they serve; null: they are not. */
+  #replaceFor: string | null = null;
   #stopping = false;
 
   constructor(options: ShardPoolOptions, raft: RaftHandle, events: ShardPoolEvents) {
@@ -150,6 +154,7 @@ export class ShardPool {
     if (failure !== undefined && failure !== null)
       throw new StartError('SHARD_FAILED', `a shard could not start: ${failure}`);
     this.#isStarted = true;
+    if (this.#replaceFor !== null) this.replaceAll(this.#replaceFor);
   }
 
   /** One more shard, without slots yet. Null when it serves, else why it does not; then it is as if it had not been asked for. */
@@ -261,9 +266,22 @@ export class ShardPool {
     for (const shard of this.#members) this.post(shard, { kind: 'cache', bytes });
   }
 
-  /** Every thread that serves is replaced, as if it had died. */
+  /**
+   * Every thread is replaced, as if it had died; also one that does not serve yet, which has asked the log for the verdict on what its predecessor left,
+   * and would wait for the answer for ever.
+   */
   replaceAll(why: string): void {
-    for (const shard of this.members) if (this.generation(shard) > 0) this.post(shard, { kind: 'give-up', why });
+    if (!this.#isStarted) {
+      // A death would be the end of the start.
+      this.#replaceFor = why;
+      return;
+    }
+    for (const shard of this.#members) {
+      const running = this.#running[shard];
+      if (running === null || running === undefined) continue;
+      running.isGivenUp = true;
+      running.port.postMessage({ kind: 'give-up', why } satisfies ToShardThread);
+    }
   }
 
   /** Lets every shard finish its groups and close its store. */
@@ -329,7 +347,10 @@ export class ShardPool {
     };
     const ready = Promise.withResolvers<null>();
     const ended = Promise.withResolvers<string>();
-    const running: Running = { port: port1, generation, ended: ended.promise, isReady: false, isRetiring: false };
+    const running: Running = {
+      ...{ port: port1, generation, ended: ended.promise },
+      ...{ isReady: false, isRetiring: false, isGivenUp: false },
+    };
     port1.on('message', (message: FromShardThread) => {
       if (message.kind !== 'ready') {
         this.#handle(message);
@@ -418,10 +439,8 @@ export class ShardPool {
     // A first start that fails ends the process, or the growth that asked for it; only what has served is replaced.
     if (this.#stopping || !this.#isStarted || !this.#members.has(shard)) return message;
     this.#events.onShardDied(shard, message);
-    const now = performance.now();
-    this.#deaths.push(now);
-    while ((this.#deaths[0] as number) < now - DEATHS_WINDOW_MS) this.#deaths.shift();
-    if (this.#deaths.length > DEATHS_MAX) {
+    // Of one that was given up nothing follows for the next: there may be more shards than may die.
+    if (!running.isGivenUp && this.#diesAgain()) {
       this.#events.onFatal(
         'shard_dies_again',
         `${this.#deaths.length} deaths of shard threads in a minute; the last: ${message}`,
@@ -430,6 +449,14 @@ export class ShardPool {
     }
     void this.#replace(shard);
     return message;
+  }
+
+  /** Another death: true if there have been too many lately. */
+  #diesAgain(): boolean {
+    const now = performance.now();
+    this.#deaths.push(now);
+    while ((this.#deaths[0] as number) < now - DEATHS_WINDOW_MS) this.#deaths.shift();
+    return this.#deaths.length > DEATHS_MAX;
   }
 
   /**
