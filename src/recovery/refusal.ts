@@ -16,22 +16,28 @@ export class Refusal extends Error {
 
 const AGAIN = 'run the same command again: it goes on where it stopped';
 
-export async function outcomeOf<T>(run: () => Promise<T>): Promise<Outcome<T>> {
+/** `again`: what to do behind a run that was cut off. */
+export async function outcomeOf<T>(run: () => Promise<T>, again = AGAIN): Promise<Outcome<T>> {
   try {
     return { kind: 'done', summary: await run() };
   } catch (error) {
+    if (error instanceof Interrupted) return { kind: 'refused', message: error.message, next: again };
     if (error instanceof Refusal) return { kind: 'refused', message: error.message, next: error.next };
     if (error instanceof StartError) return { kind: 'refused', message: error.message, next: '' };
     if (error instanceof DiskError || error instanceof BrokerError) {
-      return { kind: 'refused', message: `stopped: ${whyOf(error)}`, next: AGAIN };
+      return { kind: 'refused', message: `stopped: ${whyOf(error)}`, next: again };
     }
     throw error;
   }
 }
 
+class Interrupted extends Error {
+  override name = 'Interrupted';
+}
+
 /** Between two steps. */
 export function checkInterrupt(interrupt: AbortSignal): void {
-  if (interrupt.aborted) throw new Refusal('interrupted', AGAIN);
+  if (interrupt.aborted) throw new Interrupted('interrupted');
 }
 
 /** With its causes: what a driver says is what people look for. */

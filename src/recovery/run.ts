@@ -13,7 +13,8 @@ export function recovery(failpoints: string): Recovery {
   return {
     recover: (request) => outcomeOf(() => recover(request)),
     restore: (request) => outcomeOf(() => restore(request)),
-    backup: (request) => outcomeOf(() => backup(request)),
+    // It writes over nothing, also not over what it has written itself.
+    backup: (request) => outcomeOf(() => backup(request), 'run the command again with another folder: --to FOLDER'),
     verify: (request) => outcomeOf(() => verify(request)),
   };
 }

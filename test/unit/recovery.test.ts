@@ -12,6 +12,7 @@ import { defaultConfig } from '../../src/config/load.ts';
 import { KnownHeads, RECOVERY_GAP } from '../../src/recovery/known-heads.ts';
 import { copyFile, type Manifest, readManifest, writeManifest } from '../../src/recovery/manifest.ts';
 import { recover } from '../../src/recovery/recover.ts';
+import { recovery } from '../../src/recovery/run.ts';
 import { readState, writeState } from '../../src/recovery/state-file.ts';
 import { newestOfAll } from '../../src/storage/cassandra/newest-of-all.ts';
 import { readClusterMarker, writeClusterMarker } from '../../src/storage/cluster-marker.ts';
@@ -112,6 +113,22 @@ test('state: what a recovery writes is the log of a lone node that a start reads
   const written = writeState(disk, file, machine);
   assert.deepEqual(await copyFile(disk, file, null, () => undefined), written);
   assert.equal(readState(disk, file, LIMITS).stateHash(), machine.stateHash());
+});
+
+test('backup: one that is interrupted says what to do, and that helps', async (t) => {
+  const disk = new NodeDisk();
+  const dataDir = join(temporaryFolder(t), 'data');
+  openDataDirectory(disk, dataDir, { clusterName: 'broker', nodeId: 'a', now: TIME }).close();
+  const config = { ...defaultConfig(), dataDir };
+  const open = { config, interrupt: new AbortController().signal, onProgress: () => undefined };
+  await recover({ ...open, apply: true, discardState: false, floor: 0 });
+  const [first, second] = ['backup-1', 'backup-2'].map((name) => join(temporaryFolder(t), name)) as [string, string];
+  const cut = await recovery('').backup({ ...open, to: first, interrupt: AbortSignal.abort() });
+  const next = 'run the command again with another folder: --to FOLDER';
+  assert.deepEqual(cut, { kind: 'refused', message: 'interrupted', next });
+  const again = await recovery('').backup({ ...open, to: first });
+  assert.match(again.kind === 'refused' ? again.message : again.kind, /is not empty/);
+  assert.equal((await recovery('').backup({ ...open, to: second })).kind, 'done');
 });
 
 const MANIFEST: Omit<Manifest, 'format' | 'version'> = {
