@@ -100,6 +100,31 @@ describe('a node that gets a snapshot', () => {
 });
 
 describe('a node that lost touch and gets a snapshot', () => {
+  it('[R20] goes on behind it also when the leader has not heard that it has come', async (t) => {
+    const small = { snapshotEntries: 50 };
+    const [a, , was] = (await three(t, small)) as [Running, Running, Running];
+    await was.stop();
+    await openEntries(a, 300);
+    const cutting = cut(t);
+    cutting.meets = (at, frame) =>
+      at === 'a' && isRaft(frame, 'append-response') && frame.kind === 'raft' && frame.message.from === 'c';
+    const report = Replica.prototype.reportSnapshot;
+    const lost = t.mock.method(Replica.prototype, 'reportSnapshot', function (this: Replica, to: string) {
+      report.call(this, to, 'failed');
+    });
+    const c = await run(t, 'c', null, { ...small, folder: was.folder });
+    await until(
+      () => c.lines.some(isInstalled) && lost.mock.callCount() > 0,
+      () => 'it gets no snapshot',
+    );
+    lost.mock.restore();
+    cutting.heal();
+    await until(
+      () => c.node.status().applied === a.node.status().applied,
+      () => `it stays at ${c.node.status().applied}, the others are at ${a.node.status().applied}`,
+    );
+  });
+
   it('tells its shards what of theirs was revoked meanwhile, and of nothing else', async (t) => {
     const [a, , c] = (await three(t, { snapshotEntries: 50 })) as [Running, Running, Running];
     const opened: number[] = [];

@@ -151,19 +151,8 @@ export class RaftNode implements AllotSink {
   #lookAt = 0;
   #isClosed = false;
 
-  constructor({
-    data,
-    events,
-    storage,
-    wal,
-    machine,
-    members,
-    limits,
-    incarnation,
-    links,
-    own,
-    replayed,
-  }: RaftNodeParts) {
+  constructor(parts: RaftNodeParts) {
+    const { data, events, storage, wal, machine, members, limits, incarnation, links, own, replayed } = parts;
     this.#data = data;
     this.own = own;
     this.#events = events;
@@ -538,7 +527,14 @@ export class RaftNode implements AllotSink {
   #beginIntake(message: Message): SnapshotReceiver | null {
     const { snapshot } = message;
     const isBusy = this.#incoming !== null || this.#offered !== null || this.#isInstalling;
-    if (snapshot === null || isBusy || snapshot.index <= this.#replica.applied) return null;
+    if (snapshot === null || isBusy) return null;
+    // One that is installed counts as applied when the log is durable behind it.
+    if (snapshot.index <= Math.max(this.#replica.applied, this.#storage.snapshot()?.index ?? 0)) {
+      // The leader has not heard that it is here: without an answer of the core it would offer it for ever.
+      this.#replica.receive(message.from, { kind: 'raft', message }, Date.now());
+      this.#events.wake();
+      return null;
+    }
     this.#snapshot?.abort();
     this.#snapshot = null;
     const { index, term } = snapshot;
