@@ -95,6 +95,34 @@ if (missing !== null) {
     assert.deepEqual(await store.subjectStats(subject), { batches: 0, bytes: 0 });
   });
 
+  test('[P8] cassandra: a clock that runs ahead leaves nothing out that has not expired by log time, and ends nothing before', async (t) => {
+    const publishedAt = Date.now();
+    const DAY = 86_400;
+    const options = optionsFor(contact);
+    const store = await CassandraStore.open({ ...options, now: () => publishedAt + DAY * 1000 });
+    const client = createClient(options);
+    await client.connect();
+    t.after(async () => {
+      await client.shutdown();
+      await store.close();
+    });
+    const subject = subjectRef('early');
+    const lives = [60, 2 * DAY, 0];
+    const bases = lives.map((_, i) => i * 2_048 + 1);
+    for (const [i, seconds] of lives.entries()) {
+      await store.append([
+        dataBatch(subject, [plain('m', seconds)], { base: bases[i] as number, publishedAt: publishedAt + i }),
+      ]);
+    }
+    const text = `SELECT TTL(bytes) AS life FROM ${options.keyspace}.batches WHERE subject = ? AND bucket = ? AND base = ?`;
+    for (const [i, base] of bases.entries()) {
+      const key = [Buffer.from(subject.bytes), types.Long.fromNumber(bucketOf(base)), types.Long.fromNumber(base)];
+      const life = (await client.execute(text, key, { prepare: true })).first()?.get('life');
+      if (lives[i] === 0) assert.equal(life, null);
+      else assert.ok(life > (lives[i] as number), `${lives[i]} s: ${life}`);
+    }
+  });
+
   birthSuite('cassandra', async (t) => {
     const options = optionsFor(contact);
     const stores = [await CassandraStore.open(options), await CassandraStore.open(options)];

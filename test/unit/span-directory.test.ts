@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Prng } from '../../src/base/prng.ts';
 import { SpanDirectory } from '../../src/storage/cassandra/span-directory.ts';
+import type { Now } from '../../src/storage/cassandra/write-rules.ts';
 import { subjectRef } from './batch-support.ts';
 
 const HOUR = 3_600;
@@ -33,6 +34,11 @@ class Row {
 
 const subject = subjectRef('s');
 
+/** Log time is that of the same clock. */
+function at(seconds: number): Now {
+  return { clockMs: seconds * 1000, earliestMs: seconds * 1000 };
+}
+
 test('an entry lives as long as every batch it leads to, whatever their lives, over restarts and with clocks that are corrected by a day', () => {
   for (let seed = 1; seed <= 300; seed++) {
     const prng = new Prng(seed);
@@ -47,7 +53,7 @@ test('an entry lives as long as every batch it leads to, whatever their lives, o
       if (prng.chance(1, 30)) ahead = prng.nextBelow(DAY);
       if (prng.chance(1, 40)) directory = new SpanDirectory('k');
       const ttl = lives[prng.nextBelow(lives.length)] as number;
-      const entry = directory.missing(subject, 7, ttl, (now + ahead) * 1000);
+      const entry = directory.missing(subject, 7, ttl, at(now + ahead));
       if (entry !== null) {
         row.write(entry, now);
         directory.written(entry);
@@ -58,12 +64,24 @@ test('an entry lives as long as every batch it leads to, whatever their lives, o
   }
 });
 
+test('a clock that was years ahead leaves no entry that is in the way of those behind it', () => {
+  const row = new Row();
+  const write = (clock: number, now: number): void => {
+    const entry = new SpanDirectory('k').missing(subject, 7, 660, { clockMs: clock * 1000, earliestMs: now * 1000 });
+    assert.ok(entry !== null);
+    row.write(entry, now);
+  };
+  write(START + 3_650 * DAY, START);
+  write(START + 9 * DAY, START + 9 * DAY);
+  assert.ok(row.ends >= START + 9 * DAY + 660);
+});
+
 test('what never expires, or too late for the server, keeps its entry for ever', () => {
   for (const ttl of [0, 20 * 365 * DAY]) {
     const row = new Row();
     const directory = new SpanDirectory('k');
     for (const each of [60, ttl, 60]) {
-      const entry = directory.missing(subject, 7, each, START * 1000);
+      const entry = directory.missing(subject, 7, each, at(START));
       if (entry === null) continue;
       row.write(entry, START);
       directory.written(entry);
@@ -77,11 +95,11 @@ test('entries are written seldom: about once a day under steady traffic of short
   const row = new Row();
   const directory = new SpanDirectory('k');
   for (let now = START; now < START + 30 * DAY; now += 60) {
-    const entry = directory.missing(subject, 7, 660, now * 1000);
+    const entry = directory.missing(subject, 7, 660, at(now));
     if (entry === null) continue;
     row.write(entry, now);
     directory.written(entry);
   }
   assert.ok(row.writes <= 31, `${row.writes} writes in 30 days`);
-  assert.equal(directory.missing(subject, 8, 660, START * 1000)?.name.split(' ')[0], '8');
+  assert.equal(directory.missing(subject, 8, 660, at(START))?.name.split(' ')[0], '8');
 });

@@ -108,6 +108,8 @@ export class CassandraStore implements OpenedDatabase {
   readonly #spans: SpanDirectory;
   readonly #pending = new Set<Promise<void>>();
   readonly #text: ReturnType<typeof statements>;
+  /** Greatest log time of an allotment that was written here, epoch ms. */
+  #logTimeMs = 0;
   #damaged = 0;
   #isClosed = false;
 
@@ -369,14 +371,17 @@ export class CassandraStore implements OpenedDatabase {
   }
 
   async #append(group: readonly SealedBatch[]): Promise<void> {
-    const nowMs = this.#now();
+    // Not by the clock alone: one that is ahead would leave out, or end, what is acknowledged and has not expired.
+    for (const { publishedAt } of group) this.#logTimeMs = Math.max(this.#logTimeMs, publishedAt);
+    const clockMs = this.#now();
+    const now = { clockMs, earliestMs: Math.min(clockMs, this.#logTimeMs) };
     const tries = new GroupTries(this.#writes);
     for (const batch of onePerKey(group)) {
       assert(batch.count <= SPAN_IDS, 'a batch has more ids than a reader looks back');
-      const ttl = timeToLive(batch, nowMs);
+      const ttl = timeToLive(batch, now);
       if (ttl === null) continue;
       tries.add(() => this.#insert(batch, ttl));
-      const entry = this.#spans.missing(batch.subject, spanOfBucket(bucketOf(batch.base)), ttl, nowMs);
+      const entry = this.#spans.missing(batch.subject, spanOfBucket(bucketOf(batch.base)), ttl, now);
       if (entry !== null) tries.add(() => this.#insertSpan(entry));
     }
     await tries.outcome();

@@ -1,7 +1,7 @@
 import { types } from 'cassandra-driver';
 import type { SubjectRef } from '../store.ts';
 import { blobOf } from './blob.ts';
-import { canExpire } from './write-rules.ts';
+import { canExpire, type Now } from './write-rules.ts';
 
 /** Spans whose entries are known; the oldest is forgotten, and its entry written again. */
 const KNOWN_MAX = 100_000;
@@ -41,15 +41,15 @@ export class SpanDirectory {
   }
 
   /** Null if there is one that lives as long as a row of this time to live (seconds; 0 for ever). */
-  missing(subject: SubjectRef, span: number, ttl: number, nowMs: number): SpanEntry | null {
+  missing(subject: SubjectRef, span: number, ttl: number, now: Now): SpanEntry | null {
     const name = `${span} ${blobOf(subject).toString('latin1')}`;
-    const nowSeconds = Math.ceil(nowMs / 1000);
+    const nowSeconds = Math.ceil(now.earliestMs / 1000);
     const needed = ttl === 0 ? Number.POSITIVE_INFINITY : nowSeconds + ttl;
     const slack = Math.max(SLACK_MIN_SECONDS, Math.ceil(ttl / 2));
     if ((this.#known.get(name) ?? 0) >= needed + slack / 2) return null;
     const life = ttl + slack;
     const key = [blobOf(subject), types.Long.fromNumber(span)];
-    if (ttl === 0 || !canExpire(life, nowMs)) {
+    if (ttl === 0 || !canExpire(life, now)) {
       return { text: this.#text.forever, values: key, name, ends: Number.POSITIVE_INFINITY };
     }
     const ends = nowSeconds + life;
