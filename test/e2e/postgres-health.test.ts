@@ -119,6 +119,32 @@ describe('settings that lose acknowledged messages', () => {
   });
 });
 
+describe('a shard thread that starts while the settings of the database lose acknowledged messages', () => {
+  it('serves as the others do, which were there before', async (t) => {
+    const flags = [...server.brokerFlags(), '--shards', '1', '--shards-max', '2'];
+    await using broker = await startBroker({ flags });
+    t.after(() => server.configure({ synchronous_commit: null }));
+    await server.configure({ synchronous_commit: 'off' });
+    await until(
+      () => /STORE_WEAK.*synchronous_commit is off/.test(broker.logs),
+      () => broker.logs,
+    );
+    const interrupt = new AbortController().signal;
+    const admin = connectWithClient({ addresses: [broker.address], timeoutMs: 30_000, interrupt });
+    t.after(() => admin.close());
+    await admin.resizeShards(2);
+    await until(
+      async () => !(await admin.listShards()).change.running,
+      () => broker.logs,
+    );
+    const { change, shards } = await admin.listShards();
+    assert.deepEqual([change.error, shards.length], ['', 2]);
+    const client = new BrokerClient(broker.address);
+    t.after(() => client.close());
+    for (const subject of ['a', 'b', 'c', 'd']) assert.equal(await client.publish({ subject, body: BODY }), 1);
+  });
+});
+
 describe('a trim that the database did not carry out', () => {
   it('is repeated until it is, without another trim of the subject', async () => {
     const flags = server.brokerFlags();

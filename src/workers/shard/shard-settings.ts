@@ -22,7 +22,9 @@ export function shardSettings(
       segmentBytes: segment.bytes,
       lowSpaceBytes: store.lowSpaceBytes,
       cacheBytes: store.cacheBytes,
-      database,
+      // The start has judged the settings of the database, and the main thread watches them: a thread that comes later must not be refused for what a
+      // running broker goes on with.
+      database: database === null ? null : { ...database, acceptWeakDurability: true },
     },
   };
 }
