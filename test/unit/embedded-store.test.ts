@@ -71,6 +71,19 @@ test('[S8] no space for a new segment: STORE_FULL, no file is left, and writing 
   }
 });
 
+test('[S8] a segment for which there was no space takes no number, of which there are not very many', async () => {
+  const disk = new MemoryDisk();
+  disk.put('/segments/lane-000/01048574.seg', Buffer.alloc(2000, 0x5a));
+  const rig = rigOn(disk);
+  const store = rig.open();
+  disk.fault = (found) => (found === 'write' ? 'ENOSPC' : null);
+  for (let i = 0; i < 3; i++) await assert.rejects(store.append(one(1)), { reason: 'STORE_FULL' });
+  disk.fault = () => null;
+  await store.append(one(1));
+  assert.deepEqual(rig.fatal, []);
+  assert.deepEqual(await bodiesOf(rigOn(disk.copy()).open(), A), ['body 1']);
+});
+
 test('[S8] below the low-space mark messages are refused before anything is written; void marks pass', async () => {
   const disk = new MemoryDisk();
   let now = 0;
@@ -206,12 +219,18 @@ test('[S9] files that are not ours, and lanes and segments that make no sense, a
   await store.close();
   disk.put('/segments/lane-000/notes.txt', Buffer.from('mine'));
   disk.put('/segments/lane-000/1.seg', Buffer.from('short name'));
+  disk.put('/segments/lane-000/01048576.seg', Buffer.from('no segment has this number'));
+  disk.mkdir('/segments/lane-1024');
+  disk.put('/segments/lane-1024/00000001.seg', Buffer.from('nor a lane this one'));
   disk.put('/segments/other', Buffer.from('x'));
   disk.put('/segments/lane-000/00000009.seg', Buffer.alloc(2000, 0x5a));
   const rig = rigOn(disk);
   const again = rig.open();
   assert.deepEqual(await bodiesOf(again, A), ['body 1']);
-  assert.deepEqual(rig.report?.unknown, ['/segments/lane-000/1.seg', '/segments/lane-000/notes.txt']);
+  assert.deepEqual(
+    rig.report?.unknown,
+    ['01048576.seg', '1.seg', 'notes.txt'].map((name) => `/segments/lane-000/${name}`),
+  );
   assert.ok((rig.report?.damages.length ?? 0) > 0);
   assert.deepEqual(disk.unlinked, []);
   assert.equal(disk.size('/segments/lane-000/00000009.seg'), 2000);

@@ -180,7 +180,8 @@ export class LaneWriter {
       disk.syncDirectory(path);
     } catch (error) {
       file.close();
-      this.#removeUnborn(filePath);
+      // A full disk is tried again and again, for days: its number is another's, or there would be none left.
+      if (this.#tryRemoveUnborn(filePath)) this.#nextNumber = number;
       throw refusal(error);
     }
     return {
@@ -195,11 +196,13 @@ export class LaneWriter {
   }
 
   /** A segment that never held a group. If it stays, the next start removes it. */
-  #removeUnborn(path: string): void {
+  #tryRemoveUnborn(path: string): boolean {
     try {
       this.#options.disk.unlink(path);
+      return true;
     } catch (error) {
       this.#options.onNotice(`cannot remove the empty segment ${path}`, error);
+      return false;
     }
   }
 
@@ -215,7 +218,7 @@ export class LaneWriter {
       damaged: 0,
     });
     if (summary.batches === 0) {
-      this.#removeUnborn(segment.file.path);
+      this.#tryRemoveUnborn(segment.file.path);
       return;
     }
     const bytes = segment.entries.encode(summary);

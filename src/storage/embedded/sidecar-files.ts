@@ -1,7 +1,15 @@
 import { join } from 'node:path';
 import { type Disk, DiskFull } from '../disk.ts';
 import { StartError } from '../start-error.ts';
-import { laneName, numberOf, segmentId, segmentName, sidecarName } from './segment-format.ts';
+import {
+  LANES_MAX,
+  laneName,
+  numberOf,
+  SEGMENT_NUMBER_MAX,
+  segmentId,
+  segmentName,
+  sidecarName,
+} from './segment-format.ts';
 import { type ScanResult, scanSegment } from './segment-scan.ts';
 import { decodeSidecarHeader, type SegmentSummary, sidecarBodyIsGood } from './sidecar.ts';
 
@@ -84,8 +92,8 @@ export function listLanes(disk: Disk, directory: string): number[] {
   if (disk.size(directory) < 0) return [];
   const lanes: number[] = [];
   for (const name of disk.list(directory)) {
-    const match = LANE_NAME.exec(name);
-    if (match !== null && laneName(Number(match[1])) === name) lanes.push(Number(match[1]));
+    const lane = Number(LANE_NAME.exec(name)?.[1] ?? LANES_MAX);
+    if (lane < LANES_MAX && laneName(lane) === name) lanes.push(lane);
   }
   return lanes.sort((a, b) => a - b);
 }
@@ -98,9 +106,12 @@ export function listLane(disk: Disk, directory: string, lane: number): LaneFiles
   for (const name of disk.size(path) < 0 ? [] : disk.list(path)) {
     const segment = SEGMENT_NAME.exec(name);
     const number = Number((segment ?? OTHER_NAME.exec(name))?.[1] ?? 0);
+    if (number === 0 || number > SEGMENT_NUMBER_MAX) {
+      unknown.push(name);
+      continue;
+    }
     highest = Math.max(highest, number);
-    if (number === 0) unknown.push(name);
-    else if (segment !== null) numbers.push(number);
+    if (segment !== null) numbers.push(number);
   }
   return { lane, path, numbers: numbers.sort((a, b) => a - b), highest, unknown };
 }
