@@ -335,6 +335,54 @@ test('[S1][S3][S4] a power cut at every step of writing and rolling: what was ac
   }
 });
 
+/** A sealed segment whose last group, of ids 2 to 5, was cut in its third batch. */
+async function cutBehindItsSeal(): Promise<MemoryDisk> {
+  const disk = new MemoryDisk();
+  const store = rigOn(disk).open();
+  await store.append([dataBatch(A, [plain('1')], { base: 1 })]);
+  const last = [2, 3, 4, 5].map((base) => dataBatch(A, [plain(`${base} ${'x'.repeat(600)}`)], { base }));
+  await store.append(last);
+  await store.close();
+  const found = disk.copy();
+  found.put(PATH, found.bytes(PATH).subarray(0, found.bytes(PATH).indexOf(last[2]?.bytes as Buffer) + 100));
+  return found;
+}
+
+/** What a start serves of it, and whether it told of the damage. */
+async function servedOf(disk: MemoryDisk): Promise<string> {
+  const rig = rigOn(disk);
+  const store = rig.open();
+  const items = await readAll(store, A);
+  await store.close();
+  return items.map(({ kind, from }) => `${kind} ${from}`).join(', ');
+}
+
+const CUT_SERVED = 'data 1, data 2, data 3, damaged 4, damaged 5';
+
+test('[S9] a sealed segment that was cut loses what is gone and no more, also if the power goes out as that is found', async () => {
+  const whole = await cutBehindItsSeal();
+  const probe = whole.copy();
+  sealLanes(probe, '/segments');
+  for (let cutAt = 1; cutAt <= probe.operations; cutAt++) {
+    const disk = whole.copy();
+    disk.cutAt = cutAt;
+    assert.throws(() => sealLanes(disk, '/segments'), PowerCut);
+    for (let seed = 0; seed < 12; seed++) {
+      const found = disk.afterCut(seed * 1000 + cutAt);
+      assert.equal(await servedOf(found), CUT_SERVED, `power cut at ${cutAt}, seed ${seed}`);
+    }
+  }
+});
+
+test('[S9] a sealed segment that was cut loses no more where there is no space for a new index of it', async () => {
+  const disk = await cutBehindItsSeal();
+  disk.fault = (operation) => (operation === 'write' || operation === 'create' ? 'ENOSPC' : null);
+  assert.equal(await servedOf(disk), CUT_SERVED);
+  disk.fault = () => null;
+  assert.equal(await servedOf(disk), CUT_SERVED);
+  assert.equal(await servedOf(disk), CUT_SERVED);
+});
+
 test('[S3] bytes that are written during a fdatasync are not acknowledged by it', async () => {
   const disk = new MemoryDisk();
   const releases: (() => void)[] = [];

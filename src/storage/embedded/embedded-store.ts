@@ -376,7 +376,10 @@ export class EmbeddedStore implements MessageStore {
       const found = readSidecar(disk, files.path, id, size);
       // Another lane's segment that is being written, or one whose sidecar did not fit on the disk.
       const isUsable = found !== null && typeof found !== 'string';
-      const sidecar = isUsable ? found : encodeScanned(files.lane, number, scanFile(disk, files, number, size));
+      const mayBeTorn = number === files.numbers.at(-1) && found !== 'cut';
+      const sidecar = isUsable
+        ? found
+        : encodeScanned(files.lane, number, scanFile(disk, files, number, size, mayBeTorn));
       loadSidecar(sidecar.bytes, this.#index, this.#options.ownsSlot);
       this.#count(sidecar.summary);
     }

@@ -5,12 +5,14 @@ import { segmentId, segmentName, sidecarName } from './segment-format.ts';
 import type { Damage } from './segment-scan.ts';
 import {
   encodeScanned,
+  isSidecarPrepared,
   type LaneFiles,
   listLane,
   listLanes,
+  placeSidecar,
   readSidecar,
   scanFile,
-  tryWriteSidecarSync,
+  tryPrepareSidecarSync,
 } from './sidecar-files.ts';
 
 /** What the first phase of a start found and did. Every number is a count, sizes are bytes. */
@@ -98,11 +100,15 @@ function sealInto(disk: Disk, directory: string, lane: number, report: SealRepor
 function sealSegment(disk: Disk, files: LaneFiles, number: number, report: SealReport): void {
   const path = join(files.path, segmentName(number));
   const size = disk.size(path);
-  const sidecar = readSidecar(disk, files.path, segmentId(files.lane, number), size);
-  // A segment that is shorter than when it was sealed was cut since, and what its sidecar lists is worth keeping.
-  const isBad = sidecar === 'damaged' || sidecar === 'cut';
-  if (isBad) report.quarantined.push(quarantine(disk, join(files.path, sidecarName(number))));
-  else if (sidecar !== null && sidecar !== 'stale') return;
+  const segment = segmentId(files.lane, number);
+  const sidecarPath = join(files.path, sidecarName(number));
+  if (disk.size(sidecarPath) < 0 && isSidecarPrepared(disk, files.path, segment, size)) {
+    placeSidecar(disk, files.path, number);
+  }
+  const sidecar = readSidecar(disk, files.path, segment, size);
+  // What the sidecar of a cut segment lists is worth keeping too.
+  if (sidecar === 'damaged') report.quarantined.push(quarantine(disk, sidecarPath));
+  else if (sidecar !== null && typeof sidecar !== 'string') return;
   report.scanned += 1;
   const isNewest = number === files.numbers.at(-1);
   const mayBeTorn = isNewest && (sidecar !== 'cut' || isPlanted('S9-sealed-is-torn'));
@@ -112,14 +118,20 @@ function sealSegment(disk: Disk, files: LaneFiles, number: number, report: SealR
   if (result.groups === 0 && result.damages.length === 0) {
     // Made for a group that never became durable: nothing of it was acknowledged, and nothing else is in it.
     disk.unlink(path);
-    if (sidecar === 'stale') disk.unlink(join(files.path, sidecarName(number)));
+    if (sidecar === 'stale') disk.unlink(sidecarPath);
+    if (sidecar === 'cut') report.quarantined.push(quarantine(disk, sidecarPath));
     report.segments -= 1;
     return;
   }
   makeDurable(disk, path, result.length, size);
   const { bytes } = encodeScanned(files.lane, number, result);
-  if (!tryWriteSidecarSync(disk, files.path, number, bytes))
-    report.unwritten.push(join(files.path, sidecarName(number)));
+  if (!tryPrepareSidecarSync(disk, files.path, number, bytes)) {
+    report.unwritten.push(sidecarPath);
+    return;
+  }
+  // That a segment is shorter than its sidecar says is the only sign that its end is not torn: there is always one of the two that says how long it is.
+  if (sidecar === 'cut') report.quarantined.push(quarantine(disk, sidecarPath));
+  placeSidecar(disk, files.path, number);
 }
 
 /** After a kill what was read may be in the page cache only; it must not be called stored before it is on the disk. */

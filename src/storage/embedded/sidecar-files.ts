@@ -15,30 +15,48 @@ import { decodeSidecarHeader, type SegmentSummary, sidecarBodyIsGood } from './s
 
 const TEMPORARY_SUFFIX = '.tmp';
 
-/** Replaces the sidecar of a segment. */
-export function writeSidecarSync(disk: Disk, lanePath: string, number: number, bytes: Buffer): void {
-  const path = join(lanePath, sidecarName(number));
-  const file = disk.createOrEmpty(path + TEMPORARY_SUFFIX, 'sidecar');
+/** Makes the sidecar of a segment durable beside the one that is there. False if the disk is full: the segment will then be scanned again at the next start. */
+export function tryPrepareSidecarSync(disk: Disk, lanePath: string, number: number, bytes: Buffer): boolean {
   try {
-    file.writeFullySync(bytes, 0, bytes.length, 0);
-    file.fdatasyncSync();
-  } finally {
-    file.close();
+    const file = disk.createOrEmpty(temporaryPath(lanePath, number), 'sidecar');
+    try {
+      file.writeFullySync(bytes, 0, bytes.length, 0);
+      file.fdatasyncSync();
+    } finally {
+      file.close();
+    }
+    return true;
+  } catch (error) {
+    if (error instanceof DiskFull) return false;
+    throw error;
   }
-  disk.rename(path + TEMPORARY_SUFFIX, path);
 }
 
-/** The same without stopping the thread for the write and its sync. */
+/** One was prepared for a segment of `size` bytes, and not placed. */
+export function isSidecarPrepared(disk: Disk, lanePath: string, segment: number, size: number): boolean {
+  const found = readSidecarAt(disk, temporaryPath(lanePath, numberOf(segment)), segment, size);
+  return found !== null && typeof found !== 'string';
+}
+
+/** The sidecar that was prepared is that of the segment from now on. */
+export function placeSidecar(disk: Disk, lanePath: string, number: number): void {
+  disk.rename(temporaryPath(lanePath, number), join(lanePath, sidecarName(number)));
+}
+
+function temporaryPath(lanePath: string, number: number): string {
+  return join(lanePath, sidecarName(number) + TEMPORARY_SUFFIX);
+}
+
+/** Replaces the sidecar of a segment, without stopping the thread for the write and its sync. */
 export async function writeSidecar(disk: Disk, lanePath: string, number: number, bytes: Buffer): Promise<void> {
-  const path = join(lanePath, sidecarName(number));
-  const file = disk.createOrEmpty(path + TEMPORARY_SUFFIX, 'sidecar');
+  const file = disk.createOrEmpty(temporaryPath(lanePath, number), 'sidecar');
   try {
     await file.writevFully([bytes], 0);
     await file.fdatasync();
   } finally {
     file.close();
   }
-  disk.rename(path + TEMPORARY_SUFFIX, path);
+  placeSidecar(disk, lanePath, number);
 }
 
 export interface Sidecar {
@@ -56,7 +74,10 @@ export function readSidecar(
   segment: number,
   size: number,
 ): Sidecar | 'stale' | 'cut' | 'damaged' | null {
-  const path = join(lanePath, sidecarName(numberOf(segment)));
+  return readSidecarAt(disk, join(lanePath, sidecarName(numberOf(segment))), segment, size);
+}
+
+function readSidecarAt(disk: Disk, path: string, segment: number, size: number): ReturnType<typeof readSidecar> {
   const length = disk.size(path);
   if (length < 0) return null;
   const bytes = Buffer.allocUnsafeSlow(length);
@@ -150,15 +171,4 @@ export function encodeScanned(lane: number, number: number, result: ScanResult):
     damaged: result.damages.length,
   });
   return { summary, bytes: result.entries.encode(summary) };
-}
-
-/** False if the disk is full: the segment will then be scanned again at the next start. */
-export function tryWriteSidecarSync(disk: Disk, lanePath: string, number: number, bytes: Buffer): boolean {
-  try {
-    writeSidecarSync(disk, lanePath, number, bytes);
-    return true;
-  } catch (error) {
-    if (error instanceof DiskFull) return false;
-    throw error;
-  }
 }
