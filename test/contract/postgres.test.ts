@@ -237,6 +237,28 @@ test('[P4] postgres: a partition that another node dropped is no obstacle', asyn
   ]);
 });
 
+test('postgres: one step of a trim deletes no more bytes than a slow disk takes in its time', async (t) => {
+  const chosen = options();
+  const store = await PostgresStore.open(chosen);
+  const connection = new PostgresConnection(chosen);
+  t.after(async () => {
+    connection.end();
+    await store.close();
+  });
+  const subject = subjectRef('large');
+  const body = Buffer.alloc(1 << 20, 7);
+  for (let base = 1; base <= 40; base++) {
+    await store.append([dataBatch(subject, [{ body, headers: [], expirationSeconds: base % 2 }], { base })]);
+  }
+  const { trim } = new Statements(chosen.schema);
+  const { rowCount } = await connection.run(trim, [Buffer.from(subject.bytes), 40]);
+  assert.ok(rowCount > 0 && rowCount <= 17, `${rowCount} MiB in one statement`);
+  assert.deepEqual(await store.lookup(subject, rowCount), 'absent');
+  assert.deepEqual(await store.lookup(subject, rowCount + 1), 'data', 'the oldest go first');
+  await store.trim(subject, 40);
+  assert.equal((await store.subjectStats(subject)).batches, 1);
+});
+
 test('postgres: the newest ids are found by an index, also in a table that was never analysed, and after an upgrade from version 1', async (t) => {
   const chosen = options();
   const connection = new PostgresConnection(chosen);

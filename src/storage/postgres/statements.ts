@@ -8,8 +8,12 @@ export const KIND_VOID = 2;
 const READ_ROWS_MAX = 256;
 /** Subjects that one answer names. */
 export const NEWEST_SUBJECTS = 500;
-/** Batches that one step of a trim deletes. */
+/**
+ * What one step of a trim deletes: so many batches, until they have so many bytes together. Each page of a large row is written, and a step that takes longer
+ * than the server lets it is rolled back, now and whenever it is tried again.
+ */
 const TRIM_ROWS_MAX = 5_000;
+const TRIM_BYTES = 16 * 1024 * 1024;
 
 /** Prepared once on each connection, whatever the size of the group. Names are the connection's, so they carry no schema. */
 export class Statements {
@@ -86,7 +90,10 @@ export class Statements {
     this.trim = {
       name: 'trim',
       text: `DELETE FROM ${batch} WHERE subject = $1 AND base + count <= $2::int8 AND base IN (
-        SELECT base FROM ${batch} WHERE subject = $1 AND base < $2::int8 AND base + count <= $2::int8 ORDER BY base LIMIT ${TRIM_ROWS_MAX})`,
+        SELECT base FROM (SELECT base, sum(octet_length(bytes)) OVER (ORDER BY base) - octet_length(bytes) AS before
+          FROM (SELECT base, bytes FROM ${batch} WHERE subject = $1 AND base < $2::int8 AND base + count <= $2::int8
+            ORDER BY base LIMIT ${TRIM_ROWS_MAX}) AS oldest) AS counted
+        WHERE before < ${TRIM_BYTES})`,
     };
     this.subjectStats = {
       name: 'subject-stats',
