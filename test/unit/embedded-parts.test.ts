@@ -282,6 +282,17 @@ test('retention by size drops the oldest while all together are larger', () => {
   }
 });
 
+test('retention by size drops nothing for which there is room once what has expired is gone', () => {
+  const segments = [summary(1), summary(2, { expiresAt: NOW - 60_000 }), summary(3)];
+  for (const [maxBytes, expected] of [
+    [349, ['2 expired']],
+    [250, ['2 expired']],
+    [249, ['1 max_bytes', '2 expired']],
+  ] as const) {
+    assert.deepEqual(drops({ segments, policy: { maxAgeMs: 0, maxBytes } }), expected, `${maxBytes}`);
+  }
+});
+
 test('[S10] a segment goes when all in it has expired, with a minute to spare by both clocks; one that never expires stays', () => {
   const segments = [summary(1, { expiresAt: NOW - 60_000 }), summary(2, { expiresAt: NOW - 59_999 }), summary(3)];
   assert.deepEqual(drops({ segments }), ['1 expired']);

@@ -46,15 +46,18 @@ export function decideRetention(input: RetentionInput): Drop[] {
   const { policy, clockStepped } = input;
   const oldestFirst = [...input.segments].sort((a, b) => a.newest - b.newest || a.segment - b.segment);
   const now = Math.min(input.logTime, input.wallTime);
+  const byTime = oldestFirst.map((segment) => (clockStepped ? null : reasonByTime(segment, policy, now)));
+  // What goes by time makes room first, wherever it is: what has not expired is not dropped for it.
   let bytes = input.openBytes;
-  for (const { length } of oldestFirst) bytes += length;
+  for (const [i, { length }] of oldestFirst.entries()) if (byTime[i] === null) bytes += length;
   const drops: Drop[] = [];
-  for (const segment of oldestFirst) {
-    const reason = clockStepped ? null : reasonByTime(segment, policy, now);
+  for (const [i, segment] of oldestFirst.entries()) {
+    const reason = byTime[i] ?? null;
     if (reason !== null) drops.push({ segment, reason });
-    else if (policy.maxBytes > 0 && bytes > policy.maxBytes) drops.push({ segment, reason: 'max_bytes' });
-    else continue;
-    bytes -= segment.length;
+    else if (policy.maxBytes > 0 && bytes > policy.maxBytes) {
+      drops.push({ segment, reason: 'max_bytes' });
+      bytes -= segment.length;
+    }
   }
   return drops;
 }
