@@ -316,6 +316,27 @@ test('[S8] a full disk in the middle of a snapshot or of its pointer is survived
   again.wal.close();
 });
 
+test('[S8] a snapshot that is given up because the disk had no space for its pointer takes no space either', async (t) => {
+  const dir = join(temporaryFolder(t), 'raft');
+  const { wal } = openWal(dir);
+  fill(wal, 1, 10);
+  await snapshot(wal, 5);
+  const before = readdirSync(dir);
+  const writer = wal.beginSnapshot({ index: 9, term: 1, meta: META });
+  try {
+    armFailpoints('wal.write=enospc@1');
+    writer.write(Buffer.from('state'));
+    await assert.rejects(writer.finish('local'), DiskFull);
+  } finally {
+    armFailpoints('');
+  }
+  writer.abort();
+  assert.deepEqual(readdirSync(dir), before);
+  await snapshot(wal, 9);
+  wal.close();
+  assert.equal(openWal(dir).state.snapshot?.index, 9);
+});
+
 test('the reserve is there, can be given up once, and is taken back', (t) => {
   const dir = join(temporaryFolder(t), 'raft');
   const options = { reserveBytes: 300_000 };

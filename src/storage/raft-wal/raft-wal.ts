@@ -277,6 +277,8 @@ class Writer implements SnapshotWriter {
   readonly #file: DiskFile;
   readonly #content: SnapshotFileWriter;
   #stage: 'writing' | 'complete' | 'named' | 'ended' = 'writing';
+  /** The log may name the file already. */
+  #mayBePointedAt = false;
   #syncsUnderWay = 0;
 
   constructor(disk: Disk, dir: string, head: SnapshotHead, events: WriterEvents) {
@@ -326,17 +328,23 @@ class Writer implements SnapshotWriter {
       this.#name();
     }
     const snapshot = { ...this.#head, path: this.#path, bytes: this.#content.bytesWritten };
-    this.#events.publish(snapshot, this.#content.crc, origin);
+    try {
+      this.#mayBePointedAt = true;
+      this.#events.publish(snapshot, this.#content.crc, origin);
+    } catch (error) {
+      // Of a full disk the log is as it was before.
+      if (error instanceof DiskFull) this.#mayBePointedAt = false;
+      throw error;
+    }
     this.#end();
     return snapshot;
   }
 
   abort(): void {
     if (this.#stage === 'ended') return;
-    const isTemporary = this.#stage !== 'named';
+    const path = this.#stage === 'named' ? this.#path : this.#temporary;
     this.#end();
-    // A named one stays as a file that nothing points at; recovery leaves it alone.
-    if (isTemporary) this.#disk.unlink(this.#temporary);
+    if (!this.#mayBePointedAt) this.#disk.unlink(path);
   }
 
   #end(): void {
