@@ -263,6 +263,29 @@ test('[S5] any of the sectors of the last group lost: torn and cut, unless nothi
   }
 });
 
+test('[S5] a torn group is cut also behind more damage than is told one by one', async () => {
+  const disk = new MemoryDisk();
+  const store = rigOn(disk, { segmentBytes: 1 << 26 }).open();
+  const count = 10_001;
+  const bodies = Array.from({ length: count }, (_, i) => dataBatch(A, [plain('#')], { base: i + 1 }));
+  await store.append(bodies);
+  const end = disk.size(PATH);
+  await store.append([dataBatch(A, [plain('x'.repeat(2_000))], { base: count + 1 })]);
+  const found = disk.copy();
+  const bytes = found.bytes(PATH);
+  const offset = (bodies[0] as SealedBatch).bytes.indexOf('#');
+  for (let at = bytes.indexOf((bodies[0] as SealedBatch).bytes), i = 0; i < count; i++) {
+    bytes.writeUInt8(0x24, at + offset);
+    at += (bodies[i] as SealedBatch).bytes.length;
+  }
+  bytes.fill(0, end + 1024, end + 1536);
+  const rig = rigOn(found);
+  const again = rig.open();
+  assert.deepEqual(rig.report?.torn, [{ path: PATH, bytes: bytes.length - end }]);
+  assert.equal(again.lookup(A, count), 'data', 'damaged, and it may have been acknowledged');
+  assert.equal(again.lookup(A, count + 1), 'absent');
+});
+
 test('[S6] a batch swapped for another whole one of the same group is found at read and by the scan', async () => {
   const disk = new MemoryDisk();
   const store = rigOn(disk).open();

@@ -86,6 +86,8 @@ class SegmentScanner {
   readonly #options: ScanOptions;
   readonly #window: ScanWindow;
   readonly #damages: Damage[] = [];
+  /** Those that are not named too. */
+  #damageCount = 0;
   readonly #entries = new SidecarBuilder();
   readonly #view = new BatchView();
   readonly #segment: number;
@@ -157,11 +159,12 @@ class SegmentScanner {
     const end = position + header.length;
     if (end > size && isLast) return -1;
     const breaks = this.#chain >= 0 && header.previous !== this.#chain;
-    const damagesBefore = this.#damages.length;
+    const damagesBefore = this.#damageCount;
     const found = this.#readBatches(position, Math.min(end, size), header);
-    const isBad = this.#damages.length > damagesBefore;
+    const isBad = this.#damageCount > damagesBefore;
     if (isBad && isLast && end === size && this.#zeroSectors(position, end) > header.zeroSectors) {
-      this.#damages.length = damagesBefore;
+      this.#damages.length = Math.min(this.#damages.length, damagesBefore);
+      this.#damageCount = damagesBefore;
       return -1;
     }
     if (breaks) this.#doubtPending(position);
@@ -373,6 +376,7 @@ class SegmentScanner {
   }
 
   #damage(damage: Damage): void {
+    this.#damageCount += 1;
     if (this.#damages.length < DAMAGES_MAX) this.#damages.push(damage);
   }
 }
