@@ -45,10 +45,12 @@ describe('a batch that a database has', () => {
     assert(rig.publish.idle);
   });
 
-  it('[S11] whose allotment had its verdict by then is what the store says: marked, or data that somebody else closed', async () => {
+  it('[S11] whose allotment had its verdict by then is what the store says: marked, data that somebody else closed, or gone since', async () => {
     for (const [stored, answer] of [
       ['void', 'STORE_UNAVAILABLE'],
       ['data', 1],
+      // Trimmed: it may have been read before.
+      ['absent', 'OUTCOME_UNKNOWN'],
     ] as const) {
       const rig = new PublishRig();
       rig.open(1);
@@ -67,7 +69,8 @@ describe('a batch that a database has', () => {
       assert.deepEqual(rig.answers(), [{ sequence: 1, answer }]);
       if (stored === 'void') await rig.written();
       assert.deepEqual(rig.resolved, [[1, stored === 'data']]);
-      assert(rig.publish.idle);
+      assert.equal(rig.groups.length, stored === 'void' ? 2 : 1, 'a mark in the place of what was stored');
+      assert(rig.publish.idle && rig.subject.settled);
     }
   });
 

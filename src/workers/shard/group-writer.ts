@@ -125,7 +125,9 @@ export class GroupWriter {
     const { store, events } = this.#parts;
     for (;;) {
       try {
-        this.closed(counter, (await store.lookup(subject.ref, base)) === 'data');
+        const found = await store.lookup(subject.ref, base);
+        if (found === 'absent') this.#forgotten(counter);
+        else this.closed(counter, found === 'data');
         events.onProgress();
         return;
       } catch (error) {
@@ -134,6 +136,26 @@ export class GroupWriter {
         await new Promise((resolve) => setTimeout(resolve, STORE_RETRY_MS));
       }
     }
+  }
+
+  /** The store has neither the batch nor a mark any more: it was trimmed since it had its verdict, and nobody knows which that was. */
+  #forgotten(counter: number): void {
+    const { events, gathering, takeBacks } = this.#parts;
+    const entry = this.#closing.get(counter);
+    if (entry === undefined) return;
+    this.#closing.delete(counter);
+    const { batch, group } = entry;
+    const allotment = defined(batch.allotment, 'a batch without ids was to be closed');
+    batch.allotment = null;
+    batch.subject.resolved(allotment);
+    events.onResolved(batch.subject, allotment, null);
+    if (batch.isAbandoned) {
+      this.#abandoned -= 1;
+      if (!group.wasUncertain) gathering.giveBuilder(batch.builder);
+      return;
+    }
+    takeBacks.refuseAsUnknown(batch);
+    becomeClosed(group);
   }
 
   /** Finishes groups from the oldest on, as far as they are written; how many. */
