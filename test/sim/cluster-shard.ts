@@ -218,7 +218,8 @@ export class SimShard {
 
   /**
    * Allotments of earlier incarnations of this node: looked up in the store, then closed or revoked, as resolveInDatabase of src/workers/shard does it.
-   * What lies behind one that is missing is revoked, and before that one: whatever is applied of this, another start comes to the same.
+   * What lies behind one that is missing is revoked, and before that one: whatever is applied of this, another start comes to the same. Behind one that was
+   * revoked nothing can be in the store: here a subject has one write under way at a time.
    */
   takeOver(allotments: readonly AllotmentInfo[]): void {
     const broken = new Set<string>();

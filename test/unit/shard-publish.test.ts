@@ -376,7 +376,13 @@ describe('what a database has of the process before', () => {
       stored: [1],
       revoked: [3, 2],
     },
-    { what: 'what was revoked by then is no gap', open: [left(1, true), left(2)], has: [2], stored: [2], revoked: [] },
+    {
+      what: 'what lies behind one that was revoked by then goes with it',
+      open: [left(1), left(2, true), left(3)],
+      has: [1, 3],
+      stored: [1],
+      revoked: [3],
+    },
   ];
   for (const { what, open, has, hurt = [], stored, revoked } of rows) {
     it(`[S11] is settled in the order of ids, and taken back from the end: ${what}`, async () => {

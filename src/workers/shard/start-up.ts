@@ -56,7 +56,8 @@ export function resolveLeftOpen(
  * closed as stored: with a log that lacks its last entries it may have been acknowledged. A read may see what a standby does not have yet,
  * so the batch is appended again first, which is durable when it is answered. A commit of the process before that comes later than the look
  * meets the void mark, which is filed by the allotment as its batch is. What lies behind one that is missing is revoked with it (rule 5): a
- * database that writes a group row by row may have the later batch of a sender and not the earlier, which is sent again. One whose bytes are
+ * database that writes a group row by row may have the later batch of a sender and not the earlier, which is sent again. One that is revoked by
+ * now counts as missing: whoever revoked it may have ended before it did so with a batch behind it, which the database took meanwhile. One whose bytes are
  * damaged is as good as missing, and is told: it may have been acknowledged, see above. The revokes of a subject go from its end to its beginning:
  * should this process end with only some of them applied, the next one still finds the one that is missing, and what lies behind it.
  */
@@ -88,7 +89,7 @@ export async function resolveInDatabase(
   const broken = new Set<ActiveSubject>();
   for (const each of ordered) {
     if (broken.has(each.owner)) found.delete(each);
-    else if (!each.revoked && !found.has(each)) broken.add(each.owner);
+    else if (!found.has(each)) broken.add(each.owner);
   }
   if (found.size > 0) await store.append([...found.values()]);
   const missing: VoidMark[] = [];
