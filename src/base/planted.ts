@@ -70,6 +70,14 @@ export type PlantedBug =
   | 'S7-no-cascade'
   /** A revoked sequence is not forgotten. */
   | 'S7-sequence-outlives-revoke'
+  /** A group is closed, and acknowledged, when the store has been given it. */
+  | 'B2-ack-before-stored'
+  /** Readers whose slots were held do not begin again when these are released. */
+  | 'B4-reader-not-rejoined'
+  /** A reader that is told that its subject was trimmed past it stays where it stood. */
+  | 'B4-trim-unheeded'
+  /** A refused batch comes again at once, and what stands behind it does not wait for it. */
+  | 'B5-retry-reorders'
   /** A start takes records of the Raft log whose content fails its checksum. */
   | 'S5-log-unchecked'
   /** What is read of a segment is not checked. */

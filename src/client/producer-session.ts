@@ -9,6 +9,7 @@
 import { status } from '@grpc/grpc-js';
 import { assert } from '../base/assert.ts';
 import type { Outcome } from '../base/errors.ts';
+import { isPlanted } from '../base/planted.ts';
 import { type ClientError, RefusedError, refusedError, TimeoutError, withOutcome } from './errors.ts';
 import { Fifo } from './fifo.ts';
 import { type BackoffOptions, type RetryBudget, retryDelayMs } from './retry.ts';
@@ -387,6 +388,10 @@ export class ProducerSession<B extends SessionBatch> {
   }
 
   #block(subject: Subject<B>, batch: B, retryAt: number): void {
+    if (isPlanted('B5-retry-reorders')) {
+      this.#again.push(batch);
+      return;
+    }
     subject.refused.push(batch);
     subject.retryAt = Math.max(subject.isBlocked ? subject.retryAt : 0, retryAt);
     subject.isBlocked = true;

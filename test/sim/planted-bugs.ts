@@ -1,11 +1,12 @@
 import { type PlantedBug, plantBug } from '../../src/base/planted.ts';
+import { simulateBroker } from './broker-sim.ts';
 import { simulateCluster } from './cluster-sim.ts';
 import { simulateGossip } from './gossip-sim.ts';
 import { simulateRaft } from './raft-sim.ts';
 
 export interface Planted {
   readonly bug: PlantedBug;
-  readonly simulator: 'raft' | 'cluster' | 'gossip';
+  readonly simulator: 'raft' | 'cluster' | 'gossip' | 'broker';
   /** The first seed that finds it: `npm run sim -- --planted`. */
   readonly seed: number;
 }
@@ -13,13 +14,16 @@ export interface Planted {
 /** The issue asks for each to be found within this many. */
 export const SEEDS_MAX = 1_000;
 
-const SIMULATORS = { raft: simulateRaft, cluster: simulateCluster, gossip: simulateGossip };
+const SIMULATORS = { raft: simulateRaft, cluster: simulateCluster, gossip: simulateGossip, broker: simulateBroker };
 
 /** What the simulator says of a seed with the bug in place; null when it sees nothing. */
-export function findingOf({ bug, simulator }: Pick<Planted, 'bug' | 'simulator'>, seed: number): string | null {
+export async function findingOf(
+  { bug, simulator }: Pick<Planted, 'bug' | 'simulator'>,
+  seed: number,
+): Promise<string | null> {
   plantBug(bug);
   try {
-    SIMULATORS[simulator](seed);
+    await SIMULATORS[simulator](seed);
     return null;
   } catch (error) {
     return error instanceof Error ? error.message : String(error);
@@ -63,4 +67,8 @@ export const PLANTED: readonly Planted[] = [
   { bug: 'G4-same-incarnation-revives', simulator: 'gossip', seed: 1 },
   { bug: 'G4-push-pull-revives', simulator: 'gossip', seed: 1 },
   { bug: 'G5-late-tick-judges', simulator: 'gossip', seed: 77 },
+  { bug: 'B2-ack-before-stored', simulator: 'broker', seed: 1 },
+  { bug: 'B4-reader-not-rejoined', simulator: 'broker', seed: 3 },
+  { bug: 'B4-trim-unheeded', simulator: 'broker', seed: 46 },
+  { bug: 'B5-retry-reorders', simulator: 'broker', seed: 7 },
 ];

@@ -1,6 +1,7 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { readOptions } from '../support/read-options.ts';
 import { endWithReader } from '../support/reader-gone.ts';
+import { simulateBroker } from './broker-sim.ts';
 import { simulateCluster } from './cluster-sim.ts';
 import { compareKills } from './gossip-compare.ts';
 import { simulateGossip } from './gossip-sim.ts';
@@ -10,11 +11,11 @@ import { simulateRaft } from './raft-sim.ts';
 const HELP = `usage: npm run sim -- [options]
 
 The long form of the simulation: a group of Raft nodes, then a cluster of whole nodes with clients and a store, then nodes that gossip, with crashes,
-lost messages, cut networks, stopped processes and changes of members; one run of each for each seed.
+lost messages, cut networks, stopped processes and changes of members; at last one broker, inside, with its clients; one run of each for each seed.
 
   --seeds N    how many (1000)
   --from S     the first one (1). With --seeds 1: that run again, to the last bit
-  --only NAME  raft, cluster or gossip only
+  --only NAME  raft, cluster, gossip or broker only
   --planted    plant known bugs one by one instead, and say after how many seeds each is found
   --kills N    instead: kill one of --nodes members of a gossip cluster, N times, and say when the others see it, beside
                HashiCorp's memberlist (which needs Go 1.25, and some seconds a kill)
@@ -50,8 +51,8 @@ if (!/^\d\d?$/.test(values.loss) || Number(values.nodes) < 3) {
   process.stderr.write('sim: --loss takes 0 to 99, --nodes 3 and more\n');
   process.exit(2);
 }
-if (!['', 'raft', 'cluster', 'gossip'].includes(values.only)) {
-  process.stderr.write('sim: --only takes raft, cluster or gossip\n');
+if (!['', 'raft', 'cluster', 'gossip', 'broker'].includes(values.only)) {
+  process.stderr.write('sim: --only takes raft, cluster, gossip or broker\n');
   process.exit(2);
 }
 const count = Number(values.seeds);
@@ -70,18 +71,19 @@ async function simulateAll(): Promise<boolean> {
   const raft = isWanted('raft') ? await simulate('raft', simulateRaft) : 0;
   const cluster = isWanted('cluster') ? await simulate('cluster', simulateCluster) : 0;
   const gossip = isWanted('gossip') ? await simulate('gossip', simulateGossip) : 0;
-  return raft + cluster + gossip === 0;
+  const broker = isWanted('broker') ? await simulate('broker', simulateBroker) : 0;
+  return raft + cluster + gossip + broker === 0;
 }
 
 /** Runs all seeds; how many failed. */
-async function simulate(name: string, run: (seed: number) => object): Promise<number> {
+async function simulate(name: string, run: (seed: number) => object | Promise<object>): Promise<number> {
   let failed = 0;
   const sums = new Map<string, number>();
   const startedAt = performance.now();
   let reportAt = startedAt;
   for (let i = 0; i < count; i += 1) {
     try {
-      for (const [key, value] of Object.entries(run(from + i))) {
+      for (const [key, value] of Object.entries(await run(from + i))) {
         if (key !== 'seed' && key !== 'trace') sums.set(key, (sums.get(key) ?? 0) + Number(value));
       }
     } catch (error) {
@@ -112,7 +114,7 @@ async function searchPlanted(): Promise<boolean> {
     let seed = 0;
     while (found === null && seed < SEEDS_MAX) {
       seed += 1;
-      found = findingOf(planted, seed);
+      found = await findingOf(planted, seed);
       await nextTurn();
     }
     isAllFound &&= found !== null;

@@ -1,6 +1,7 @@
 import type { ServerDuplexStream } from '@grpc/grpc-js';
 import type { Caller, CallOrigin } from '../../access/caller.ts';
 import type { Reason } from '../../base/errors.ts';
+import { isPlanted } from '../../base/planted.ts';
 import { originOf, watchCaller } from '../../grpc/callers.ts';
 import { cutFrame } from '../../grpc/consumer-codec.ts';
 import { DeliveryStream, type OnSent } from '../../grpc/delivery-stream.ts';
@@ -137,7 +138,7 @@ export class ConsumerStream {
     reader.settled = settled;
     if (reader.window !== null) {
       // The time that it waited for has come, and what was published before is not for it; or the subject was trimmed past where it stood.
-      reader.window.took(next);
+      if (!isPlanted('B4-trim-unheeded')) reader.window.took(next);
       return;
     }
     reader.window = new DeliveryWindow(next);

@@ -1,6 +1,7 @@
 import type { ServerDuplexStream } from '@grpc/grpc-js';
 import { type Caller, Verb } from '../../access/caller.ts';
 import type { Reason } from '../../base/errors.ts';
+import { isPlanted } from '../../base/planted.ts';
 import { SUBJECT_BYTES_MAX, slotOfHash, subjectFault, subjectHash } from '../../base/subject.ts';
 import { inSpace, isOfSpace, type SubjectScope } from '../../base/subject-space.ts';
 import { type ConsumeOpening, ConsumeScan, type SubjectSpec, scanConsume } from '../../grpc/consumer-codec.ts';
@@ -249,6 +250,7 @@ export class Consumers implements ConsumerStreamPort {
   /** Subjects of these slots have a shard again, perhaps another. */
   resumeSlots(slots: ReadonlySet<number>, ownerOf: (slot: number) => number): void {
     this.#groups.setShard(slots, ownerOf);
+    if (isPlanted('B4-reader-not-rejoined')) return;
     this.resume(({ group }) => slots.has(slotOfHash(group.hash)));
   }
 

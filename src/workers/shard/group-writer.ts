@@ -1,6 +1,7 @@
 import { defined } from '../../base/assert.ts';
 import { BrokerError, REASON_CODE } from '../../base/errors.ts';
 import { failpoint } from '../../base/failpoint.ts';
+import { isPlanted } from '../../base/planted.ts';
 import { sealVoidMark } from '../../batch/batch-builder.ts';
 import { isOutage } from '../../storage/driver-errors.ts';
 import { type MessageStore, type SealedBatch, StoreUncertain } from '../../storage/store.ts';
@@ -223,6 +224,7 @@ export class GroupWriter {
     group.state = 'writing';
     group.writingSince = performance.now();
     if (group.times !== null) group.times.storeAt = group.writingSince;
+    if (isPlanted('B2-ack-before-stored')) group.state = 'durable';
     this.#append(group, sealed);
   }
 
@@ -230,6 +232,7 @@ export class GroupWriter {
     const { store, rules, counters, events } = this.#parts;
     store.append(sealed).then(
       () => {
+        if (isPlanted('B2-ack-before-stored')) return;
         group.state = rules.isRemote ? 'durable' : 'written';
         const now = performance.now();
         if (group.times !== null) group.times.storedAt = now;
@@ -239,6 +242,7 @@ export class GroupWriter {
       },
       (error: unknown) => {
         counters.writeFailed();
+        if (isPlanted('B2-ack-before-stored')) return;
         if (error instanceof StoreUncertain) {
           group.wasUncertain = true;
           if (rules.mayRepeat(group.writingSince)) {

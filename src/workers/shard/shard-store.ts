@@ -1,12 +1,12 @@
 import { join } from 'node:path';
-import { NodeDisk } from '../../storage/disk.ts';
+import { type Disk, NodeDisk } from '../../storage/disk.ts';
 import { DriverErrors } from '../../storage/driver-errors.ts';
 import { type EmbeddedStore, openEmbeddedStore } from '../../storage/embedded/embedded-store.ts';
 import { type SealReport, sealLane } from '../../storage/embedded/seal-lanes.ts';
 import type { SegmentSummary } from '../../storage/embedded/sidecar.ts';
 import type { SlotColumns } from '../../storage/embedded/slot-index.ts';
 import { InFlight } from '../../storage/in-flight.ts';
-import { type OpenedDatabase, openDatabase } from '../../storage/open-database.ts';
+import { type DatabaseOptions, type OpenedDatabase, openDatabase } from '../../storage/open-database.ts';
 import type { MessageStore, ReadResult, StoreConnections, StoreStats, SubjectRef } from '../../storage/store.ts';
 import type { ShardTask } from '../messages.ts';
 import { Arrivals } from './arrivals.ts';
@@ -62,6 +62,14 @@ const RARE_READS_MAX = 2;
 /** More of those are refused. */
 const RARE_WAITING_MAX = 256;
 
+/** What a shard reaches the outside by. */
+export interface StoreOpeners {
+  readonly openDatabase: (options: DatabaseOptions) => Promise<OpenedDatabase>;
+  readonly openDisk: () => Disk;
+}
+
+export const STORE_OPENERS: StoreOpeners = { openDatabase, openDisk: () => new NodeDisk() };
+
 /** Opens the lane of the shard, or its connections to the database. StartError if the database cannot be used. */
 export async function openShardStore(
   task: ShardTask,
@@ -70,10 +78,11 @@ export async function openShardStore(
   onNotice: (message: string, error: unknown) => void,
   onSealed: (report: SealReport) => void,
   counters: ReadCounters,
+  outside: StoreOpeners,
 ): Promise<OpenedStore> {
   const { shard, store } = task;
   if (store.database !== null) {
-    const database = await openDatabase(store.database);
+    const database = await outside.openDatabase(store.database);
     const recent = new RecentBatches(store.cacheBytes);
     const arrivals = new Arrivals(recent);
     const { readsMax, writesMax } = database;
@@ -88,8 +97,9 @@ export async function openShardStore(
     };
   }
   const segments = join(task.dataDirectory, 'segments');
+  const disk = outside.openDisk();
   // The thread before this one may have died in the middle of a write.
-  if (task.isReplacement) onSealed(sealLane(new NodeDisk(), segments, shard));
+  if (task.isReplacement) onSealed(sealLane(disk, segments, shard));
   const embedded = openEmbeddedStore({
     directory: segments,
     lane: shard,
@@ -101,6 +111,7 @@ export async function openShardStore(
     onFatal,
     onNotice,
     onRead: (microseconds, bytes) => counters.readFrom(microseconds, bytes),
+    disk,
   });
   return {
     store: embedded,

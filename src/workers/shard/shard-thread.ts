@@ -24,7 +24,7 @@ import { RaftClient } from './raft-client.ts';
 import { ReleaseJobs } from './release-job.ts';
 import { ShardAgent } from './shard-agent.ts';
 import { ShardCounters } from './shard-counters.ts';
-import { NO_LEVELS, openShardStore } from './shard-store.ts';
+import { NO_LEVELS, openShardStore, STORE_OPENERS, type StoreOpeners } from './shard-store.ts';
 import { OwnedSlots, SlotDrain } from './slot-drain.ts';
 import { resolveInDatabase, resolveLeftOpen, verifyHeads } from './start-up.ts';
 import { StreamFailures } from './stream-failures.ts';
@@ -53,7 +53,11 @@ export default async function runShard(task: ShardTask): Promise<readonly Segmen
   }
 }
 
-async function serveShard(task: ShardTask): Promise<readonly SegmentSummary[]> {
+/** `outside`: a simulation has stores of its own. */
+export async function serveShard(
+  task: ShardTask,
+  outside: StoreOpeners = STORE_OPENERS,
+): Promise<readonly SegmentSummary[]> {
   armFailpoints(task.failpoints);
   const { port, shard } = task;
   const logTimeoutMs = task.hasPeers ? defined(task.store.database, 'nodes share a database').timeoutMs : null;
@@ -91,7 +95,7 @@ async function serveShard(task: ShardTask): Promise<readonly SegmentSummary[]> {
   const onSealed = (report: SealReport): void => {
     for (const { level, message, fields } of sealNews(report)) log(level, message, fields);
   };
-  const opened = await whenThere(() => openShardStore(task, owned, onFatal, onNotice, onSealed, counters));
+  const opened = await whenThere(() => openShardStore(task, owned, onFatal, onNotice, onSealed, counters, outside));
   if (opened === null) return endEarly();
   const { store, embedded, database, writesMax, groupsMin, connections } = opened;
   const subjects = new ActiveSubjects(task.hasPeers);
