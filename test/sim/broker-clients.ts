@@ -16,6 +16,8 @@ export interface ClientParts {
   readonly oracle: BrokerOracle;
   readonly server: Actor;
   readonly accept: Accept;
+  /** The last id that the log has given. */
+  readonly headOf: (subject: string) => number;
   /** Longest way of a chunk in one direction, in ms. */
   readonly delayMsMax: number;
 }
@@ -177,7 +179,13 @@ export class SimSubscriber {
       });
       subscription.started.then(
         () => {
-          for (const { subject, nextId } of subscription.positions) this.#starts.set(subject, nextId);
+          for (const { subject, nextId } of subscription.positions) {
+            this.#starts.set(subject, nextId);
+            // What is published from now on will come.
+            const head = parts.headOf(subject);
+            if (start === 'new' && nextId > head + 1)
+              parts.time.fail(new Violation(`${plan.name} begins at ${subject} ${nextId}, the last id is ${head}`));
+          }
         },
         () => undefined,
       );

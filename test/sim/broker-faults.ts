@@ -11,6 +11,11 @@ import type { SimEndpoints } from './broker-wire.ts';
 /** A disk with room. */
 const SPACE_BYTES = 2 ** 40;
 
+interface Client {
+  readonly actor: Actor;
+  readonly endpoints: SimEndpoints;
+}
+
 export interface FaultWorld {
   readonly time: SimTime;
   readonly node: SimNode;
@@ -19,7 +24,7 @@ export interface FaultWorld {
   readonly publishers: readonly SimPublisher[];
   readonly subscribers: readonly SimSubscriber[];
   /** Clients with endpoints that are neither. */
-  readonly others: readonly { readonly endpoints: SimEndpoints }[];
+  readonly others: readonly Client[];
   /** Another subscriber begins, wherever it likes. */
   join(): void;
   leave(subscriber: SimSubscriber): void;
@@ -77,7 +82,7 @@ export class Faults {
     for (const subscriber of this.#world.subscribers) subscriber.idleUntil = Math.min(subscriber.idleUntil, time.now);
   }
 
-  get #clients(): readonly { readonly endpoints: SimEndpoints }[] {
+  get #clients(): readonly Client[] {
     const { publishers, subscribers, others } = this.#world;
     return [...publishers, ...subscribers, ...others];
   }
@@ -107,7 +112,9 @@ export class Faults {
         return;
       }
       case 'stalls': {
-        const actors = [node.main, node.raft.actor, ...node.pool.members.map((shard) => node.pool.actorOf(shard))];
+        const shards = node.pool.members.map((shard) => node.pool.actorOf(shard));
+        const clients = this.#clients.map(({ actor: client }) => client);
+        const actors = [node.main, node.raft.actor, ...shards, ...clients];
         const actor = actors[random.nextBelow(actors.length)];
         const ms = random.chance(1, 5) ? time.between(100, 1_500) : time.between(1, 60);
         actor?.pauseUntil(time.now + ms);
@@ -209,7 +216,7 @@ export class Faults {
     });
   }
 
-  #anyClient(): { readonly endpoints: SimEndpoints } | undefined {
+  #anyClient(): Client | undefined {
     const clients = this.#clients;
     return clients[this.#world.time.random.nextBelow(Math.max(1, clients.length))];
   }

@@ -79,6 +79,11 @@ export class BrokerOracle {
     this.#trimmed.set(subject, Math.max(first, this.#trimmed.get(subject) ?? 1));
   }
 
+  /** Grows with everything that comes to its end, or to somebody. */
+  get progress(): number {
+    return this.acked + this.refused + this.unknown + this.delivered;
+  }
+
   /** The last id that anybody was told of. */
   lastOf(subject: string): number {
     return this.#last.get(subject) ?? 0;

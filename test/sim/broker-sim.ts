@@ -33,8 +33,10 @@ export interface BrokerRun {
   readonly lateWrites: number;
 }
 
-/** With the faults over, everything that was begun has its end within this time, in ms: the longest wait of a client for its next try is 10 s. */
-const QUIET_MS = 40_000;
+/** With the faults over, nothing stands still for so long, in ms: the longest wait of a client for its next try is 10 s. */
+const STILL_MS_MAX = 20_000;
+/** And everything that was begun has its end within this time, in ms: some readers take little, with long pauses. */
+const QUIET_MS_MAX = 120_000;
 const LOOK_MS = 250;
 const STORM_MS = [600, 2_400] as const;
 /** A second for the levels that shards count, and one to spare. */
@@ -43,8 +45,11 @@ const SUBSCRIBERS_MAX = 8;
 /** Of one subject, when all is quiet. */
 const FETCHES_MAX = 5;
 const FETCHES_AT_ONCE = 100;
-/** Beyond what it may ask for at a time. */
+/** Most of them have a message or two on their way. */
 const MANY_SUBJECTS = 60;
+/** More than the 1,024 batches that a stream may have on its way: each is of another subject. */
+const FLOOD_SUBJECTS = 1_300;
+const FLOODS_ONE_IN = 25;
 
 export async function simulateBroker(seed: number): Promise<BrokerRun> {
   const time = new SimTime(seed);
@@ -67,6 +72,8 @@ class BrokerSim {
   readonly #node: SimNode;
   readonly #parts: ClientParts;
   readonly #subjects: readonly string[];
+  /** A publisher has more subjects than a stream may have batches without a result. */
+  readonly #isFlood: boolean;
   readonly #publishers: SimPublisher[] = [];
   readonly #subscribers: SimSubscriber[] = [];
   readonly #leaving: Promise<void>[] = [];
@@ -93,6 +100,7 @@ class BrokerSim {
       time,
       oracle: this.#oracle,
       server: main,
+      headOf: (subject) => this.#positionsOf(subject).head,
       delayMsMax: random.chance(1, 3) ? 20 : 1,
       accept: (path, call, request) => {
         if (request !== null)
@@ -101,7 +109,8 @@ class BrokerSim {
         else dispatcher.consume(call, caller);
       },
     };
-    const count = random.chance(1, 5) ? MANY_SUBJECTS : 1 + random.nextBelow(6);
+    this.#isFlood = random.chance(1, FLOODS_ONE_IN);
+    const count = this.#isFlood ? FLOOD_SUBJECTS : random.chance(1, 5) ? MANY_SUBJECTS : 1 + random.nextBelow(6);
     this.#subjects = Array.from({ length: count }, (_, i) => `s.${i}`);
     this.#node.start(shards);
   }
@@ -109,8 +118,9 @@ class BrokerSim {
   async run(): Promise<BrokerRun> {
     const time = this.#time;
     const { random } = time;
-    for (let i = 1 + random.nextBelow(3); i > 0; i--) this.#publish(`p${i}`);
-    for (let i = 1 + random.nextBelow(3); i > 0; i--) this.#subscribe('earliest');
+    const few = this.#isFlood ? 1 : 3;
+    for (let i = 1 + random.nextBelow(few); i > 0; i--) this.#publish(`p${i}`);
+    for (let i = 1 + random.nextBelow(few); i > 0; i--) this.#subscribe('earliest');
     const { dispatcher } = this.#node;
     if (random.chance(1, 2)) this.#halfClosers.push(new SimHalfCloser(this.#parts, 'h1', this.#subjects));
     const pause = random.chance(1, 2) ? 10 : 1_000;
@@ -198,8 +208,8 @@ class BrokerSim {
         subjects: this.#subjects.filter(() => random.chance(2, 3)).concat(this.#subjects[0] as string),
         isIdempotent: random.chance(3, 4),
         deliveryTimeoutMs: random.chance(1, 5) ? 1_500 : 120_000,
-        pauseMsMax: random.chance(1, 3) ? 2 : 20,
-        pendingMax: random.chance(1, 3) ? 400 : 30,
+        pauseMsMax: this.#isFlood ? 0.8 : random.chance(1, 3) ? 2 : 20,
+        pendingMax: this.#isFlood ? 2 * FLOOD_SUBJECTS : random.chance(1, 3) ? 400 : 30,
         bodyBytesMax: random.chance(1, 3) ? 1_500 : 100,
       }),
     );
@@ -218,6 +228,8 @@ class BrokerSim {
     const some = this.#subjects.filter((_, i) => i === 0 || random.chance(2, 3));
     // Where a plain subscription begins that begins `new` its client has to ask, in another way than those that are simulated.
     const isPlain = start !== 'new' && random.chance(1, 3);
+    // Of very many subjects it would read one message each from the store for each that it takes.
+    const isSlow = !this.#isFlood && random.chance(1, 2);
     const isPattern = !isPlain && start === 'earliest' && random.chance(1, 2);
     this.#subscribers.push(
       new SimSubscriber(this.#parts, {
@@ -225,9 +237,9 @@ class BrokerSim {
         subjects: isPlain ? [random.chance(1, 2) ? 's.0' : (some.at(-1) as string)] : isPattern ? ['s.>'] : some,
         start,
         isPlain,
-        creditBytes: random.chance(1, 3) ? 500 : 64 << 10,
-        creditMessages: random.chance(1, 3) ? 5 : 1_000,
-        pauseMsMax: random.chance(1, 3) ? 30 : 1,
+        creditBytes: isSlow && random.chance(1, 2) ? 500 : 64 << 10,
+        creditMessages: isSlow && random.chance(1, 2) ? 5 : 1_000,
+        pauseMsMax: isSlow && random.chance(1, 2) ? 30 : 1,
       }),
     );
   }
@@ -235,9 +247,20 @@ class BrokerSim {
   /** The faults are over: everything that was begun comes to its end, and everybody has everything. */
   async #quiet(): Promise<void> {
     const time = this.#time;
-    const until = time.now + QUIET_MS;
+    const begunAt = time.now;
+    let movedAt = time.now;
+    let seen = -1;
     for (let waits = this.#waits(); waits !== null; waits = this.#waits()) {
-      if (time.now >= until) throw new Violation(`${QUIET_MS / 1_000} s after the last fault ${waits}`);
+      const moved = this.#oracle.progress;
+      if (moved !== seen) movedAt = time.now;
+      seen = moved;
+      const stoodMs = time.now - movedAt;
+      const quietMs = time.now - begunAt;
+      if (stoodMs >= STILL_MS_MAX || quietMs >= QUIET_MS_MAX) {
+        throw new Violation(
+          `${seconds(quietMs)} s after the last fault, and ${seconds(stoodMs)} s after the last progress, ${waits}`,
+        );
+      }
       await time.runUntil(time.now + LOOK_MS);
     }
     for (const subject of this.#subjects) {
@@ -328,4 +351,8 @@ class BrokerSim {
     if (handle < 0) return { first: 1, head: 0, settled: 0 };
     return { first: machine.first(handle), head: machine.head(handle), settled: machine.settled(handle) };
   }
+}
+
+function seconds(ms: number): number {
+  return Math.round(ms / 1_000);
 }

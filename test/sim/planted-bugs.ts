@@ -68,7 +68,7 @@ export const PLANTED: readonly Planted[] = [
   { bug: 'G4-push-pull-revives', simulator: 'gossip', seed: 1 },
   { bug: 'G5-late-tick-judges', simulator: 'gossip', seed: 77 },
   { bug: 'B2-ack-before-stored', simulator: 'broker', seed: 1 },
-  { bug: 'B4-reader-not-rejoined', simulator: 'broker', seed: 3 },
-  { bug: 'B4-trim-unheeded', simulator: 'broker', seed: 46 },
-  { bug: 'B5-retry-reorders', simulator: 'broker', seed: 7 },
+  { bug: 'B4-reader-not-rejoined', simulator: 'broker', seed: 5 },
+  { bug: 'B4-trim-unheeded', simulator: 'broker', seed: 8 },
+  { bug: 'B5-retry-reorders', simulator: 'broker', seed: 3 },
 ];
