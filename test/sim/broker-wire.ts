@@ -31,6 +31,7 @@ class Pipe {
   #underWay = 0;
   #lastArrival = 0;
   #onEnd: (() => void) | null = null;
+  #onEndSent: () => void = () => undefined;
   #needsDrain = false;
   isReading = true;
   isBroken = false;
@@ -64,9 +65,10 @@ class Pipe {
     return !this.#needsDrain;
   }
 
-  /** Called behind everything that was written. */
-  end(then: () => void): void {
+  /** `then`: when it is read, behind everything that was written; `onSent`: when it was passed on. */
+  end(then: () => void, onSent: () => void = () => undefined): void {
     this.#onEnd = then;
+    this.#onEndSent = onSent;
     this.#time.post(this.#source, 0.005, () => this.#send());
   }
 
@@ -121,6 +123,7 @@ class Pipe {
     if (this.#queue.length > 0 || this.#onEnd === null) return;
     const then = this.#onEnd;
     this.#onEnd = null;
+    this.#onEndSent();
     this.#arrive(() => {
       this.#arrived.push(END);
       this.#ended = then;
@@ -196,6 +199,8 @@ export class SimStream {
   readonly #options: StreamOptions;
   /** The client was told its end. */
   isOver = false;
+  /** From then on grpc-js gives the client nothing but its end (subchannel-call.js, statusOutput). */
+  #isCancelled = false;
 
   constructor(options: StreamOptions) {
     this.#options = options;
@@ -211,7 +216,8 @@ export class SimStream {
     this.down = new Pipe({
       ...{ time, source: server, target: client, delayMsMax },
       onChunk: (bytes) => {
-        for (const message of unframer.take(bytes)) if (!this.isOver) this.clientEnd.emit('data', message);
+        for (const message of unframer.take(bytes))
+          if (!this.isOver && !this.#isCancelled) this.clientEnd.emit('data', message);
       },
       onDrain: () => this.serverEnd.http2.emit('drain'),
     });
@@ -234,6 +240,7 @@ export class SimStream {
 
   /** The client has had enough; what it sent before may arrive still. */
   cancelled(): void {
+    this.#isCancelled = true;
     const { time, client, server, delayMsMax } = this.#options;
     const metadata = new Metadata();
     time.post(client, 0.01, () => this.finish({ code: status.CANCELLED, details: 'Cancelled on client', metadata }));
@@ -246,11 +253,10 @@ export class SimStream {
 
   /** The server's last word, behind all that it has written. */
   ending(end: StatusObject): void {
-    const { time, server } = this.#options;
-    this.down.end(() => {
-      this.finish(end);
-      time.post(server, 0.05, () => this.serverEnd.over());
-    });
+    this.down.end(
+      () => this.finish(end),
+      () => this.serverEnd.over(),
+    );
   }
 
   /** The server has reset the stream. */
