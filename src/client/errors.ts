@@ -115,6 +115,12 @@ export function refusedError(reason: Reason): RefusedError {
   });
 }
 
+/**
+ * What grpc-js says of a stream that was reset with ENHANCE_YOUR_CALM. So a broker ends one whose client takes nothing: its status would wait behind what is
+ * not read.
+ */
+const RESET_AS_STALLED = 'Bandwidth exhausted or memory limit exceeded';
+
 /** What a call, or a stream, ended with. */
 export function errorOf(end: ServiceError | StatusObject): ClientError {
   const details = readDetails(end.metadata);
@@ -133,7 +139,9 @@ export function errorOf(end: ServiceError | StatusObject): ClientError {
   const message = `${end.details} (${reason ?? name})`;
   if (reason !== null) return new RefusedError(message, fields, cause);
   if (end.code === status.DEADLINE_EXCEEDED) return new TimeoutError(message, fields, cause);
-  const isLost = end.code === status.UNAVAILABLE || end.code === status.CANCELLED || end.code === status.INTERNAL;
+  const isReset = end.code === status.RESOURCE_EXHAUSTED && end.details === RESET_AS_STALLED;
+  const isLost =
+    isReset || end.code === status.UNAVAILABLE || end.code === status.CANCELLED || end.code === status.INTERNAL;
   return isLost ? new ConnectionError(message, fields, cause) : new RefusedError(message, fields, cause);
 }
 

@@ -1,9 +1,11 @@
 /** Subscriptions against a server that speaks Consume frame by frame, and says what no real broker would say just then. */
 import assert from 'node:assert/strict';
+import { constants } from 'node:http2';
 import { type TestContext, test } from 'node:test';
 import { Server, ServerCredentials, type ServerDuplexStream } from '@grpc/grpc-js';
 import { type Client, connect, type SubscribeOptions } from '../../src/client/index.ts';
 import { BACKOFF } from '../../src/client/retry.ts';
+import { baseCallOf, type StreamingCall } from '../../src/grpc/base-call.ts';
 import { ConsumeRequest, ConsumeResponse } from '../../src/grpc/gen/broker/v1/consumer.ts';
 import { makeStatus } from '../../src/grpc/status.ts';
 
@@ -96,6 +98,24 @@ test('`started` waits for the last of several Started: only then every start is 
   assert.equal(await isSettled(subscription.started), false);
   streams[0]?.started(true);
   await subscription.started;
+});
+
+test('a subscription whose stream is reset because its client stood still goes on behind what it has', async (t) => {
+  const client = await serve(t, (stream) => {
+    stream.started(true);
+    stream.deliver(stream.number, 1);
+    if (stream.number > 1) return;
+    // Behind what was written: no status can come any more.
+    setImmediate(() =>
+      baseCallOf(stream.call as unknown as StreamingCall).stream.close(constants.NGHTTP2_ENHANCE_YOUR_CALM),
+    );
+  });
+  const ids: number[] = [];
+  for await (const { id } of client.subscribe('s')) {
+    ids.push(id);
+    if (ids.length === 2) break;
+  }
+  assert.deepEqual(ids, [1, 2]);
 });
 
 for (const turns of [0, 1, 2, 3, 4, 5]) {
