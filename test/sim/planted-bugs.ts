@@ -63,7 +63,7 @@ export const PLANTED: readonly Planted[] = [
   { bug: 'G1-refutes-too-low', simulator: 'gossip', seed: 11 },
   { bug: 'G1-unconfirmed-at-once', simulator: 'gossip', seed: 2 },
   { bug: 'G1-no-stream-ping', simulator: 'gossip', seed: 2 },
-  { bug: 'G1-not-contradicted', simulator: 'gossip', seed: 368 },
+  { bug: 'G1-not-contradicted', simulator: 'gossip', seed: 427 },
   { bug: 'G4-same-incarnation-revives', simulator: 'gossip', seed: 1 },
   { bug: 'G4-push-pull-revives', simulator: 'gossip', seed: 1 },
   { bug: 'G5-late-tick-judges', simulator: 'gossip', seed: 77 },
