@@ -466,6 +466,9 @@ export class ShardPool {
   async #replace(shard: number): Promise<void> {
     await this.#threadsGone();
     await this.#raft.detach(shard);
-    await this.#startShard(shard, await this.#raft.openAllotments(), true);
+    const leftOpen = await this.#raft.openAllotments();
+    // Who stops them has told those that were there.
+    if (this.#stopping) return;
+    await this.#startShard(shard, leftOpen, true);
   }
 }

@@ -18,6 +18,8 @@ import { until } from '../support/until.ts';
 /** The Raft thread, as far as a shard that starts needs it: its questions are answered while `isAnswering`. */
 class FakeLog {
   isAnswering = true;
+  /** Of a thread that has gone. */
+  detached = Promise.resolve();
   /** Threads that have been connected, and those of them whose first question is not answered. */
   attached = 0;
   asking = 0;
@@ -29,7 +31,7 @@ class FakeLog {
       const [requests, answers] = [new RingConsumer(toRaft), new RingProducer(fromRaft)];
       this.#shards.push({ requests, answers, bell: new DoorbellRinger(doorbell) });
     },
-    detach: async (): Promise<void> => undefined,
+    detach: (): Promise<void> => this.detached,
     openAllotments: async () => [],
   } as unknown as RaftHandle;
 
@@ -146,4 +148,21 @@ it('threads that are replaced for lost answers do not count as ones that die aga
     );
   }
   assert.deepEqual(fatal, []);
+});
+
+it('a thread that dies just before the stop is not replaced behind it', async (t) => {
+  const { pool, log } = poolOf(t, 1);
+  await pool.start([]);
+  const { promise, resolve } = Promise.withResolvers<void>();
+  log.detached = promise;
+  pool.replaceAll(WHY);
+  await until(
+    () => pool.generation(0) === 0,
+    () => `generation ${pool.generation(0)}`,
+  );
+  const stopped = pool.stop();
+  resolve();
+  await stopped;
+  await new Promise((resolved) => setImmediate(resolved));
+  assert.equal(log.attached, 1);
 });
