@@ -191,7 +191,9 @@ describe('a node that lost touch and gets a snapshot', () => {
       () => born.size === a.node.status().subjects,
       () => `of ${a.node.status().subjects} it tells of ${born.size}`,
     );
-    assert.deepEqual([born.has('subject.2000'), restored, revoked], [true, 1, ['subject.1000']]);
+    assert.deepEqual([born.has('subject.2000'), revoked], [true, ['subject.1000']]);
+    // A leader that has gone on meanwhile may send another one behind it.
+    assert.ok(restored > 0);
     assert.ok(c.lines.some(isInstalled));
   });
 });
