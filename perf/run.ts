@@ -206,9 +206,9 @@ async function main(argv: readonly string[]): Promise<number> {
     process.stdout.write(`${formatMachine(describeMachine())}\n\n${formatProfiles(folder)}`);
     return 0;
   }
-  const tool = TOOLS_HELP[commandLine.names[0] ?? ''];
-  if (tool !== undefined) {
-    process.stdout.write(tool);
+  const [name = ''] = commandLine.names;
+  if (Object.hasOwn(TOOLS_HELP, name)) {
+    process.stdout.write(TOOLS_HELP[name] as string);
     return 0;
   }
   const isPeers = commandLine.names[0] === 'peers';

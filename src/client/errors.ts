@@ -116,8 +116,8 @@ export function refusedError(reason: Reason): RefusedError {
 }
 
 /**
- * What grpc-js says of a stream that was reset with ENHANCE_YOUR_CALM. So a broker ends one whose client takes nothing: its status would wait behind what is
- * not read.
+ * What grpc-js says of a stream that was reset with ENHANCE_YOUR_CALM. So a broker ends one whose client takes nothing, since its status would wait behind
+ * what is not read, and all of a connection that it cuts: both are as good as a connection that was lost.
  */
 const RESET_AS_STALLED = 'Bandwidth exhausted or memory limit exceeded';
 

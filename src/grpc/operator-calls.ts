@@ -66,7 +66,7 @@ export function unary<Request, Response>(
     answer(call.request, context, callerOf(call)).then(
       (response) => callback(null, response),
       (error: unknown) => {
-        if (error instanceof BrokerError && OF_OTHERS.has(error.reason)) tellRefusal(call, error.reason);
+        tellIfOfOthers(call, error);
         callback(asStatus(error, onDefect));
       },
     );
@@ -75,6 +75,11 @@ export function unary<Request, Response>(
 
 /** Why a caller who may make the call is refused for what it names. */
 const OF_OTHERS: ReadonlySet<Reason> = new Set(['PERMISSION_DENIED', 'TENANT_INVALID']);
+
+/** A refusal for what a call names is one for who asks, too. */
+export function tellIfOfOthers(call: object, error: unknown): void {
+  if (error instanceof BrokerError && OF_OTHERS.has(error.reason)) tellRefusal(call, error.reason);
+}
 
 export function asStatus(error: unknown, onDefect: (error: unknown) => void): ErrorStatus {
   if (error instanceof BrokerError) return statusOf(error);

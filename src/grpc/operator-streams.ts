@@ -2,7 +2,7 @@
 import type { ServerWritableStream } from '@grpc/grpc-js';
 import type { Caller } from '../access/caller.ts';
 import { callerOf, watchCaller } from './callers.ts';
-import { asStatus, MALFORMED } from './operator-calls.ts';
+import { asStatus, MALFORMED, tellIfOfOthers } from './operator-calls.ts';
 import { makeStatus } from './status.ts';
 
 /** One stream of answers, as whoever answers sees it. */
@@ -51,6 +51,7 @@ export function streamed<Request, Response>(
         if (!gone.signal.aborted) call.end();
       },
       (error: unknown) => {
+        tellIfOfOthers(call, error);
         if (!gone.signal.aborted) call.emit('error', asStatus(error, onDefect));
       },
     );

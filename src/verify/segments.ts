@@ -129,11 +129,12 @@ export class Segments {
   #check(segment: Segment): void {
     const { files, number } = segment;
     const size = this.#sizeOf(segment);
-    const scanned = size < 0 ? null : this.#scanned(segment, size);
-    if (scanned === null) return;
+    if (size < 0) return;
     const id = segmentId(files.lane, number);
-    const { damages } = scanned;
     const sidecar = readSidecar(this.#disk, files.path, id, size);
+    const scanned = this.#scanned(segment, size, sidecar);
+    if (scanned === null) return;
+    const { damages } = scanned;
     const content = encodeScanned(files.lane, number, scanned);
     this.#batches += content.summary.batches;
     // Given up while it was read.
@@ -147,10 +148,12 @@ export class Segments {
   }
 
   /** Null: it is gone, or could not be read, which was told. */
-  #scanned(segment: Segment, size: number): ScanResult | null {
+  #scanned(segment: Segment, size: number, sidecar: ReturnType<typeof readSidecar>): ScanResult | null {
     const { files, number } = segment;
+    // As a start takes it: what is shorter than its index says is not torn at its end.
+    const mayBeTorn = number === files.numbers.at(-1) && sidecar !== 'cut';
     try {
-      return scanFile(this.#disk, files, number, size);
+      return scanFile(this.#disk, files, number, size, mayBeTorn);
     } catch (error) {
       if (!(error instanceof DiskError)) throw error;
       if (this.#sizeOf(segment) >= 0) this.#tellFile(segment, segmentName(number), error.message);
@@ -186,12 +189,12 @@ export class Segments {
     const size = this.#sizeOf(segment);
     if (size < 0) return;
     const id = segmentId(files.lane, number);
-    const sidecar = this.#unindexed.has(id) ? null : readSidecar(this.#disk, files.path, id, size);
-    if (sidecar !== null && typeof sidecar !== 'string') {
+    const sidecar = readSidecar(this.#disk, files.path, id, size);
+    if (!this.#unindexed.has(id) && sidecar !== null && typeof sidecar !== 'string') {
       this.#put(sidecar.bytes);
       return;
     }
-    const scanned = this.#scanned(segment, size);
+    const scanned = this.#scanned(segment, size, sidecar);
     if (scanned !== null) this.#put(encodeScanned(files.lane, number, scanned).bytes);
   }
 

@@ -175,6 +175,11 @@ export class PeersRig {
           if (subject.awaiting > 0) this.lookup.reached(subject, allotment);
           if (this.lookup.parked > 0) this.lookup.resolved(subject, allotment.base, allotment.count);
         },
+        onForgotten: (subject, allotment) => {
+          this.delivery.resolved(subject, allotment, null);
+          this.agent.resolved(subject, allotment.base);
+          if (this.lookup.parked > 0) this.lookup.forgotten(subject, allotment.base, allotment.count);
+        },
         onRepeat: ignore,
         onProgress: ignore,
         onFatal: (error) => assert.fail(String(error)),

@@ -95,6 +95,10 @@ export class PublishRig {
           this.resolved.push([allotment.base, bytes !== null]);
           peers.resolved(ref, allotment, bytes);
         },
+        onForgotten: ({ ref }, allotment) => {
+          this.resolved.push([allotment.base, false]);
+          peers.resolved(ref, allotment, null);
+        },
         onRepeat: () => undefined,
         onProgress: () => undefined,
         onFatal: (error) => this.onFatal(error),

@@ -251,6 +251,30 @@ describe('a fetch in a subject of several nodes', () => {
     assert.deepEqual([rig.fetched.get(1), rig.damaged], ['ID_TRIMMED', []]);
   });
 
+  it('of what was trimmed while this node was cut off from the log, and waited for its verdict, is told so', async () => {
+    const rig = await withReader();
+    rig.add(1);
+    rig.work();
+    rig.applyOwn();
+    rig.work();
+    rig.writeOwn();
+    rig.fetch(1, 1);
+    await rig.settle();
+    rig.answerQueries();
+    await rig.settle();
+    assert.equal(rig.fetched.get(1), undefined);
+    // The leader ends it, everybody trims it, and the answer to this node's own close is lost.
+    rig.revoke(1);
+    rig.closeForeign('b', 1, true);
+    rig.trimForeign(2);
+    rig.stored.clear();
+    rig.publish.gone(rig.subjects.get(rig.ref.bytes, 0, rig.ref.bytes.length, rig.ref.hash), 1);
+    await rig.settle();
+    rig.answerQueries();
+    await rig.settle();
+    assert.deepEqual([rig.fetched.get(1), rig.damaged], ['ID_TRIMMED', []]);
+  });
+
   it('knows of a trim that was answered on another node', async () => {
     const rig = await withReader();
     await publish(rig, 1);

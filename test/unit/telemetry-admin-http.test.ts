@@ -49,10 +49,10 @@ test('GET /metrics answers the text with its content type, HEAD its length only,
   assert.deepEqual([head.status, head.body, head.headers['content-length']], [200, '', '6']);
 });
 
-test('who holds all connections without asking keeps no probe out, and the oldest of these goes; one that waits for its answer stays', async (t) => {
+test('who holds all connections without asking keeps no probe out, and the oldest of these goes; one that waits for its answer stays, and one whose request is coming', async (t) => {
   const held: ((text: string) => void)[] = [];
   const metrics = (): Promise<string> => new Promise((resolve) => held.push(resolve));
-  const server = new AdminServer({ ...HEALTHY, metrics }, { connections: 4 });
+  const server = new AdminServer({ ...HEALTHY, metrics }, { connections: 5 });
   const port = await server.listen('127.0.0.1', 0);
   t.after(() => server.close());
   const open = async () => {
@@ -61,6 +61,8 @@ test('who holds all connections without asking keeps no probe out, and the oldes
     await once(socket, 'connect');
     return { socket, closed: new Promise((resolve) => socket.resume().on('close', resolve)) };
   };
+  const comes = await open();
+  comes.socket.write('GET /metrics HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n');
   const asks = await open();
   asks.socket.write('GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n');
   await until(
@@ -74,8 +76,8 @@ test('who holds all connections without asking keeps no probe out, and the oldes
   assert.match(String(answer), /^HTTP\/1\.1 200 /);
   await idle[0]?.closed;
   assert.deepEqual(
-    [asks, ...idle.slice(1), probe].map(({ socket }) => socket.closed),
-    [false, false, false, false],
+    [comes, asks, ...idle.slice(1), probe].map(({ socket }) => socket.closed),
+    [false, false, false, false, false],
   );
   const got = once(asks.socket, 'data');
   held[0]?.('one 1\n');

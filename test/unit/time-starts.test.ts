@@ -1,6 +1,6 @@
 /** Starts at a time, in the shard: which id they are fixed at, whatever is on its way while the store is asked. */
 import assert from 'node:assert/strict';
-import { describe, it } from 'node:test';
+import { describe, it, type TestContext } from 'node:test';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { createDoorbell } from '../../src/shm/doorbell.ts';
@@ -21,9 +21,13 @@ const HEAD = 9;
 
 /** What reads in a shard, over a store whose search is answered by the test. It is made apart from the subject, which nothing here shares a scope with. */
 function reading() {
-  const search = Promise.withResolvers<number | null>();
+  const searches: PromiseWithResolvers<number | null>[] = [];
   const store = {
-    findTime: () => search.promise,
+    findTime: () => {
+      const search = Promise.withResolvers<number | null>();
+      searches.push(search);
+      return search.promise;
+    },
     read: () => ({ items: [], next: 1 }),
   } as unknown as MessageStore;
   const payload = createRing(1 << 16);
@@ -39,12 +43,12 @@ function reading() {
     onDamage: fail,
     database: null,
   });
-  return { search, payload, delivery, lookup };
+  return { searches, payload, main, delivery, lookup };
 }
 
 /** A subject with 9 ids, all of them before the time, and a subscription. */
 function rig(isShared = false) {
-  const { search, payload, delivery, lookup } = reading();
+  const { searches, payload, main, delivery, lookup } = reading();
   const subject = new ActiveSubject(subjectRef('timed'), isShared);
   const at = { start: Start.TIME, value: TIME, from: 0 };
   const state = { exists: true, first: 1, head: HEAD, settled: HEAD, everExpires: false, undecided: false };
@@ -70,8 +74,14 @@ function rig(isShared = false) {
       }, 100);
       return starts;
     },
+    /** The ring to main is full, or has room again. */
+    block(t: TestContext): () => void {
+      const full = t.mock.method(main, 'trySubscribed', () => false);
+      return () => full.mock.restore();
+    },
+    /** All searches that are on their way have found this. */
     async found(id: number | null): Promise<void> {
-      search.resolve(id);
+      for (const search of searches.splice(0)) search.resolve(id);
       await new Promise((resolve) => setImmediate(resolve));
     },
     resolve(allotment: Unresolved): void {
@@ -160,6 +170,19 @@ describe('a start at a time', () => {
     state.again();
     await state.found(7);
     assert.deepEqual([state.told(), state.isJoined, state.subject.parked], [[7], true, 0]);
+  });
+
+  it('that is asked for again while main cannot be told of the first answer misses nothing between the two', async (t) => {
+    const state = rig();
+    const unblock = state.block(t);
+    await state.found(null);
+    state.resolve(state.subject.allotted(10, 1, TIME));
+    state.again();
+    state.resolve(state.subject.allotted(11, 1, TIME));
+    unblock();
+    state.lookup.work();
+    await state.found(10);
+    assert.deepEqual([state.told().at(-1), state.isJoined, state.subject.parked], [10, true, 0]);
   });
 
   it('that is waited for by nobody any more keeps no shared subject, also if that never progresses', async () => {

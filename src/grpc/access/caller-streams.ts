@@ -55,9 +55,10 @@ export class CallerStreams {
   /** What an identity may do has changed to what it says now. */
   changed(known: KnownIdentity, before: Permissions): void {
     const { permissions } = known.identity;
-    if (permissions.fingerprint === before.fingerprint) return;
+    const streams = this.#byIdentity.get(known);
+    if (streams === undefined || permissions.fingerprint === before.fingerprint) return;
     const narrowed = VERBS.filter(([, verb]) => before.isNarrowedBy(verb, permissions)).map(([name]) => name);
-    for (const { stream, caller, need } of [...(this.#byIdentity.get(known) ?? [])]) {
+    for (const { stream, caller, need } of [...streams]) {
       const lack = unmet(need, caller);
       if (lack !== null) end(stream, lack);
       else if (watchOf(stream)?.changed(narrowed)) cutSoon(stream);

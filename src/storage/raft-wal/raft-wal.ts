@@ -145,7 +145,7 @@ export class RaftWal {
     const newest = this.#snapshots.at(-1)?.index ?? 0;
     assert(head.index > newest, () => `snapshot ${head.index} is not newer than ${newest}`);
     this.#writer = new Writer(this.#disk, this.#dir, head, {
-      publish: (snapshot, crc, origin) => this.#publish(snapshot, crc, origin),
+      publish: (snapshot, crc, origin, pointed) => this.#publish(snapshot, crc, origin, pointed),
       ended: () => {
         this.#writer = null;
       },
@@ -234,8 +234,11 @@ export class RaftWal {
     }
   }
 
-  /** The file is durable under its name: points at it, then lets go of what it replaces. DiskFull before the pointer is written only. */
-  #publish(snapshot: StoredSnapshot, crc: number, origin: 'local' | 'installed'): void {
+  /**
+   * The file is durable under its name: points at it, then lets go of what it replaces. `pointed` is called when the pointer is written: a DiskFull before
+   * that leaves the log as it was.
+   */
+  #publish(snapshot: StoredSnapshot, crc: number, origin: 'local' | 'installed', pointed: () => void): void {
     const { index, term, bytes } = snapshot;
     const installed = origin === 'installed';
     assert(installed || index <= this.#lastIndex, 'a snapshot of what is not in the log');
@@ -245,6 +248,7 @@ export class RaftWal {
     builder.putPointer(pointer);
     if (this.#log.isFull(builder.length)) this.#log.roll(this.#lastIndex + 1);
     this.#log.write(builder);
+    pointed();
     if (installed) this.#lastIndex = index;
     const before = this.#snapshots;
     // The log before an installed snapshot is void, so no older snapshot could stand in for it.
@@ -264,7 +268,7 @@ export class RaftWal {
 }
 
 interface WriterEvents {
-  publish(snapshot: StoredSnapshot, crc: number, origin: 'local' | 'installed'): void;
+  publish(snapshot: StoredSnapshot, crc: number, origin: 'local' | 'installed', pointed: () => void): void;
   ended(): void;
 }
 
@@ -328,12 +332,15 @@ class Writer implements SnapshotWriter {
       this.#name();
     }
     const snapshot = { ...this.#head, path: this.#path, bytes: this.#content.bytesWritten };
+    let isPointedAt = false;
     try {
       this.#mayBePointedAt = true;
-      this.#events.publish(snapshot, this.#content.crc, origin);
+      this.#events.publish(snapshot, this.#content.crc, origin, () => {
+        isPointedAt = true;
+      });
     } catch (error) {
-      // Of a full disk the log is as it was before.
-      if (error instanceof DiskFull) this.#mayBePointedAt = false;
+      // Of a full disk the log is as it was before. To let go of what was replaced may need space too.
+      if (error instanceof DiskFull && !isPointedAt) this.#mayBePointedAt = false;
       throw error;
     }
     this.#end();

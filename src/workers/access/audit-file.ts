@@ -206,10 +206,13 @@ function lookAt(path: string): {
  * cannot end before it. Here it is as good as a file that cannot be written.
  */
 function openPipe(path: string): Writable {
+  let fd = -1;
   try {
-    const fd = openSync(path, constants.O_WRONLY | constants.O_NONBLOCK);
+    fd = openSync(path, constants.O_WRONLY | constants.O_NONBLOCK);
     return new Socket({ fd, readable: false, writable: true });
   } catch (error) {
+    // By now something else may be there.
+    if (fd >= 0) closeSync(fd);
     return new Writable().destroy(error as Error);
   }
 }

@@ -115,7 +115,10 @@ export class GroupWriter {
     if (!group.wasUncertain) gathering.giveBuilder(batch.builder);
   }
 
-  /** The log has forgotten what became of a batch that it was to close. The store knows: a mark was there before the log said void. */
+  /**
+   * The log has forgotten what became of a batch that it was to close. The store knows, for a mark was there before the log said void, unless it was trimmed
+   * since.
+   */
   gone(subject: ActiveSubject, base: number): void {
     for (const [counter, { batch }] of this.#closing) {
       if (batch.subject === subject && batch.base === base) void this.#lookUp(batch, counter);
@@ -149,7 +152,7 @@ export class GroupWriter {
     const allotment = defined(batch.allotment, 'a batch without ids was to be closed');
     batch.allotment = null;
     batch.subject.resolved(allotment);
-    events.onResolved(batch.subject, allotment, null);
+    events.onForgotten(batch.subject, allotment);
     if (batch.isAbandoned) {
       this.#abandoned -= 1;
       if (!group.wasUncertain) gathering.giveBuilder(batch.builder);

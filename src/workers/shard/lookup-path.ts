@@ -304,6 +304,8 @@ export class LookupPath {
 
   /** Begins the subscription if its time has come. */
   #maybeReach(subscription: number): void {
+    // Asked for again meanwhile: what has come before that is found by the search that is on its way for it.
+    if (this.#starting.has(subscription)) return;
     const awaiting = this.#awaiting.get(subscription);
     if (awaiting === undefined || awaiting.reached === Number.POSITIVE_INFINITY) return;
     const { subject, request, first, reached } = awaiting;
@@ -396,6 +398,11 @@ export class LookupPath {
       this.#parked.splice(i, 1);
       this.#fetchStored(fetch, ({ call }) => this.#refuse(fetch, call, 'ID_VOID'));
     }
+  }
+
+  /** Ids of the subject were trimmed since they got their verdict: calls that waited for them ask the log again. */
+  forgotten(subject: ActiveSubject, base: number, count: number): void {
+    this.#askAgain((fetch) => fetch.subject === subject && fetch.id >= base && fetch.id < base + count);
   }
 
   /** Answers fetches that waited too long. `now` in epoch ms. */
@@ -585,7 +592,14 @@ export class LookupPath {
     const isBusy = error instanceof BrokerError && error.row.status === 'RESOURCE_EXHAUSTED';
     if (!isBusy && !isOutage(error)) throw error;
     if (this.#cancelled.has(request)) this.#started(subject, request, state.head + 1);
-    else setTimeout(() => this.#start(subject, request, state, Math.min(waitMs * 2, START_AGAIN_MS_MAX)), waitMs);
+    else
+      setTimeout(() => this.#tryStartAgain(subject, request, state, Math.min(waitMs * 2, START_AGAIN_MS_MAX)), waitMs);
+  }
+
+  /** Unless the subscription was asked for again meanwhile: then that fixes its start, or has. */
+  #tryStartAgain(subject: ActiveSubject, request: SubscribeRequest, state: SubjectState, waitMs: number): void {
+    if (this.#awaiting.get(request.subscription)?.request === request) this.#start(subject, request, state, waitMs);
+    else this.#ends(subject, request);
   }
 
   #started(subject: ActiveSubject, request: SubscribeRequest, next: number, isAwaiting = false): void {

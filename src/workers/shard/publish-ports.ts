@@ -13,6 +13,8 @@ export interface PublishEvents {
     bytes: Buffer | null,
     traces?: readonly RowTrace[] | null,
   ): void;
+  /** The store has nothing of these ids any more, nor does the log: they were trimmed since they had their verdict. */
+  onForgotten(subject: ActiveSubject, allotment: Unresolved): void;
   /** A repeated sequence waits for ids that may be another node's. */
   onRepeat(subject: ActiveSubject): void;
   /** The store finished a write; the loop should run soon. */

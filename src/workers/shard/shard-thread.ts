@@ -124,6 +124,14 @@ export async function serveShard(
       onProgress,
       onFatal,
       onSealed: (subject, messages) => hot.add(subject.ref, messages),
+      onForgotten(subject, allotment) {
+        // As of a void, but for those who ask what became of them: the log says that they are trimmed, and repeats are looked up by themselves.
+        delivery.resolved(subject, allotment, null);
+        peerBatches.resolved(subject.ref, allotment, null);
+        agent.resolved(subject, allotment.base);
+        if (subject.awaiting > 0) lookup.reached(subject, allotment);
+        if (lookup.parked > 0) lookup.forgotten(subject, allotment.base, allotment.count);
+      },
       onResolved(subject, allotment, bytes, traces) {
         if (bytes !== null && database !== null) {
           database.recent.add(subject.ref, allotment.base, allotment.count, bytes);
