@@ -10,9 +10,12 @@ export class DeliveryWindow {
   #next: number;
   /** The stream does not drain: nothing is taken until `resume`. */
   #paused = false;
+  /** It begins at a time that has not come: shared runs that would continue it are for others, until the shard says where it begins. */
+  isAwaiting: boolean;
 
-  constructor(next: number) {
+  constructor(next: number, isAwaiting = false) {
     this.#next = next;
+    this.isAwaiting = isAwaiting;
   }
 
   get next(): number {
@@ -26,7 +29,7 @@ export class DeliveryWindow {
   judge(from: number, to: number): Take {
     if (this.#paused) return 'paused';
     if (to <= this.#next) return 'repeat';
-    return from <= this.#next ? 'take' : 'gap';
+    return from <= this.#next && !this.isAwaiting ? 'take' : 'gap';
   }
 
   /** The run up to `to` (exclusive) was passed on. */

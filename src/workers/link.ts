@@ -121,7 +121,7 @@ export const ToMain = {
   ACK_ONE: 2,
   /** Control: 0 u32 reason code · 4 u32 count · 8 u32 calls[count]. */
   REFUSE: 3,
-  /** Payload, before the first run of the subscription: 0 f64 next id · 8 u32 subscription · 12 u32 unused · 16 f64 head · 24 f64 settled. */
+  /** Payload, before the first run of the subscription: 0 f64 next id · 8 u32 subscription · 12 u32 1 if it waits for its time · 16 f64 head · 24 f64 settled. */
   SUBSCRIBED: 4,
   /** Payload, behind the runs that were sent before it: 0 u32 subscription · 4 u32 reason code. */
   UNSUBSCRIBED: 5,

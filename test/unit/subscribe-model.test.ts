@@ -214,6 +214,13 @@ describe('delivery window', () => {
     });
   }
 
+  it('takes nothing while it waits for its time', () => {
+    const window = new DeliveryWindow(10, true);
+    assert.equal(window.judge(10, 12), 'gap');
+    window.isAwaiting = false;
+    assert.equal(window.judge(10, 12), 'take');
+  });
+
   it('never goes back', () => {
     const window = new DeliveryWindow(10);
     window.took(15);

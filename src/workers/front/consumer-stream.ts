@@ -133,15 +133,16 @@ export class ConsumerStream {
   }
 
   /** The shard has fixed the start of a reader, or begun it again. */
-  started(reader: Reader, next: number, head: number, settled: number): void {
+  started(reader: Reader, next: number, head: number, settled: number, isAwaiting: boolean): void {
     reader.head = head;
     reader.settled = settled;
     if (reader.window !== null) {
+      reader.window.isAwaiting = isAwaiting;
       // The time that it waited for has come, and what was published before is not for it; or the subject was trimmed past where it stood.
       if (!isPlanted('B4-trim-unheeded')) reader.window.took(next);
       return;
     }
-    reader.window = new DeliveryWindow(next);
+    reader.window = new DeliveryWindow(next, isAwaiting);
     this.#unstarted -= 1;
     this.#fresh.push(reader);
     this.announce();

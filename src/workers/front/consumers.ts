@@ -183,9 +183,9 @@ export class Consumers implements ConsumerStreamPort {
   // --- answers of the shards ---
 
   /** False if the subscription is none of these. */
-  started(id: number, next: number, head: number, settled: number): boolean {
+  started(id: number, next: number, head: number, settled: number, isAwaiting = false): boolean {
     const reader = this.#byId.get(id);
-    reader?.stream.started(reader, next, head, settled);
+    reader?.stream.started(reader, next, head, settled, isAwaiting);
     return reader !== undefined;
   }
 

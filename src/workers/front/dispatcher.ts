@@ -425,10 +425,10 @@ export class Dispatcher implements Engine, ProducerRoutes, ConsumerRoutes {
   }
 
   #started(view: DataView, offset: number): void {
-    const id = view.getUint32(offset + 8, true);
+    const [id, isAwaiting] = [view.getUint32(offset + 8, true), view.getUint32(offset + 12, true) === 1];
     const next = view.getFloat64(offset, true);
     const [head, settled] = [view.getFloat64(offset + 16, true), view.getFloat64(offset + 24, true)];
-    if (!this.consumers.started(id, next, head, settled)) this.subscriptions.started(id, next);
+    if (!this.consumers.started(id, next, head, settled, isAwaiting)) this.subscriptions.started(id, next, isAwaiting);
   }
 
   #control(type: number, offset: number, length: number): void {

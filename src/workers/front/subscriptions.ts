@@ -81,15 +81,18 @@ export class Subscriptions {
   }
 
   /** The shard has fixed the start: from now on the client is told that it is live. */
-  started(id: number, next: number): void {
+  started(id: number, next: number, isAwaiting = false): void {
     const subscription = this.#byId.get(id);
     if (subscription === undefined) return;
     const { window } = subscription;
     if (window === null) {
-      subscription.window = new DeliveryWindow(next);
+      subscription.window = new DeliveryWindow(next, isAwaiting);
       subscription.stream.open();
-      // The time that it waited for has come: what was published before is not for it.
-    } else window.took(next);
+      return;
+    }
+    window.isAwaiting = isAwaiting;
+    // The time that it waited for has come: what was published before is not for it.
+    window.took(next);
   }
 
   refused(id: number, reason: Reason): void {

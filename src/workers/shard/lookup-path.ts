@@ -617,7 +617,7 @@ export class LookupPath {
       this.#stopAwaiting(subscription, request);
       return true;
     }
-    if (!isCancelled && !this.#main.trySubscribed(subscription, next, subject)) return false;
+    if (!isCancelled && !this.#main.trySubscribed(subscription, next, subject, isAwaiting)) return false;
     this.#ends(subject, request);
     if (isCancelled) this.#stopAwaiting(subscription, request);
     else if (isAwaiting) this.#maybeReach(subscription);

@@ -105,12 +105,13 @@ export class MainPort {
    * False while the payload ring has no room. It travels on the ring of the runs and never waits in an outbox, so that it comes before every run
    * of the subscription: a run for a stream whose start is not known there is dropped, and those after it leave a gap.
    */
-  trySubscribed(subscription: number, next: number, at: SubjectPosition): boolean {
+  trySubscribed(subscription: number, next: number, at: SubjectPosition, isAwaiting: boolean): boolean {
     const offset = this.payload.claim(ToMain.SUBSCRIBED, SUBSCRIBED_BYTES);
     if (offset < 0) return false;
     const { view } = this.payload;
     view.setFloat64(offset, next, true);
     view.setUint32(offset + 8, subscription, true);
+    view.setUint32(offset + 12, Number(isAwaiting), true);
     view.setFloat64(offset + 16, at.head, true);
     view.setFloat64(offset + 24, at.resolvedTo, true);
     this.payload.commit();
