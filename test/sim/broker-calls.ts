@@ -78,14 +78,16 @@ export class SimCalls {
     subject: string,
     id: number,
     deadline: number,
-    then: (label: string | null, reason: string | null) => void = () => undefined,
+    then: (label: string | null, reason: string | null, publishedAt: number) => void = () => undefined,
   ): void {
     const { oracle } = this.#parts;
     const done = this.#begun((error, response) => {
-      const label = response === undefined ? null : labelIn(decodeMessage(response).body.toString());
+      const message = response === undefined ? null : decodeMessage(response);
+      const label = message === null ? null : labelIn(message.body.toString());
       const reason = error === null ? null : detailsOf(error).reason;
       oracle.fetched(subject, id, label, reason);
-      then(label, reason);
+      if (message !== null) oracle.wasPublished(subject, id, message.publishedAt);
+      then(label, reason, message?.publishedAt ?? 0);
     });
     this.#dispatcher.fetch(encodeFetch(subject, id), deadline, done, CALLER, null);
   }

@@ -136,7 +136,7 @@ export class SimPublisher {
 export interface SubscriberPlan {
   readonly name: string;
   readonly subjects: readonly string[];
-  readonly start: 'new' | 'earliest' | { readonly id: number };
+  readonly start: 'new' | 'earliest' | { readonly id: number } | { readonly time: number };
   /** By Subscribe, message by message, of one subject. */
   readonly isPlain: boolean;
   readonly creditBytes: number;
@@ -193,11 +193,14 @@ export class SimSubscriber {
     });
   }
 
-  /** The first id that it must have; null: it was not told yet where it begins. */
-  startOf(subject: string): number | null {
+  /** The ids that it must have, as far as they are known; null: it was not told yet where it begins. */
+  owed(subject: string): number[] | null {
     const { start } = this.plan;
-    if (start === 'earliest') return 1;
-    return start === 'new' ? (this.#starts.get(subject) ?? null) : start.id;
+    const { oracle } = this.#parts;
+    if (start === 'earliest') return oracle.idsOf(subject, 1);
+    if (start !== 'new') return 'id' in start ? oracle.idsOf(subject, start.id) : oracle.idsSince(subject, start.time);
+    const first = this.#starts.get(subject);
+    return first === undefined ? null : oracle.idsOf(subject, first);
   }
 
   nextOf(subject: string): number {
@@ -211,7 +214,12 @@ export class SimSubscriber {
 
   async #read(subscription: Subscription): Promise<void> {
     const { time, oracle } = this.#parts;
+    const { name, start } = this.plan;
+    const from = typeof start === 'object' && 'time' in start ? start.time : 0;
     for await (const batch of subscription.batches()) {
+      const { publishedAt } = batch;
+      if (publishedAt < from)
+        throw new Violation(`${name}, from ${from} on, was given ${batch.subject} ${batch.firstId} of ${publishedAt}`);
       let id = batch.firstId;
       for (const message of batch) {
         const label = labelIn(message.text);
@@ -219,10 +227,11 @@ export class SimSubscriber {
         this.ids.set(batch.subject, ids);
         const last = ids.at(-1) ?? 0;
         if (message.id !== id || message.id <= last)
-          throw new Violation(`${this.plan.name} was given ${batch.subject} ${message.id} behind ${last}`);
+          throw new Violation(`${name} was given ${batch.subject} ${message.id} behind ${last}`);
         ids.push(message.id);
-        time.note(`${this.plan.name}+${message.id}`);
-        oracle.wasDelivered(batch.subject, message.id, label, this.plan.name);
+        time.note(`${name}+${message.id}`);
+        oracle.wasDelivered(batch.subject, message.id, label, name);
+        oracle.wasPublished(batch.subject, message.id, publishedAt);
         id += 1;
       }
       const pause = Math.max(this.idleUntil - time.now, time.between(0, this.plan.pauseMsMax));

@@ -25,6 +25,8 @@ export interface FaultWorld {
   readonly subscribers: readonly SimSubscriber[];
   /** Clients with endpoints that are neither. */
   readonly others: readonly Client[];
+  /** The first id that the log still has. */
+  firstOf(subject: string): number;
   /** Another subscriber begins, wherever it likes. */
   join(): void;
   leave(subscriber: SimSubscriber): void;
@@ -56,8 +58,10 @@ export class Faults {
   /** Longest pause between two faults of one kind, in ms. */
   readonly #pauseMsMax: number;
   #isOver = false;
-  /** How many there were of each. */
-  readonly counts: Record<Kind, number> = Object.fromEntries(KINDS.map((kind) => [kind, 0])) as Record<Kind, number>;
+  /** Drops of segments that have begun, or wait for their turn: until they have ended the log may trim any subject. */
+  #drops = 0;
+  /** That the broker has answered. */
+  trims = 0;
 
   constructor(world: FaultWorld) {
     this.#world = world;
@@ -70,7 +74,11 @@ export class Faults {
     for (const kind of this.#kinds) this.#later(kind);
   }
 
-  /** From now on nothing goes wrong any more. */
+  get isDropping(): boolean {
+    return this.#drops > 0;
+  }
+
+  /** From now on nothing goes wrong any more, but for drops that have begun. */
   stop(): void {
     const { node, time } = this.#world;
     this.#isOver = true;
@@ -91,7 +99,6 @@ export class Faults {
     const { time } = this.#world;
     time.post(this.#actor, time.between(10, this.#pauseMsMax), () => {
       if (this.#isOver) return;
-      this.counts[kind] += 1;
       time.note(kind);
       this.#strike(kind);
       this.#later(kind);
@@ -197,9 +204,22 @@ export class Faults {
     if (node.disk === null) return;
     for (const subject of subjects) oracle.retainedFrom(subject, Number.MAX_SAFE_INTEGER);
     const count = 1 + time.random.nextBelow(3);
+    this.#drops += 1;
     time.as(node.main, () => {
-      node.turns.run(() => node.pool.dropSegments(count)).catch((error: unknown) => time.fail(error));
+      node.turns
+        .run(() => node.pool.dropSegments(count))
+        // What a shard has asked of the log before it died may be applied later than anybody hears of its death.
+        .then(() => node.pool.whenAllReady())
+        .then(() => this.#dropped())
+        .catch((error: unknown) => time.fail(error));
     });
+  }
+
+  #dropped(): void {
+    const { oracle, subjects, firstOf } = this.#world;
+    this.#drops -= 1;
+    if (this.#drops > 0) return;
+    for (const subject of subjects) oracle.retainedFrom(subject, firstOf(subject));
   }
 
   /** Somewhere between the last trim and the last id that anybody has seen. */
@@ -212,7 +232,12 @@ export class Faults {
     const wanted = first + 1 + time.random.nextBelow(last - first + 1);
     oracle.trimmedTo(subject, wanted);
     time.as(node.main, () => {
-      node.dispatcher.trim(Buffer.from(subject), wanted).catch((error: unknown) => time.note(String(error)));
+      node.dispatcher.trim(Buffer.from(subject), wanted).then(
+        () => {
+          this.trims += 1;
+        },
+        (error: unknown) => time.note(String(error)),
+      );
     });
   }
 

@@ -257,6 +257,13 @@ class SimPool implements MovePool, ResizePool {
     return this.#running[shard]?.actor ?? null;
   }
 
+  /** Each has its thread, and what the log was asked by those before has been applied: a replacement begins behind it. */
+  async whenAllReady(): Promise<void> {
+    while (this.members.some((shard) => this.generation(shard) === 0)) {
+      await new Promise<void>((resolve) => this.#waiting.add(resolve));
+    }
+  }
+
   async whenReady(shard: number): Promise<void> {
     while (this.generation(shard) === 0) await new Promise<void>((resolve) => this.#waiting.add(resolve));
   }
@@ -313,18 +320,23 @@ class SimPool implements MovePool, ResizePool {
   async dropSegments(count: number): Promise<void> {
     const disk = defined(this.#node.disk, 'a database has no segments');
     const answers = await this.#askAll((token) => ({ kind: 'segments', token }));
-    const sealed = answers.flatMap((answer) => (answer?.kind === 'segments' ? [...answer.report.segments] : []));
+    if (answers === null) return;
+    const sealed = answers.flatMap((answer) => (answer.kind === 'segments' ? [...answer.report.segments] : []));
     const oldest = sealed.sort((a, b) => a.newest - b.newest || a.segment - b.segment);
     const segments = oldest.slice(0, count).map(({ segment }) => segment);
-    if (segments.length === 0 || answers.includes(null)) return;
+    if (segments.length === 0) return;
     const released = await this.#askAll((token) => ({ kind: 'release', token, segments, isTrimmed: true }));
-    if (released.includes(null)) return;
+    if (released === null) return;
     deleteSegments(disk, SEGMENTS, segments);
     this.dropped += segments.length;
   }
 
-  #askAll(make: (token: number) => ToShardThread): Promise<(FromShardThread | null)[]> {
-    return Promise.all(this.members.map((shard) => this.ask(shard, make)));
+  /** Null: not each of them could be asked, or one died. Nobody is asked that is about to begin: it would do it at some time later. */
+  async #askAll(make: (token: number) => ToShardThread): Promise<FromShardThread[] | null> {
+    const { members } = this;
+    if (members.some((shard) => this.generation(shard) === 0)) return null;
+    const answers = await Promise.all(members.map((shard) => this.ask(shard, make)));
+    return answers.every((answer) => answer !== null) ? answers : null;
   }
 
   /** Its thread ends in the midst of whatever it does; the main thread hears of it later. */
@@ -446,6 +458,16 @@ class SimPool implements MovePool, ResizePool {
   }
 }
 
+class PieceCounters extends MoveCounters {
+  /** That have arrived. */
+  pieces = 0;
+
+  override moved(from: number, to: number, slots: number): void {
+    super.moved(from, to, slots);
+    this.pieces += 1;
+  }
+}
+
 export class SimNode {
   readonly time: SimTime;
   readonly main = new Actor('main');
@@ -459,7 +481,7 @@ export class SimNode {
   readonly mover: SlotMover;
   readonly resizer: Resizer;
   readonly turns = new Exclusive();
-  readonly moves = new MoveCounters(SHARDS_MAX);
+  readonly moves = new PieceCounters(SHARDS_MAX);
   readonly counters: readonly ShardCounters[];
   readonly bells = { main: createDoorbell(), raft: createDoorbell() };
   readonly #data: RaftThreadData;

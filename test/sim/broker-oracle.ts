@@ -6,6 +6,8 @@ export interface StoredRow {
   readonly count: number;
   readonly kind: 'data' | 'void';
   readonly labels: readonly string[];
+  /** Log time, in ms; of no account for a void. */
+  readonly publishedAt: number;
 }
 
 /** What is stored, in the order of the ids; null where that cannot be looked at now. */
@@ -46,6 +48,8 @@ export class BrokerOracle {
   readonly #look: StoreLook;
   /** By subject and id: what somebody was told of it. */
   readonly #known = new Map<string, Map<number, Known>>();
+  /** By subject and id: its log time, in ms, as somebody was told. */
+  readonly #times = new Map<string, Map<number, number>>();
   readonly #acked = new Map<string, string>();
   /** Were refused as if they had never been sent. */
   readonly #refused = new Set<string>();
@@ -148,6 +152,15 @@ export class BrokerOracle {
     this.#learn(subject, id, label, `delivered to ${by}`);
   }
 
+  /** A message came with this log time. */
+  wasPublished(subject: string, id: number, publishedAt: number): void {
+    const times = this.#times.get(subject) ?? new Map<number, number>();
+    this.#times.set(subject, times);
+    const told = times.get(id);
+    if (told === undefined) times.set(id, publishedAt);
+    hold(told === undefined || told === publishedAt, () => `${subject} ${id} is of ${publishedAt}, and was of ${told}`);
+  }
+
   /** When all is quiet: what is stored, each once, in the order in which each producer sent it. `head` of the log. */
   judge(subject: string, head: number, rows: readonly StoredRow[]): void {
     const known = this.#known.get(subject) ?? new Map<number, Known>();
@@ -155,6 +168,7 @@ export class BrokerOracle {
     const seen = new Map<string, number>();
     const lastOf = new Map<string, number>();
     let next = 1;
+    let latest = 0;
     for (const row of rows) {
       hold(row.base >= next, () => `${subject}: rows overlap at ${row.base}`);
       for (let id = next; id < row.base; id++) {
@@ -171,6 +185,10 @@ export class BrokerOracle {
         }
         continue;
       }
+      const { publishedAt } = row;
+      // A start at a time means all from one id on, and nothing before.
+      hold(publishedAt >= latest, () => `${subject}: ${row.base} is of ${publishedAt}, behind one of ${latest}`);
+      latest = publishedAt;
       row.labels.forEach((label, i) => {
         const id = row.base + i;
         if (id < first) return;
@@ -178,6 +196,7 @@ export class BrokerOracle {
         hold(before === undefined, () => `${label} is stored twice, as ${before} and ${id}`);
         seen.set(label, id);
         hold(!this.#refused.has(label), () => `${label} is stored as ${id}, and was refused with the outcome none`);
+        this.wasPublished(subject, id, publishedAt);
         const told = known.get(id);
         hold(
           told === undefined || told.label === label,
@@ -208,6 +227,16 @@ export class BrokerOracle {
       return known.filter(([id, { label }]) => id >= start && label !== VOID).map(([id]) => id);
     }
     return rows.flatMap(({ base, labels }) => labels.map((_, i) => base + i)).filter((id) => id >= start);
+  }
+
+  /** The same of those that were published then or later, by log time; as far as that was ever told. */
+  idsSince(subject: string, ms: number): number[] {
+    const rows = this.#look(subject);
+    const times = this.#times.get(subject);
+    if (rows === null) return this.idsOf(subject, 1).filter((id) => (times?.get(id) ?? 0) >= ms);
+    const first = this.firstOf(subject);
+    const late = rows.filter(({ publishedAt }) => publishedAt >= ms);
+    return late.flatMap(({ base, labels }) => labels.map((_, i) => base + i)).filter((id) => id >= first);
   }
 
   #learn(subject: string, id: number, label: string, how: string): void {

@@ -13,7 +13,7 @@ import { Faults } from './broker-faults.ts';
 import { SHARDS_MAX, SimNode } from './broker-node.ts';
 import { BrokerOracle, type StoredRow, Violation } from './broker-oracle.ts';
 import { SimDatabase } from './broker-store.ts';
-import { SimTime } from './broker-time.ts';
+import { EPOCH_MS, SimTime } from './broker-time.ts';
 
 export interface BrokerRun {
   readonly seed: number;
@@ -27,6 +27,7 @@ export interface BrokerRun {
   readonly deaths: number;
   /** Segments. */
   readonly dropped: number;
+  /** Pieces of slots that have another shard. */
   readonly moves: number;
   readonly movesGivenUp: number;
   readonly trims: number;
@@ -53,8 +54,8 @@ const FLOODS_ONE_IN = 25;
 
 export async function simulateBroker(seed: number): Promise<BrokerRun> {
   const time = new SimTime(seed);
-  time.install();
   try {
+    time.install();
     return await new BrokerSim(seed, time).run();
   } catch (error) {
     if (error instanceof Error) error.message = `seed ${seed}, at ${time.now.toFixed(1)} ms: ${error.message}`;
@@ -76,9 +77,11 @@ class BrokerSim {
   readonly #isFlood: boolean;
   readonly #publishers: SimPublisher[] = [];
   readonly #subscribers: SimSubscriber[] = [];
-  readonly #leaving: Promise<void>[] = [];
+  /** By name: those that were told to close, and have not come to their end. */
+  readonly #closing = new Set<string>();
   readonly #halfClosers: SimHalfCloser[] = [];
   #calls: SimCalls | null = null;
+  #faults: Faults | null = null;
   #joined = 0;
 
   constructor(seed: number, time: SimTime) {
@@ -134,14 +137,16 @@ class BrokerSim {
       publishers: this.#publishers,
       subscribers: this.#subscribers,
       others: this.#halfClosers,
+      firstOf: (subject) => this.#positionsOf(subject).first,
       join: () => {
         if (this.#subscribers.length < SUBSCRIBERS_MAX) this.#subscribe(this.#anyStart());
       },
       leave: (subscriber) => {
         this.#subscribers.splice(this.#subscribers.indexOf(subscriber), 1);
-        this.#leaving.push(subscriber.close());
+        this.#close(subscriber);
       },
     });
+    this.#faults = faults;
     await time.runUntil(time.between(...STORM_MS));
     faults.stop();
     for (const client of [...this.#publishers, ...this.#halfClosers, calls]) client.isStopping = true;
@@ -161,9 +166,9 @@ class BrokerSim {
       streams: this.#publishers.reduce((sum, { streams }) => sum + streams, 0),
       deaths,
       dropped,
-      moves: faults.counts.moves,
+      moves: this.#node.moves.pieces,
       movesGivenUp: this.#node.moves.failed,
-      trims: faults.counts.trims,
+      trims: faults.trims,
       lateWrites: this.#database.late,
     };
   }
@@ -184,9 +189,9 @@ class BrokerSim {
     const from = this.#oracle.firstOf(subject);
     for (let base = from; base <= head; base++) {
       this.#time.as(this.#node.main, () =>
-        this.#callsOf().fetch(subject, base, Number.POSITIVE_INFINITY, (label, reason) => {
-          if (label !== null) rows.push({ base, count: 1, kind: 'data', labels: [label] });
-          else if (reason === 'ID_VOID') rows.push({ base, count: 1, kind: 'void', labels: [] });
+        this.#callsOf().fetch(subject, base, Number.POSITIVE_INFINITY, (label, reason, publishedAt) => {
+          if (label !== null) rows.push({ base, count: 1, kind: 'data', labels: [label], publishedAt });
+          else if (reason === 'ID_VOID') rows.push({ base, count: 1, kind: 'void', labels: [], publishedAt });
           else throw new Violation(`${subject} ${base}, of [${from}, ${head}], is ${reason}`);
         }),
       );
@@ -216,10 +221,18 @@ class BrokerSim {
   }
 
   #anyStart(): SubscriberPlan['start'] {
-    const { random } = this.#time;
-    const draw = random.nextBelow(3);
-    if (draw === 0) return 'new';
-    return draw === 1 ? 'earliest' : { id: 1 + random.nextBelow(100) };
+    const { random, now } = this.#time;
+    switch (random.nextBelow(4)) {
+      case 0:
+        return 'new';
+      case 1:
+        return 'earliest';
+      case 2:
+        return { id: 1 + random.nextBelow(100) };
+      default:
+        // Some are still to come, and of those some when nothing is published any more.
+        return { time: EPOCH_MS + Math.floor(now + this.#time.between(-500, 300)) };
+    }
   }
 
   #subscribe(start: SubscriberPlan['start']): void {
@@ -272,9 +285,8 @@ class BrokerSim {
 
   /** Who has not come to an end yet; null: nobody. */
   #waits(): string | null {
-    if (this.#node.disk !== null) {
-      for (const subject of this.#subjects) this.#oracle.retainedFrom(subject, this.#positionsOf(subject).first);
-    }
+    // Until it has ended ids may go that are looked for.
+    if (this.#faults?.isDropping === true) return 'segments are being dropped';
     for (const { plan, pending, broken } of this.#publishers) {
       if (broken !== null) throw new Violation(`${plan.name} cannot go on: ${broken.message}`);
       const [first] = pending;
@@ -290,10 +302,10 @@ class BrokerSim {
       if (ended !== undefined) throw new Violation(`${plan.name} has ended: ${String(ended)}`);
       for (const subject of this.#subjects) {
         if (!plan.subjects.includes('s.>') && !plan.subjects.includes(subject)) continue;
-        const start = subscriber.startOf(subject);
-        if (start === null) return `${plan.name} was not told where it begins`;
+        const owed = subscriber.owed(subject);
+        if (owed === null) return `${plan.name} was not told where it begins`;
         const has = new Set(subscriber.ids.get(subject));
-        const missing = this.#oracle.idsOf(subject, start).find((id) => !has.has(id));
+        const missing = owed.find((id) => !has.has(id));
         if (missing !== undefined)
           return `${plan.name} has not got ${subject} ${missing}, its last is ${subscriber.nextOf(subject) - 1}`;
       }
@@ -319,13 +331,25 @@ class BrokerSim {
     }
   }
 
+  /** Nobody awaits it: it would wait for a time that only the run itself moves on. */
+  #close(client: SimPublisher | SimSubscriber): void {
+    const { name } = client.plan;
+    this.#closing.add(name);
+    client.close().then(
+      () => this.#closing.delete(name),
+      (error: unknown) => this.#time.fail(error),
+    );
+  }
+
   /** Clients go, and nothing is held for them any more. */
   async #leave(): Promise<void> {
     const time = this.#time;
-    for (const client of [...this.#publishers, ...this.#subscribers]) void client.close();
+    for (const client of [...this.#publishers, ...this.#subscribers]) this.#close(client);
+    await time.runUntil(time.now + LEVELS_MS, () => this.#closing.size === 0);
+    const [open] = this.#closing;
+    if (open !== undefined) throw new Violation(`${open} was closed, and does not come to its end`);
     await time.runUntil(time.now + LEVELS_MS);
     const { dispatcher, counters } = this.#node;
-    await Promise.all(this.#leaving);
     const held = {
       answers: this.#calls?.open ?? 0,
       calls: dispatcher.callsInFlight,

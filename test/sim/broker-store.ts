@@ -65,7 +65,13 @@ export class SimDatabase {
   }
 
   stored(subject: string): StoredRow[] {
-    return this.#rowsOf(subject).map(({ base, count, kind, labels }) => ({ base, count, kind, labels }));
+    return this.#rowsOf(subject).map(({ base, count, kind, labels, publishedAt }) => ({
+      base,
+      count,
+      kind,
+      labels,
+      publishedAt,
+    }));
   }
 
   #rowsOf(subject: string): readonly Row[] {

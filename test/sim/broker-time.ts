@@ -119,8 +119,9 @@ export class SimTime {
     this.#failure ??= error;
   }
 
-  /** Runs everything up to that moment, or until `isOver`. Throws what anything of it has thrown. */
+  /** Runs everything up to that moment, or until `isOver`. Throws what anything of it has thrown, or failed since the last time. */
   async runUntil(untilMs: number, isOver: () => boolean = () => false): Promise<void> {
+    this.#throwFailure();
     for (let next = this.#heap[0]; next !== undefined && next.at <= untilMs && !isOver(); next = this.#heap[0]) {
       this.#pop();
       const { actor, work } = next;
@@ -141,9 +142,14 @@ export class SimTime {
       }
       // One turn of the real event loop: behind it no microtask is left.
       await new Promise<void>((resolve) => void realImmediate(resolve));
-      if (this.#failure !== null) throw this.#failure;
+      this.#throwFailure();
     }
     if (!isOver()) this.#now = Math.max(this.#now, untilMs);
+    this.#throwFailure();
+  }
+
+  #throwFailure(): void {
+    if (this.#failure !== null) throw this.#failure;
   }
 
   /** Clocks, timers, chance and wake-ups are this run's until `restore`. */

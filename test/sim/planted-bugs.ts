@@ -70,5 +70,5 @@ export const PLANTED: readonly Planted[] = [
   { bug: 'B2-ack-before-stored', simulator: 'broker', seed: 1 },
   { bug: 'B4-reader-not-rejoined', simulator: 'broker', seed: 5 },
   { bug: 'B4-trim-unheeded', simulator: 'broker', seed: 8 },
-  { bug: 'B5-retry-reorders', simulator: 'broker', seed: 3 },
+  { bug: 'B5-retry-reorders', simulator: 'broker', seed: 5 },
 ];
