@@ -26,6 +26,11 @@ export const RING_RECORD_OVERHEAD_BYTES = 4_096;
 /** Fewer replicas than a quorum may have what is acknowledged. */
 const WEAK_CONSISTENCY = /^(LOCAL_ONE|ONE|TWO|THREE)$/;
 
+/** `max_mutation_size` of Cassandra is half of `commitlog_segment_size`, 32 MiB in its cassandra.yaml; a row has more than the body. */
+const CASSANDRA_BODY_BYTES_MAX = 8 << 20;
+/** A batch is sealed at a quarter of `batch.bytes`, and an empty message takes two bytes of it: half of what a reader looks back (SPAN_IDS). */
+const CASSANDRA_BATCH_BYTES_MAX = 4 << 20;
+
 type TlsSection = Pick<Config['postgres'], 'tls' | 'tlsCa' | 'tlsCert' | 'tlsKey'> & {
   readonly tlsName?: string | null;
 };
@@ -169,6 +174,18 @@ export const RULES: readonly Rule[] = [
     holds: ({ store, cassandra }) =>
       store.kind !== 'cassandra' || store.acceptWeakDurability || !WEAK_CONSISTENCY.test(cassandra.consistency),
     against: () => 'that is false',
+  },
+  {
+    key: 'limits.body_bytes',
+    text: 'limits.body_bytes must be at most 8MiB with store cassandra, which refuses rows of half a segment of its commit log (16MiB as it ships)',
+    holds: ({ store, limits }) => store.kind !== 'cassandra' || limits.bodyBytes <= CASSANDRA_BODY_BYTES_MAX,
+    against: () => 'that is more',
+  },
+  {
+    key: 'batch.bytes',
+    text: 'batch.bytes must be at most 4MiB with store cassandra, in which a batch has no more than 2^20 messages',
+    holds: ({ store, batch }) => store.kind !== 'cassandra' || batch.bytes <= CASSANDRA_BATCH_BYTES_MAX,
+    against: () => 'that is more',
   },
   ...TLS_RULES,
   ...LISTENER_RULES,

@@ -416,6 +416,8 @@ const BROKEN_RULES: readonly (readonly string[])[] = [
   ['--store=cassandra', '--cassandra-contact-points=localhost'],
   [...CASSANDRA, '--cassandra-password=s3cret'],
   [...CASSANDRA, '--cassandra-consistency=ONE'],
+  [...CASSANDRA, '--limits-body-bytes=9MiB', '--limits-message-bytes=16MiB', '--ring-bytes=64MiB'],
+  [...CASSANDRA, '--batch-bytes=8MiB', '--ring-bytes=32MiB'],
   ['--tls-cert=node.pem'],
   ['--tls-ca=ca.pem'],
   [...POSTGRES, '--bootstrap', '--tls-cert=node.pem', '--tls-key=node.key'],
