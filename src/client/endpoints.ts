@@ -8,6 +8,7 @@ import {
   status,
 } from '@grpc/grpc-js';
 import { assert } from '../base/assert.ts';
+import { TIMER_MS_MAX } from '../base/timer.ts';
 import { TENANT_KEY } from '../grpc/tenant.ts';
 import { type ClientError, type ConnectionError, connectionError } from './errors.ts';
 import { isLoopback } from './loopback.ts';
@@ -20,8 +21,6 @@ import { abortable, sleep } from './wait.ts';
 const RECEIVE_BYTES_MAX = 256 * 1024 * 1024;
 /** HTTP/2 flow control of a channel: with the default of 64 KiB a consumer waits a round trip for every 64 KiB. */
 const FLOW_CONTROL_BYTES = 4 * 1024 * 1024;
-/** Longest time that a timer takes. */
-const TIMER_MS_MAX = 2 ** 31 - 1;
 /** How long one address may take before the next is tried, in ms: a machine that is off does not even refuse. */
 const ADDRESS_PATIENCE_MS = 2_000;
 

@@ -435,7 +435,7 @@ function defaultInWords(options: Range & { readonly default: string }): string {
 }
 
 /** Thousands with commas, as documentation writes them. */
-export function formatInteger(value: number): string {
+function formatInteger(value: number): string {
   return value.toLocaleString('en-US');
 }
 

@@ -243,7 +243,7 @@ export function defaultConfig(overrides: readonly string[] = []): Config {
   return loadConfig({ argv: overrides, environment: {} }).config;
 }
 
-export function defaultOf(key: Key, machine: Machine): unknown {
+function defaultOf(key: Key, machine: Machine): unknown {
   const { default: given } = key.field;
   return typeof given === 'function' ? given(machine) : given;
 }

@@ -1,8 +1,8 @@
 /** The headers of a unary call that the broker reads itself (gRPC over HTTP/2, "Requests"). */
 import type { IncomingHttpHeaders } from 'node:http2';
+import { TIMER_MS_MAX } from '../base/timer.ts';
 
 const TIMEOUT = /^(\d{1,8})([HMSmun])$/;
-const TIMER_MS_MAX = 0x7fff_ffff;
 const UNIT_MS: Readonly<Record<string, number>> = { H: 3_600_000, M: 60_000, S: 1_000, m: 1, u: 1e-3, n: 1e-6 };
 
 /** A call that grpc-js would do nothing special for. */

@@ -13,7 +13,7 @@ import type { Disk } from '../storage/disk.ts';
 import { replaceFile } from '../storage/small-file.ts';
 import { Refusal } from './refusal.ts';
 
-export const MANIFEST_NAME = 'manifest.json';
+const MANIFEST_NAME = 'manifest.json';
 export const STATE_NAME = 'state';
 export const SEGMENTS_NAME = 'segments';
 

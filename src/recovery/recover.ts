@@ -236,7 +236,7 @@ function otherCluster({ kind, before }: Case, found: string): Refusal {
 }
 
 /** StartError or Refusal if the directory keeps its messages elsewhere. */
-export function checkStore(disk: Disk, directory: RecoveringDirectory, config: Config): void {
+function checkStore(disk: Disk, directory: RecoveringDirectory, config: Config): void {
   const { kind } = config.store;
   const { path } = directory;
   const isMarked = disk.size(join(path, 'STORE')) >= 0;

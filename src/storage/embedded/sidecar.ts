@@ -313,7 +313,7 @@ function subjectBytes(nameLength: number): number {
 }
 
 /** Returns the offset behind it, where the subject's entries go. */
-export function writeSubjectHeader(
+function writeSubjectHeader(
   bytes: Buffer,
   view: DataView,
   offset: number,
@@ -329,7 +329,7 @@ export function writeSubjectHeader(
 }
 
 /** Writes the entry whose words start at words[from]; returns the offset behind it. */
-export function writeEntry(view: DataView, offset: number, words: Uint32Array, from: number): number {
+function writeEntry(view: DataView, offset: number, words: Uint32Array, from: number): number {
   for (let i = 0; i < ENTRY_WORDS; i++) view.setUint32(offset + i * 4, words[from + i] as number, true);
   return offset + ENTRY_BYTES;
 }

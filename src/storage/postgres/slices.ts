@@ -38,7 +38,7 @@ export function sliceOf(publishedAt: number, expiresMax: number): number {
 }
 
 /** Epoch ms at which everything in the slice has expired; Infinity if it never does. */
-export function sliceEndMs(slice: number): number {
+function sliceEndMs(slice: number): number {
   const lifeClass = Math.floor(slice / CLASS_SPAN) - 1;
   if (lifeClass < 0) return Number.POSITIVE_INFINITY;
   return ((slice % CLASS_SPAN) + 1) * widthMs(lifeClass);

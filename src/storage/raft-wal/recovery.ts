@@ -11,7 +11,7 @@ import { isSnapshotName, SnapshotDamaged, SnapshotReader, snapshotName } from '.
 import type { StoredSnapshot, WalReport } from './types.ts';
 import { WalDamaged } from './wal-error.ts';
 
-export const QUARANTINE_NAME = 'quarantine';
+const QUARANTINE_NAME = 'quarantine';
 
 export interface SegmentFile {
   readonly name: string;

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { type Disk, DiskFull } from '../disk.ts';
 
-export const RESERVE_NAME = 'reserve';
+const RESERVE_NAME = 'reserve';
 
 /**
  * Space that is kept back for a full disk: a file of zeros in the log's own directory. How it is used:

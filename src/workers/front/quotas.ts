@@ -1,3 +1,4 @@
+import { TIMER_MS_MAX } from '../../base/timer.ts';
 import type { Limiter } from '../../quota/limiter.ts';
 import type { QuotaRule } from '../../quota/quota-rules.ts';
 import { StreamMeter } from '../../quota/stream-meter.ts';
@@ -11,8 +12,6 @@ export const NO_QUOTAS: QuotaOptions = { rules: [], tenantsMax: 1, burstMs: 1_00
 
 /** Batches whose turn has come go together at most so often, in ms: what is saved up meanwhile is not lost. */
 const WAKE_MS = 2;
-/** The most that a timer takes: what is due later is looked at again then. */
-const TIMER_MS_MAX = 2 ** 31 - 1;
 /** Turns of one quota that are given without a look at other work. */
 const TURNS_MAX = 1_024;
 const SAMPLE_MS = 1_000;

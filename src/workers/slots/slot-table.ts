@@ -5,7 +5,7 @@ import { SLOT_COUNT } from '../../base/subject.ts';
 export const HELD = -1;
 
 /** Slots dealt to shards evenly, as a node starts. Nothing stored depends on it. */
-export function shardOfSlot(slot: number, shards: number): number {
+function shardOfSlot(slot: number, shards: number): number {
   return Math.floor((slot * shards) / SLOT_COUNT);
 }
 

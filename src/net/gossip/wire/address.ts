@@ -2,7 +2,7 @@
  * IP addresses as memberlist's messages carry them: 4 or 16 bytes. An IPv4 address may come in 16 bytes (an agent bound to 0.0.0.0 says its own like that,
  * net_transport.go FinalAdvertiseAddr), and upstream compares the bytes: a node whose address is told with 4 by one and with 16 by another is two nodes with
  * one name (state.go aliveNode), over which Serf shuts the smaller side down. So the form is kept in words, `::ffff:10.0.0.1` or `10.0.0.1`, and what was
- * read is written again as it was. `socketHost` is for those who open sockets.
+ * read is written again as it was.
  */
 
 const MAPPED = '::ffff:';
@@ -28,11 +28,6 @@ export function bytesOfHost(host: string): Uint8Array | null {
   const missing = 16 - head.length - tail.length;
   if (halves.length === 2 ? missing < 2 : missing !== 0) return null;
   return Uint8Array.from([...head, ...new Array<number>(missing).fill(0), ...tail]);
-}
-
-/** What a socket takes: an IPv4 address without its IPv6 clothes. */
-export function socketHost(host: string): string {
-  return host.startsWith(MAPPED) && host.includes('.') ? host.slice(MAPPED.length) : host;
 }
 
 /** The longest run of two or more zeros, the first of equals, becomes `::`. */
