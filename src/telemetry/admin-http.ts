@@ -122,10 +122,8 @@ export class AdminServer {
   readonly #guard: BrowserGuard;
   readonly #limits: AdminLimits;
   readonly #server: Server;
-  /** Open ones, in the order in which they came. */
+  /** Open ones, in the order in which they came, or asked for something last. */
   readonly #sockets = new Set<Socket>();
-  /** Those with a request of which the answer has not left. */
-  readonly #begun = new WeakSet<Socket>();
   /** Those whose answer is being made. */
   readonly #asking = new WeakSet<Socket>();
   #answers = 0;
@@ -170,20 +168,22 @@ export class AdminServer {
     clearTimeout(cut);
   }
 
-  /** The oldest with no request goes, else the oldest of which nothing is being made: else whoever holds all connections would keep probes out, which would end a broker that is well. */
+  /** Who has asked for nothing for the longest time goes, but none whose answer is being made: else whoever holds all connections would keep probes out, which would end a broker that is well. */
   #makeRoom(newest: Socket): void {
     this.#sockets.add(newest);
     newest.once('close', () => this.#sockets.delete(newest));
     if (this.#sockets.size <= this.#limits.connections) return;
-    const others = [...this.#sockets].filter((socket) => socket !== newest);
-    const idle = others.find((socket) => !this.#begun.has(socket));
-    (idle ?? others.find((socket) => !this.#asking.has(socket)) ?? newest).destroy();
+    for (const socket of this.#sockets) {
+      if (this.#asking.has(socket)) continue;
+      socket.destroy();
+      return;
+    }
   }
 
   async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const socket = carrierOf(request.socket);
-    this.#begun.add(socket);
-    response.once('close', () => this.#begun.delete(socket));
+    // From now on it is the newest.
+    if (this.#sockets.delete(socket)) this.#sockets.add(socket);
     let page: AdminPage | null;
     try {
       const received = await this.#received(request);

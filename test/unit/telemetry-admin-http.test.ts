@@ -49,7 +49,7 @@ test('GET /metrics answers the text with its content type, HEAD its length only,
   assert.deepEqual([head.status, head.body, head.headers['content-length']], [200, '', '6']);
 });
 
-test('who holds all connections without asking keeps no probe out, and the oldest of these goes; one that waits for its answer stays, and one whose request is coming', async (t) => {
+test('who holds all connections without asking keeps no probe out, and the oldest of these goes; one that waits for its answer stays, and one that has just asked', async (t) => {
   const held: ((text: string) => void)[] = [];
   const metrics = (): Promise<string> => new Promise((resolve) => held.push(resolve));
   const server = new AdminServer({ ...HEALTHY, metrics }, { connections: 5 });
@@ -61,8 +61,7 @@ test('who holds all connections without asking keeps no probe out, and the oldes
     await once(socket, 'connect');
     return { socket, closed: new Promise((resolve) => socket.resume().on('close', resolve)) };
   };
-  const comes = await open();
-  comes.socket.write('GET /metrics HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n');
+  const scrapes = await open();
   const asks = await open();
   asks.socket.write('GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n');
   await until(
@@ -70,13 +69,16 @@ test('who holds all connections without asking keeps no probe out, and the oldes
     () => 'nothing was asked',
   );
   const idle = [await open(), await open(), await open()];
+  // Open for the longest time, and the last one that has asked.
+  scrapes.socket.write('GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n');
+  await once(scrapes.socket, 'data');
   const probe = await open();
   probe.socket.write('GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n');
   const [answer] = await once(probe.socket, 'data');
   assert.match(String(answer), /^HTTP\/1\.1 200 /);
   await idle[0]?.closed;
   assert.deepEqual(
-    [comes, asks, ...idle.slice(1), probe].map(({ socket }) => socket.closed),
+    [scrapes, asks, ...idle.slice(1), probe].map(({ socket }) => socket.closed),
     [false, false, false, false, false],
   );
   const got = once(asks.socket, 'data');
