@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
-import { after, test } from 'node:test';
+import { after, type TestContext, test } from 'node:test';
 import { PostgresConnection } from '../../src/storage/postgres/connection.ts';
 import { PostgresStore, type PostgresStoreOptions } from '../../src/storage/postgres/postgres-store.ts';
 import { Statements } from '../../src/storage/postgres/statements.ts';
@@ -49,13 +49,7 @@ remoteStoreSuite('postgres', async (t) => {
 });
 
 verifySuite('postgres', async (t) => {
-  const chosen = options();
-  const store = await PostgresStore.open(chosen);
-  const connection = new PostgresConnection(chosen);
-  t.after(async () => {
-    connection.end();
-    await store.close();
-  });
+  const { chosen, store, connection } = await opened(t);
   const run = async (text: string, { subject, base }: SealedBatch, ...more: number[]): Promise<void> => {
     const where = `${text} WHERE subject = $1 AND base = $2`;
     const { rowCount } = await connection.database.result(where, [Buffer.from(subject.bytes), base, ...more]);
@@ -99,7 +93,8 @@ incarnationSuite('postgres', async (t) => {
   return [stores[0].incarnations, stores[1].incarnations];
 });
 
-test('postgres: one row a message in SQL, with headers, without marks and expired ones', async (t) => {
+/** A store of its own, and a connection beside it. */
+async function opened(t: TestContext) {
   const chosen = options();
   const store = await PostgresStore.open(chosen);
   const connection = new PostgresConnection(chosen);
@@ -107,6 +102,11 @@ test('postgres: one row a message in SQL, with headers, without marks and expire
     connection.end();
     await store.close();
   });
+  return { chosen, store, connection };
+}
+
+test('postgres: one row a message in SQL, with headers, without marks and expired ones', async (t) => {
+  const { chosen, store, connection } = await opened(t);
   const subject = subjectRef('ü.orders');
   const every = Buffer.from(Array.from({ length: 256 }, (_, i) => i));
   const publishedAt = Date.now() - 60_000;
@@ -238,13 +238,7 @@ test('[P4] postgres: a partition that another node dropped is no obstacle', asyn
 });
 
 test('postgres: one step of a trim deletes no more bytes than a slow disk takes in its time', async (t) => {
-  const chosen = options();
-  const store = await PostgresStore.open(chosen);
-  const connection = new PostgresConnection(chosen);
-  t.after(async () => {
-    connection.end();
-    await store.close();
-  });
+  const { chosen, store, connection } = await opened(t);
   const subject = subjectRef('large');
   const body = Buffer.alloc(1 << 20, 7);
   for (let base = 1; base <= 40; base++) {
