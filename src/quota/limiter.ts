@@ -40,7 +40,7 @@ export class Limiter {
     return this.#turns.size;
   }
 
-  /** From now on; what was saved or is owed stays, and who waits keeps the order. */
+  /** From now on; what was saved or is owed stays, and those who wait in line keep their order among themselves. */
   change({ messagesPerSecond, bytesPerSecond, burstMs }: Rates, now: number): void {
     const [messages, bytes] = [this.#messages?.perMs, this.#bytes?.perMs];
     const changed = (bucket: TokenBucket | null, perSecond: number): TokenBucket | null => {

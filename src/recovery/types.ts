@@ -14,7 +14,7 @@ export interface RecoveryProgress {
 interface RunOptions {
   /** Names the data directory, the node, and how to reach the store. */
   readonly config: Config;
-  /** Ends early, between two steps; the same command goes on from there. */
+  /** Ends early, between two steps. `recover` and `restore` go on from there when they are run again; a backup begins anew, in another folder. */
   readonly interrupt: AbortSignal;
   readonly onProgress: (progress: RecoveryProgress) => void;
 }

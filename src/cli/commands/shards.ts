@@ -53,7 +53,7 @@ function listCommand(context: Context): Command {
     .action(async (options: ClientOptions) => {
       await withConnection(context, options, async (connection) => {
         const { shards, change } = await connection.listShards();
-        if (options.output === 'json') for (const shard of shards) await context.out.json(toDocument(shard));
+        if (options.output === 'json') for (const shard of shards) await context.out.json(jsonOf(shard));
         else await context.out.rows(shards.map(toRow), COLUMNS, options.output);
         if (change.running) await context.notes.line(`broker: ${progressOf(change)}`);
       });
@@ -99,7 +99,7 @@ function adviseCommand(context: Context): Command {
     .action(async (options: ClientOptions & { apply: boolean }) => {
       await withConnection(context, options, async (connection) => {
         const { advice, shards } = await connection.adviseShards();
-        if (options.output === 'json') await context.out.json({ ...advice, measured: shards.map(toDocument) });
+        if (options.output === 'json') await context.out.json({ ...advice, measured: shards.map(jsonOf) });
         else {
           await context.out.record(advice, options.output);
           await context.out.rows(shards.map(toRow), COLUMNS, options.output);
@@ -160,7 +160,7 @@ function toRow(shard: ShardRow): Row {
 }
 
 /** For programs: all hot subjects. */
-function toDocument(shard: ShardRow) {
+function jsonOf(shard: ShardRow) {
   const hot = shard.hotSubjects.map((one) => ({
     subject: one.subject,
     tenant: one.tenant,
