@@ -1,6 +1,6 @@
 import { assert } from '../base/assert.ts';
 import { writeSafeUint } from '../base/bytes.ts';
-import { crc32 } from '../base/checksum.ts';
+import { crc32, joinCrc32 } from '../base/checksum.ts';
 import { SUBJECT_BYTES_MAX } from '../base/subject.ts';
 import {
   aligned,
@@ -25,6 +25,8 @@ import { VarintCursor, varintBytes, writeVarint } from './varint.ts';
 const START_BYTES = 4 * 1024;
 /** A pooled builder that one huge batch has grown gives its memory back. */
 const KEPT_BYTES_MAX = 256 * 1024;
+/** From this size on it takes less to join the checksum of a section than to read the section again. */
+const JOINED_BYTES_MIN = 1024;
 
 /**
  * Gathers the records of one batch in memory that is reused. Order of use: `reset`, `appendRecord`…, `seal`, `stampBatch` on what seal
@@ -37,6 +39,9 @@ export class BatchBuilder {
   #end = BATCH_HEADER_BYTES;
   #lastRecordStart = BATCH_HEADER_BYTES;
   #count = 0;
+  /** Checksum of the records up to `#summedEnd`; what comes behind is not read for it yet. */
+  #sum = 0;
+  #summedEnd = BATCH_HEADER_BYTES;
   /** Largest expirationSeconds seen. */
   #longest = 0;
   #hasEndless = false;
@@ -55,6 +60,8 @@ export class BatchBuilder {
     this.#end = this.#recordsStart;
     this.#lastRecordStart = this.#recordsStart;
     this.#count = 0;
+    this.#sum = 0;
+    this.#summedEnd = this.#recordsStart;
     this.#longest = 0;
     this.#hasEndless = false;
   }
@@ -113,10 +120,17 @@ export class BatchBuilder {
     this.#noteExpiry(expirationSeconds);
   }
 
-  /** Appends a records section that a client made and `scan` has found good, as it is. */
-  appendSection(source: Uint8Array, start: number, end: number, scan: RecordsScan): void {
+  /**
+   * Appends a records section that a client made and `scan` has found good, as it is. `checksum`: its CRC-32, or null if nobody has worked it out:
+   * with it a large section is not read a second time.
+   */
+  appendSection(source: Uint8Array, start: number, end: number, scan: RecordsScan, checksum: number | null): void {
     assert(scan.count > 0 && end > start, 'a records section is empty');
     this.#reserve(this.#end + (end - start));
+    if (checksum !== null && end - start >= JOINED_BYTES_MIN) {
+      this.#sum = joinCrc32(this.#sumOfRecords(), checksum, end - start);
+      this.#summedEnd = this.#end + (end - start);
+    }
     copyBytes(source, start, end, this.#bytes, this.#end);
     this.#end += end - start;
     this.#lastRecordStart = this.#end;
@@ -166,12 +180,20 @@ export class BatchBuilder {
     const view = this.#view;
     view.setUint8(BatchOffset.KIND, BatchKind.DATA);
     view.setUint16(BatchOffset.FLAGS, this.hasExpiry ? FLAG_EXPIRY : 0, true);
-    view.setUint32(BatchOffset.BODY_CRC, crc32(this.#bytes.subarray(this.#recordsStart, this.#end)), true);
+    view.setUint32(BatchOffset.BODY_CRC, this.#sumOfRecords(), true);
     view.setUint32(BatchOffset.TOTAL_LENGTH, total, true);
     view.setUint32(BatchOffset.RECORDS_LENGTH, this.#end - this.#recordsStart, true);
     view.setUint32(BatchOffset.COUNT, this.#count, true);
     view.setUint32(BatchOffset.EXPIRES_MAX, this.expiresMax, true);
     return this.#bytes.subarray(0, total);
+  }
+
+  #sumOfRecords(): number {
+    if (this.#summedEnd < this.#end) {
+      this.#sum = crc32(this.#bytes.subarray(this.#summedEnd, this.#end), this.#sum);
+      this.#summedEnd = this.#end;
+    }
+    return this.#sum;
   }
 
   #noteExpiry(seconds: number): void {

@@ -114,11 +114,12 @@ export class Gathering {
     if (expectedHead !== ANY_HEAD) subject.waiting = null;
     const batch = this.#waitingBatch(subject);
     const before = batch.builder.byteLength;
-    batch.builder.appendSection(bytes, start, end, scan);
-    const part =
-      producer === null
-        ? null
-        : { producer, sequence, checksum: crc32(Buffer.from(bytes.buffer, bytes.byteOffset + start, end - start)) };
+    let part: ProducerPart | null = null;
+    if (producer !== null) {
+      const checksum = crc32(new Uint8Array(bytes.buffer, bytes.byteOffset + start, end - start));
+      part = { producer, sequence, checksum };
+    }
+    batch.builder.appendSection(bytes, start, end, scan, part === null ? null : part.checksum);
     batch.addSection(token, part, sequence, scan.count);
     batch.expectedHead = expectedHead;
     if (expectedHead !== ANY_HEAD) subject.waiting = null;
