@@ -20,8 +20,8 @@ its own (free ports, a temporary folder), with live subscribers; kills the broke
 its shards while the load goes on, and checks that every acknowledged record is there once, in order, byte for byte.
 
   --store KIND    where the messages are: ${STORE_KINDS.join(', ')} (embedded). A database is started for the demo, a real one,
-                  or is the one that POSTGRES_URL, or CASSANDRA_CONTACT_POINTS and CASSANDRA_DATACENTER, name:
-                  there it makes a schema or keyspace demo_..., and leaves it
+                  or is the one that POSTGRES_URL, or CASSANDRA_CONTACT_POINTS and CASSANDRA_DATACENTER (with CASSANDRA_USERNAME
+                  and CASSANDRA_PASSWORD), name: there it makes a schema or keyspace demo_..., and leaves it
   --records N     how many of the 220,000 records (100000)
   --seconds N     begin no other record after so long (30)
   --resize LIST   numbers of shards that the broker is changed to in the second half, one after the other (4,2); none: it is left

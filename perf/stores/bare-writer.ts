@@ -60,10 +60,11 @@ async function openPostgres({ url, schema }: Extract<BareTarget, { kind: 'postgr
 }
 
 async function openCassandra(target: Extract<BareTarget, { kind: 'cassandra' }>): Promise<Sink> {
-  const { contactPoint, datacenter, keyspace } = target;
+  const { contactPoint, datacenter, credentials, keyspace } = target;
   const client = new Client({
     contactPoints: [contactPoint],
     localDataCenter: datacenter,
+    ...(credentials === null ? {} : { credentials }),
     pooling: { coreConnectionsPerHost: { '0': 1, '1': 1, '2': 0 }, maxRequestsPerConnection: 2_048 },
     queryOptions: { consistency: types.consistencies.localQuorum, isIdempotent: true, captureStackTrace: false },
   });

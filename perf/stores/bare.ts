@@ -1,5 +1,6 @@
 /** The bare way to a store: its driver, or the disk, and nothing else. It writes groups of the shape that the broker was seen to write. */
 import { Worker } from 'node:worker_threads';
+import type { ConnectOptions } from '../../src/storage/cassandra/connect.ts';
 
 /** What the broker writes at a time, on average. */
 export interface GroupShape {
@@ -16,6 +17,7 @@ export type BareTarget =
       readonly kind: 'cassandra';
       readonly contactPoint: string;
       readonly datacenter: string;
+      readonly credentials: ConnectOptions['credentials'];
       readonly keyspace: string;
     }
   | { readonly kind: 'embedded'; readonly folder: string };

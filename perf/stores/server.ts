@@ -67,21 +67,21 @@ async function startPostgres(): Promise<StoreServer> {
 
 async function startCassandra(): Promise<StoreServer> {
   const server = await chooseCassandra();
-  const { datacenter } = server;
+  const { datacenter, credentials } = server;
   const contactPoint = server.contactPoints.split(',')[0] as string;
   const keyspace = (): string => `perf_${randomBytes(6).toString('hex')}`;
   return {
     flags: server.flags(keyspace()),
     moreFlags: () => server.flags(keyspace()),
     async bareTarget() {
-      const target = { kind: 'cassandra', contactPoint, datacenter, keyspace: keyspace() } as const;
+      const target = { kind: 'cassandra', contactPoint, datacenter, credentials, keyspace: keyspace() } as const;
       const opened = await CassandraStore.open({
         contactPoints: [contactPoint],
         datacenter,
         keyspace: target.keyspace,
         replication: "{'class': 'SimpleStrategy', 'replication_factor': 1}",
         consistency: 'LOCAL_QUORUM',
-        credentials: null,
+        credentials,
         tls: null,
         inFlight: 128,
         timeoutMs: 20_000,

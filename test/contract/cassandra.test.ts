@@ -8,7 +8,8 @@ import { CassandraStore, type CassandraStoreOptions } from '../../src/storage/ca
 import { createClient } from '../../src/storage/cassandra/connect.ts';
 import { bucketOf, SPAN_IDS } from '../../src/storage/cassandra/schema.ts';
 import type { SealedBatch } from '../../src/storage/store.ts';
-import { CassandraServer, cassandraMissing } from '../servers/cassandra.ts';
+import { cassandraMissing } from '../servers/cassandra.ts';
+import { chooseCassandra } from '../servers/chosen-server.ts';
 import { Relay } from '../servers/relay.ts';
 import { dataBatch, plain, subjectRef } from '../unit/batch-support.ts';
 import { behindRelay, remoteStoreSuite } from './behind-relay.ts';
@@ -17,19 +18,18 @@ import { incarnationSuite } from './incarnations.ts';
 import { verifySuite } from './verify.ts';
 
 const missing = cassandraMissing();
-const given = process.env.CASSANDRA_CONTACT_POINTS?.split(',')[0];
-const server = missing === null && given === undefined ? await CassandraServer.start() : null;
-const contact = given ?? server?.contactPoint ?? '';
+const server = missing === null ? await chooseCassandra() : null;
+const contact = server?.contactPoints.split(',', 1)[0] ?? '';
 after(() => server?.remove());
 
 function optionsFor(contactPoint: string): CassandraStoreOptions {
   return {
     contactPoints: [contactPoint],
-    datacenter: process.env.CASSANDRA_DATACENTER ?? 'datacenter1',
+    datacenter: server?.datacenter ?? '',
     keyspace: `t_${randomBytes(6).toString('hex')}`,
     replication: '1',
     consistency: 'LOCAL_QUORUM',
-    credentials: null,
+    credentials: server?.credentials ?? null,
     tls: null,
     inFlight: 128,
     timeoutMs: 12_000,

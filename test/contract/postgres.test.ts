@@ -8,7 +8,7 @@ import { PostgresStore, type PostgresStoreOptions } from '../../src/storage/post
 import { Statements } from '../../src/storage/postgres/statements.ts';
 import { type SealedBatch, StoreFailure } from '../../src/storage/store.ts';
 import { databaseStore } from '../../src/verify/stores.ts';
-import { PostgresServer } from '../servers/postgres.ts';
+import { choosePostgres } from '../servers/chosen-server.ts';
 import { Relay } from '../servers/relay.ts';
 import { dataBatch, plain, subjectRef, voidBatch } from '../unit/batch-support.ts';
 import { logOf, shown, verified } from '../unit/verify-rig.ts';
@@ -17,9 +17,9 @@ import { birthSuite } from './birth.ts';
 import { incarnationSuite } from './incarnations.ts';
 import { verifySuite } from './verify.ts';
 
-const server = process.env.POSTGRES_URL === undefined ? await PostgresServer.start() : null;
-const url = process.env.POSTGRES_URL ?? (server as PostgresServer).url;
-after(() => server?.remove());
+const server = await choosePostgres();
+const { url } = server;
+after(() => server.remove());
 
 function options(): PostgresStoreOptions {
   return {

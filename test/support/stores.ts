@@ -1,7 +1,6 @@
 /** Every kind of store as flags of a broker. */
 import { randomBytes } from 'node:crypto';
-import { CassandraServer, cassandraMissing } from '../servers/cassandra.ts';
-import { PostgresServer } from '../servers/postgres.ts';
+import { chooseCassandra, choosePostgres, ServerMissing } from '../servers/chosen-server.ts';
 
 export interface Store {
   readonly name: string;
@@ -11,27 +10,20 @@ export interface Store {
 
 export const STORES: readonly Store[] = [
   { name: 'embedded', flags: async () => [] },
-  {
-    name: 'postgres',
-    async flags(onEnd) {
-      const server = await PostgresServer.start();
-      onEnd(() => server.remove());
-      return server.brokerFlags();
-    },
-  },
-  {
-    name: 'cassandra',
-    async flags(onEnd) {
-      const missing = cassandraMissing();
-      if (missing !== null) return missing;
-      const given = process.env.CASSANDRA_CONTACT_POINTS?.split(',')[0];
-      const server = given === undefined ? await CassandraServer.start() : null;
-      onEnd(() => server?.remove());
-      return [
-        ...['--store', 'cassandra', '--cassandra-contact-points', given ?? server?.contactPoint ?? ''],
-        ...['--cassandra-datacenter', process.env.CASSANDRA_DATACENTER ?? 'datacenter1'],
-        ...['--cassandra-keyspace', `t_${randomBytes(6).toString('hex')}`],
-      ];
-    },
-  },
+  { name: 'postgres', flags: (onEnd) => flagsOn(choosePostgres, onEnd) },
+  { name: 'cassandra', flags: (onEnd) => flagsOn(chooseCassandra, onEnd) },
 ];
+
+async function flagsOn(
+  choose: typeof choosePostgres | typeof chooseCassandra,
+  onEnd: (end: () => unknown) => void,
+): Promise<string[] | string> {
+  try {
+    const server = await choose();
+    onEnd(() => server.remove());
+    return server.flags(`t_${randomBytes(6).toString('hex')}`);
+  } catch (error) {
+    if (error instanceof ServerMissing) return error.message;
+    throw error;
+  }
+}
