@@ -1,9 +1,11 @@
 /** What the store on Cassandra decides without a server: consistencies, what errors mean, groups, times. */
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { type AddressInfo, createServer } from 'node:net';
 import { test } from 'node:test';
 import { errors, types } from 'cassandra-driver';
 import { BrokerError } from '../../src/base/errors.ts';
-import { requestTimeoutMs, WriteRetryPolicy, whyUnusable } from '../../src/storage/cassandra/connect.ts';
+import { createClient, requestTimeoutMs, WriteRetryPolicy, whyUnusable } from '../../src/storage/cassandra/connect.ts';
 import { type Consistency, levelOf } from '../../src/storage/cassandra/consistency.ts';
 import { GroupTries } from '../../src/storage/cassandra/in-flight.ts';
 import { isWithoutEffect } from '../../src/storage/cassandra/outcome.ts';
@@ -152,4 +154,28 @@ test('why Cassandra cannot be used is one line that begins with the key to look 
   assert.equal(whyUnusable(noHost({ 'a:1': login })), 'cassandra.username and cassandra.password: a:1: wrong');
   assert.equal(whyUnusable(noHost({ 'a:1': new Error('x'), 'b:1': 'down' })), 'a:1: x; b:1: down');
   assert.match(whyUnusable(noHost({})), /^cassandra\.contact_points: /);
+});
+
+test('a connection that breaks in its handshake is given up after the time for connecting, not after that of slow statements', {
+  // Only ends a wait that would never end: with that of slow statements it would be 30 s.
+  timeout: 25_000,
+}, async (t) => {
+  // Takes the first request, and closes without an answer: the driver does not notice.
+  const server = createServer((socket) => socket.once('data', () => socket.destroy()).on('error', () => undefined));
+  await once(server.listen(0, '127.0.0.1'), 'listening');
+  t.after(() => server.close());
+  const { port } = server.address() as AddressInfo;
+  const client = createClient({
+    contactPoints: [`127.0.0.1:${port}`],
+    datacenter: 'dc1',
+    credentials: null,
+    tls: null,
+    inFlight: 1,
+    timeoutMs: 200,
+  });
+  t.after(() => client.shutdown());
+  // Nor does it end the heartbeat of such a connection, which would keep this process alive.
+  const { options } = client as unknown as { readonly options: { readonly pooling: { heartBeatInterval: number } } };
+  options.pooling.heartBeatInterval = 0;
+  await assert.rejects(client.connect(), errors.NoHostAvailableError);
 });

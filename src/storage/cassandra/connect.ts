@@ -1,6 +1,6 @@
 /** How the driver is set up: what it repeats by itself, how long it waits, and what its failure to connect means to who configured it. */
 import type { ConnectionOptions } from 'node:tls';
-import { Client, errors, policies, types } from 'cassandra-driver';
+import { Client, ExecutionProfile, errors, policies, types } from 'cassandra-driver';
 import { isWithoutEffect } from './outcome.ts';
 
 /** For creating tables, transactions, metadata and looks at a whole table: slower than any write, and not repeated. */
@@ -27,6 +27,7 @@ export interface ConnectOptions {
 }
 
 export function createClient(options: ConnectOptions): Client {
+  const connectTimeout = Math.min(options.timeoutMs, CONNECT_TIMEOUT_MAX_MS);
   return new Client({
     contactPoints: [...options.contactPoints],
     ...(options.credentials === null ? {} : { credentials: options.credentials }),
@@ -37,9 +38,13 @@ export function createClient(options: ConnectOptions): Client {
       coreConnectionsPerHost: { '0': 1, '1': 1, '2': 0 },
       maxRequestsPerConnection: options.inFlight * 2 + 64,
     },
+    // Of statements that say nothing else.
+    profiles: [new ExecutionProfile('default', { readTimeout: ADMIN_TIMEOUT_MS })],
     socketOptions: {
-      readTimeout: ADMIN_TIMEOUT_MS,
-      connectTimeout: Math.min(options.timeoutMs, CONNECT_TIMEOUT_MAX_MS),
+      // What is left with this are the driver's own requests. Where a connection breaks in its handshake, the driver (4.10) does not notice: it waits
+      // so long for the answer, opens no other one meanwhile, and every statement is refused.
+      readTimeout: connectTimeout,
+      connectTimeout,
       defunctReadTimeoutThreshold: DEFUNCT_AFTER,
     },
     policies: {
