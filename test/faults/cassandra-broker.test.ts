@@ -7,6 +7,7 @@ import { spawnSync } from 'node:child_process';
 import { randomBytes, randomInt } from 'node:crypto';
 import { after, type TestContext, test } from 'node:test';
 import { CASSANDRA_TLS_NAME, CassandraServer, ownCassandraMissing } from '../servers/cassandra.ts';
+import { Relay } from '../servers/relay.ts';
 import { type BrokerOptions, BrokerProcess, httpStatus, LAUNCHER, startBroker } from '../support/broker.ts';
 import { BrokerClient, CallError } from '../support/client.ts';
 import { ConsumeStream } from '../support/consume-stream.ts';
@@ -14,6 +15,9 @@ import { lookupStorm } from '../support/lookup-storm.ts';
 import { PublishStream } from '../support/publish-stream.ts';
 import { copyTakesOver, overtakenUnderLoad } from './copied-directory.ts';
 import { FaultRig, pause } from './rig.ts';
+
+/** Times that the connections are cut between request and reply. */
+const CUTS = process.env.BROKER_TEST_LONG === '1' ? 100 : 6;
 
 const missing = ownCassandraMissing();
 const server = missing === null ? await CassandraServer.start({ isGuarded: true }) : null;
@@ -320,6 +324,30 @@ cassandraTest(
     }
     await loadGoesOn(rig);
     assert.equal(await httpStatus(rig.broker.adminAddress, '/readyz'), 200);
+    await rig.assertKept(100);
+  },
+);
+
+cassandraTest(
+  `[S13, R25, R27] replies are lost behind the writes, ${CUTS} times under load: producers that retry have nothing twice, and nothing is lost`,
+  async (cassandra, t) => {
+    const relay = await Relay.start('127.0.0.1', cassandra.port);
+    t.after(() => relay.close());
+    await using rig = await startRig(t, { flags: ['--cassandra-contact-points', `127.0.0.1:${relay.port}`] });
+    rig.startLoad({ witness: true });
+    const ackedAgain = async (): Promise<void> => {
+      const since = Date.now();
+      await until(() => rig.load.lastAckedSentAt > since);
+    };
+    for (let cut = 0; cut < CUTS; cut++) {
+      await ackedAgain();
+      assert.ok((await relay.dropReplies()) > 0);
+      relay.breakAll();
+      relay.restore();
+    }
+    await ackedAgain();
+    await rig.load.stop();
+    await rig.catchUp();
     await rig.assertKept(100);
   },
 );
