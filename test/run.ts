@@ -9,6 +9,7 @@ import { readOptions } from './support/read-options.ts';
 import { endWithReader } from './support/reader-gone.ts';
 import type { ReportedTest } from './support/reporter.ts';
 import { coverage, formatCoverage } from './support/rows.ts';
+import { type Skipped, skipLines } from './support/skips.ts';
 import { type FileResult, killGroup, runTestFile } from './support/test-file.ts';
 
 interface Suite {
@@ -49,7 +50,7 @@ interface Row {
 interface Totals {
   passed: number;
   failed: number;
-  readonly skipped: { readonly what: string; readonly why: string }[];
+  readonly skipped: Skipped[];
 }
 
 const ROOT = dirname(dirname(fileURLToPath(import.meta.url)));
@@ -303,7 +304,7 @@ function report({ suite, results, began }: Run, totals: Totals): void {
   for (const result of results.sort((left, right) => (left.file < right.file ? -1 : 1))) {
     printFile(result);
     for (const test of result.tests) {
-      if (test.kind === 'skipped') totals.skipped.push({ what: `${result.file}: ${test.name}`, why: test.detail });
+      if (test.kind === 'skipped') totals.skipped.push({ file: result.file, test: test.name, why: test.detail });
     }
   }
 }
@@ -330,7 +331,7 @@ function conclude(totals: Totals): number {
       ? 'FAILED, since BROKER_TEST_NO_SKIP=1: skipped tests'
       : 'SKIPPED: these tests did not run here';
     print(`\n${styleText('yellow', `${verdict} (what: why, how to enable)`)}`);
-    for (const { what, why } of totals.skipped) print(`  - ${what}: ${why === '' ? 'no reason given' : why}`);
+    for (const line of skipLines(totals.skipped)) print(line);
   }
   const failed = totals.failed + (isStrict ? skips : 0);
   print(`\n${totals.passed} passed, ${failed} failed, ${isStrict ? 0 : skips} skipped`);
