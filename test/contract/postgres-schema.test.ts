@@ -160,6 +160,49 @@ test('postgres: a schema that several open for the first time at once is made on
   assert.deepEqual(await Promise.all(stores.map((store) => store.lastId(subject))), Array(6).fill(6));
 });
 
+test('postgres: a migration may take longer than a statement, and one that waits for a lock gives up', async (t) => {
+  const chosen = options();
+  const { schema } = chosen;
+  const connection = new PostgresConnection(chosen);
+  const { database } = connection;
+  t.after(async () => {
+    await database.none(`DROP EVENT TRIGGER IF EXISTS ${schema}`);
+    connection.end();
+  });
+  await (await PostgresStore.open(chosen)).close();
+  const version = (): Promise<number> =>
+    database.one(`SELECT max(version)::int4 AS version FROM ${schema}.migration`, [], (row) => row.version);
+  const newest = await version();
+  // Back to before the index on the times of publication, as of a program that did not have it.
+  const goBack = `DROP INDEX ${schema}.batch_published_at_idx; DROP TABLE ${schema}.incarnation;
+    DROP FUNCTION ${schema}.messages_of(text, int8, int8); DELETE FROM ${schema}.migration WHERE version > 1`;
+  await database.none(goBack);
+  assert.equal(await version(), 1);
+
+  const holder = await database.connect();
+  await holder.none(`BEGIN; LOCK TABLE ${schema}.batch IN ROW EXCLUSIVE MODE`);
+  const hasty = { ...chosen, timeoutMs: 2_000 };
+  await assert.rejects(PostgresStore.open(hasty), { code: 'STORE_UNUSABLE', message: /lock timeout/ });
+  await holder.none('ROLLBACK');
+  await holder.any('SELECT pg_advisory_lock($1, hashtext($2))', [LOCK_SPACE, schema]);
+  await assert.rejects(PostgresStore.open(hasty), {
+    code: 'STORE_UNUSABLE',
+    message: /somebody else has been changing/,
+  });
+  holder.done(true);
+  assert.equal(await version(), 1);
+
+  // As on a large table: longer than the server, and then the driver, wait for a statement.
+  await database.none(`CREATE FUNCTION ${schema}.be_large() RETURNS event_trigger LANGUAGE plpgsql AS $body$ BEGIN
+      IF EXISTS (SELECT FROM pg_event_trigger_ddl_commands() WHERE schema_name = '${schema}') THEN
+        PERFORM pg_sleep(${(hasty.timeoutMs * 2.5) / 1_000});
+      END IF;
+    END $body$;
+    CREATE EVENT TRIGGER ${schema} ON ddl_command_end WHEN TAG IN ('CREATE INDEX') EXECUTE FUNCTION ${schema}.be_large()`);
+  await (await PostgresStore.open(hasty)).close();
+  assert.equal(await version(), newest);
+});
+
 test('postgres: a header key with U+0000 is shown in escapes and breaks nobody else', async (t) => {
   const chosen = options();
   const { schema } = chosen;

@@ -2,6 +2,7 @@
 import type { ConnectionOptions } from 'node:tls';
 import pgPromise, { type IDatabase } from 'pg-promise';
 import { BrokerError } from '../../base/errors.ts';
+import { TIMER_MS_MAX } from '../../base/timer.ts';
 import { StoreUncertain } from '../store.ts';
 
 export interface PostgresOptions {
@@ -33,6 +34,15 @@ export interface Answer<Row> {
 /** One statement of several on one connection. */
 export type Ask = <Row>(text: string, values?: readonly unknown[]) => Promise<readonly Row[]>;
 
+/** Beside it `askAtLength`: a statement that may take as long as it takes. The server has its own limit, which a `SET LOCAL` takes away. */
+export type AskAtLength = (text: string) => Promise<void>;
+
+/** How the driver is told of a deadline of one query; its types do not have it. */
+interface TimedQuery {
+  readonly text: string;
+  readonly query_timeout: number;
+}
+
 /** What a server's notice or error carries beside its text. */
 interface Coded {
   readonly code?: unknown;
@@ -42,6 +52,8 @@ const ENDING = new BrokerError('SHUTTING_DOWN');
 
 export class PostgresConnection {
   readonly database: Database;
+  /** How long the server works on a statement, in ms. It gives up before the client does: its answer then is a certain one. */
+  readonly statementMs: number;
   readonly #timeoutMs: number;
   readonly #end: () => void;
   #isEnded = false;
@@ -49,15 +61,15 @@ export class PostgresConnection {
   constructor(options: PostgresOptions) {
     const library = pgPromise({ noWarnings: true });
     this.#timeoutMs = options.timeoutMs;
+    this.statementMs = Math.ceil(options.timeoutMs * 0.8);
     this.database = library({
       connectionString: options.url,
       ...(options.tls === null ? {} : { ssl: { ...options.tls, host: hostOf(options.url) } as object }),
       max: options.pool,
       application_name: 'broker',
       connectionTimeoutMillis: options.timeoutMs,
-      // The server gives up before the client does: its answer then is a certain one.
-      statement_timeout: Math.ceil(options.timeoutMs * 0.8),
-      // For what goes through neither `run` nor `session`: migrations.
+      statement_timeout: this.statementMs,
+      // For what goes through neither `run` nor `session`, such as the look at the server's settings.
       query_timeout: options.timeoutMs * 2,
       keepAlive: true,
       idleTimeoutMillis: 60_000,
@@ -96,7 +108,10 @@ export class PostgresConnection {
    * Several statements on one connection, which is closed afterwards: what they set, or left open when one of them failed, ends with it. They have
    * store.timeout each, or all together. Rejects as the driver does.
    */
-  async session<T>(deadline: 'each' | 'together', work: (ask: Ask) => Promise<T>): Promise<T> {
+  async session<T>(
+    deadline: 'each' | 'together',
+    work: (ask: Ask, askAtLength: AskAtLength) => Promise<T>,
+  ): Promise<T> {
     if (this.#isEnded) throw ENDING;
     const connected = await this.database.connect();
     const end = performance.now() + this.#timeoutMs;
@@ -104,8 +119,12 @@ export class PostgresConnection {
       const timeoutMs = deadline === 'each' ? this.#timeoutMs : Math.max(0, end - performance.now());
       return await withDeadline(connected.any<Row>({ text, values: values as unknown[] }), timeoutMs);
     };
+    const askAtLength: AskAtLength = async (text) => {
+      const query: TimedQuery = { text, query_timeout: TIMER_MS_MAX };
+      await connected.client.query(query);
+    };
     try {
-      return await work(ask);
+      return await work(ask, askAtLength);
     } finally {
       connected.done(true);
     }

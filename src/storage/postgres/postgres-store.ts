@@ -135,7 +135,7 @@ export class PostgresStore implements DatabaseStore {
           `PostgreSQL would lose acknowledged messages: ${weaknesses.join('; ')}. Change that, or start with --store-accept-weak-durability`,
         );
       }
-      await migrate(connection.database, options.schema);
+      await migrate(connection, options.schema);
       const slices = await slicesOf(connection, options.schema);
       return new PostgresStore(connection, options, { slices, weaknesses });
     } catch (error) {

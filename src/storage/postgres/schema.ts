@@ -2,12 +2,9 @@
  * What the store keeps in PostgreSQL: one schema with the batches, the birth row, and a view for people. Each migration is applied once, in order,
  * under an advisory lock; a migration that was released never changes. docs/stores.md describes the result.
  */
-import type { IDatabase, ITask } from 'pg-promise';
 import { StartError } from '../start-error.ts';
+import { type Ask, codeOf, type PostgresConnection } from './connection.ts';
 import { messagesOf, readableRecords } from './message-view.ts';
-
-type Database = IDatabase<unknown>;
-type Task = ITask<unknown>;
 
 /** First half of the advisory lock's key of whoever changes tables; the second is a hash of the schema's name. */
 export const LOCK_SPACE = 0x42524b52;
@@ -129,29 +126,45 @@ const MIGRATIONS: readonly ((schema: string) => string)[] = [
   messagesOf,
 ];
 
-function lockSchema(task: Task, schema: string): Promise<unknown> {
-  return task.any('SELECT pg_advisory_xact_lock($1, hashtext($2))', [LOCK_SPACE, schema]);
-}
+/** query_canceled: the server's limit of one statement was over. */
+const TOO_LONG = '57014';
 
-/** Brings the schema to this program's version. StartError STORE_UNUSABLE if a newer program wrote it. */
-export async function migrate(database: Database, schema: string): Promise<void> {
-  await database.tx(async (task) => {
-    await lockSchema(task, schema);
-    await task.none(`CREATE SCHEMA IF NOT EXISTS ${schema}`);
-    await task.none(`CREATE TABLE IF NOT EXISTS ${schema}.migration (
+/** Brings the schema to this program's version. StartError STORE_UNUSABLE if a newer program wrote it, or somebody else is changing it. */
+export async function migrate(connection: PostgresConnection, schema: string): Promise<void> {
+  await connection.session('each', async (ask, askAtLength) => {
+    await ask('BEGIN');
+    await lockSchema(ask, schema);
+    await ask(`CREATE SCHEMA IF NOT EXISTS ${schema}`);
+    await ask(`CREATE TABLE IF NOT EXISTS ${schema}.migration (
       version int4 PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())`);
-    const row = await task.one<{ version: number }>(
+    const [row] = await ask<{ version: number }>(
       `SELECT coalesce(max(version), 0)::int4 AS version FROM ${schema}.migration`,
     );
-    if (row.version > MIGRATIONS.length) {
+    const known = row?.version ?? 0;
+    if (known > MIGRATIONS.length) {
       throw new StartError(
         'STORE_UNUSABLE',
-        `schema ${schema} has version ${row.version}, this program knows ${MIGRATIONS.length}: start the newer program`,
+        `schema ${schema} has version ${known}, this program knows ${MIGRATIONS.length}: start the newer program`,
       );
     }
-    for (let version = row.version; version < MIGRATIONS.length; version++) {
-      await task.none((MIGRATIONS[version] as (name: string) => string)(schema));
-      await task.none(`INSERT INTO ${schema}.migration (version) VALUES ($1)`, [version + 1]);
+    // An index on a large table takes minutes, and one that is cancelled would be cancelled at every start. Only the work has no limit: who waits for a
+    // lock gives up, since others would queue behind it, and since the start would stand still without a word.
+    await ask(`SET LOCAL lock_timeout = '${connection.statementMs}ms'`);
+    await ask('SET LOCAL statement_timeout = 0');
+    for (let version = known; version < MIGRATIONS.length; version++) {
+      await askAtLength((MIGRATIONS[version] as (name: string) => string)(schema));
+      await ask(`INSERT INTO ${schema}.migration (version) VALUES ($1)`, [version + 1]);
     }
+    await ask('COMMIT');
   });
+}
+
+async function lockSchema(ask: Ask, schema: string): Promise<void> {
+  try {
+    await ask('SELECT pg_advisory_xact_lock($1, hashtext($2))', [LOCK_SPACE, schema]);
+  } catch (error) {
+    if (codeOf(error) !== TOO_LONG) throw error;
+    const why = `somebody else has been changing schema ${schema} for longer than a statement may take: start again when it is done`;
+    throw new StartError('STORE_UNUSABLE', why, { cause: error });
+  }
 }
