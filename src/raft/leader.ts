@@ -7,9 +7,16 @@ import { broadcastHeartbeat, replicate } from './replication.ts';
 import type { RaftState } from './state.ts';
 import { becomeFollower } from './transitions.ts';
 
+/** The longest wait before a snapshot is sent again, in election timeouts. */
+const SNAPSHOT_WAIT_ELECTIONS_MAX = 16;
+
 export function tickLeader(state: RaftState): void {
   state.electionElapsed += 1;
   state.heartbeatElapsed += 1;
+  for (const node of state.tracker.peers) {
+    const progress = state.tracker.progress(node);
+    if (progress !== undefined && progress.snapshotWait > 0) progress.snapshotWait -= 1;
+  }
   if (state.electionElapsed >= state.limits.electionTicks) {
     state.electionElapsed = 0;
     if (!state.tracker.checkQuorumActive() && !isPlanted('R10-no-quorum-check')) {
@@ -226,4 +233,13 @@ export function onSnapshotReport(state: RaftState, node: NodeId, isDelivered: bo
   progress.becomeProbe();
   // Delivered: its acknowledgement comes first. Failed: not again before a heartbeat is answered.
   progress.isPaused = true;
+  progress.snapshotWait = snapshotWaitTicks(progress.snapshotsTried, state.limits.electionTicks);
+}
+
+/**
+ * A first failure may be a broken connection, and costs a heartbeat, as in etcd's raft. A node that takes none (its disk is full, it cannot read it)
+ * would be sent all of it again with every heartbeat, which the network and both disks feel: 1, 2, 4 … election timeouts lie between the others.
+ */
+function snapshotWaitTicks(tried: number, electionTicks: number): number {
+  return tried < 2 ? 0 : electionTicks * Math.min(SNAPSHOT_WAIT_ELECTIONS_MAX, 2 ** (tried - 2));
 }

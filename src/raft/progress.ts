@@ -73,6 +73,10 @@ export class Progress {
   isPaused = false;
   /** Position of the snapshot on its way; 0 outside of `snapshot`. */
   pendingSnapshot: Index = 0;
+  /** Snapshots sent since `match` last rose: each of them but the one on its way was in vain. */
+  snapshotsTried = 0;
+  /** Ticks before the next snapshot may be sent. */
+  snapshotWait = 0;
   isLearner: boolean;
   readonly inflights: Inflights;
 
@@ -106,8 +110,10 @@ export class Progress {
   }
 
   becomeSnapshot(index: Index): void {
+    assert(this.snapshotWait === 0, 'a snapshot is sent before its time');
     this.#enter('snapshot');
     this.pendingSnapshot = index;
+    this.snapshotsTried += 1;
     this.next = index + 1;
     this.sentCommit = index;
   }
@@ -145,6 +151,8 @@ export class Progress {
     this.match = index;
     this.next = Math.max(this.next, index + 1);
     this.isPaused = false;
+    this.snapshotsTried = 0;
+    this.snapshotWait = 0;
     return true;
   }
 

@@ -52,7 +52,7 @@ function trySendAppend(state: RaftState, node: NodeId, progress: Progress, allow
 
 /** False also when one was sent: nothing may follow it. */
 function trySendSnapshot(state: RaftState, node: NodeId, progress: Progress): boolean {
-  if (!progress.isActive) {
+  if (!progress.isActive || progress.snapshotWait > 0) {
     return false;
   }
   const snapshot = state.log.snapshot();

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { MemoryRaftStorage } from '../../src/raft/memory-storage.ts';
 import { INDEX_MAX, type Message, makeMessage, NOBODY } from '../../src/raft/messages.ts';
-import { bytes, ELECTION_TICKS, entriesOf, Group, Member, texts } from './raft-group.ts';
+import { bytes, ELECTION_TICKS, entriesOf, Group, HEARTBEAT_TICKS, Member, texts } from './raft-group.ts';
 
 function trio(): Group {
   const group = new Group(['a', 'b', 'c']);
@@ -357,6 +357,48 @@ test('[R20] a snapshot whose fate is unknown blocks, one that failed is sent aga
   group.filter = () => true;
   group.tick(3);
   assert.deepEqual([peer()?.state, group.at('c').core.applied], ['replicate', group.at('a').core.applied]);
+});
+
+test('[R20] a snapshot that fails again and again is sent after 1, 2, 4 … 16 election timeouts, and after one that arrives at once', () => {
+  const group = trio();
+  const leader = group.at('a');
+  const peer = () => leader.core.status().peers.find(({ node }) => node === 'c');
+  /** Ticks until the next snapshot is under way. */
+  const ticksUntilSent = (): number => {
+    for (let ticks = 0; ; ticks += 1) {
+      if (peer()?.state === 'snapshot') return ticks;
+      assert.ok(ticks <= 20 * ELECTION_TICKS, 'no snapshot is sent');
+      group.tick(1);
+    }
+  };
+  const fallBehind = (): void => {
+    group.filter = () => true;
+    group.isolate('c');
+    group.propose('a', 'x');
+    leader.compact();
+    group.heal();
+    group.filter = ({ type }) => type !== 'snapshot';
+    ticksUntilSent();
+  };
+  const fail = (): number => {
+    leader.core.reportSnapshot('c', 'failed');
+    return ticksUntilSent();
+  };
+  // Until one is sent, and answered.
+  const heartbeat = 2 * HEARTBEAT_TICKS;
+  fallBehind();
+  assert.ok(fail() <= heartbeat, 'the first failure may be a broken connection');
+  for (const timeouts of [1, 2, 4, 8, 16, 16]) {
+    const ticks = fail();
+    const wanted = timeouts * ELECTION_TICKS;
+    assert.ok(ticks >= wanted && ticks <= wanted + heartbeat, `${ticks} ticks, not ${wanted}`);
+  }
+  group.filter = () => true;
+  leader.core.reportSnapshot('c', 'failed');
+  group.tick(16 * ELECTION_TICKS + heartbeat);
+  assert.deepEqual([peer()?.state, group.at('c').core.applied], ['replicate', leader.core.applied]);
+  fallBehind();
+  assert.ok(fail() <= heartbeat, 'what failed before is forgotten');
 });
 
 test('a node that waits for a snapshot to be installed does not campaign', () => {
