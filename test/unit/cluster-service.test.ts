@@ -157,6 +157,44 @@ describe('The members', () => {
     }
   });
 
+  it('are asked of a leader that refuses this node ever more seldom, down to every two minutes, and of the next one at once', async () => {
+    for (const code of [status.PERMISSION_DENIED, status.UNAUTHENTICATED]) {
+      let nowMs = 1_000_000;
+      let asked = 0;
+      let isRefused = true;
+      const follower = new FakeRaft('n2', 'n1', UNHEARD);
+      const service = serviceOf(follower, {
+        now: () => nowMs,
+        call: async () => {
+          asked += 1;
+          if (isRefused) throw serviceError(code);
+          return (await serviceOf(new FakeRaft('n1', 'n1', THREE)).members(PASSED_ON)) as never;
+        },
+      });
+      /** Seconds until the leader is asked again, by somebody who wants to know every two seconds. */
+      const secondsUntilAsked = async (): Promise<number> => {
+        const before = asked;
+        for (let seconds = 0; seconds <= 600; seconds += 2) {
+          await service.members(HERE);
+          if (asked > before) return seconds;
+          nowMs += 2_000;
+        }
+        return Number.POSITIVE_INFINITY;
+      };
+      const waits: number[] = [];
+      for (let time = 0; time < 7; time++) waits.push(await secondsUntilAsked());
+      assert.deepEqual(waits, [0, 10, 20, 40, 80, 120, 120], `${code}`);
+      // The clock was set back.
+      nowMs = 0;
+      assert.equal(await secondsUntilAsked(), 0);
+      follower.view = { ...(follower.view as ClusterView), leader: 'n3' };
+      assert.deepEqual([await secondsUntilAsked(), await secondsUntilAsked()], [0, 10]);
+      isRefused = false;
+      follower.view = { ...follower.view, leader: 'n1' };
+      assert.deepEqual([await secondsUntilAsked(), await secondsUntilAsked()], [0, 0]);
+    }
+  });
+
   it('of a node without peers are itself', async () => {
     const service = serviceOf(new FakeRaft('n1', '', []), { isClustered: false });
     const { members, leader, tolerates, warnings, applied } = await service.members(HERE);

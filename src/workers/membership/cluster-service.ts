@@ -28,6 +28,7 @@ import type { RaftHandle } from '../raft/raft-handle.ts';
 import { clusterWarnings, tolerated, toleratedNow } from './cluster-warnings.ts';
 import { isProven } from './join-proof.ts';
 import { checkInstanceId, checkMember, checkNodeId } from './member-input.ts';
+import { RefusedAsks } from './refused-asks.ts';
 import { seenByGossip } from './seen-by-gossip.ts';
 
 /** Longest wait for the leader's answer to a change, in ms: an election and a transfer may lie in between. */
@@ -63,6 +64,7 @@ export interface ClusterServiceOptions {
 /** The cluster service of one node: what its Raft thread knows, and, of what only the leader knows or may do, the leader's answer. */
 export class ClusterService implements ClusterPort {
   readonly #options: ClusterServiceOptions;
+  readonly #refusedAsks = new RefusedAsks();
 
   constructor(options: ClusterServiceOptions) {
     this.#options = options;
@@ -231,13 +233,18 @@ export class ClusterService implements ClusterPort {
     const leader = leaderOf(view);
     if (leader === null || context.isForwarded) return null;
     const { call, now } = this.#options;
+    if (!this.#refusedAsks.mayAsk(leader.instance, now())) return null;
     const deadlineMs = Math.min(context.deadlineMs, now() + ASK_MS);
     try {
       const answer = await call(leader.grpc, Methods.members, {}, { deadlineMs, isForwarded: true, node: leader.node });
+      this.#refusedAsks.answered();
       // It has lost the lead meanwhile, and knows as little as this node.
       return answer.leader === answer.nodeId && answer.clusterId === this.#options.clusterId ? answer.members : null;
     } catch (error) {
       if (!isServiceError(error)) throw error;
+      if (error.code === status.PERMISSION_DENIED || error.code === status.UNAUTHENTICATED) {
+        this.#refusedAsks.refused(leader.instance, now());
+      }
       return null;
     }
   }
