@@ -79,6 +79,11 @@ export interface DatabaseStore extends MessageStore {
    * Rejects if some could not be given back yet, and says why: they are tried again the next time.
    */
   dropExpired(beforeMs: number): Promise<number>;
+  /**
+   * Whether batches of such a life (`expiresMax`, in s) that have no ids yet may ask for some. False: they would need a piece of the store that is not
+   * there, and that is not made for them now. What has ids is stored all the same, and so are marks: what cannot be stored is to be refused before.
+   */
+  hasRoomFor(expiresMax: number): boolean;
 }
 
 /** What a database is busy with, of this store's connections alone. */

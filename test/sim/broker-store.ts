@@ -107,6 +107,7 @@ export class SimDatabase {
       subjectStats: () => this.#answer(() => ({ batches: 0, bytes: 0 })),
       stats: () => this.#answer(() => ({ bytes: 0, segments: 0, batches: 0, subjects: 0, damaged: 0 })),
       connections: () => ({ open: 0, busy: 0, waiting: 0 }),
+      hasRoomFor: () => true,
       close: () => Promise.resolve(),
     };
     return open as unknown as OpenedDatabase;

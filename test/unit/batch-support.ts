@@ -75,9 +75,10 @@ export function voidBatch(
   base: number,
   count: number,
   publishedAt = 1_700_000_000_000,
+  expiresMax = 0,
 ): SealedBatch {
   const bytes = sealVoidMark(subject.bytes, subject.hash, base, count, publishedAt);
-  return { subject, bytes, base, count, publishedAt, expiresMax: 0, kind: 'void' };
+  return { subject, bytes, base, count, publishedAt, expiresMax, kind: 'void' };
 }
 
 export const arbitraryMessage: fc.Arbitrary<Message> = fc.record({

@@ -192,6 +192,7 @@ export class PeersRig {
         writesMax,
         databaseTimeoutMs: TIMEOUT_MS,
         isStoreFull: () => false,
+        hasRoomFor: () => true,
         logTimeoutMs: TIMEOUT_MS,
       },
     );

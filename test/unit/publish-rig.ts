@@ -58,6 +58,8 @@ export class PublishRig {
   /** By base: what the store has. A mark beats data, whichever comes first. */
   readonly stored = new Map<number, 'data' | 'void'>();
   refusal: Reason | null = null;
+  /** What the store says of the batches to come, before they ask for ids. */
+  readonly rooms: boolean[] = [];
   writeFailures = 0;
   onFatal: (error: unknown) => void = (error) => assert.fail(String(error));
   readonly #payload: RingConsumer;
@@ -114,7 +116,15 @@ export class PublishRig {
         },
       },
       this.failures,
-      { seal: SEAL, batchBytes: 1 << 20, writesMax, databaseTimeoutMs: 1_000, isStoreFull: () => false, logTimeoutMs },
+      {
+        seal: SEAL,
+        batchBytes: 1 << 20,
+        writesMax,
+        databaseTimeoutMs: 1_000,
+        isStoreFull: () => false,
+        hasRoomFor: () => this.rooms.shift() ?? true,
+        logTimeoutMs,
+      },
     );
   }
 

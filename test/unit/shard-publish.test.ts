@@ -308,6 +308,51 @@ describe('groups that a database writes at a time', () => {
   });
 });
 
+describe('batches that the store has no room for', () => {
+  it('are refused alone and without ids, and what comes before them in the group is stored', async () => {
+    const rig = new PublishRig();
+    rig.rooms.push(true, false);
+    rig.add(1);
+    // Of another head: it is not asked for with the one before it.
+    rig.add(2, 1);
+    const commands = rig.work();
+    assert.deepEqual(
+      commands.map((command) => [command.kind, command.kind === 'open' && command.count]),
+      [['open', 1]],
+    );
+    assert.deepEqual(rig.answers(), [{ sequence: 2, answer: 'STORE_UNAVAILABLE' }]);
+    const [command] = commands;
+    assert(command?.kind === 'open');
+    rig.publish.opened(command.counter, 1, LOG_TIME);
+    rig.work();
+    assert.deepEqual(await rig.written(), [{ kind: 'stored', base: 1 }]);
+    rig.publish.closed(command.counter, true);
+    rig.work();
+    assert.deepEqual(rig.answers(), [{ sequence: 1, answer: 1 }]);
+    assert.deepEqual([rig.publish.refusal, rig.publish.idle], [null, true]);
+  });
+
+  it('take those along that were sent behind them, and all may come again', async () => {
+    const rig = new PublishRig();
+    rig.rooms.push(false, true);
+    rig.add(1);
+    rig.add(2, 1);
+    rig.add(3);
+    assert.deepEqual(rig.work(), []);
+    assert.deepEqual(
+      rig.answers().map(({ sequence, answer }) => [sequence, answer]),
+      [
+        [1, 'STORE_UNAVAILABLE'],
+        [2, 'PREDECESSOR_FAILED'],
+        [3, 'PREDECESSOR_FAILED'],
+      ],
+    );
+    assert.deepEqual([rig.publish.refusal, rig.publish.idle], [null, true]);
+    rig.failures.streamEnded(5);
+    assert.equal(rig.open(1).length, 1);
+  });
+});
+
 describe('increments', () => {
   it('[W6] are refused while the marks of many others wait for the store, and taken again behind these', async () => {
     const rig = new PublishRig();

@@ -362,6 +362,10 @@ export class CassandraStore implements OpenedDatabase {
     return Promise.resolve(0);
   }
 
+  hasRoomFor(): boolean {
+    return true;
+  }
+
   async close(): Promise<void> {
     this.#isClosed = true;
     await Promise.allSettled(this.#pending);

@@ -10,7 +10,8 @@ import { isSliceOver } from './slices.ts';
 export const PARTITIONS_MAX = 64;
 /**
  * Partitions of slices that are over and could not be dropped: two days of the smallest slices. Each of them costs every read, so behind that
- * many no new ones are made, and what needs one is refused.
+ * many what needs a new one gets no ids. What has ids gets its partition: without it neither the batch nor the mark of its ids could ever be written, and
+ * the subject would stand still. So there may be one more for each store that did not know the number yet.
  */
 export const PARTITIONS_OVER_MAX = 192;
 
@@ -66,10 +67,27 @@ function tablesOf(rows: readonly TableRow[]): Table[] {
   return rows.map(({ slice, state }) => ({ slice: Number(slice), state }));
 }
 
-/** Slices that have a partition which takes rows. */
-export async function slicesOf(connection: PostgresConnection, schema: string): Promise<number[]> {
+/** What there is of partitions. */
+export interface PartitionsFound {
+  /** Slices that have a partition which takes rows. */
+  readonly slices: readonly number[];
+  /** How many are over, and not dropped yet. */
+  readonly over: number;
+}
+
+export async function findPartitions(
+  connection: PostgresConnection,
+  schema: string,
+  nowMs: number,
+): Promise<PartitionsFound> {
   const { rows } = await connection.run<TableRow>(TABLES, [schema]);
-  return tablesOf(rows).flatMap(({ slice, state }) => (state === 'attached' ? slice : []));
+  const tables = tablesOf(rows);
+  const slices = tables.flatMap(({ slice, state }) => (state === 'attached' ? slice : []));
+  return { slices, over: countOver(tables, nowMs) };
+}
+
+function countOver(tables: readonly Table[], nowMs: number): number {
+  return tables.filter(({ slice }) => isSliceOver(slice, nowMs)).length;
 }
 
 /** Some of what has expired has to stay until the next time. */
@@ -77,14 +95,14 @@ export class PartitionsKept extends Error {
   override name = 'PartitionsKept';
 }
 
-/** Made apart and attached: that lets reads and writes of the other partitions go on, which CREATE … PARTITION OF does not. All or none. */
+/** Made apart and attached: that lets reads and writes of the other partitions go on, which CREATE … PARTITION OF does not. All or none; how many partitions are over. */
 export async function createPartitions(
   connection: PostgresConnection,
   schema: string,
   slices: Iterable<number>,
   nowMs: number,
-): Promise<void> {
-  await connection.session('together', async (ask) => {
+): Promise<number> {
+  return await connection.session('together', async (ask) => {
     await ask('BEGIN');
     await ask('SELECT pg_advisory_xact_lock($1, hashtext($2))', [LOCK_SPACE, schema]);
     const tables = tablesOf(await ask<TableRow>(TABLES.text, [schema]));
@@ -101,18 +119,14 @@ export async function createPartitions(
       tables.push({ slice, state: 'attached' });
     }
     await ask('COMMIT');
+    return countOver(tables, nowMs);
   });
 }
 
 function checkNumber(schema: string, tables: readonly Table[], nowMs: number): void {
-  const over = tables.filter(({ slice }) => isSliceOver(slice, nowMs)).length;
+  const over = countOver(tables, nowMs);
   if (tables.length - over >= PARTITIONS_MAX) {
     throw new Error(`${schema}.batch has ${tables.length - over} partitions in use already`);
-  }
-  if (over >= PARTITIONS_OVER_MAX) {
-    throw new Error(
-      `${schema}.batch has ${over} expired partitions that could not be dropped: end the transaction that uses them`,
-    );
   }
 }
 

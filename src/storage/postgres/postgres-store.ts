@@ -23,7 +23,7 @@ import {
 import { ArrayMemory, byteaArray, int8Array } from './binary-arrays.ts';
 import { type Answer, codeOf, PostgresConnection, type PostgresOptions } from './connection.ts';
 import { checkDurability } from './durability.ts';
-import { createPartitions, dropExpired, slicesOf } from './partitions.ts';
+import { createPartitions, dropExpired, findPartitions, PARTITIONS_OVER_MAX } from './partitions.ts';
 import { PostgresBirth } from './postgres-birth.ts';
 import { PostgresIncarnations } from './postgres-incarnations.ts';
 import { migrate } from './schema.ts';
@@ -36,6 +36,10 @@ const MEMORIES_MAX = 4;
 const NEWEST_PAGE_ROWS = 1_000;
 /** Groups that are written at a time at most: with more of them the server is no faster (docs/performance.md). */
 const WRITES_MAX = 4;
+/** While there are too many partitions: how often it is looked whether there still are, in ms. */
+const LOOK_AGAIN_MS = 1_000;
+/** A batch that asks for ids may get a log time so much later than now, in ms: it waits for the log, or the leader's clock is ahead. */
+const LOG_AHEAD_MS = 30_000;
 /** SQLSTATE check_violation: there is no partition for the row. */
 const NO_PARTITION = '23514';
 
@@ -83,6 +87,10 @@ export class PostgresStore implements DatabaseStore {
   readonly #view = new BatchView();
   /** Slices that are known to have a partition. */
   readonly #slices: Set<number>;
+  /** Partitions that are over and could not be dropped, when this was last looked at. */
+  #over = 0;
+  /** When that was last asked for because of too many, ms of performance.now(). */
+  #lookedAt = Number.NEGATIVE_INFINITY;
   readonly #pending = new Set<Promise<void>>();
   /** Not in use; as many as there were groups on their way at a time. */
   readonly #memories: ArrayMemory[] = [];
@@ -136,7 +144,8 @@ export class PostgresStore implements DatabaseStore {
         );
       }
       await migrate(connection, options.schema);
-      const slices = await slicesOf(connection, options.schema);
+      // Nothing is over before there is a log time.
+      const { slices } = await findPartitions(connection, options.schema, 0);
       return new PostgresStore(connection, options, { slices, weaknesses });
     } catch (error) {
       connection.end();
@@ -269,6 +278,25 @@ export class PostgresStore implements DatabaseStore {
     return await dropExpired(this.#connection, this.#schema, beforeMs);
   }
 
+  hasRoomFor(expiresMax: number): boolean {
+    if (this.#over < PARTITIONS_OVER_MAX) return true;
+    const fromMs = Math.max(this.#now(), this.#logTimeMs);
+    const isThere = (ms: number): boolean => this.#slices.has(sliceOf(ms, expiresMax));
+    if (isThere(fromMs) && isThere(fromMs + LOG_AHEAD_MS)) return true;
+    this.#lookAgain();
+    return false;
+  }
+
+  #lookAgain(): void {
+    const now = performance.now();
+    if (now - this.#lookedAt < LOOK_AGAIN_MS) return;
+    this.#lookedAt = now;
+    this.#lookForSlices().catch((error: unknown) => {
+      // The database does not answer: the number stays what it was.
+      if (!(error instanceof BrokerError)) throw error;
+    });
+  }
+
   async currentWeaknesses(): Promise<readonly string[]> {
     return (await checkDurability(this.#connection.database)).weaknesses;
   }
@@ -319,7 +347,7 @@ export class PostgresStore implements DatabaseStore {
    */
   async #fileable(group: readonly SealedBatch[]): Promise<readonly SealedBatch[]> {
     for (const { publishedAt } of group) this.#logTimeMs = Math.max(this.#logTimeMs, publishedAt);
-    const nowMs = Math.min(this.#now(), this.#logTimeMs);
+    const nowMs = this.#overBeforeMs();
     const missing = new Set<number>();
     let hasOver = false;
     for (const batch of group) {
@@ -332,9 +360,14 @@ export class PostgresStore implements DatabaseStore {
     return hasOver ? group.filter((batch) => this.#slices.has(sliceOfBatch(batch))) : group;
   }
 
+  #overBeforeMs(): number {
+    return Math.min(this.#now(), this.#logTimeMs);
+  }
+
   async #lookForSlices(): Promise<void> {
     try {
-      const slices = await slicesOf(this.#connection, this.#schema);
+      const { slices, over } = await findPartitions(this.#connection, this.#schema, this.#overBeforeMs());
+      this.#over = over;
       this.#slices.clear();
       for (const slice of slices) this.#slices.add(slice);
     } catch (error) {
@@ -344,7 +377,7 @@ export class PostgresStore implements DatabaseStore {
 
   async #createPartitions(slices: ReadonlySet<number>, nowMs: number): Promise<void> {
     try {
-      await createPartitions(this.#connection, this.#schema, slices, nowMs);
+      this.#over = await createPartitions(this.#connection, this.#schema, slices, nowMs);
     } catch (error) {
       const why = error instanceof Error ? error.message : String(error);
       throw new BrokerError('STORE_UNAVAILABLE', `no partition for slice ${[...slices]}: ${why}`, { cause: error });

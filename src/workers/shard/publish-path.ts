@@ -19,7 +19,7 @@ import type { ActiveSubject } from './subjects.ts';
 import { type MarkKey, TakeBacks } from './take-backs.ts';
 
 const NO_CALL = -1;
-const { NOT_READY } = REASON_CODE;
+const { NOT_READY, STORE_UNAVAILABLE } = REASON_CODE;
 
 /**
  * Messages become batches, batches groups; a group gets its ids in one request, is written with one durable write, and is then acknowledged and
@@ -45,6 +45,7 @@ export class PublishPath {
   readonly #abandonedOpens = new AbandonedOpens();
   /** With peers: how long the log may take for an answer, in ms; null: it is here, and always answers. */
   readonly #logTimeoutMs: number | null;
+  readonly #hasRoomFor: (expiresMax: number) => boolean;
   /** Some of them are gathered and not sent yet. */
   #hasIncrements = false;
 
@@ -63,6 +64,8 @@ export class PublishPath {
       readonly databaseTimeoutMs: number | null;
       /** The store knows without being tried that it has no room for anything. */
       readonly isStoreFull: () => boolean;
+      /** Batches of such a life (seconds, 0 = never) may ask for ids: the store would take them. */
+      readonly hasRoomFor: (expiresMax: number) => boolean;
       /** With peers: how long the log may take for an answer; null: it is here, and always answers. */
       readonly logTimeoutMs: number | null;
     },
@@ -74,6 +77,7 @@ export class PublishPath {
     this.#failures = failures;
     this.#groupsInFlightMax = limits.seal.groupsInFlight;
     this.#logTimeoutMs = limits.logTimeoutMs;
+    this.#hasRoomFor = limits.hasRoomFor;
     const gathering = new Gathering(limits.seal, limits.batchBytes);
     const rules = new StoreRules(limits.databaseTimeoutMs, limits.isStoreFull);
     const groups = this.#groups;
@@ -360,6 +364,8 @@ export class PublishPath {
     this.#groups.push(group);
     for (const batch of group.batches) {
       if (batch.earliestDeadline !== Number.POSITIVE_INFINITY) this.#dropExpired(batch, Date.now());
+      // Refused alone, and before it has ids: the group would fail with it, and neither it nor its mark could be stored.
+      if (batch.rows > 0 && (batch.doom >= 0 || !this.#hasRoomFor(batch.expiresMax))) this.#refuse(batch);
       if (batch.rows === 0) {
         batch.subject.opening -= 1;
         continue;
@@ -376,6 +382,12 @@ export class PublishPath {
     this.#counters.onGroup(group.messages, group.batches.length, group.bytes);
     if (group.unanswered === 0) this.#writer.ready(group);
     else this.#requests.send();
+  }
+
+  #refuse(batch: OpenBatch): void {
+    this.#takeBacks.refuseRows(batch, this.#failures.reasonsOf(batch, STORE_UNAVAILABLE));
+    batch.rows = batch.messages = 0;
+    this.#takeBacks.afterRefusal(batch.subject);
   }
 
   #traceGroup(group: Group, batch: OpenBatch, now: number): void {

@@ -40,6 +40,8 @@ export interface OpenedStore {
   readonly database: (LookupDatabase & KeptBatches) | null;
   /** What the database is busy with. */
   readonly connections: () => StoreConnections;
+  /** Whether what has such a life (seconds, 0 = never) may ask for ids; see DatabaseStore. */
+  readonly hasRoomFor: (expiresMax: number) => boolean;
   /** Groups that it writes at a time. */
   readonly writesMax: number;
   /** Groups that are to be on their way at a time at least. */
@@ -92,6 +94,7 @@ export async function openShardStore(
       embedded: null,
       database: { recent, arrivals, readsMax, waitMs },
       connections: () => database.connections(),
+      hasRoomFor: (expiresMax) => database.hasRoomFor(expiresMax),
       writesMax,
       groupsMin: writesMax + GROUPS_BESIDE,
     };
@@ -118,6 +121,7 @@ export async function openShardStore(
     embedded,
     database: null,
     connections: () => NO_CONNECTIONS,
+    hasRoomFor: () => true,
     writesMax: 1,
     groupsMin: 1,
   };

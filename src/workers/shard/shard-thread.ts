@@ -97,7 +97,7 @@ export async function serveShard(
   };
   const opened = await whenThere(() => openShardStore(task, owned, onFatal, onNotice, onSealed, counters, outside));
   if (opened === null) return endEarly();
-  const { store, embedded, database, writesMax, groupsMin, connections } = opened;
+  const { store, embedded, database, writesMax, groupsMin, connections, hasRoomFor } = opened;
   const subjects = new ActiveSubjects(task.hasPeers);
   const main = new MainPort(task.rings.toMainControl, task.rings.toMainPayload, task.mainDoorbell);
   if (task.tracing !== null) main.traces = new ShardTraces(shard, task.tracing, main.payload, () => main.touched());
@@ -163,6 +163,7 @@ export async function serveShard(
       writesMax,
       databaseTimeoutMs: task.store.database?.timeoutMs ?? null,
       isStoreFull: () => embedded?.isFull ?? false,
+      hasRoomFor,
       logTimeoutMs,
     },
   );
