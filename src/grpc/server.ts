@@ -42,7 +42,7 @@ import { addStreamServices, type PeerHandler } from './stream-services.ts';
 import { addTenants, type TenantsPort } from './tenants.ts';
 import { type DoorTls, TlsDoor, tellOfTls } from './tls-door.ts';
 import { explainTooLarge } from './too-large.ts';
-import { traceOpen, traceparentOf, traceRefusals, traceUnary } from './traced-calls.ts';
+import { traceEarlyAnswers, traceOpen, traceparentOf, traceRefusals, traceUnary } from './traced-calls.ts';
 import { type HotMethod, openUnaryDoor } from './unary-door.ts';
 import { addVerify, type VerifyPort } from './verify.ts';
 
@@ -124,6 +124,14 @@ export const BROKER_SERVICE = {
   incIdx: method('IncIdx', false),
 } as const;
 
+/** Names in traces by path: what `handlersOf` answers. */
+const UNARY_METHODS: ReadonlyMap<string, string> = new Map([
+  [BROKER_SERVICE.publish.path, 'Publish'],
+  [BROKER_SERVICE.fetch.path, 'Fetch'],
+  [BROKER_SERVICE.broadcast.path, 'Broadcast'],
+  [BROKER_SERVICE.incIdx.path, 'IncIdx'],
+]);
+
 export class GrpcServer {
   readonly #server: Server;
   readonly #health: Health;
@@ -184,6 +192,7 @@ export class GrpcServer {
       'grpc.enable_channelz': 0,
       interceptors: [
         explainTooLarge,
+        ...(this.#tracing === null ? [] : [traceEarlyAnswers(this.#tracing, UNARY_METHODS)]),
         meterRequests(options.receiving, refusals),
         ...(options.onAction === undefined ? [] : [noteAdminActions(options.onAction)]),
       ],

@@ -24,6 +24,11 @@ const REASON_OF: Readonly<Record<number, Reason>> = {
 
 function sendExplained(this: Call, plain: Partial<StatusObject>): void {
   const { sendStatus } = Object.getPrototypeOf(this) as Call;
+  sendStatus.call(this, explained(plain));
+}
+
+/** What is answered in the end. */
+export function explained(plain: Partial<StatusObject>): Partial<StatusObject> {
   const reason = (plain.metadata ?? null) === null ? REASON_OF[plain.code ?? status.OK] : undefined;
-  sendStatus.call(this, reason === undefined ? plain : makeStatus(reason, plain.details ?? ''));
+  return reason === undefined ? plain : makeStatus(reason, plain.details ?? '');
 }

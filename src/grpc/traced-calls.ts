@@ -1,9 +1,18 @@
 /** Traces of calls that the main thread sees all of. What goes to the shards as batches is traced there (workers/tracing). */
-import type { Metadata, ServerDuplexStream, ServerWritableStream, ServiceError } from '@grpc/grpc-js';
+import type {
+  Metadata,
+  ServerDuplexStream,
+  ServerInterceptor,
+  ServerWritableStream,
+  ServiceError,
+  StatusObject,
+} from '@grpc/grpc-js';
+import { assert } from '../base/assert.ts';
 import type { CallTrace } from '../base/trace-context.ts';
 import { baseCallOf } from './base-call.ts';
 import { SubjectRange, scanSubject } from './codec.ts';
 import type { CallTracing, Done } from './engine.ts';
+import { explained } from './too-large.ts';
 
 /** Key of the metadata of a call, and of the headers of a message. */
 export const TRACEPARENT = 'traceparent';
@@ -45,6 +54,48 @@ export function traceRefusals(
       isUnderWay = true;
     },
   };
+}
+
+/** What is used of a unary call of grpc-js. */
+interface UnaryCall {
+  readonly metadata: Metadata;
+  start(listener: { onReceiveHalfClose(): void }): void;
+  sendStatus(status: Partial<StatusObject>): void;
+}
+
+/**
+ * Traces unary calls that have their answer before all of the request is there: no handler sees them, such as those that a full broker refuses while they
+ * come, or are inflated. `methods`: names by path. Behind `explainTooLarge`, and before what keeps `sendStatus`.
+ */
+export function traceEarlyAnswers(tracing: CallTracing, methods: ReadonlyMap<string, string>): ServerInterceptor {
+  return (({ path }: { readonly path: string }, call: UnaryCall): UnaryCall => {
+    const method = methods.get(path);
+    if (method === undefined) return call;
+    const { metadata, start, sendStatus } = call;
+    assert(
+      typeof start === 'function' && typeof metadata?.get === 'function',
+      'grpc-js has changed: a call is begun elsewhere',
+    );
+    const receivedAt = performance.now();
+    let isOver = false;
+    call.start = (listener) => {
+      const { onReceiveHalfClose } = listener;
+      listener.onReceiveHalfClose = () => {
+        // The handler takes it from here.
+        isOver = true;
+        onReceiveHalfClose.call(listener);
+      };
+      start.call(call, listener);
+    };
+    call.sendStatus = (status) => {
+      const trace = isOver ? null : tracing.begin(traceparentOf(metadata));
+      isOver = true;
+      if (trace !== null)
+        tracing.ended(method, null, { ...trace, receivedAt }, explained(status) as Partial<ServiceError>);
+      sendStatus.call(call, status);
+    };
+    return call;
+  }) as unknown as ServerInterceptor;
 }
 
 type Stream = ServerWritableStream<Buffer, Buffer> | ServerDuplexStream<Buffer, Buffer>;

@@ -3,6 +3,8 @@ import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
 import { gzipSync } from 'node:zlib';
 import type { ServerDuplexStream } from '@grpc/grpc-js';
+import { TRACE_CONTEXT_BYTES } from '../../src/base/trace-context.ts';
+import type { CallTracing } from '../../src/grpc/engine.ts';
 import { ReceiveBudget } from '../../src/grpc/receive-budget.ts';
 import { makeStatus } from '../../src/grpc/status.ts';
 import { Frame, frame, headersFrame, RawConnection } from '../support/http2-frames.ts';
@@ -20,10 +22,10 @@ function framed(body: Buffer): Buffer {
   return Buffer.concat([head, body]);
 }
 
-async function rig(t: TestContext) {
+async function rig(t: TestContext, tracing: CallTracing | null = null) {
   const engine = new TestEngine();
   const receiving = new ReceiveBudget(BUDGET, 30_000, 300_000);
-  const server = await startServer(t, { engine, receiving });
+  const server = await startServer(t, { engine, receiving, tracing });
   const raw = await RawConnection.open(t, server.address);
   const begin = (stream: number, path: string, body: Buffer): void => {
     const head = headersFrame(stream, path, { 'grpc-encoding': 'gzip' });
@@ -98,4 +100,39 @@ test('[F5] a compressed publish that a full broker has no room for is refused wh
   begin(5, '/broker.Broker/Publish', PACKED);
   raw.socket.write(frame(Frame.DATA, 1, 5, Buffer.alloc(0)));
   await eventually(t, () => engine.calls === 1);
+});
+
+test('a compressed publish that is refused while it comes, or while it is inflated, is traced once, and one that is handed on is as well', {
+  timeout: 60_000,
+}, async (t) => {
+  const traced: (readonly [method: string, details: string | undefined, hasReason: boolean])[] = [];
+  let begun = 0;
+  const { engine, raw, begin } = await rig(t, {
+    begin: () => {
+      begun += 1;
+      return { context: new Uint8Array(TRACE_CONTEXT_BYTES), receivedAt: 0 };
+    },
+    ended: (method, _subject, { receivedAt }, error) => {
+      assert.ok(receivedAt > 0, 'when it began is not known');
+      traced.push([method, error?.details, error?.metadata !== undefined]);
+    },
+  });
+  let room = 0;
+  engine.refuse = (bytes) => (bytes > room ? makeStatus('QUEUE_FULL', '') : null);
+  const end = (stream: number): void => void raw.socket.write(frame(Frame.DATA, 1, stream, Buffer.alloc(0)));
+  const full = ['Publish', makeStatus('QUEUE_FULL', '').details, true] as const;
+  begin(1, '/broker.Broker/Publish', PACKED.subarray(0, 100));
+  await eventually(t, () => raw.count(Frame.HEADERS) === 1);
+  assert.deepEqual(traced, [full]);
+  room = MIB;
+  begin(3, '/broker.Broker/Publish', PACKED);
+  end(3);
+  await eventually(t, () => raw.count(Frame.HEADERS) === 2);
+  assert.deepEqual(traced, [full, full]);
+  room = 4 * MIB;
+  begin(5, '/broker.Broker/Publish', PACKED);
+  end(5);
+  await eventually(t, () => engine.calls === 1 && raw.count(Frame.HEADERS) >= 3);
+  // Its shard tells of its end.
+  assert.deepEqual([begun, traced.length], [3, 2]);
 });
