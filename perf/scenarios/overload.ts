@@ -171,7 +171,7 @@ export const overload: Scenario = {
   about: '2x and 5x the maximum, by streams and by unary connections: goodput, p99, memory, recovery',
   defaults: { streams: 4, durationMs: 10_000 },
   examples: [
-    'npm run perf -- overload --duration 120',
+    'npm run perf -- overload --duration 120 -- --retention-max-bytes 8GiB',
     "npm run perf -- overload --duration 20 --assert 'ratio.stream-5x-goodput>=90%'",
   ],
   run: (options, progress) =>
